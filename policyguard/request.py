@@ -1,0 +1,262 @@
+"""What is asked, who asks, what moderation said of it, and what happened upstream.
+
+Values only: frozen, valid by construction, without I/O. One `ImageRequest` stands for the same request
+whatever door it came through. Prompt text and image bytes never appear in a `repr`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
+
+from policyguard.errors import InvalidRequest
+
+Operation = Literal["generate", "edit"]
+AUTO = "auto"
+MAX_IMAGES = 10  # the API's own bound on n
+MAX_INPUT_IMAGES = 16  # the API's own bound on input images
+MAX_PROMPT_CHARS = 32_000  # the API's own bound on the prompt
+MAX_EDGE = 99_999
+
+# The API's thirteen moderation categories, in the names that the wire uses.
+CATEGORIES = (
+    "harassment",
+    "harassment/threatening",
+    "hate",
+    "hate/threatening",
+    "illicit",
+    "illicit/violent",
+    "self-harm",
+    "self-harm/instructions",
+    "self-harm/intent",
+    "sexual",
+    "sexual/minors",
+    "violence",
+    "violence/graphic",
+)
+
+_SIZE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", re.ASCII)
+_NAME = re.compile(r"[A-Za-z0-9._:-]{1,100}", re.ASCII)
+_EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+
+class Size(NamedTuple):
+    """Width and height in pixels."""
+
+    width: int
+    height: int
+
+    @property
+    def pixels(self) -> int:
+        return self.width * self.height
+
+    @property
+    def edge(self) -> int:
+        """The longer edge."""
+        return max(self)
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height}"
+
+
+@lru_cache(maxsize=4096)
+def parse_size(text: str) -> Size | None:
+    """`"1024x1536"` as a pair; None where the text is no size (`auto` included)."""
+    match = _SIZE.fullmatch(text)
+    return Size(int(match[1]), int(match[2])) if match else None
+
+
+@dataclass(frozen=True, slots=True)
+class InputImage:
+    """An image that came with the request. `size` is read from its header; None where it has none."""
+
+    data: bytes = field(repr=False)
+    media_type: str
+    filename: str = ""
+    size: Size | None = None
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(self.data).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageRequest:
+    """One request for images. None means that the client did not say; the policy then decides.
+
+    `size` is `auto` or `WIDTHxHEIGHT` in pixels. `extra` holds parameters that policyguard does not know.
+    """
+
+    prompt: str = field(repr=False)
+    operation: Operation = "generate"
+    model: str | None = None
+    size: str | None = None
+    quality: str | None = None
+    n: int | None = None
+    background: str | None = None
+    output_format: str | None = None
+    output_compression: int | None = None
+    moderation: str | None = None
+    input_fidelity: str | None = None
+    partial_images: int | None = None
+    stream: bool | None = None
+    user: str | None = field(default=None, repr=False)
+    safety_identifier: str | None = field(default=None, repr=False)
+    images: tuple[InputImage, ...] = ()
+    mask: InputImage | None = None
+    extra: Mapping[str, Any] = field(default=_EMPTY, repr=False)
+
+    def __post_init__(self) -> None:
+        _check_text(self)
+        for name, (low, high) in _INTEGERS.items():
+            value = getattr(self, name)
+            if value is not None and (type(value) is not int or not low <= value <= high):
+                raise InvalidRequest(f"`{name}` must be a whole number from {low} to {high}", param=name)
+        if self.stream is not None and type(self.stream) is not bool:
+            raise InvalidRequest("`stream` must be true or false", param="stream")
+        if self.size is not None and self.size != AUTO and parse_size(self.size) is None:
+            raise InvalidRequest("`size` must be `auto` or like `1024x1536`", param="size")
+        if len(self.images) > MAX_INPUT_IMAGES:
+            raise InvalidRequest(f"at most {MAX_INPUT_IMAGES} input images are possible", param="image")
+        if self.operation == "edit" and not self.images:
+            raise InvalidRequest("an edit needs at least one input image", param="image")
+
+    @property
+    def input_images(self) -> Iterator[InputImage]:
+        """Every image that came in, the mask included."""
+        yield from self.images
+        if self.mask is not None:
+            yield self.mask
+
+
+_INTEGERS = {"n": (1, MAX_IMAGES), "partial_images": (0, 3), "output_compression": (0, 100)}
+_NAMES = ("model", "size", "quality", "background", "output_format", "moderation", "input_fidelity")
+
+
+def _check_text(request: ImageRequest) -> None:
+    if not isinstance(request.prompt, str) or not request.prompt.strip():
+        raise InvalidRequest("`prompt` must be a text that is not empty", param="prompt")
+    if len(request.prompt) > MAX_PROMPT_CHARS:
+        raise InvalidRequest(f"`prompt` is longer than {MAX_PROMPT_CHARS} characters", param="prompt")
+    try:
+        request.prompt.encode()
+    except UnicodeEncodeError:
+        raise InvalidRequest("`prompt` holds half of a surrogate pair", param="prompt") from None
+    for name in _NAMES:
+        value = getattr(request, name)
+        if value is not None and not (isinstance(value, str) and (name == "size" or _NAME.fullmatch(value))):
+            raise InvalidRequest(f"`{name}` must be a short plain text", param=name)
+    for name in ("user", "safety_identifier"):
+        value = getattr(request, name)
+        if value is not None and not (isinstance(value, str) and len(value) <= 512):
+            raise InvalidRequest(f"`{name}` must be a text of at most 512 characters", param=name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who asks. Only `org.yaml` says which of these count, and from where they come.
+
+    `attributes` holds the values that the organisation declares beyond the six names. Values are personal
+    data: they do not appear in a `repr`.
+    """
+
+    user: str | None = field(default=None, repr=False)
+    tenant: str | None = None
+    tier: str | None = None
+    cohort: str | None = None
+    feature: str | None = None
+    engineer: str | None = field(default=None, repr=False)
+    attributes: Mapping[str, str] = field(default=_EMPTY, repr=False)
+
+    def get(self, name: str) -> str | None:
+        """The value of one of the six names, or of a declared attribute."""
+        if name in CALLER_FIELDS:
+            value: str | None = getattr(self, name)
+            return value
+        return self.attributes.get(name)
+
+    def items(self) -> Iterator[tuple[str, str]]:
+        """Every value that is there, by name."""
+        for name in (*CALLER_FIELDS, *self.attributes):
+            if (value := self.get(name)) is not None:
+                yield name, value
+
+    @classmethod
+    def of(cls, values: Mapping[str, str | None]) -> Caller:
+        """A caller from values by name; None counts as absent."""
+        known = {k: v for k, v in values.items() if k in CALLER_FIELDS}
+        rest = {k: v for k, v in values.items() if k not in CALLER_FIELDS and v is not None}
+        return cls(**known, attributes=MappingProxyType(rest))
+
+
+CALLER_FIELDS = ("user", "tenant", "tier", "cohort", "feature", "engineer")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What a moderator says of one request.
+
+    `scores` holds what was assessed, 0 to 1, the maximum over prompt and images. A category in
+    `incomplete` was not assessed for every part, so its score is only a lower bound; a category that is
+    in neither was not assessed at all. Neither may be read as 0. `error` says in one word why.
+    """
+
+    model: str
+    scores: Mapping[str, float] = _EMPTY
+    incomplete: frozenset[str] = frozenset()
+    error: str | None = None
+    calls: int = 0
+    latency_ms: int = 0
+    request_ids: tuple[str, ...] = ()
+
+    def score(self, category: str) -> float | None:
+        """The score where it was fully assessed, else None."""
+        return None if category in self.incomplete else self.scores.get(category)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Tokens that the API billed, by kind. Counts are of the whole request, over all n images."""
+
+    input_text_tokens: int = 0
+    input_image_tokens: int = 0
+    output_image_tokens: int = 0
+    output_text_tokens: int = 0
+
+
+class Failure(StrEnum):
+    """Why an upstream call gave no answer that can be settled."""
+
+    TIMEOUT = "timeout"
+    CUT = "cut"  # the connection ended before the answer did
+    CANCELLED = "cancelled"  # our side gave up: the client left, the task was cancelled
+    ERROR = "error"  # the app or the API answered with an error, or raised one
+    NO_USAGE = "no_usage"  # an answer came, without token counts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What happened upstream.
+
+    `definite` is true only where the answer came from OpenAI itself, not from an app that may have called
+    it any number of times; only then may an error answer release the reservation.
+    """
+
+    status: int | None = None
+    usage: Usage | None = None
+    failure: Failure | None = None
+    definite: bool = False
+    error_code: str | None = None
+    request_id: str | None = None
+    latency_ms: int = 0
+    attempts: int = 1
+    retry_reasons: tuple[str, ...] = ()
+    size: str | None = None
+    quality: str | None = None
+    image_digests: tuple[str, ...] = ()

@@ -1,0 +1,250 @@
+"""What the flow asks the outside world for: one value for each question, one for each answer.
+
+The generators in `flow` yield steps and receive answers. `Guard` performs them: moderation by a Moderator, the rest
+by the store, each in one transaction. Money is micro-dollars, time is aware UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+from policyguard.decision import Mode
+from policyguard.events import Event
+from policyguard.request import ImageRequest
+from policyguard.states import Leg, Review
+
+# ---- private data -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Private:
+    """Personal data of one subject that goes into the store encrypted. `kind`: `prompt`, `request`, `caller` or `note`.
+
+    `subject` is the pseudonym of the user; erasing a subject erases every row of it.
+    """
+
+    id: str
+    kind: str
+    subject: str
+    plaintext: bytes = field(repr=False)
+    keep_days: int | None = None
+
+
+# ---- questions --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class CheckPaused:
+    """Is this surface, tenant, user or everything paused? Answer: `Pause | None`."""
+
+    surface: str
+    tenant: str | None
+    user: str | None  # the pseudonym
+
+
+@dataclass(frozen=True, slots=True)
+class Moderate:
+    """Score the prompt, and each image, with `model`. Answer: `Verdict`."""
+
+    model: str
+    request: ImageRequest
+    prompt: bool
+    images: bool
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class FindReview:
+    """Answer: `ReviewItem | None`."""
+
+    review_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Charge:
+    """One budget that a reservation touches. `amount` and `limit` are micro-dollars, or images.
+
+    `key` is the budget's identity with the value of `per`, pseudonymised. A window is `[starts, ends)`; `ends` is None
+    for a budget in total. A shadow charge counts in its own row and never refuses.
+    """
+
+    budget_id: str
+    key: str
+    unit: Literal["usd", "images"]
+    amount: int
+    limit: int
+    starts: datetime
+    ends: datetime | None
+    mode: Mode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reserve:
+    """Take every charge or none, write the leg and the event; with `review`, consume that approval as well.
+
+    Answer: `Reserved | OverBudget | NotResumable`. The store adds `budgets` (id, window, before, after, limit, mode) to
+    the event's body. Asking twice with one leg id answers as the first time and changes nothing.
+    """
+
+    leg_id: str
+    charges: tuple[Charge, ...]
+    ceiling_micros: int
+    expires_at: datetime
+    event: Event
+    facts: Mapping[str, str | int | None]  # columns of the leg: DIMENSIONS, model, size, quality, n, retention
+    private: tuple[Private, ...] = ()
+    review: Resume | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """The approval that a reservation consumes, with the policy digest that was approved."""
+
+    review_id: str
+    policy_digest: str
+    event: Event
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """Store a held request: review item, encrypted request, decision and review event. Answer: None."""
+
+    review_id: str
+    decision_id: str
+    surface: str
+    tenant: str | None
+    user: str | None
+    subject: str
+    request_digest: str
+    policy_digest: str
+    reasons: tuple[str, ...]  # ids that the approval will cover
+    approvals: int
+    reviewers: tuple[str, ...]
+    escalate: tuple[tuple[datetime, tuple[str, ...]], ...]
+    created_at: datetime
+    due_at: datetime
+    ceiling_micros: int
+    events: tuple[Event, ...]
+    private: tuple[Private, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reopen:
+    """Put an approved item back to held under a new policy digest; its votes are void. Answer: bool (did it)."""
+
+    review_id: str
+    policy_digest: str
+    reasons: tuple[str, ...]
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Write events (and private data) alone: a request that was refused. Answer: None."""
+
+    events: tuple[Event, ...]
+    private: tuple[Private, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settle:
+    """End a leg in `state`, charging `charge_micros` (0 for released). Answer: `Settled`.
+
+    Only the moves of `states.LEG_MOVES` happen; a leg that already ended keeps its first end. Images are charged in
+    full unless released. A review that the leg resumes ends with it.
+    """
+
+    leg_id: str
+    state: Literal[Leg.SETTLED, Leg.RELEASED, Leg.PRESUMED]
+    charge_micros: int | None  # None: the ceiling
+    event: Event
+    review_event: Event | None = None
+
+
+# ---- answers ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """`scope` is `all`, `surface`, `tenant` or `user`; `value` is the pseudonym for a user."""
+
+    scope: str
+    value: str
+    why: str
+    by: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """`over` names shadow budgets that would have refused."""
+
+    over: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OverBudget:
+    """The first budget, in key order, without room. Nothing was changed."""
+
+    charge: Charge
+    spent: int
+    reserved: int
+
+
+@dataclass(frozen=True, slots=True)
+class NotResumable:
+    """The approval is not there (any more). Nothing was changed."""
+
+    state: Review | None
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """`state` is how the leg ended, now or before; `changed` says whether this call did it."""
+
+    state: Leg
+    charged_micros: int
+    ceiling_micros: int
+    changed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReviewItem:
+    """A held request as the flow and the reviewers see it, without its private part."""
+
+    review_id: str
+    decision_id: str
+    state: Review
+    surface: str
+    tenant: str | None
+    user: str | None
+    subject: str
+    request_digest: str
+    policy_digest: str
+    reasons: tuple[str, ...]
+    approvals: int
+    reviewers: tuple[str, ...]
+    escalate: tuple[tuple[datetime, tuple[str, ...]], ...]
+    created_at: datetime
+    due_at: datetime
+    ceiling_micros: int
+    level: int  # how many escalations have fired
+    round: int  # starts at 1; reopening starts the next
+    votes: tuple[Vote, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """One reviewer's word in one round. `verdict` is `approve` or `reject`."""
+
+    reviewer: str
+    verdict: Literal["approve", "reject"]
+    round: int
+    at: datetime
+    reason: str = ""
+
+
+Step = CheckPaused | Moderate | FindReview | Reserve | Hold | Reopen | Record | Settle
