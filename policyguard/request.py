@@ -253,6 +253,7 @@ class Outcome:
     failure: Failure | None = None
     definite: bool = False
     error_code: str | None = None
+    moderation_stage: str | None = None  # `input` or `output` where a `moderation_blocked` error says so
     request_id: str | None = None
     latency_ms: int = 0
     attempts: int = 1

@@ -1,0 +1,73 @@
+"""How verbs speak: one `--format` option, tables for people, JSON for programs, one way to end with a finding.
+
+Exit codes: 0 ok, 1 findings, 2 usage or configuration, 3 internal. Colours only on a terminal.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, Literal, NoReturn
+
+import orjson
+import typer
+from rich.console import Console
+from rich.table import Table
+
+FormatOption = Annotated[Literal["text", "json"], typer.Option("--format", help="Text for people, JSON for programs.")]
+PoliciesOption = Annotated[
+    str | None,
+    typer.Option("--policies", envvar="POLICYGUARD_POLICIES", help="The policies folder.", show_default="policies"),
+]
+StoreOption = Annotated[
+    str | None,
+    typer.Option(
+        "--store", envvar="POLICYGUARD_STORE", help="The store's URL.", show_default="sqlite:///policyguard.sqlite3"
+    ),
+]
+
+FINDINGS, USAGE, INTERNAL = 1, 2, 3
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console that wraps nothing when its output is read by a program."""
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else 120
+    return Console(file=stream, width=width, highlight=False, emoji=False, markup=False, soft_wrap=not stream.isatty())
+
+
+def print_json(data: Any) -> None:
+    text = orjson.dumps(data, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS, default=str).decode()
+    sys.stdout.write(text + "\n")
+
+
+def table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[str] = (), title: str = ""
+) -> Table:
+    """A plain table; the columns named in `right` are numbers."""
+    result = Table(
+        title=title or None, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim"
+    )
+    numbers = set(right)
+    for name in columns:
+        result.add_column(name, justify="right" if name in numbers else "left", no_wrap=name in numbers)
+    for row in rows:
+        result.add_row(*row)
+    return result
+
+
+def dollars(micros: int | None, *, places: int = 4) -> str:
+    """Micro-dollars as people read them: `$0.2107`."""
+    if micros is None:
+        return "-"
+    sign = "-" if micros < 0 else ""
+    return f"{sign}${abs(micros) / 1_000_000:,.{places}f}"
+
+
+def fail(message: str, *, hint: str = "", code: int = USAGE) -> NoReturn:
+    """End with an error in plain words."""
+    out = console(stderr=True)
+    out.print(f"error: {message}")
+    if hint:
+        out.print(f"hint: {hint}")
+    raise typer.Exit(code)

@@ -1,0 +1,235 @@
+"""Parameters against the rules for them: defaults, checks, and adjustments that only go down.
+
+Pure. Every refusal names the parameter, the value where it is harmless to repeat, and the place of the rule.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from policyguard import pricing
+from policyguard.decision import Adjustment, Effect, Kind, Mode, Place, Reason
+from policyguard.policy.model import RequestRules
+from policyguard.request import AUTO, ImageRequest, Size, parse_size
+
+QUALITY_RANK = {"low": 0, "medium": 1, "high": 2, "xhigh": 3, "max": 4}
+_PLAIN_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}", re.ASCII)
+
+
+@dataclass(slots=True)
+class Fitting:
+    """The work on one request under one set of rules."""
+
+    rules: RequestRules
+    request: ImageRequest
+    mode: Mode
+    auto_unlisted: bool = False  # whether `auto` passes where nothing is listed: for limits, never for a surface
+    reasons: list[Reason] = field(default_factory=list)
+    adjustments: list[Adjustment] = field(default_factory=list)
+
+    def deny(self, name: str, message: str, *, param: str | None = None, **values: Any) -> None:
+        self.reasons.append(
+            Reason(
+                id=f"request.{name}",
+                kind=Kind.PARAMETER,
+                effect=Effect.DENY,
+                message=message,
+                place=self.place(name),
+                mode=self.mode,
+                param=param or name,
+                values=values,
+            )
+        )
+
+    def adjust(self, name: str, given: str | int) -> None:
+        asked = getattr(self.request, name)
+        self.adjustments.append(Adjustment(name, str(asked), str(given)))
+        self.request = replace(self.request, **{name: given})
+
+    def place(self, name: str) -> Place | None:
+        return self.rules.places.get(name)
+
+
+def with_defaults(rules: RequestRules, request: ImageRequest) -> ImageRequest:
+    """What the request means where it says nothing: the policy's default, else `auto`; one image; never a stream."""
+    changes: dict[str, Any] = {}
+    if request.model is None and rules.default_model is not None:
+        changes["model"] = rules.default_model
+    if request.size is None:
+        changes["size"] = rules.default_size or AUTO
+    if request.quality is None:
+        changes["quality"] = rules.default_quality or AUTO
+    if request.n is None:
+        changes["n"] = 1
+    return replace(request, **changes) if changes else request
+
+
+def fit(rules: RequestRules, request: ImageRequest, mode: Mode, *, auto_unlisted: bool = False) -> Fitting:
+    """Check `request` (defaults filled in) and bring it down where the rules say `adjust`."""
+    fitting = Fitting(rules, request, mode, auto_unlisted)
+    for check in _CHECKS:
+        check(fitting)
+    return fitting
+
+
+def _model(f: Fitting) -> None:
+    allowed = f.rules.models
+    if f.request.model is None:
+        f.deny("model", "the request names no model and the policy has no default")
+    elif allowed is not None and f.request.model not in allowed:
+        f.deny("model", "this model is not allowed here", value=f.request.model, allowed=list(allowed))
+
+
+def _quality(f: Fitting) -> None:
+    asked, allowed = f.request.quality, f.rules.qualities
+    if asked is None or (asked in allowed if allowed is not None else asked != AUTO or f.auto_unlisted):
+        return
+    best = _highest_below(asked, allowed or (), f.request.model) if f.rules.on_excess == "adjust" else None
+    if best is None:
+        f.deny("quality", "this quality is not allowed here", value=asked, allowed=list(allowed or ()))
+    else:
+        f.adjust("quality", best)
+
+
+def _highest_below(asked: str, allowed: tuple[str, ...], model: str | None) -> str | None:
+    rank = QUALITY_RANK.get(asked, -1)
+    known = pricing.qualities(model) if model else ()
+    lower = [q for q in allowed if q in known and QUALITY_RANK.get(q, 99) <= rank]
+    return max(lower, key=QUALITY_RANK.__getitem__, default=None)
+
+
+def _size(f: Fitting) -> None:
+    asked = f.request.size
+    if asked is None or _size_allowed(f.rules, asked, f.auto_unlisted):
+        return
+    best = _largest_within(f) if f.rules.on_excess == "adjust" else None
+    if best is None:
+        f.deny("size", "this size is not allowed here", value=asked, **_size_bounds(f.rules))
+    else:
+        f.adjust("size", best)
+
+
+def _size_allowed(rules: RequestRules, text: str, auto_unlisted: bool = False) -> bool:
+    if rules.sizes is not None and text not in rules.sizes:
+        return False
+    size = parse_size(text)
+    if size is None:  # auto: what upstream picks is bounded only by the price, so it must be listed
+        return rules.sizes is not None or (auto_unlisted and rules.max_pixels is None and rules.max_edge is None)
+    too_big = rules.max_pixels is not None and size.pixels > rules.max_pixels
+    too_long = rules.max_edge is not None and size.edge > rules.max_edge
+    return not too_big and not too_long
+
+
+def _size_bounds(rules: RequestRules) -> dict[str, Any]:
+    bounds = {"allowed": rules.sizes, "max_pixels": rules.max_pixels, "max_edge": rules.max_edge}
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in bounds.items() if v is not None}
+
+
+def _largest_within(f: Fitting) -> str | None:
+    """The largest allowed size inside the asked one that costs no more: a square can cost more than a wider picture."""
+    asked = parse_size(f.request.size or "")
+    if asked is None or f.rules.sizes is None:
+        return None
+    price = _tokens(f.request, str(asked))
+    inside = [
+        size
+        for text in f.rules.sizes
+        if (size := parse_size(text)) and size.width <= asked.width and size.height <= asked.height
+        if _size_allowed(f.rules, text) and price is not None and (_tokens(f.request, text) or price + 1) <= price
+    ]
+    best = max(inside, key=lambda s: (s.pixels, s), default=None)
+    return str(best) if best else None
+
+
+def _tokens(request: ImageRequest, size: str) -> int | None:
+    try:
+        return pricing.output_tokens(request.model or "", size, request.quality or AUTO, 1, 0)
+    except pricing.UnknownPrice:
+        return None
+
+
+def _n(f: Fitting) -> None:
+    asked, top = f.request.n or 1, f.rules.max_n
+    if top is None or asked <= top:
+        return
+    if f.rules.on_excess == "adjust":
+        f.adjust("n", top)
+    else:
+        f.deny("n", "more images in one request than are allowed here", value=asked, max=top)
+
+
+def _output_format(f: Fitting) -> None:
+    asked = f.request.output_format or "png"  # the API's own default
+    if f.rules.formats is not None and asked not in f.rules.formats:
+        f.deny("output_format", "this output format is not allowed here", value=asked, allowed=list(f.rules.formats))
+
+
+def _partial_images(f: Fitting) -> None:
+    asked = f.request.partial_images or 0
+    if asked > f.rules.max_partial_images:
+        f.deny(
+            "partial_images", "more partial images than are allowed here", value=asked, max=f.rules.max_partial_images
+        )
+
+
+def _prompt(f: Fitting) -> None:
+    length, top = len(f.request.prompt), f.rules.max_prompt_chars
+    if top is not None and length > top:
+        f.deny("prompt", "the prompt is longer than is allowed here", chars=length, max=top)
+
+
+def _input_images(f: Fitting) -> None:
+    count, top = len(f.request.images), f.rules.max_input_images
+    if top is not None and count > top:
+        f.deny("input_images", "more input images than are allowed here", param="image", count=count, max=top)
+    limit = f.rules.max_input_bytes
+    largest = max((len(image.data) for image in f.request.input_images), default=0)
+    if limit is not None and largest > limit:
+        f.deny("input_images", "an input image is larger than is allowed here", param="image", bytes=largest, max=limit)
+
+
+def _extra(f: Fitting) -> None:
+    if f.rules.unknown_parameters == "pass":
+        return
+    for name in _plain_names(f.request.extra):
+        f.deny("extra", f"`{name}` is not a parameter that this surface lets through", param=name)
+
+
+def _plain_names(names: Any) -> Iterator[str]:
+    """Names as they may be repeated: a client can put anything into a key."""
+    for name in names:
+        yield name if _PLAIN_NAME.fullmatch(name) else "an unnamed parameter"
+
+
+_CHECKS: tuple[Callable[[Fitting], None], ...] = (
+    _model,
+    _quality,
+    _size,
+    _n,
+    _output_format,
+    _partial_images,
+    _prompt,
+    _input_images,
+    _extra,
+)
+
+
+def forced(request: ImageRequest) -> Fitting:
+    """What holds on every surface whatever its policy says: `moderation` is `auto`, and no streams yet."""
+    fitting = Fitting(_NO_RULES, request, "enforce")
+    if request.moderation not in (None, AUTO):
+        fitting.adjust("moderation", AUTO)
+    if request.stream:
+        fitting.deny("stream", "streamed images are not let through yet")
+    return fitting
+
+
+_NO_RULES = RequestRules()
+
+
+def size_of(request: ImageRequest) -> Size:
+    """The size as a pair; zeros where it is `auto`."""
+    return parse_size(request.size or "") or Size(0, 0)

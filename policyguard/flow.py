@@ -1,0 +1,397 @@
+"""The path of a request, written once: `admit`, `reject` and `settle` as generators over `steps`.
+
+A generator yields what it needs and receives the answer; `Guard` drives it, from sync or from async code. Time, ids and
+keyed hashes come in as arguments, so replay and tests run the same code without I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, Literal, Protocol
+
+from policyguard import engine, pricing, record
+from policyguard.decision import (
+    Admission,
+    Admitted,
+    Decision,
+    Effect,
+    Held,
+    Kind,
+    Reason,
+    Ticket,
+    combine,
+)
+from policyguard.engine import Screened
+from policyguard.errors import InvalidRequest, PolicyguardError
+from policyguard.events import Event, EventType
+from policyguard.policy.budget import windows
+from policyguard.policy.model import Policy, PolicySet
+from policyguard.refusal import budget_reason, paused_reason, refuse
+from policyguard.request import Caller, ImageRequest, Outcome, Verdict
+from policyguard.resumption import Way, resumption, state_reason
+from policyguard.states import Leg
+from policyguard.steps import (
+    Charge,
+    CheckPaused,
+    FindReview,
+    Moderate,
+    NotResumable,
+    OverBudget,
+    Pause,
+    Record,
+    Reopen,
+    Reserve,
+    Reserved,
+    Resume,
+    ReviewItem,
+    Settle,
+    Settled,
+    Step,
+)
+
+# How long an admitted request may wait before it is sent. It only bounds how long unsent money stays reserved.
+HELD_FOR = timedelta(seconds=60)
+
+
+class Keys(Protocol):
+    """Keyed hashes: the same text gives the same pseudonym, and nobody without the key can guess the text."""
+
+    def pseudonym(self, kind: str, text: str) -> str: ...
+
+    def safety_identifier(self, user: str) -> str: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """One request as a door hands it over, with the ids and the time that the driver gives it.
+
+    `door` is `asgi`, `decorator` or `python`; `forced` is false where the door can only declare what the app does.
+    `review_id` resumes an approved review.
+    """
+
+    request: ImageRequest
+    caller: Caller
+    surface: str
+    now: datetime
+    decision_id: str
+    leg_id: str
+    new_review_id: str
+    review_id: str | None = None
+    door: str = "python"
+    forced: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class _Path:
+    """What the steps of one request share."""
+
+    ask: Ask
+    policy: Policy
+    keys: Keys
+    dimensions: Mapping[str, str | None]
+    screened: Screened
+    verdict: Verdict | None = None
+
+
+Flow = Generator[Step, Any, Admission]
+
+
+# ---- admit ------------------------------------------------------------------------------------------------
+
+
+def admit(policies: PolicySet, ask: Ask, keys: Keys) -> Flow:
+    """Decide one request: screen, moderate, judge, then reserve, hold or refuse. Each ends in one decision row."""
+    policy = policies.surfaces.get(ask.surface)
+    if policy is None:
+        reason = Reason(
+            id="surface.unknown", kind=Kind.SURFACE, effect=Effect.DENY, message="no surface claims this request"
+        )
+        what = Unreadable(
+            reason=reason,
+            surface=None,
+            caller=ask.caller,
+            now=ask.now,
+            decision_id=ask.decision_id,
+            door=ask.door,
+        )
+        return (yield from reject(policies, what, keys))
+    caller, reasons = engine.resolve_caller(policies.caller, ask.caller)
+    dimensions = record.dimensions(ask.surface, caller, keys.pseudonym)
+    pause: Pause | None = yield CheckPaused(policy.surface, dimensions["tenant"], dimensions["user"])
+    if pause is not None:
+        reasons = (*reasons, paused_reason(pause))
+    screened = engine.screen(policy, ask.request, caller, ask.now)
+    screened = replace(screened, reasons=reasons + screened.reasons)
+    path = _Path(ask, policy, keys, dimensions, screened)
+    if combine(screened.reasons) is Effect.DENY:
+        return (yield from _refuse(path))
+    path = yield from _moderate(path)
+    effect = combine(path.screened.reasons)
+    if effect is Effect.DENY:
+        return (yield from _refuse(path))
+    if effect is not Effect.REVIEW:
+        return (yield from _reserve(path))
+    if ask.review_id is None:
+        return (yield from _hold(path))
+    return (yield from _resume(path, ask.review_id))
+
+
+def _moderate(path: _Path) -> Generator[Step, Any, _Path]:
+    """The only call before money is spent; without anything to look at there is none."""
+    screened, rules = path.screened, path.policy.moderation
+    verdict = None
+    if screened.check_prompt or screened.check_images:
+        verdict = yield Moderate(
+            rules.model, screened.request, screened.check_prompt, screened.check_images, rules.timeout_s
+        )
+    return replace(path, screened=engine.judge(screened, verdict), verdict=verdict)
+
+
+def _decision(path: _Path, *extra: Reason) -> Decision:
+    reasons = path.screened.reasons + extra
+    return Decision(
+        id=path.ask.decision_id,
+        surface=path.policy.surface,
+        policy_digest=path.policy.digest,
+        effect=combine(reasons),
+        reasons=reasons,
+        request=path.screened.request,
+        adjustments=path.screened.adjustments,
+        verdict=path.verdict,
+    )
+
+
+def _facts(path: _Path, decision: Decision, outcome: str) -> record.Facts:
+    return record.Facts(
+        decision=decision,
+        outcome=outcome,
+        asked=path.ask.request,
+        at=path.ask.now,
+        dimensions=path.dimensions,
+        door=path.ask.door,
+        forced=path.ask.forced,
+        quote=path.screened.quote,
+        policy=path.policy,
+        prompt_hash=path.keys.pseudonym("prompt", path.ask.request.prompt),
+    )
+
+
+def _refuse(path: _Path, *extra: Reason, review_id: str | None = None, opens_at: datetime | None = None) -> Flow:
+    decision = _decision(path, *extra)
+    facts = _facts(path, decision, "deny")
+    yield Record((record.decided(facts, review_id=review_id),), record.prompt(facts))
+    return refuse(decision, review_id=review_id, opens_at=opens_at, now=path.ask.now)
+
+
+# ---- reserve ----------------------------------------------------------------------------------------------
+
+
+def _reserve(path: _Path, resume: Resume | None = None) -> Flow:
+    quote = path.screened.quote
+    if quote is None:  # the engine denies what has no price
+        raise PolicyguardError("an unpriced request came through")
+    decision = _decision(path)
+    facts = _facts(path, decision, "resume" if resume else decision.effect.word)
+    ticket = _ticket(path, facts, quote.ceiling_micros, resume)
+    answer: Reserved | OverBudget | NotResumable = yield Reserve(
+        leg_id=ticket.leg_id,
+        charges=_charges(path, quote.ceiling_micros),
+        ceiling_micros=quote.ceiling_micros,
+        expires_at=ticket.expires_at,
+        event=record.decided(facts, leg_id=ticket.leg_id, review_id=ticket.review_id),
+        facts=record.leg_facts(facts),
+        private=record.prompt(facts),
+        review=resume,
+    )
+    if isinstance(answer, Reserved):
+        # an approval answers the review reasons; what is left let the request through
+        return Admitted(replace(decision, effect=Effect.ALLOW) if resume else decision, ticket)
+    if isinstance(answer, OverBudget):
+        return (yield from _refuse(path, budget_reason(answer, path.policy), opens_at=answer.charge.ends))
+    return (yield from _refuse(path, state_reason(answer.state), review_id=ticket.review_id))
+
+
+def _ticket(path: _Path, facts: record.Facts, ceiling_micros: int, resume: Resume | None) -> Ticket:
+    user = path.screened.caller.user
+    return Ticket(
+        leg_id=path.ask.leg_id,
+        decision_id=path.ask.decision_id,
+        surface=path.policy.surface,
+        model=path.screened.request.model or "",
+        ceiling_micros=ceiling_micros,
+        expires_at=path.ask.now + HELD_FOR,
+        review_id=resume.review_id if resume else None,
+        safety_identifier=path.keys.safety_identifier(user) if user else None,
+        record=record.shared(facts),
+    )
+
+
+def _charges(path: _Path, ceiling_micros: int) -> tuple[Charge, ...]:
+    images = path.screened.request.n or 1
+    return tuple(
+        Charge(
+            budget_id=window.budget.id,
+            key=window.key,
+            unit=window.budget.unit,
+            amount=ceiling_micros if window.budget.unit == "usd" else images,
+            limit=window.budget.limit,
+            starts=window.starts,
+            ends=window.ends,
+            mode=window.budget.mode,
+        )
+        for window in windows(path.policy.budgets, path.dimensions, path.ask.now)
+    )
+
+
+# ---- hold and resume --------------------------------------------------------------------------------------
+
+
+def _hold(path: _Path) -> Flow:
+    decision = _decision(path)
+    hold = record.hold(_facts(path, decision, "hold"), path.ask.new_review_id, path.screened)
+    yield hold
+    return Held(decision=decision, review_id=hold.review_id, expires_at=hold.due_at)
+
+
+def _resume(path: _Path, review_id: str) -> Flow:
+    """The caller came back with a review: admitted once, if it is the same request and all that counts was approved."""
+    item: ReviewItem | None = yield FindReview(review_id)
+    digest = record.request_digest(path.screened.request)
+    answer = resumption(item, path.dimensions, digest, path.policy.digest, path.screened.reasons, path.ask.now)
+    if answer.way is Way.GO:
+        return (yield from _reserve(path, Resume(review_id, path.policy.digest, _review_event(path, item, "resuming"))))
+    if answer.way is Way.ANEW:
+        return (yield from _hold(path))
+    if answer.way is Way.REOPEN and item is not None:
+        return (yield from _reopen(path, item))
+    extra = (answer.reason,) if answer.reason else ()
+    return (yield from _refuse(path, *extra, review_id=review_id))
+
+
+def _reopen(path: _Path, item: ReviewItem) -> Flow:
+    """The policy's meaning changed since the approval: the votes are void, the item waits for new ones."""
+    decision = _decision(path)
+    reasons = record.review_reasons(decision.reasons)
+    yield Reopen(item.review_id, path.policy.digest, reasons, _review_event(path, item, "reopened"))
+    facts = _facts(path, decision, "hold")
+    yield Record((record.decided(facts, review_id=item.review_id),), record.prompt(facts))
+    return Held(decision=decision, review_id=item.review_id, expires_at=item.due_at)
+
+
+def _review_event(path: _Path, item: ReviewItem | None, what: Literal["resuming", "reopened"]) -> Event:
+    review_id = item.review_id if item else ""
+    type_: EventType = "review.resuming" if what == "resuming" else "review.reopened"
+    keep = path.policy.audit.events_days
+    return record.review_event(type_, review_id, path.ask.now, path.dimensions, path.ask.decision_id, keep_days=keep)
+
+
+# ---- what never became a request --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unreadable:
+    """Something that a door could not turn into a request, or that no surface claims."""
+
+    reason: Reason
+    surface: str | None
+    caller: Caller
+    now: datetime
+    decision_id: str
+    door: str
+
+
+def malformed_reason(error: InvalidRequest) -> Reason:
+    return Reason(
+        id="request.malformed",
+        kind=Kind.MALFORMED,
+        effect=Effect.DENY,
+        message=error.message,
+        param=error.param,
+        values={"status": error.status},
+    )
+
+
+def no_surface_reason() -> Reason:
+    return Reason(
+        id="surface.none", kind=Kind.SURFACE, effect=Effect.DENY, message="no surface claims this image route"
+    )
+
+
+def reject(policies: PolicySet, what: Unreadable, keys: Keys) -> Flow:
+    """One decision row for what was refused before it became a request."""
+    caller, _ = engine.resolve_caller(policies.caller, what.caller)
+    decision = Decision(
+        id=what.decision_id,
+        surface=what.surface,
+        policy_digest=policies.digest,
+        effect=Effect.DENY,
+        reasons=(what.reason,),
+    )
+    columns = record.dimensions(what.surface, caller, keys.pseudonym)
+    yield Record((record.rejected(decision, what.now, columns, what.door),))
+    refused = refuse(decision, now=what.now)
+    status = what.reason.values.get("status", refused.status)
+    return replace(refused, status=status)
+
+
+# ---- settle -----------------------------------------------------------------------------------------------
+
+# What OpenAI answers before it made anything; a 503 counts only with its error body. Noted as assumed, not proven.
+_UNBILLED = frozenset({400, 401, 403, 404, 429})
+
+
+def settle(ticket: Ticket, outcome: Outcome, now: datetime) -> Generator[Step, Settled, Settled]:
+    """End the leg: settled by usage, released on a definite unbilled answer, else presumed at its ceiling."""
+    state, charge = _charge(ticket, outcome)
+    body = {
+        **record.outcome_row(outcome),
+        "ceiling_micros": ticket.ceiling_micros,
+        "actual_micros": charge if state is Leg.SETTLED else None,
+        "charged_micros": ticket.ceiling_micros if charge is None else charge,
+        "overshoot_micros": max(0, (charge or 0) - ticket.ceiling_micros),
+        "note": "assumed unbilled" if state is Leg.RELEASED else None,
+    }
+    type_ = _LEG_EVENTS[state]
+    event = record.leg_ended(type_, ticket.leg_id, ticket.decision_id, now, ticket.record, body)
+    return (
+        yield Settle(
+            leg_id=ticket.leg_id,
+            state=state,
+            charge_micros=charge,
+            event=event,
+            review_event=_review_ended(ticket, state, now),
+        )
+    )
+
+
+_LEG_EVENTS: Mapping[Leg, EventType] = {
+    Leg.SETTLED: "leg.settled",
+    Leg.RELEASED: "leg.released",
+    Leg.PRESUMED: "leg.presumed",
+}
+_Ended = Literal[Leg.SETTLED, Leg.RELEASED, Leg.PRESUMED]
+
+
+def _charge(ticket: Ticket, outcome: Outcome) -> tuple[_Ended, int | None]:
+    if outcome.usage is not None:
+        return Leg.SETTLED, pricing.actual(ticket.model, outcome.usage)
+    if outcome.definite and _unbilled(outcome):
+        return Leg.RELEASED, 0
+    return Leg.PRESUMED, None
+
+
+def _unbilled(outcome: Outcome) -> bool:
+    if outcome.error_code == "moderation_blocked":  # blocked at output, the image had been made
+        return outcome.moderation_stage == "input"
+    return outcome.status in _UNBILLED or (outcome.status == 503 and outcome.error_code is not None)
+
+
+def _review_ended(ticket: Ticket, state: Leg, now: datetime) -> Event | None:
+    if ticket.review_id is None:
+        return None
+    type_: EventType = "review.resume_failed" if state is Leg.RELEASED else "review.released"
+    columns = ticket.record.get("dimensions") or {}
+    keep = ticket.record.get("keep_days")
+    return record.review_event(type_, ticket.review_id, now, columns, ticket.decision_id, keep_days=keep)

@@ -1,0 +1,390 @@
+"""Guard: one object for sync and async code that drives the flow with the store, a moderator and the clock.
+
+The two drivers below are all there is of sync and async: the path of a request itself is in `flow`, once. Store calls
+run off the event loop; only moderation is natively async.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Any, ParamSpec, Self, TypeVar
+
+import anyio
+import anyio.to_thread
+
+from policyguard import flow
+from policyguard.audit.keys import load_key
+from policyguard.audit.private import Vault
+from policyguard.current import current_caller, current_review
+from policyguard.decision import Admission, Decision, Effect, Reason, Refused, Ticket
+from policyguard.errors import ConfigError, InvalidRequest, StoreUnavailable
+from policyguard.ids import new_id
+from policyguard.moderation import Moderator
+from policyguard.policy.load import load
+from policyguard.policy.model import PolicySet
+from policyguard.refusal import refuse, unavailable_reason
+from policyguard.request import Caller, ImageRequest, Outcome, Verdict
+from policyguard.settings import setting
+from policyguard.states import Leg
+from policyguard.steps import Moderate, Settled, Step
+from policyguard.store import Store, key_beside, open_store
+
+log = logging.getLogger("policyguard")
+
+P = ParamSpec("P")
+R = TypeVar("R")
+A = TypeVar("A")
+UPSTREAM_TIMEOUT = timedelta(seconds=600)  # the OpenAI SDK's own
+SENT_FOR = UPSTREAM_TIMEOUT + timedelta(seconds=60)
+SWEEP_EVERY = timedelta(seconds=30)
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Guard:
+    """Enforces a folder of policies. Thread-safe; survives a fork; close it when done, or use it in a `with`."""
+
+    def __init__(
+        self,
+        policies: PolicySet,
+        *,
+        store: Store,
+        moderator: Moderator,
+        vault: Vault,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
+        _check_moderator(policies, moderator)
+        self._policies = policies
+        self.store = store
+        self.vault = vault
+        self.clock = clock
+        self._moderator = moderator
+        self._next_sweep = clock()
+        self._sweeping = threading.Lock()
+
+    @classmethod
+    def open(
+        cls,
+        policies: str | Path | None = None,
+        *,
+        store: str | None = None,
+        moderator: Moderator | None = None,
+        key_file: str | Path | None = None,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> Self:
+        """Load a policies folder and open the store.
+
+        `store` is a URL such as `sqlite:///policyguard.sqlite3`. Without `moderator`, omni-moderation is asked with the
+        key in `OPENAI_API_KEY`. Whatever is not given comes from the settings (`policyguard doctor` lists them).
+        Raises `PolicyError` with every problem of the policies, `ConfigError` for anything else.
+        """
+        folder = str(policies) if policies is not None else setting("policies")
+        url = setting("store", store)
+        if folder is None or url is None:  # both have defaults; this tells the type checker
+            raise ConfigError("a policies folder and a store are needed")
+        loaded = load(folder, now=clock())
+        chosen = moderator or _default_moderator(loaded)
+        path = setting("key_file", str(key_file) if key_file else None) or key_beside(url)
+        vault = Vault(load_key(path, create=True))
+        return cls(loaded, store=open_store(url, vault=vault), moderator=chosen, vault=vault, clock=clock)
+
+    # ---- policies ---------------------------------------------------------------------------------------------
+
+    @property
+    def policies(self) -> PolicySet:
+        """The policies in force. `reload` replaces them as a whole."""
+        return self._policies
+
+    def reload(self) -> PolicySet:
+        """Load the folder again. Raises `PolicyError` and keeps the set in force where it does not load."""
+        policies = load(self._policies.folder, now=self.clock())
+        _check_moderator(policies, self._moderator)
+        self._policies = policies
+        return policies
+
+    # ---- admit ------------------------------------------------------------------------------------------------
+
+    def admit(
+        self,
+        request: ImageRequest,
+        caller: Caller | None = None,
+        *,
+        surface: str,
+        review_id: str | None = None,
+        door: str = "python",
+        forced: bool = True,
+    ) -> Admission:
+        """Decide one request. `caller` (else the one of `policyguard.caller(...)`) holds the values as given.
+
+        An `Admitted` has money reserved: call `sent` before the request goes upstream and `settle` after it.
+        """
+        ask = self._ask(request, caller, surface, review_id, door, forced)
+        return self._answer(flow.admit(self._policies, ask, self.vault), surface, ask.decision_id)
+
+    async def aadmit(
+        self,
+        request: ImageRequest,
+        caller: Caller | None = None,
+        *,
+        surface: str,
+        review_id: str | None = None,
+        door: str = "python",
+        forced: bool = True,
+    ) -> Admission:
+        """`admit` for async code."""
+        ask = self._ask(request, caller, surface, review_id, door, forced)
+        return await self._aanswer(flow.admit(self._policies, ask, self.vault), surface, ask.decision_id)
+
+    def reject(
+        self,
+        error: InvalidRequest | Reason,
+        *,
+        surface: str | None,
+        caller: Caller | None = None,
+        door: str = "python",
+    ) -> Refused:
+        """Record and refuse what never became a request: bad input, or an image route that no surface claims."""
+        what = self._unreadable(error, surface, caller, door)
+        return self._answer(flow.reject(self._policies, what, self.vault), surface, what.decision_id)
+
+    async def areject(
+        self,
+        error: InvalidRequest | Reason,
+        *,
+        surface: str | None,
+        caller: Caller | None = None,
+        door: str = "python",
+    ) -> Refused:
+        """`reject` for async code."""
+        what = self._unreadable(error, surface, caller, door)
+        return await self._aanswer(flow.reject(self._policies, what, self.vault), surface, what.decision_id)
+
+    def _ask(
+        self,
+        request: ImageRequest,
+        caller: Caller | None,
+        surface: str,
+        review_id: str | None,
+        door: str,
+        forced: bool,
+    ) -> flow.Ask:
+        now = self.clock()
+        return flow.Ask(
+            request=request,
+            caller=caller or current_caller(),
+            surface=surface,
+            now=now,
+            decision_id=_id("dec", now),
+            leg_id=_id("leg", now),
+            new_review_id=_id("rev", now),
+            review_id=review_id or current_review(),
+            door=door,
+            forced=forced,
+        )
+
+    def _unreadable(
+        self, error: InvalidRequest | Reason, surface: str | None, caller: Caller | None, door: str
+    ) -> flow.Unreadable:
+        now = self.clock()
+        return flow.Unreadable(
+            reason=flow.malformed_reason(error) if isinstance(error, InvalidRequest) else error,
+            surface=surface,
+            caller=caller or current_caller(),
+            now=now,
+            decision_id=_id("dec", now),
+            door=door,
+        )
+
+    # ---- after admission --------------------------------------------------------------------------------------
+
+    def sent(self, ticket: Ticket) -> bool:
+        """Mark the reservation as sent, before the request goes upstream. False: it ran out, do not send."""
+        now = self.clock()
+        try:
+            return self.store.mark_sent(ticket.leg_id, now + SENT_FOR, now)
+        except StoreUnavailable:
+            return False
+
+    async def asent(self, ticket: Ticket) -> bool:
+        """`sent` for async code."""
+        return await anyio.to_thread.run_sync(self.sent, ticket)
+
+    def settle(self, ticket: Ticket, outcome: Outcome) -> Settled:
+        """Say what happened upstream. Twice is once. With the store down the leg is presumed when its time passes."""
+        try:
+            return drive(flow.settle(ticket, outcome, self.clock()), self._perform)
+        except StoreUnavailable:
+            log.warning("leg %s is not settled, the store is down; it will be presumed at its ceiling", ticket.leg_id)
+            return Settled(Leg.SENT, 0, ticket.ceiling_micros, False)
+
+    async def asettle(self, ticket: Ticket, outcome: Outcome) -> Settled:
+        """`settle` for async code, shielded: a cancelled request is still accounted for."""
+        with anyio.CancelScope(shield=True):
+            return await anyio.to_thread.run_sync(self.settle, ticket, outcome)
+
+    def enforce(
+        self,
+        surface: str,
+        *,
+        constants: Mapping[str, str | int] | None = None,
+        fields: Mapping[str, str] | None = None,
+        usage: Callable[[Any], Any] | None = None,
+    ) -> Callable[[Callable[P, R]], Callable[P, R]]:
+        """Guard a function that makes images, sync or async, whose arguments are named like the API's.
+
+        Each of model, size, quality and n is an argument or a declared constant. `fields` maps a parameter to an
+        argument of another name; `usage` reads token counts from what the function returns. Refusals raise
+        `PolicyRefused`.
+        """
+        from policyguard.adapters.decorator import enforce  # the one step upward, so that the decorator is a method
+
+        return enforce(self, surface, constants=constants, fields=fields, usage=usage)
+
+    # ---- drivers ----------------------------------------------------------------------------------------------
+
+    def _answer(self, steps: Generator[Step, Any, A], surface: str | None, decision_id: str) -> A | Refused:
+        try:
+            self._sweep_when_due()
+            return drive(steps, self._perform)
+        except StoreUnavailable:
+            return self._store_down(surface, decision_id)
+
+    async def _aanswer(self, steps: Generator[Step, Any, A], surface: str | None, decision_id: str) -> A | Refused:
+        try:
+            if self._sweep_is_due():
+                await anyio.to_thread.run_sync(self._sweep_when_due)
+            return await adrive(steps, self._aperform)
+        except StoreUnavailable:
+            return self._store_down(surface, decision_id)
+
+    def _perform(self, step: Step) -> Any:
+        if isinstance(step, Moderate):
+            return _verdict(step, self._moderator.moderate)
+        return self.store.perform(step, self.clock())
+
+    async def _aperform(self, step: Step) -> Any:
+        if isinstance(step, Moderate):
+            return await _averdict(step, self._moderator.amoderate)
+        return await anyio.to_thread.run_sync(self._perform, step)
+
+    def _store_down(self, surface: str | None, decision_id: str) -> Refused:
+        """Never allowed and not recorded: without the store nothing passes."""
+        log.error("decision %s: the store is down, refused", decision_id)
+        decision = Decision(
+            id=decision_id,
+            surface=surface,
+            policy_digest=self._policies.digest,
+            effect=Effect.DENY,
+            reasons=(unavailable_reason("store"),),
+        )
+        return refuse(decision, now=self.clock())
+
+    # ---- upkeep -----------------------------------------------------------------------------------------------
+
+    def sweep(self) -> None:
+        """Release what was never sent, presume what never came back, expire and escalate reviews, apply retention."""
+        self.store.sweep(self.clock())
+
+    def _sweep_is_due(self) -> bool:
+        return self.clock() >= self._next_sweep
+
+    def _sweep_when_due(self) -> None:
+        if not self._sweep_is_due() or not self._sweeping.acquire(blocking=False):
+            return
+        try:
+            self._next_sweep = self.clock() + SWEEP_EVERY
+            self.sweep()
+        finally:
+            self._sweeping.release()
+
+    def close(self) -> None:
+        self.store.close()
+        self._moderator.close()
+
+    async def aclose(self) -> None:
+        """`close` for async code."""
+        await anyio.to_thread.run_sync(self.store.close)
+        await self._moderator.aclose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+
+def drive(steps: Generator[Step, Any, A], perform: Callable[[Step], Any]) -> A:
+    """Run a flow to its end from sync code."""
+    answer: Any = None
+    while True:
+        try:
+            step = steps.send(answer)
+        except StopIteration as end:
+            value: A = end.value
+            return value
+        answer = perform(step)
+
+
+async def adrive(steps: Generator[Step, Any, A], perform: Callable[[Step], Awaitable[Any]]) -> A:
+    """Run a flow to its end from async code."""
+    answer: Any = None
+    while True:
+        try:
+            step = steps.send(answer)
+        except StopIteration as end:
+            value: A = end.value
+            return value
+        answer = await perform(step)
+
+
+def _verdict(step: Moderate, moderate: Callable[[Moderate], Verdict]) -> Verdict:
+    try:
+        return moderate(step)
+    except Exception as error:  # a moderator of somebody else's; whatever it does, nothing passes unseen
+        return _broken(step, error)
+
+
+async def _averdict(step: Moderate, moderate: Callable[[Moderate], Awaitable[Verdict]]) -> Verdict:
+    try:
+        return await moderate(step)
+    except Exception as error:
+        return _broken(step, error)
+
+
+def _broken(step: Moderate, error: Exception) -> Verdict:
+    log.error("the moderator raised %s; counted as unavailable", type(error).__name__)
+    return Verdict(model=step.model, error="moderator_error")
+
+
+def _id(prefix: str, now: datetime) -> str:
+    return new_id(prefix, now, os.urandom(10))
+
+
+def _check_moderator(policies: PolicySet, moderator: Moderator) -> None:
+    for policy in policies.surfaces.values():
+        model = policy.moderation.model
+        if model not in moderator.models:
+            raise ConfigError(
+                f"surface `{policy.surface}` names the moderation model `{model}` ({policy.moderation.place}), and the "
+                f"given moderator serves {', '.join(f'`{m}`' for m in sorted(moderator.models))} only"
+            )
+
+
+def _default_moderator(policies: PolicySet) -> Moderator:
+    """OpenAI's, where a key is set. Nothing weaker is ever chosen silently."""
+    from policyguard.moderation.openai import OpenAIModerator  # here, because importing the SDK takes a second
+
+    if setting("openai_key") is None:
+        raise ConfigError(
+            "no key for moderation: set `OPENAI_API_KEY`, or give a moderator, for example "
+            "`Guard.open(..., moderator=KeywordModerator())` with `moderation: {model: keyword}` in the policies"
+        )
+    return OpenAIModerator()

@@ -1,0 +1,44 @@
+"""Every setting: one table drives the code, `--help`, `policyguard doctor` and the README.
+
+Settings come from arguments first, then from the environment, then from the default. There is no other
+configuration file than the policies.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import NamedTuple
+
+
+class Setting(NamedTuple):
+    """`secret`: only whether it is set may be shown."""
+
+    name: str
+    environment: str
+    default: str | None
+    help: str
+    secret: bool = False
+
+
+SETTINGS: Mapping[str, Setting] = {
+    s.name: s
+    for s in (
+        Setting(
+            "policies", "POLICYGUARD_POLICIES", "policies", "the policies folder: org.yaml and one file per surface"
+        ),
+        Setting(
+            "store", "POLICYGUARD_STORE", "sqlite:///policyguard.sqlite3", "the database of budgets, reviews, record"
+        ),
+        Setting("key_file", "POLICYGUARD_KEY_FILE", None, "the key file; made beside an SQLite database where absent"),
+        Setting("synchronous", "POLICYGUARD_SQLITE_SYNCHRONOUS", "FULL", "SQLite durability: FULL or NORMAL"),
+        Setting("openai_key", "OPENAI_API_KEY", None, "OpenAI's key, for moderation", secret=True),
+        Setting("openai_url", "OPENAI_BASE_URL", None, "OpenAI's address; the sandbox's to try things out"),
+    )
+}
+
+
+def setting(name: str, given: str | None = None) -> str | None:
+    """The value of a setting: the argument, else the environment, else the default."""
+    spec = SETTINGS[name]
+    return given or os.environ.get(spec.environment) or spec.default
