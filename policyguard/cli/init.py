@@ -1,0 +1,64 @@
+"""`policyguard init`: a commented starter folder and an app to mount it in."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from policyguard.cli.output import console, fail
+from policyguard.starter import starter_folder
+
+APP = '''"""An app whose image route is guarded. Run it: uvicorn app:app"""
+
+from openai import AsyncOpenAI
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from policyguard import Guard
+from policyguard.adapters.asgi import PolicyGuardMiddleware
+
+guard = Guard.open("policies")  # OPENAI_API_KEY moderates; POLICYGUARD_STORE says where the record goes
+client = AsyncOpenAI(max_retries=0)
+
+
+async def avatar(request: Request) -> Response:
+    body = await request.json()  # forced, adjusted and with defaults filled in by the guard
+    answer = await client.images.with_raw_response.generate(**body)
+    return Response(answer.content, media_type="application/json")
+
+
+app = Starlette(
+    routes=[Route("/avatars/v1/images/generations", avatar, methods=["POST"])],
+    middleware=[Middleware(PolicyGuardMiddleware, guard=guard)],
+)
+'''
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(help="Where to write the policies.")] = Path("policies"),
+    app: Annotated[Path, typer.Option(help="Where to write the app snippet.")] = Path("app.py"),
+) -> None:
+    """Write a commented starter folder of policies and an app that enforces them. Nothing is overwritten.
+
+    Examples:
+
+      policyguard init
+
+      policyguard init config/policies --app service.py
+    """
+    existing = [path for path in (folder, app) if path.exists()]
+    if existing:
+        fail(f"`{existing[0]}` is there already, nothing was written", hint="name another place, or move it away")
+    shutil.copytree(starter_folder(), folder, ignore=shutil.ignore_patterns("tests", ".*"))
+    app.write_text(APP)
+    out = console()
+    for path in sorted(folder.iterdir()):
+        out.print(f"wrote {path}")
+    out.print(f"wrote {app}")
+    out.print("next: edit the policies, then `policyguard check`, then `uvicorn app:app`")

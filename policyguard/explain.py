@@ -1,0 +1,96 @@
+"""Why a request is decided as it is: every rule, threshold and budget with its stage, result and place. Pure.
+
+The decision itself comes from `engine`; this adds the rules that did not fire, which a decision does not keep.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from policyguard.decision import Effect, Place, Reason
+from policyguard.engine import Screened, facts, rule_mode, rule_stage
+from policyguard.policy.budget import windows
+from policyguard.policy.expr import EvaluationError, Unavailable
+from policyguard.policy.model import Rule, Threshold
+from policyguard.request import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One thing that was looked at. `result` is `fires`, `does not fire`, `unevaluable`, `passes` or a number."""
+
+    stage: str
+    what: str
+    result: str
+    effect: str
+    mode: str
+    place: Place | None
+    detail: str = ""
+
+
+def explain(judged: Screened, verdict: Verdict | None, dimensions: Mapping[str, str | None]) -> list[Line]:
+    """Lines in the order of the path: parameters and callers, rules, moderation, review, budgets."""
+    lines = [*_built_in(judged), *_rules(judged, verdict)]
+    if verdict is not None:
+        lines += _thresholds(judged, verdict)
+    return [*lines, *_budgets(judged, dimensions)]
+
+
+def _built_in(judged: Screened) -> Iterator[Line]:
+    """Reasons that no rule of a team gave, without those of moderation, which have lines of their own."""
+    own = {rule.id for rule in judged.policy.rules}
+    for reason in judged.reasons:
+        if reason.id not in own and not _is_threshold(reason):
+            stage = "judge" if reason.id.startswith("moderation.") else "screen"
+            yield Line(stage, reason.id, "fires", reason.effect.word, reason.mode, reason.place, reason.message)
+
+
+def _is_threshold(reason: Reason) -> bool:
+    return reason.id.startswith("moderation.") and "threshold" in reason.values
+
+
+def _rules(judged: Screened, verdict: Verdict | None) -> Iterator[Line]:
+    inputs = facts(judged, verdict)
+    for rule in judged.policy.rules:
+        stage, mode = rule_stage(judged.policy, rule), rule_mode(judged.policy, rule)
+        yield Line(stage, rule.id, _result(rule, inputs), rule.then.word, mode, rule.place, rule.when.source.strip())
+
+
+def _result(rule: Rule, inputs: Mapping[str, Any]) -> str:
+    try:
+        return "fires" if rule.when(inputs) else "does not fire"
+    except (Unavailable, EvaluationError):
+        return "unevaluable"
+
+
+def _thresholds(judged: Screened, verdict: Verdict) -> Iterator[Line]:
+    for effect, thresholds in (
+        (Effect.DENY, judged.policy.moderation.deny_at),
+        (Effect.REVIEW, judged.policy.moderation.review_at),
+    ):
+        for threshold in thresholds:
+            yield _threshold(judged, verdict, threshold, effect)
+
+
+def _threshold(judged: Screened, verdict: Verdict, threshold: Threshold, effect: Effect) -> Line:
+    score = verdict.score(threshold.category)
+    result = "unavailable" if score is None else "fires" if score >= threshold.at else "passes"
+    detail = f"score {'-' if score is None else f'{score:.3f}'}, {effect.word} at {threshold.at:.3f}"
+    what = f"moderation.{threshold.category}"
+    return Line("judge", what, result, effect.word, judged.policy.mode, threshold.place, detail)
+
+
+def _budgets(judged: Screened, dimensions: Mapping[str, str | None]) -> Iterator[Line]:
+    ceiling = judged.quote.ceiling_micros if judged.quote else 0
+    known = {name: value or "?" for name, value in dimensions.items()}
+    for window in windows(judged.policy.budgets, known, judged.now):
+        budget = window.budget
+        amount = ceiling if budget.unit == "usd" else judged.request.n or 1
+        detail = f"per {budget.per}" if budget.per else "in all"
+        result = f"takes {amount} of {budget.limit}"
+        place = budget.place
+        yield Line(
+            "reserve", f"budget.{budget.id}", result, "deny", budget.mode, place, f"{detail}, each {budget.period}"
+        )
