@@ -20,6 +20,10 @@ Mode = Literal["enforce", "shadow"]
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
+def _empty() -> Mapping[str, Any]:
+    return _EMPTY
+
+
 class Effect(IntEnum):
     """Outcomes in order of strength: deny > review > flag > allow. There is no way to combine downwards."""
 
@@ -98,7 +102,7 @@ class Reason:
     place: Place | None = None
     mode: Mode = "enforce"
     param: str | None = None
-    values: Mapping[str, Any] = field(default=_EMPTY)
+    values: Mapping[str, Any] = field(default_factory=_empty)
 
     @property
     def enforced(self) -> bool:
@@ -157,7 +161,9 @@ class Ticket:
     expires_at: datetime
     review_id: str | None = None
     safety_identifier: str | None = field(default=None, repr=False)
-    record: Mapping[str, Any] = field(default=_EMPTY, repr=False)  # the fields that every event of this leg shares
+    record: Mapping[str, Any] = field(
+        default_factory=_empty, repr=False
+    )  # the fields that every event of this leg shares
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,11 @@ EventType = Literal[
 ]
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
+
+def _empty() -> Mapping[str, Any]:
+    return _EMPTY
+
+
 # The caller values that every event of a request carries, users and engineers as keyed pseudonyms.
 DIMENSIONS = ("surface", "tenant", "user", "tier", "cohort", "feature", "engineer")
 
@@ -48,8 +53,8 @@ class Event:
     leg_id: str | None = None
     review_id: str | None = None
     outcome: str | None = None
-    dimensions: Mapping[str, str | None] = field(default=_EMPTY)
-    body: Mapping[str, Any] = field(default=_EMPTY)
+    dimensions: Mapping[str, str | None] = field(default_factory=_empty)
+    body: Mapping[str, Any] = field(default_factory=_empty)
     keep_days: int | None = None
 
 

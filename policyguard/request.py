@@ -46,6 +46,10 @@ _NAME = re.compile(r"[A-Za-z0-9._:-]{1,100}", re.ASCII)
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
+def _empty() -> Mapping[str, Any]:
+    return _EMPTY
+
+
 class Size(NamedTuple):
     """Width and height in pixels."""
 
@@ -110,7 +114,7 @@ class ImageRequest:
     safety_identifier: str | None = field(default=None, repr=False)
     images: tuple[InputImage, ...] = ()
     mask: InputImage | None = None
-    extra: Mapping[str, Any] = field(default=_EMPTY, repr=False)
+    extra: Mapping[str, Any] = field(default_factory=_empty, repr=False)
 
     def __post_init__(self) -> None:
         _check_text(self)
@@ -172,7 +176,7 @@ class Caller:
     cohort: str | None = None
     feature: str | None = None
     engineer: str | None = field(default=None, repr=False)
-    attributes: Mapping[str, str] = field(default=_EMPTY, repr=False)
+    attributes: Mapping[str, str] = field(default_factory=_empty, repr=False)
 
     def get(self, name: str) -> str | None:
         """The value of one of the six names, or of a declared attribute."""
@@ -208,7 +212,7 @@ class Verdict:
     """
 
     model: str
-    scores: Mapping[str, float] = _EMPTY
+    scores: Mapping[str, float] = field(default_factory=_empty)
     incomplete: frozenset[str] = frozenset()
     error: str | None = None
     calls: int = 0
