@@ -60,7 +60,7 @@ def decided(facts: Facts, *, leg_id: str | None = None, review_id: str | None = 
     decision = facts.decision
     body = {
         **shared(facts),
-        "asked": _parameters(facts.asked),
+        "asked": parameters(facts.asked),
         "reasons": [reason_row(r) for r in decision.reasons],
         "adjusted": [str(a) for a in decision.adjustments],
         "moderation": _moderation(decision.verdict),
@@ -104,7 +104,7 @@ def shared(facts: Facts) -> dict[str, Any]:
         "mode": facts.policy.mode,
         "stakes": facts.policy.stakes,
         "policy_digest": decision.policy_digest,
-        "request": _parameters(decision.request or facts.asked),
+        "request": parameters(decision.request or facts.asked),
         "moderation_parameter": "forced" if facts.forced else "declared",
         "estimated_micros": quote.ceiling_micros if quote else None,
         "prices_as_of": quote.as_of.isoformat() if quote else None,
@@ -113,7 +113,7 @@ def shared(facts: Facts) -> dict[str, Any]:
     }
 
 
-def _parameters(request: ImageRequest) -> dict[str, Any]:
+def parameters(request: ImageRequest) -> dict[str, Any]:
     """What was asked for, without the prompt, the images and the user's own identifiers."""
     names = (
         "operation",
@@ -206,7 +206,7 @@ def prompt(facts: Facts) -> tuple[Private, ...]:
 def request_digest(request: ImageRequest) -> str:
     """Over the prompt, every parameter and every image: what an approval is bound to."""
     canonical = {
-        **_parameters(request),
+        **parameters(request),
         "prompt": request.prompt,
         "output_compression": request.output_compression,
         "input_fidelity": request.input_fidelity,
@@ -290,7 +290,7 @@ def _whole_request(request: ImageRequest, caller: Caller) -> bytes:
     mask = request.mask
     document = {
         "prompt": request.prompt,
-        "parameters": _parameters(request),
+        "parameters": parameters(request),
         "caller": {name: value for name, value in caller.items() if name in CALLER_FIELDS},
         "images": images,
         "mask": _image(mask.data, mask.media_type, mask.filename) if mask else None,

@@ -1,0 +1,123 @@
+"""`policyguard demo`: no key and no server: policies at work over real HTTP, and a record to browse."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from policyguard.cli.output import FINDINGS, FormatOption, console, dollars, fail, print_json, table
+from policyguard.cli.spend import bar
+from policyguard.settings import setting
+
+if TYPE_CHECKING:
+    from policyguard.demo.report import Summary
+
+
+def demo(
+    prompts: Annotated[
+        Path | None, typer.Option(help="Your own prompts: JSON lines, CSV or text, one a line.", exists=True)
+    ] = None,
+    folder: Annotated[Path, typer.Option(help="Where the record is left.")] = Path("policyguard-demo"),
+    limit: Annotated[int | None, typer.Option(help="Only the first so many prompts.", min=1)] = None,
+    live: Annotated[
+        bool, typer.Option("--live", help="Talk to the real API with OPENAI_API_KEY. Costs money.")
+    ] = False,
+    format: FormatOption = "text",
+) -> None:
+    """Start a sandbox and a guarded app, send prompts through the OpenAI SDK, and show what became of them.
+
+    Several users, tenants and tiers ask on four surfaces; some requests are adjusted, denied, held for a review,
+    approved and resumed, or refused by a budget. The record stays in the folder, to be looked into.
+
+    Examples:
+
+      policyguard demo
+
+      policyguard demo --prompts my-prompts.jsonl --format json
+
+      OPENAI_API_KEY=... policyguard demo --live --limit 5
+    """
+    from policyguard.demo.run import run
+
+    key = setting("openai_key")
+    if live and key is None:
+        fail("`--live` needs OPENAI_API_KEY", hint="without --live the demo needs no key")
+    out = console(stderr=format == "json")
+    with _progress(out) as progress:
+        task = progress.add_task("requests", total=None)
+
+        def report(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+
+        summary = run(folder, prompts=prompts, limit=limit, live_key=key if live else None, report=report)
+    if format == "json":
+        print_json(asdict(summary))
+    else:
+        print_summary(summary, out)
+    if summary.unaccounted:
+        raise typer.Exit(FINDINGS)
+
+
+def _progress(out: Console) -> Progress:
+    """A bar on a terminal; silent where the output is read by a program."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=out, transient=True, disable=not out.is_terminal)
+
+
+def print_summary(summary: Summary, out: Console) -> None:
+    """The report as a person reads it: outcomes, reasons, money, and what to look at next."""
+    out.print()
+    out.print(f"{summary.requests} requests in {summary.seconds} s, {_doors(summary)}")
+    out.print(
+        f"  {summary.admitted} admitted ({summary.adjusted} adjusted, {summary.resumed} after a review), "
+        f"{summary.held} held ({summary.approved} approved), {summary.denied} denied "
+        f"({summary.over_budget} of them by a budget)"
+    )
+    if summary.upstream_generations is not None:
+        out.print(f"  {summary.upstream_generations} reached the upstream and made {summary.upstream_images} images")
+    _print_reasons(summary, out)
+    _print_groups("surface", summary.by_surface, out)
+    _print_groups("tenant", summary.by_tenant, out)
+    out.print()
+    out.print(
+        f"reserved {dollars(summary.reserved_micros)} at most, spent {dollars(summary.spent_micros)}, "
+        f"presumed {dollars(summary.presumed_micros)}"
+    )
+    said = "every request has its decision, every leg its end" if summary.unaccounted == 0 else "NOT ACCOUNTED FOR"
+    out.print(f"record: {summary.record} ({said})")
+
+
+def _doors(summary: Summary) -> str:
+    words = {"asgi": "through the middleware", "decorator": "through the decorator"}
+    return ", ".join(f"{count} {words.get(door, door)}" for door, count in summary.by_door.items())
+
+
+def _print_reasons(summary: Summary, out: Console) -> None:
+    top = max(summary.by_reason.values(), default=0)
+    rows = [(reason, str(count), bar(count, top)) for reason, count in summary.by_reason.items()]
+    out.print()
+    out.print(table(("denied or held because of", "requests", ""), rows, right=("requests",)))
+
+
+def _print_groups(name: str, groups: dict[str, dict[str, Any]], out: Console) -> None:
+    columns = (name, "admitted", "images", "refused", "estimated", "spent", "")
+    top = max((g["spent_micros"] for g in groups.values()), default=0)
+    rows = [
+        (
+            group,
+            str(g["requests"]),
+            str(g["images"]),
+            str(g["refused"]),
+            dollars(g["estimated_micros"]),
+            dollars(g["spent_micros"]),
+            bar(g["spent_micros"], top),
+        )
+        for group, g in groups.items()
+    ]
+    out.print()
+    out.print(table(columns, rows, right=columns[1:6]))

@@ -1,0 +1,128 @@
+"""`policyguard doctor`: what is configured, reachable and missing."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import ssl
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import typer
+
+from policyguard.cli.output import FINDINGS, FormatOption, console, print_json, table
+from policyguard.errors import ConfigError, PolicyError, StoreUnavailable
+from policyguard.settings import SETTINGS, setting
+
+Mark = Literal["ok", "note", "problem"]
+
+
+class Finding(NamedTuple):
+    """One thing that was looked at. A `problem` ends the verb with exit code 1, a `note` does not."""
+
+    mark: Mark
+    what: str
+    says: str
+
+
+def doctor(format: FormatOption = "text") -> None:
+    """Look at the settings, the policies, the store, the key file, the price book and the optional parts.
+
+    Nothing is made or changed, and nothing is sent anywhere.
+
+    Examples:
+
+      policyguard doctor
+
+      POLICYGUARD_POLICIES=config policyguard doctor --format json
+    """
+    found = [finding for look in _LOOKS for finding in look()]
+    if format == "json":
+        print_json([finding._asdict() for finding in found])
+    else:
+        console().print(table(("", "what", "finding"), found))
+    if any(finding.mark == "problem" for finding in found):
+        raise typer.Exit(FINDINGS)
+
+
+def _python() -> Iterator[Finding]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    yield Finding("ok" if sys.version_info >= (3, 11) else "problem", "python", version)
+
+
+def _settings() -> Iterator[Finding]:
+    for spec in SETTINGS.values():
+        given = os.environ.get(spec.environment)
+        if spec.secret:
+            says = "set" if given else "not set"
+        else:
+            says = f"{given or spec.default or 'not set'}{'' if given else ' (default)' if spec.default else ''}"
+        yield Finding("ok" if given or spec.default else "note", spec.environment, says)
+
+
+def _policies() -> Iterator[Finding]:
+    from policyguard.policy.load import load
+
+    folder = setting("policies") or "policies"
+    if not Path(folder).is_dir():
+        yield Finding("problem", "policies", f"there is no folder `{folder}`; `policyguard init` writes one")
+        return
+    try:
+        loaded = load(folder)
+    except PolicyError as error:
+        yield Finding("problem", "policies", f"{len(error.diagnostics)} problems; see `policyguard check {folder}`")
+        return
+    yield Finding("ok", "policies", f"{len(loaded.surfaces)} surfaces in `{folder}`")
+    models = sorted({policy.moderation.model for policy in loaded.surfaces.values()})
+    if any(model != "keyword" for model in models) and setting("openai_key") is None:
+        yield Finding("problem", "moderation", f"the policies name {', '.join(models)}, and OPENAI_API_KEY is not set")
+
+
+def _store() -> Iterator[Finding]:
+    from policyguard.audit.keys import load_key
+    from policyguard.audit.private import Vault
+    from policyguard.store import key_beside, open_store
+    from policyguard.store.sqlite import sqlite_path
+
+    url = setting("store") or ""
+    try:
+        path = sqlite_path(url)
+        if not path.exists():
+            yield Finding("note", "store", f"`{path}` is not there yet; it is made at the first request")
+            return
+        key = load_key(setting("key_file") or key_beside(url), create=False)
+        yield Finding("ok", "key file", "readable by its owner only")
+        store = open_store(url, vault=Vault(key))
+        status = store.check()
+        store.close()
+    except (ConfigError, StoreUnavailable) as error:
+        yield Finding("problem", "store", str(error))
+        return
+    yield Finding("ok" if status.up_to_date else "problem", "store", f"{path}, schema {status.current}")
+
+
+def _prices() -> Iterator[Finding]:
+    from policyguard.pricing import price_book
+
+    book = price_book()
+    yield Finding("ok", "prices", f"as of {book.as_of}, {len(book.models)} model names")
+
+
+def _trust() -> Iterator[Finding]:
+    """The HTTP client trusts the operating system's certificates; slim images have none."""
+    paths = ssl.get_default_verify_paths()
+    there = any(path and Path(path).exists() for path in (paths.cafile, paths.capath, os.environ.get("SSL_CERT_FILE")))
+    says = "found" if there else "none found: install ca-certificates, or set SSL_CERT_FILE"
+    yield Finding("ok" if there else "problem", "certificates", says)
+
+
+def _extras() -> Iterator[Finding]:
+    for module, use in (("uvicorn", "demo, sandbox"), ("PIL", "demo, sandbox")):
+        there = importlib.util.find_spec(module) is not None
+        says = "installed" if there else "not installed: pip install 'policyguard[demo]'"
+        yield Finding("ok" if there else "note", f"{module} ({use})", says)
+
+
+_LOOKS: tuple[Callable[[], Iterator[Finding]], ...] = (_python, _settings, _policies, _store, _prices, _trust, _extras)

@@ -1,0 +1,131 @@
+"""`policyguard explain`: one request against a surface: every rule, threshold, price and budget, with its place."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+
+from policyguard.cli.output import FormatOption, PoliciesOption, console, dollars, fail, print_json, table
+from policyguard.settings import setting
+
+
+def explain(
+    surface: Annotated[str, typer.Argument(help="The surface.")],
+    prompt: Annotated[str, typer.Option(help="The prompt.")] = "a cat",
+    model: Annotated[str | None, typer.Option(help="The model; without it the policy's default.")] = None,
+    size: Annotated[str | None, typer.Option(help="`auto` or like `1024x1536`.")] = None,
+    quality: Annotated[str | None, typer.Option(help="low, medium, high, xhigh, max or auto.")] = None,
+    n: Annotated[int | None, typer.Option(help="How many images.")] = None,
+    caller: Annotated[list[str] | None, typer.Option(help="A caller value, NAME=VALUE. Repeatable.")] = None,
+    score: Annotated[list[str] | None, typer.Option(help="A score, CATEGORY=0.42. Others are 0. Repeatable.")] = None,
+    unavailable: Annotated[bool, typer.Option(help="As if moderation were down.")] = False,
+    policies: PoliciesOption = None,
+    format: FormatOption = "text",
+) -> None:
+    """Show how a request would be decided, and why. Nothing is sent, moderated or recorded.
+
+    Examples:
+
+      policyguard explain avatars --quality high --caller user=u1 --caller tier=free
+
+      policyguard explain marketing --size 2048x2048 --score violence=0.42
+
+      policyguard explain id-photos --unavailable --format json
+    """
+    from policyguard.policy.load import load
+    from policyguard.request import Caller, ImageRequest
+
+    loaded = load(setting("policies", policies) or "policies")
+    if surface not in loaded.surfaces:
+        fail(f"there is no surface `{surface}`", hint="there are " + ", ".join(f"`{s}`" for s in loaded.surfaces))
+    request = ImageRequest(prompt=prompt, model=model, size=size, quality=quality, n=n)
+    given = Caller.of(_pairs(caller or [], "--caller"))
+    answer = _explain(loaded, surface, request, given, _scores(score or [], unavailable))
+    if format == "json":
+        print_json(answer)
+    else:
+        _print(answer)
+
+
+def _explain(loaded: Any, surface: str, request: Any, given: Any, scores: dict[str, float] | None) -> dict[str, Any]:
+    from policyguard import engine, record
+    from policyguard.decision import combine
+    from policyguard.explain import explain as lines
+    from policyguard.request import Verdict
+
+    policy = loaded.surfaces[surface]
+    now = datetime.now(UTC)
+    caller, reasons = engine.resolve_caller(loaded.caller, given)
+    screened = engine.screen(policy, request, caller, now)
+    verdict = None
+    if screened.check_prompt:
+        error = "down" if scores is None else None
+        verdict = Verdict(model=policy.moderation.model, scores=scores or {}, error=error)
+    judged = engine.judge(screened, verdict)
+    dimensions = record.dimensions(surface, caller, lambda kind, text: text)
+    return {
+        "surface": surface,
+        "outcome": combine((*reasons, *judged.reasons)).word,
+        "digest": policy.digest,
+        "mode": policy.mode,
+        "request": record.parameters(judged.request),
+        "adjusted": [str(a) for a in judged.adjustments],
+        "ceiling_micros": judged.quote.ceiling_micros if judged.quote else None,
+        "reasons": [record.reason_row(r) for r in (*reasons, *judged.reasons)],
+        "lines": [
+            {**asdict(line), "place": str(line.place) if line.place else None}
+            for line in lines(judged, verdict, dimensions)
+        ],
+    }
+
+
+def _pairs(given: list[str], option: str) -> dict[str, str | None]:
+    pairs: dict[str, str | None] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            fail(f"`{option} {text}` is not NAME=VALUE")
+        pairs[name] = value
+    return pairs
+
+
+def _scores(given: list[str], unavailable: bool) -> dict[str, float] | None:
+    from policyguard.request import CATEGORIES
+
+    if unavailable:
+        return None
+    scores = dict.fromkeys(CATEGORIES, 0.0)
+    for name, value in _pairs(given, "--score").items():
+        if name not in scores:
+            fail(f"`{name}` is no moderation category", hint="there are " + ", ".join(CATEGORIES))
+        try:
+            scores[name] = float(value or "")
+        except ValueError:
+            fail(f"`--score {name}=...` needs a number from 0 to 1")
+        if not 0 <= scores[name] <= 1:
+            fail(f"`--score {name}=...` needs a number from 0 to 1")
+    return scores
+
+
+def _print(answer: dict[str, Any]) -> None:
+    out = console()
+    mode = ", in shadow: recorded, not enforced" if answer["mode"] == "shadow" else ""
+    out.print(f"{answer['surface']}: {answer['outcome']}{mode}")
+    parameters = ", ".join(f"{name} {value}" for name, value in answer["request"].items())
+    out.print(f"upstream would get: {parameters}")
+    if answer["adjusted"]:
+        out.print("adjusted: " + ", ".join(answer["adjusted"]))
+    out.print(f"costs at most {dollars(answer['ceiling_micros'])}")
+    out.print()
+    rows = [
+        (line["stage"], line["what"], line["result"], _effect(line), line["place"] or "", line["detail"])
+        for line in answer["lines"]
+    ]
+    out.print(table(("stage", "what", "result", "then", "where", "detail"), rows))
+
+
+def _effect(line: dict[str, Any]) -> str:
+    return f"{line['effect']} (shadow)" if line["mode"] == "shadow" else str(line["effect"])

@@ -1,0 +1,39 @@
+"""The store as verbs open it: an existing one, with its key; nothing is made by looking."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from policyguard.cli.output import fail
+from policyguard.settings import setting
+
+if TYPE_CHECKING:
+    from policyguard.store import Store
+
+
+@contextmanager
+def existing_store(url: str | None) -> Iterator[Store]:
+    """The store at `url`, else the one of the settings; ends with an error where there is none."""
+    from policyguard.audit.keys import load_key
+    from policyguard.audit.private import Vault
+    from policyguard.store import key_beside, open_store
+    from policyguard.store.sqlite import sqlite_path
+
+    address = setting("store", url) or ""
+    path = sqlite_path(address)
+    if not path.exists():
+        fail(f"there is no record at `{path}`", hint="name it with --store, or set POLICYGUARD_STORE")
+    key = load_key(setting("key_file") or key_beside(address), create=False)
+    store = open_store(address, vault=Vault(key))
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def me() -> str:
+    """Who acts, where nobody was named: the login name."""
+    return getpass.getuser()

@@ -1,0 +1,123 @@
+"""One run of the demo: start everything, send, review, resume, read the record.
+
+Every run starts a new record in its folder; the key beside it stays.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+
+from policyguard.demo.app import create_app
+from policyguard.demo.report import Summary, summarise
+from policyguard.demo.server import Server
+from policyguard.demo.traffic import Answer, Traffic
+from policyguard.guard import Guard
+from policyguard.moderation.openai import OpenAIModerator
+from policyguard.sandbox.prompts import DemoPrompt, demo_prompts, read_prompts
+from policyguard.starter import starter_folder
+
+LIVE_URL = "https://api.openai.com/v1"
+RECORD = "record.sqlite3"
+EVERY_NTH_DECORATED = 5  # the share of prompts that take the decorator instead of the middleware
+REJECT_EVERY = 4  # the share of held requests that the demo's reviewers reject
+Report = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """Where images are made: the sandbox, or the real API (`counts` is then None)."""
+
+    url: str
+    key: str
+    counts: Callable[[], dict[str, int]] | None
+
+
+def run(folder: Path, *, prompts: Path | None, limit: int | None, live_key: str | None, report: Report) -> Summary:
+    """Send `prompts` (else the demo's own) and say what became of them. `report(done, total)` shows progress."""
+    chosen = (read_prompts(prompts) if prompts else demo_prompts())[:limit]
+    record = _fresh_record(folder)
+    started = time.monotonic()
+    with ExitStack() as stack:
+        upstream = stack.enter_context(_upstream(live_key))
+        guard = stack.enter_context(_guard(record, upstream))
+        app = stack.enter_context(Server(create_app(guard, upstream.url, upstream.key)))
+        traffic = Traffic(guard, app.url, upstream.url, upstream.key)
+        stack.callback(traffic.close)
+        answers = _send(traffic, chosen, report)
+        resumed = _review_and_resume(guard, traffic, answers)
+        counts = upstream.counts() if upstream.counts else None
+        return summarise(
+            guard.store,
+            len(answers) + resumed,
+            counts,
+            seconds=time.monotonic() - started,
+            record=str(record),
+        )
+
+
+def _fresh_record(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    record = folder / RECORD
+    for path in (record, *(folder / f"{RECORD}{suffix}" for suffix in ("-wal", "-shm"))):
+        path.unlink(missing_ok=True)
+    return record
+
+
+@contextmanager
+def _upstream(live_key: str | None) -> Iterator[Upstream]:
+    if live_key is not None:
+        yield Upstream(LIVE_URL, live_key, None)
+        return
+    from policyguard.sandbox import SandboxServer
+
+    with SandboxServer() as sandbox:
+        yield Upstream(f"{sandbox.url}/v1", "sk-sandbox", lambda: _counts(sandbox.url))
+
+
+def _counts(url: str) -> dict[str, int]:
+    counts = httpx2.get(f"{url}/sandbox/requests", trust_env=False).json()
+    return {"generations": counts["generations"], "images": counts["images"]}
+
+
+@contextmanager
+def _guard(record: Path, upstream: Upstream) -> Iterator[Guard]:
+    moderator = OpenAIModerator(base_url=upstream.url, api_key=upstream.key)
+    with Guard.open(starter_folder(), store=f"sqlite:///{record}", moderator=moderator) as guard:
+        yield guard
+
+
+def _send(traffic: Traffic, prompts: list[DemoPrompt], report: Report) -> list[Answer]:
+    answers = []
+    for answer in traffic.send(prompts, EVERY_NTH_DECORATED):
+        answers.append(answer)
+        report(len(answers), len(prompts))
+    return answers
+
+
+def _review_and_resume(guard: Guard, traffic: Traffic, answers: list[Answer]) -> int:
+    """The named reviewers decide what was held; each approved request is sent again, with its review. How many were."""
+    held = [answer for answer in answers if answer.review_id]
+    approved = []
+    for number, answer in enumerate(held, start=1):
+        reject = number % REJECT_EVERY == 0
+        if answer.review_id and _decide(guard, answer.review_id, reject=reject):
+            approved.append(answer)
+    for answer in approved:
+        traffic.resume(answer.prompt, answer.review_id or "")
+    return len(approved)
+
+
+def _decide(guard: Guard, review_id: str, *, reject: bool) -> bool:
+    item = guard.store.review(review_id)
+    if item is None:
+        return False
+    verdict, why = ("reject", "not for this surface") if reject else ("approve", "looks right")
+    for reviewer in item.reviewers[: item.approvals]:
+        item = guard.store.vote(review_id, reviewer, verdict, why, guard.clock())  # type: ignore[arg-type]
+    return item.state.value == "approved"
