@@ -1,0 +1,301 @@
+"""The store: budgets, legs, reviews, pauses and the record in one database, every method one transaction.
+
+`Store` performs the steps of the flow and answers what the command line asks. What an operation does stands in a
+function beside this module; how it is run, on which connection and under which lock, in `sqlite`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection
+
+from policyguard.errors import PolicyguardError
+from policyguard.events import Event, event_id
+from policyguard.settings import setting
+from policyguard.steps import (
+    CheckPaused,
+    FindReview,
+    Hold,
+    Pause,
+    Private,
+    Record,
+    Reopen,
+    Reserve,
+    ReviewItem,
+    Settle,
+    Step,
+)
+from policyguard.store import due, ledger, pauses, record, reports, review, schema, upkeep, votes
+from policyguard.store.cipher import Cipher, Sealed
+from policyguard.store.notes import Note, read_note, write_note
+from policyguard.store.record import StoredEvent
+from policyguard.store.reports import BudgetWindow, SpendRow
+from policyguard.store.schema import SchemaStatus, migrate, status
+from policyguard.store.sqlite import SQLite, sqlite_path
+from policyguard.store.upkeep import Swept
+from policyguard.store.votes import ReviewConflict, Verdict
+
+__all__ = [
+    "BudgetWindow",
+    "Cipher",
+    "ReviewConflict",
+    "SchemaStatus",
+    "Sealed",
+    "SpendRow",
+    "Store",
+    "StoredEvent",
+    "Swept",
+    "key_beside",
+    "migrate",
+    "open_store",
+    "status",
+]
+
+Operation = Callable[[Connection, Any, datetime], Any]
+
+_READS: Mapping[type, Operation] = {CheckPaused: pauses.check, FindReview: review.find}
+_WRITES: Mapping[type, Operation] = {
+    Reserve: ledger.reserve,
+    Hold: review.hold,
+    Reopen: review.reopen,
+    Record: record.record,
+    Settle: ledger.settle,
+}
+ACCESS_KEEP_DAYS = 400  # how long it stays known who read private data
+_PSEUDONYM = re.compile("user_[0-9a-f]{32}")
+
+
+def open_store(url: str, *, vault: Cipher, synchronous: str | None = None) -> Store:
+    """A store at `sqlite:///path` (or a path alone). The file is opened, and made, at the first use.
+
+    `synchronous` is `FULL` (survives power loss) or `NORMAL`. Raises `ConfigError` for an address that cannot work.
+    """
+    chosen = setting("synchronous", synchronous) or "FULL"
+    return Store(sqlite_path(url), cipher=vault, synchronous=chosen)
+
+
+def key_beside(url: str) -> Path:
+    """Where the key file of an SQLite store stands when nothing else is said: beside the database."""
+    path = sqlite_path(url)
+    return path.with_name(path.name + ".key")
+
+
+class Store:
+    """Thread-safe; survives a fork; close it when done. Any method may raise `StoreUnavailable`."""
+
+    def __init__(self, path: Path, *, cipher: Cipher, synchronous: str = "FULL") -> None:
+        self._cipher = cipher
+        self._database = SQLite(path, synchronous=synchronous, opened=self._opened)
+        self._write = self._database.write
+        self._read = self._database.read
+
+    def check(self) -> SchemaStatus:
+        """Open the database now. Raises `ConfigError` where the key belongs to another one."""
+        return SchemaStatus(self._read(schema.version))
+
+    def close(self) -> None:
+        self._database.close()
+
+    def _opened(self, database: SQLite) -> None:
+        schema.ensure(database)
+        schema.check_key(database, self._cipher.key_id)
+
+    # ---- the flow ---------------------------------------------------------------------------------------------
+
+    def perform(self, step: Step, now: datetime) -> Any:
+        """Do what the flow asks; the step says what the answer is. What a refusal would have changed is undone."""
+        kind = type(step)
+        if kind in _READS:
+            return self._read(lambda c: _READS[kind](c, step, now))
+        if kind not in _WRITES:
+            raise PolicyguardError(f"the store does not perform {kind.__name__}")
+        sealed = [(self._seal(p), p.keep_days) for p in getattr(step, "private", ())]
+        answer = self._write(lambda c: _perform(c, _WRITES[kind], step, now, sealed))
+        if answer is ledger.DUE:
+            self._sweep_legs(now)
+            answer = self._write(lambda c: _perform(c, ledger.reserve_swept, step, now, sealed))
+        return answer
+
+    def mark_sent(self, leg_id: str, expires_at: datetime, now: datetime) -> bool:
+        """Before the request goes upstream. False: the leg ran out or has ended, do not send."""
+        return self._write(lambda c: ledger.mark_sent(c, leg_id, expires_at, now))
+
+    def renew(self, leg_id: str, expires_at: datetime) -> bool:
+        """More time for a leg that is still upstream. False: it has ended."""
+        return self._write(lambda c: ledger.renew(c, leg_id, expires_at))
+
+    # ---- the stop button --------------------------------------------------------------------------------------
+
+    def pause(self, scope: str, value: str, *, why: str, by: str, now: datetime) -> None:
+        """Refuse from the next request on, in every process. A user is given by name or by pseudonym."""
+        pauses.check_scope(scope, value)
+        note, target = self._note(by, why), self._target(scope, value)
+
+        def work(connection: Connection) -> None:
+            pauses.pause(connection, scope, target, note, now)
+            record.write_private(connection, [(note.sealed, None)], now)
+
+        self._write(work)
+
+    def unpause(self, scope: str, value: str, *, why: str, by: str, now: datetime) -> bool:
+        """False: it was not paused."""
+        pauses.check_scope(scope, value)
+        note, target = self._note(by, why), self._target(scope, value)
+
+        def work(connection: Connection) -> bool:
+            lifted = pauses.unpause(connection, scope, target, note, now)
+            if lifted:
+                record.write_private(connection, [(note.sealed, None)], now)
+            return lifted
+
+        return self._write(work)
+
+    def pauses(self) -> list[Pause]:
+        """What is paused now, with who and why."""
+        return self._read(lambda c: pauses.pauses(c, self._open_note))
+
+    def _target(self, scope: str, value: str) -> str:
+        return self._pseudonym(value) if scope == "user" and not _PSEUDONYM.fullmatch(value) else value
+
+    # ---- reviews ----------------------------------------------------------------------------------------------
+
+    def reviews(self, states: Iterable[str] = ("held",), limit: int = 100) -> list[ReviewItem]:
+        """Items in these states, the most urgent first, with their votes."""
+        return self._read(lambda c: review.items(c, states, limit, self._open_note))
+
+    def review(self, review_id: str) -> ReviewItem | None:
+        return self._read(lambda c: review.item(c, review_id, self._open_note))
+
+    def vote(
+        self,
+        review_id: str,
+        reviewer: str,
+        verdict: Verdict,
+        reason: str,
+        now: datetime,
+        *,
+        policy_digest: str | None = None,
+    ) -> ReviewItem:
+        """Count a named person's vote, and decide the item where it is enough. Raises `ReviewConflict`.
+
+        `policy_digest` is the item's as the reviewer saw it: a vote on an older one does not count.
+        """
+        note = self._note(reviewer, reason)
+
+        def work(connection: Connection) -> ReviewItem | None:
+            keep_days = votes.vote(connection, review_id, reviewer, verdict, note, policy_digest, now)
+            record.write_private(connection, [(note.sealed, keep_days)], now)
+            return review.item(connection, review_id, self._open_note)
+
+        item = self._write(work)
+        if item is None:  # the vote has just locked it
+            raise PolicyguardError("a review vanished under its vote")
+        return item
+
+    # ---- the record -------------------------------------------------------------------------------------------
+
+    def events(
+        self,
+        *,
+        after: int | None = None,
+        limit: int = 100,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        **equal: str | None,
+    ) -> list[StoredEvent]:
+        """Rows of the record in their order: those after the number `after`, else the last `limit`.
+
+        `equal` filters by `id`, `type`, `decision_id`, `leg_id`, `review_id`, `outcome`, or one of `DIMENSIONS`.
+        """
+        return self._read(
+            lambda c: record.read_events(c, after=after, limit=limit, since=since, until=until, equal=equal)
+        )
+
+    def private(self, id_: str, *, by: str, now: datetime) -> bytes | None:
+        """Decrypt one private row. Who read it is recorded first; None where it is not there (any more)."""
+        sealed = self._read(lambda c: record.read_private(c, id_))
+        if sealed is None:
+            return None
+        plaintext = self._cipher.open(sealed)
+        read = Event(
+            id=event_id("access.read", f"{id_}:{os.urandom(8).hex()}"),
+            type="access.read",
+            at=now,
+            body={"private_id": id_, "kind": sealed.kind, "subject": sealed.subject, "by": self._pseudonym(by)},
+            keep_days=ACCESS_KEEP_DAYS,
+        )
+        self._write(lambda c: record.write_events(c, (read,)))
+        return plaintext
+
+    def spend(
+        self, by: Sequence[str] = (), since: datetime | None = None, until: datetime | None = None
+    ) -> list[SpendRow]:
+        """What was admitted in this time, by one or more of `reports.SPEND_BY`; without any the total."""
+        return self._read(lambda c: reports.spend(c, by, since, until))
+
+    def budget_windows(self, at: datetime | None = None) -> list[BudgetWindow]:
+        """Balances of the windows that are open at `at`; without it of all there ever were."""
+        return self._read(lambda c: reports.budget_windows(c, at))
+
+    # ---- upkeep -----------------------------------------------------------------------------------------------
+
+    def sweep(self, now: datetime) -> Swept:
+        """Let time do its work: legs and reviews that ran out, escalations, retention. Twice is once."""
+        work = self._read(lambda c: upkeep.work(c, now))
+        released, presumed = self._sweep_legs(now) if work.legs else (0, 0)
+        return Swept(
+            released=released,
+            presumed=presumed,
+            expired=self._all(review.expire, now) if work.reviews else 0,
+            escalated=self._all(review.escalate, now) if work.levels else 0,
+            deleted=self._all(upkeep.delete_past, now) if work.retention else 0,
+        )
+
+    def _sweep_legs(self, now: datetime) -> tuple[int, int]:
+        released = presumed = 0
+        more = True
+        while more:
+            counts = self._write(lambda c: due.sweep_legs(c, now))
+            released, presumed, more = released + counts[0], presumed + counts[1], counts[2]
+        return released, presumed
+
+    def _all(self, batch: Callable[[Connection, datetime], tuple[int, bool]], now: datetime) -> int:
+        """Batch after batch, each its own short transaction."""
+        total, more = 0, True
+        while more:
+            count, more = self._write(lambda c: batch(c, now))
+            total += count
+        return total
+
+    # ---- private data -----------------------------------------------------------------------------------------
+
+    def _seal(self, private: Private) -> Sealed:
+        return self._cipher.seal(private, os.urandom(12))
+
+    def _pseudonym(self, name: str) -> str:
+        return self._cipher.pseudonym("user", name)
+
+    def _note(self, name: str, words: str) -> Note:
+        return write_note(self._cipher, name, words)
+
+    def _open_note(self, sealed: Sealed) -> tuple[str, str]:
+        return read_note(self._cipher, sealed)
+
+
+def _perform(
+    connection: Connection,
+    operation: Operation,
+    step: Step,
+    now: datetime,
+    sealed: Sequence[tuple[Sealed, int | None]],
+) -> Any:
+    answer = operation(connection, step, now)
+    if sealed and answer is not ledger.DUE:
+        record.write_private(connection, sealed, now)
+    return answer

@@ -1,0 +1,95 @@
+"""Legs whose time has passed: a held one is released, a sent one is presumed at its ceiling.
+
+This happens by time alone, by conditional update, before the next reserve or by the sweeper of any process, and never
+because some process started. What the store writes here has the same fields as a row that a guard writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection
+
+from policyguard.events import DIMENSIONS, Event, EventType, event_id
+from policyguard.states import Leg
+from policyguard.store import approval
+from policyguard.store.ledger import end_leg
+from policyguard.store.record import write_events
+from policyguard.store.sql import Sql, run, us
+
+BATCH = 100  # legs in one transaction, so that nobody waits long for the lock
+
+_DUE_LEGS = Sql(
+    """
+    SELECT l.leg_id, l.state, l.decision_id, l.keep_days, l.model, l.size, l.quality, l.n, e.body, {dimensions}
+    FROM legs AS l LEFT JOIN events AS e ON e.id = 'request.decided' || :colon || l.decision_id
+    WHERE l.state IN ('held', 'sent') AND l.expires_us <= :now
+    ORDER BY l.expires_us LIMIT :batch
+    """.replace("{dimensions}", ", ".join(f'l."{name}"' for name in DIMENSIONS))
+)
+_RUN_OUT: Mapping[Leg, tuple[Leg, EventType, str]] = {
+    Leg.HELD: (Leg.RELEASED, "leg.released", "never sent"),
+    Leg.SENT: (Leg.PRESUMED, "leg.presumed", "no outcome before its time passed"),
+}
+# What the decision row and every row of the leg say alike.
+_SHARED = (
+    "door",
+    "mode",
+    "stakes",
+    "policy_digest",
+    "request",
+    "moderation_parameter",
+    "estimated_micros",
+    "prices_as_of",
+)
+
+
+def sweep_legs(connection: Connection, now: datetime) -> tuple[int, int, bool]:
+    """Release held legs and presume sent ones whose time has passed: how many of each, and may there be more."""
+    rows = run(connection, _DUE_LEGS, {"now": us(now), "colon": ":", "batch": BATCH}).mappings().all()
+    counts = dict.fromkeys(_RUN_OUT, 0)
+    for row in rows:
+        source = Leg(row["state"])
+        counts[source] += _run_out(connection, row, source, now)
+    return counts[Leg.HELD], counts[Leg.SENT], len(rows) == BATCH
+
+
+def _run_out(connection: Connection, row: Mapping[Any, Any], source: Leg, now: datetime) -> bool:
+    into, type_, note = _RUN_OUT[source]
+    ended = end_leg(connection, row["leg_id"], source, into, None, now, due=us(now))
+    if ended is None:
+        return False
+    body = {
+        **_shared(row),
+        "ceiling_micros": ended.ceiling_micros,
+        "charged_micros": ended.charged_micros,
+        "actual_micros": None,
+        "overshoot_micros": 0,
+        "note": note,
+    }
+    event = Event(
+        id=event_id(type_, row["leg_id"]),
+        type=type_,
+        at=now,
+        decision_id=row["decision_id"],
+        leg_id=row["leg_id"],
+        outcome=into.value,
+        dimensions={name: row[name] for name in DIMENSIONS},
+        body=body,
+        keep_days=row["keep_days"],
+    )
+    write_events(connection, (event,))
+    if ended.review_id is not None:
+        approval.finish(connection, ended.review_id, into, approval.ended_event(event, ended.review_id, into))
+    return True
+
+
+def _shared(row: Mapping[Any, Any]) -> dict[str, Any]:
+    """From the decision's row where retention left it, else from the leg's own columns."""
+    if row["body"] is None:
+        return {"request": {name: row[name] for name in ("model", "size", "quality", "n")}}
+    body = orjson.loads(row["body"])
+    return {name: body[name] for name in _SHARED if name in body}

@@ -1,0 +1,161 @@
+"""The record: events and private rows, written in the transaction of the change that they describe, and read back.
+
+An event's id is unique, so the same change recorded twice is one row. `seq` grows in the order of writing and is the
+cursor for reading on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, Row, select
+
+from policyguard.errors import ConfigError
+from policyguard.events import DIMENSIONS, Event
+from policyguard.steps import Record
+from policyguard.store import tables
+from policyguard.store.cipher import Sealed
+from policyguard.store.sql import DAY_US, delete_after, insert, moment, run, us
+
+_IDS = ("decision_id", "leg_id", "review_id")
+_EVENT_COLUMNS = ("id", "at_us", "type", *_IDS, "outcome", *DIMENSIONS, "body", "delete_after_us")
+_INSERT_EVENT = insert("events", _EVENT_COLUMNS, conflict="id")
+_PRIVATE_COLUMNS = ("id", "kind", "subject", "key_id", "nonce", "ciphertext", "delete_after_us")
+_INSERT_PRIVATE = insert("private", _PRIVATE_COLUMNS, conflict="id")
+FILTERS = ("id", "type", *_IDS, "outcome", *DIMENSIONS)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """An event as it stands in the record, with its number."""
+
+    seq: int
+    event: Event
+
+
+# ---- writing ----------------------------------------------------------------------------------------------
+
+
+def record(connection: Connection, step: Record, now: datetime) -> None:
+    """Events alone: a request that was refused."""
+    write_events(connection, step.events)
+
+
+def write_events(connection: Connection, events: Iterable[Event], **body: Any) -> None:
+    """Write events; `body` adds to the body of each what only the store knows."""
+    rows = [_row(event, {**event.body, **body} if body else event.body) for event in events]
+    if rows:
+        run(connection, _INSERT_EVENT, rows[0] if len(rows) == 1 else rows)
+
+
+def _row(event: Event, body: Mapping[str, Any]) -> dict[str, Any]:
+    get = event.dimensions.get
+    return {
+        "id": event.id,
+        "at_us": us(event.at),
+        "type": event.type,
+        "decision_id": event.decision_id,
+        "leg_id": event.leg_id,
+        "review_id": event.review_id,
+        "outcome": event.outcome,
+        **{name: get(name) for name in DIMENSIONS},
+        "body": to_json(body),
+        "delete_after_us": delete_after(event.at, event.keep_days),
+    }
+
+
+def to_json(value: Any) -> str:
+    """One canonical form: sorted keys, no spaces."""
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS, default=_plain).decode()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} has no place in the record")
+
+
+def write_private(connection: Connection, rows: Iterable[tuple[Sealed, int | None]], now: datetime) -> None:
+    """Write encrypted rows, each with the days that it is kept."""
+    for sealed, keep_days in rows:
+        run(
+            connection,
+            _INSERT_PRIVATE,
+            {
+                "id": sealed.id,
+                "kind": sealed.kind,
+                "subject": sealed.subject,
+                "key_id": sealed.key_id,
+                "nonce": sealed.nonce,
+                "ciphertext": sealed.ciphertext,
+                "delete_after_us": delete_after(now, keep_days),
+            },
+        )
+
+
+# ---- reading ----------------------------------------------------------------------------------------------
+
+
+def read_private(connection: Connection, id_: str) -> Sealed | None:
+    row = connection.execute(select(tables.private).where(tables.private.c.id == id_)).first()
+    return sealed_of(row) if row is not None else None
+
+
+def sealed_of(row: Row[Any]) -> Sealed:
+    """The encrypted value in a row that has the columns of `private`."""
+    return Sealed(
+        id=row.id,
+        kind=row.kind,
+        subject=row.subject,
+        key_id=row.key_id,
+        nonce=row.nonce,
+        ciphertext=row.ciphertext,
+    )
+
+
+def read_events(
+    connection: Connection,
+    *,
+    after: int | None,
+    limit: int,
+    since: datetime | None,
+    until: datetime | None,
+    equal: Mapping[str, str | None],
+) -> list[StoredEvent]:
+    """In the order of the record: those after the cursor, or without one the last `limit`."""
+    columns = tables.events.c
+    query = select(tables.events).limit(limit)
+    for name, value in equal.items():
+        if name not in FILTERS:
+            raise ConfigError(f"no such filter `{name}`; there are {', '.join(f'`{f}`' for f in FILTERS)}")
+        if value is not None:
+            query = query.where(columns[name] == value)
+    if since is not None:
+        query = query.where(columns.at_us >= us(since))
+    if until is not None:
+        query = query.where(columns.at_us < us(until))
+    if after is None:
+        return [_stored(row) for row in connection.execute(query.order_by(columns.seq.desc()))][::-1]
+    return [_stored(row) for row in connection.execute(query.where(columns.seq > after).order_by(columns.seq))]
+
+
+def _stored(row: Row[Any]) -> StoredEvent:
+    values = row._mapping
+    kept = row.delete_after_us
+    event = Event(
+        id=row.id,
+        type=row.type,
+        at=moment(row.at_us),
+        decision_id=row.decision_id,
+        leg_id=row.leg_id,
+        review_id=row.review_id,
+        outcome=row.outcome,
+        dimensions={name: values[name] for name in DIMENSIONS},
+        body=orjson.loads(row.body),
+        keep_days=None if kept is None else (kept - row.at_us) // DAY_US,
+    )
+    return StoredEvent(row.seq, event)

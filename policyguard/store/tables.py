@@ -1,0 +1,196 @@
+"""Every table of the store. The migrations build exactly this; a test compares the two.
+
+Money is integer micro-dollars, time integer microseconds UTC, on both engines. Who asked stands here only as a keyed
+pseudonym; prompts, names and free text only in `private`, encrypted. Reviewers are kept as the policy files name them.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+from policyguard.events import DIMENSIONS
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# SQLite gives numbers only to a key of the type INTEGER, which has 64 bits there.
+_GENERATED = BigInteger().with_variant(Integer, "sqlite")
+
+
+def _dimensions() -> list[Column[str]]:
+    return [Column(name, String) for name in DIMENSIONS]
+
+
+def _partial(name: str, *columns: str, where: str) -> Index:
+    """An index over the few rows that are asked for, so that all others cost nothing."""
+    return Index(name, *columns, sqlite_where=text(where), postgresql_where=text(where))
+
+
+budget_windows = Table(
+    "budget_windows",
+    metadata,
+    Column("key", String, nullable=False),
+    Column("starts_us", BigInteger, nullable=False),
+    Column("ends_us", BigInteger),
+    Column("budget_id", String, nullable=False),
+    Column("unit", String, nullable=False),
+    Column("mode", String, nullable=False),
+    Column("limit_amount", BigInteger, nullable=False),
+    Column("reserved", BigInteger, nullable=False),
+    Column("spent", BigInteger, nullable=False),
+    PrimaryKeyConstraint("key", "starts_us"),
+    CheckConstraint("reserved >= 0", name="reserved"),
+    CheckConstraint("spent >= 0", name="spent"),
+    sqlite_with_rowid=False,
+)
+
+legs = Table(
+    "legs",
+    metadata,
+    Column("leg_id", String, primary_key=True),
+    Column("decision_id", String),
+    Column("review_id", String),
+    Column("state", String, nullable=False),
+    Column("ceiling_micros", BigInteger, nullable=False),
+    Column("charged_micros", BigInteger, nullable=False),
+    Column("presumed_micros", BigInteger, nullable=False),  # what was charged when it was presumed, for a late settle
+    Column("created_us", BigInteger, nullable=False),
+    Column("sent_us", BigInteger),
+    Column("ended_us", BigInteger),
+    Column("expires_us", BigInteger, nullable=False),
+    *_dimensions(),
+    Column("model", String),
+    Column("size", String),
+    Column("quality", String),
+    Column("n", Integer, nullable=False),
+    Column("over_budgets", Text),  # shadow budgets that would have refused, as JSON
+    Column("keep_days", Integer),
+    Column("delete_after_us", BigInteger),
+    CheckConstraint("charged_micros >= 0", name="charged"),
+    _partial("ix_legs_live", "expires_us", where="state IN ('held', 'sent')"),
+    _partial("ix_legs_delete_after", "delete_after_us", where="delete_after_us IS NOT NULL"),
+    Index("ix_legs_created", "created_us"),
+)
+
+leg_charges = Table(
+    "leg_charges",
+    metadata,
+    Column("leg_id", String, ForeignKey("legs.leg_id", ondelete="CASCADE"), nullable=False),
+    Column("key", String, nullable=False),
+    Column("starts_us", BigInteger, nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    PrimaryKeyConstraint("leg_id", "key", "starts_us"),
+    sqlite_with_rowid=False,
+)
+
+reviews = Table(
+    "reviews",
+    metadata,
+    Column("review_id", String, primary_key=True),
+    Column("decision_id", String, nullable=False),
+    Column("state", String, nullable=False),
+    *_dimensions(),
+    Column("subject", String, nullable=False),
+    Column("request_digest", String, nullable=False),
+    Column("policy_digest", String, nullable=False),
+    Column("reasons", Text, nullable=False),
+    Column("approvals", Integer, nullable=False),
+    Column("reviewers", Text, nullable=False),
+    Column("escalate", Text, nullable=False),
+    Column("level", Integer, nullable=False),
+    Column("round", Integer, nullable=False),
+    Column("version", Integer, nullable=False),  # counts votes and states; its update locks the row on PostgreSQL
+    Column("created_us", BigInteger, nullable=False),
+    Column("due_us", BigInteger, nullable=False),
+    Column("escalate_us", BigInteger),  # when the next level fires
+    Column("ceiling_micros", BigInteger, nullable=False),
+    Column("keep_days", Integer),
+    Column("delete_after_us", BigInteger),
+    _partial("ix_reviews_open", "due_us", where="state IN ('held', 'approved')"),
+    _partial("ix_reviews_escalate", "escalate_us", where="state = 'held'"),
+    _partial("ix_reviews_delete_after", "delete_after_us", where="delete_after_us IS NOT NULL"),
+)
+
+review_votes = Table(
+    "review_votes",
+    metadata,
+    Column("review_id", String, ForeignKey("reviews.review_id", ondelete="CASCADE"), nullable=False),
+    Column("reviewer", String, nullable=False),  # the pseudonym; the name stands in the note
+    Column("round", Integer, nullable=False),
+    Column("verdict", String, nullable=False),
+    Column("at_us", BigInteger, nullable=False),
+    Column("note_id", String, nullable=False),
+    PrimaryKeyConstraint("review_id", "reviewer", "round"),
+)
+
+pauses = Table(
+    "pauses",
+    metadata,
+    Column("scope", String, nullable=False),
+    Column("value", String, nullable=False),
+    Column("since_us", BigInteger, nullable=False),
+    Column("note_id", String, nullable=False),
+    PrimaryKeyConstraint("scope", "value"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("seq", _GENERATED, primary_key=True),
+    Column("id", String, nullable=False),
+    Column("at_us", BigInteger, nullable=False),
+    Column("type", String, nullable=False),
+    Column("decision_id", String),
+    Column("leg_id", String),
+    Column("review_id", String),
+    Column("outcome", String),
+    *_dimensions(),
+    Column("body", Text, nullable=False),
+    Column("delete_after_us", BigInteger),
+    UniqueConstraint("id"),
+    Index("ix_events_at", "at_us"),
+    Index("ix_events_decision", "decision_id"),
+    _partial("ix_events_review", "review_id", where="review_id IS NOT NULL"),
+    _partial("ix_events_refused", "at_us", where="outcome = 'deny'"),
+    _partial("ix_events_delete_after", "delete_after_us", where="delete_after_us IS NOT NULL"),
+    sqlite_autoincrement=True,  # a number is never given twice, even after retention removed its row
+)
+
+private = Table(
+    "private",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("kind", String, nullable=False),
+    Column("subject", String, nullable=False),
+    Column("key_id", String, nullable=False),
+    Column("nonce", LargeBinary, nullable=False),
+    Column("ciphertext", LargeBinary, nullable=False),
+    Column("delete_after_us", BigInteger),
+    Index("ix_private_subject", "subject"),
+    _partial("ix_private_delete_after", "delete_after_us", where="delete_after_us IS NOT NULL"),
+)
+
+# Another key would give other pseudonyms: budgets per user would start anew, and pauses of users would not match.
+keys = Table("keys", metadata, Column("key_id", String, primary_key=True))

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from policyguard import pricing
+from policyguard.pricing import UnknownPrice, actual, ceiling, output_cost, output_tokens, price_book, size_problem
+from policyguard.request import ImageRequest, InputImage, Size, Usage
+
+FACTS = Path(__file__).parents[3] / "shared" / "facts" / "openai_images.yaml"
+BOOK = price_book()
+DATA = json.loads(files("policyguard.pricing").joinpath("openai_images.json").read_text())
+LEGAL = [
+    Size(w, h)
+    for w in range(16, 3841, 16)
+    for h in range(16, 3841, 16)
+    if 655_360 <= w * h <= 8_294_400 and max(w, h) <= 3 * min(w, h)
+]
+sizes = st.sampled_from(LEGAL).map(str)
+models = st.sampled_from(["gpt-image-2", "gpt-image-2.5-flare", "gpt-image-2.6-sunburst"])
+
+
+def request(**changes: Any) -> ImageRequest:
+    return ImageRequest(**{"prompt": "a cat", "model": "gpt-image-2", "size": "1024x1024", "quality": "low", **changes})
+
+
+@pytest.mark.parametrize("check", BOOK.checks, ids=lambda c: f"{c['model']}-{c['size']}-{c['quality']}-{c['n']}")
+def test_every_published_vector_comes_out_exactly(check: dict[str, Any]) -> None:
+    tokens = output_tokens(check["model"], check["size"], check["quality"], check["n"], check.get("partial_images", 0))
+    cost = output_cost(check["model"], tokens, batch=check.get("batch", False))
+    assert (tokens, Decimal(cost) / 10**9) == (check["output_tokens"], Decimal(check["usd"]))
+
+
+def test_the_packaged_prices_are_the_fact_sheets() -> None:
+    """Compared with the sheet itself where it is at hand; its date and count always hold."""
+    assert (BOOK.as_of.isoformat(), len(BOOK.checks), len(DATA["models"])) == ("2026-11-22", 54, 11)
+    if FACTS.exists():
+        sheet = json.loads(json.dumps(yaml.safe_load(FACTS.read_text()), default=str))
+        assert {name: sheet[name] for name in DATA} == DATA
+
+
+def test_the_legal_sizes_are_counted_as_published() -> None:
+    assert len(LEGAL) == 29_146
+    assert all(size_problem("gpt-image-2", str(size)) is None for size in LEGAL[::7])
+
+
+@pytest.mark.parametrize("example", DATA["size_rules"]["examples"], ids=lambda e: e["size"])
+def test_the_published_size_examples_hold(example: dict[str, Any]) -> None:
+    assert (size_problem("gpt-image-2", example["size"]) is None) is example["legal"]
+
+
+@pytest.mark.parametrize("row", DATA["output_tokens"]["formula"]["float_sensitive"], ids=lambda r: r["size"])
+def test_the_formula_is_evaluated_exactly_not_in_floating_point(row: dict[str, Any]) -> None:
+    size = Size(*map(int, row["size"].split("x")))
+    assert pricing.tokens.formula(row["grid"], size) == row["exact"]
+
+
+@pytest.mark.parametrize(("size", "tokens"), DATA["input_image_tokens"]["examples"].items())
+def test_input_images_count_as_observed(size: str, tokens: int) -> None:
+    assert pricing.input_image_tokens(Size(*map(int, size.split("x")))) == tokens
+
+
+@given(st.builds(Size, st.integers(1, 20_000), st.integers(1, 20_000)))
+def test_no_input_image_costs_more_than_one_of_unknown_size(size: Size) -> None:
+    assert 1 <= pricing.input_image_tokens(size) <= pricing.input_image_tokens(None) == 1536
+
+
+@given(models, sizes, st.integers(1, 9))
+def test_a_ceiling_grows_with_n_and_with_quality(model: str, size: str, n: int) -> None:
+    def cost(quality: str, count: int) -> int:
+        return ceiling(request(model=model, size=size, quality=quality, n=count)).ceiling_micros
+
+    ranks = [cost(quality, n) for quality in pricing.qualities(model)]
+    assert ranks == sorted(ranks)
+    assert cost("low", n) < cost("low", n + 1)
+
+
+@given(
+    models, sizes, st.sampled_from(["low", "medium", "high", "auto"]), st.integers(1, 10), st.text("aé漢", min_size=1)
+)
+def test_the_ceiling_covers_what_the_formula_bills(model: str, size: str, quality: str, n: int, prompt: str) -> None:
+    asked = request(model=model, size=size, quality=quality, n=n, prompt=prompt)
+    usage = Usage(
+        input_text_tokens=len(prompt.encode()) + 16,
+        output_image_tokens=output_tokens(model, size, "low" if quality == "auto" else quality, n, 0),
+    )
+    assert actual(model, usage) <= ceiling(asked).ceiling_micros
+
+
+@given(models, sizes, st.sampled_from(["low", "medium", "high"]))
+def test_auto_is_never_cheaper_than_any_choice(model: str, size: str, quality: str) -> None:
+    fixed = ceiling(request(model=model, size=size, quality=quality)).ceiling_micros
+    assert fixed <= ceiling(request(model=model, size="auto", quality=quality)).ceiling_micros
+    assert fixed <= ceiling(request(model=model, size=size, quality="auto")).ceiling_micros
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model": None},
+        {"model": "gpt-image-3"},
+        {"model": "dall-e-3"},
+        {"model": "gpt-image-1"},
+        {"size": "512x512"},
+        {"size": "1920x1080"},
+        {"quality": "xhigh"},
+        {"quality": "hd"},
+        {"output_format": "svg"},
+        {"output_format": "gif"},
+        {
+            "model": "gpt-image-1.5",
+            "operation": "edit",
+            "images": (InputImage(b"x", "image/png", size=Size(1024, 1024)),),
+        },
+    ],
+)
+def test_what_cannot_be_priced_says_so(changes: dict[str, Any]) -> None:
+    with pytest.raises(UnknownPrice):
+        ceiling(request(**changes))
+
+
+def test_partial_images_and_input_images_are_part_of_the_ceiling() -> None:
+    plain = ceiling(request()).ceiling_micros
+    assert ceiling(request(partial_images=3)).ceiling_micros == plain + 3 * 100 * 30
+    image = InputImage(b"x", "image/png", size=Size(1024, 1024))
+    edit = request(operation="edit", images=(image, image), mask=image)
+    assert ceiling(edit).ceiling_micros == plain + 2 * 1024 * 8
+
+
+def test_a_fraction_of_a_micro_dollar_is_rounded_up() -> None:
+    assert actual("gpt-image-1-mini", Usage(input_image_tokens=1)) == 3
+
+
+def test_the_sizes_of_a_legacy_model_are_a_short_list() -> None:
+    assert size_problem("gpt-image-1.5", "2048x2048") == "this model draws 1024x1024, 1536x1024, 1024x1536 only"

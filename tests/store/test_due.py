@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from store.books import (
+    CENTS,
+    HOUR,
+    MINUTE,
+    NOW,
+    USER,
+    assert_books_balance,
+    balance,
+    charge,
+    hold,
+    reserve,
+    resume,
+    settle,
+    types,
+)
+
+from policyguard.states import Leg, Review
+from policyguard.steps import OverBudget, Reserved, Settled
+from policyguard.store import Store, Swept
+
+
+def test_a_held_leg_is_released_when_its_time_passes(store: Store, path: Path) -> None:
+    store.perform(reserve("leg_1"), NOW)
+    assert store.sweep(NOW + MINUTE - MINUTE / 60) == Swept()
+    assert store.sweep(NOW + MINUTE) == Swept(released=1)
+    assert balance(store) == (0, 0)
+    assert_books_balance(path)
+
+
+def test_a_sent_leg_is_presumed_at_its_ceiling(store: Store, path: Path) -> None:
+    store.perform(reserve("leg_1"), NOW)
+    store.mark_sent("leg_1", NOW + HOUR, NOW)
+    assert store.sweep(NOW + HOUR) == Swept(presumed=1)
+    assert balance(store) == (0, 10 * CENTS)
+    assert_books_balance(path)
+
+
+def test_sweeping_twice_is_sweeping_once(store: Store) -> None:
+    store.perform(reserve("leg_1"), NOW)
+    store.mark_sent("leg_1", NOW + HOUR, NOW)
+    assert [store.sweep(NOW + HOUR), store.sweep(NOW + HOUR)] == [Swept(presumed=1), Swept()]
+    assert types(store) == ["request.decided", "leg.presumed"]
+
+
+def test_more_than_one_batch_is_swept_to_its_end(store: Store, path: Path) -> None:
+    for i in range(205):
+        store.perform(reserve(f"leg_{i}", charge(1, 1_000)), NOW)
+    assert store.sweep(NOW + HOUR) == Swept(released=205)
+    assert_books_balance(path)
+
+
+def test_a_reserve_first_frees_what_ran_out(store: Store, path: Path) -> None:
+    full = charge(100, 100)
+    store.perform(reserve("leg_1", full), NOW)
+    assert store.perform(reserve("leg_2", full), NOW) == OverBudget(full, spent=0, reserved=100)
+    assert store.perform(reserve("leg_3", full, expires_at=NOW + HOUR), NOW + MINUTE) == Reserved()
+    assert balance(store) == (100, 0)
+    assert "leg.released" in types(store)
+    assert_books_balance(path)
+
+
+def test_a_late_settle_after_the_sweep_still_settles(store: Store, path: Path) -> None:
+    store.perform(reserve("leg_1"), NOW)
+    store.mark_sent("leg_1", NOW + HOUR, NOW)
+    store.sweep(NOW + HOUR)
+    assert store.perform(settle("leg_1"), NOW) == Settled(Leg.SETTLED, 4 * CENTS, 10 * CENTS, changed=True)
+    assert balance(store) == (0, 4 * CENTS)
+    assert_books_balance(path)
+
+
+def test_the_row_of_a_swept_leg_says_what_a_guard_would_say(store: Store) -> None:
+    store.perform(reserve("leg_1"), NOW)
+    store.mark_sent("leg_1", NOW + HOUR, NOW)
+    store.sweep(NOW + HOUR)
+    row = store.events()[-1].event
+    assert (row.id, row.outcome, row.at) == ("leg.presumed:leg_1", "presumed", NOW + HOUR)
+    assert (row.decision_id, row.leg_id, row.keep_days) == ("dec_leg_1", "leg_1", 400)
+    assert (row.dimensions["surface"], row.dimensions["user"]) == ("avatars", USER)
+    assert row.body == {
+        "mode": "enforce",
+        "policy_digest": "sha256:p",
+        "ceiling_micros": 10 * CENTS,
+        "charged_micros": 10 * CENTS,
+        "actual_micros": None,
+        "overshoot_micros": 0,
+        "note": "no outcome before its time passed",
+    }
+
+
+def test_a_review_ends_with_the_leg_that_ran_out(store: Store) -> None:
+    for number, goes in ((1, False), (2, True)):
+        review, leg = f"rev_{number}", f"leg_{number}"
+        store.perform(hold(review), NOW)
+        store.vote(review, "ada", "approve", "", NOW)
+        store.perform(reserve(leg, review=resume(review)), NOW)
+        assert store.mark_sent(leg, NOW + HOUR, NOW) if goes else True
+    assert store.sweep(NOW + HOUR) == Swept(released=1, presumed=1)
+    states = {item.review_id: item.state for item in store.reviews(Review)}
+    assert states == {"rev_1": Review.RESUME_FAILED, "rev_2": Review.RELEASED}
+    assert types(store, review_id="rev_1")[-1] == "review.resume_failed"
+    assert types(store, review_id="rev_2")[-1] == "review.released"

@@ -1,0 +1,54 @@
+"""What tests run in processes of their own. Each opens the store by itself, as a server's workers do."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from store.books import HOUR, NOW, charge, open_sqlite, refused, reserve
+
+from policyguard.errors import StoreUnavailable
+from policyguard.steps import Reserved
+
+
+def fill_the_disk(path: Path) -> None:
+    """Write until the file may not grow any more; the store must refuse then, and keep refusing without an error."""
+    room = 2_000_000
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
+    store = open_sqlite(path)
+    refusals = 0
+    for i in range(4_000):
+        try:
+            store.perform(refused(f"dec_{i}", body={"filler": "x" * 2_000}), NOW)
+        except StoreUnavailable:
+            refusals += 1
+            if refusals == 3:
+                break
+    os._exit(0 if refusals == 3 else 1)
+
+
+def reserve_many(path: Path, name: str, attempts: int, threads: int, limit: int, results: Connection) -> None:
+    """Reserve one at a time until told no; answers how often it was told yes."""
+    store = open_sqlite(path)
+
+    def attempt(i: int) -> bool:
+        budgets = [charge(1, limit, key=key) for key in ("company", "surface", "user")]
+        return bool(store.perform(reserve(f"{name}_{i}", *budgets, ceiling=1), NOW) == Reserved())
+
+    with ThreadPoolExecutor(threads) as pool:
+        results.send(sum(pool.map(attempt, range(attempts))))
+    store.close()
+
+
+def die_between(path: Path, name: str, ready: Connection) -> None:
+    """Reserve two legs, send one, and wait to be killed."""
+    store = open_sqlite(path)
+    for leg in (f"{name}_held", f"{name}_sent"):
+        store.perform(reserve(leg), NOW)
+    store.mark_sent(f"{name}_sent", NOW + HOUR, NOW)
+    ready.send("reserved")
+    signal.pause()
