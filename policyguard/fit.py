@@ -47,7 +47,8 @@ class Fitting:
     def adjust(self, name: str, given: str | int) -> None:
         asked = getattr(self.request, name)
         self.adjustments.append(Adjustment(name, str(asked), str(given)))
-        self.request = replace(self.request, **{name: given})
+        change: dict[str, Any] = {name: given}
+        self.request = replace(self.request, **change)
 
     def place(self, name: str) -> Place | None:
         return self.rules.places.get(name)

@@ -319,7 +319,7 @@ def no_surface_reason() -> Reason:
     )
 
 
-def reject(policies: PolicySet, what: Unreadable, keys: Keys) -> Flow:
+def reject(policies: PolicySet, what: Unreadable, keys: Keys) -> Generator[Step, Any, Refused]:
     """One decision row for what was refused before it became a request."""
     caller, _ = engine.resolve_caller(policies.caller, what.caller)
     decision = Decision(

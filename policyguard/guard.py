@@ -94,7 +94,9 @@ class Guard:
         chosen = moderator or _default_moderator(loaded)
         path = setting("key_file", str(key_file) if key_file else None) or key_beside(url)
         vault = Vault(load_key(path, create=True))
-        return cls(loaded, store=open_store(url, vault=vault), moderator=chosen, vault=vault, clock=clock)
+        opened = open_store(url, vault=vault)
+        opened.check()  # a wrong key or a broken database shows now, not at the first request
+        return cls(loaded, store=opened, moderator=chosen, vault=vault, clock=clock)
 
     # ---- policies ---------------------------------------------------------------------------------------------
 

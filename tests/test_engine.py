@@ -18,6 +18,7 @@ rules:
   - {id: many, when: request.n > 1, then: flag, message: More than one.}
   - {id: gory, when: scores.violence > 0.3, then: review, message: Look at this.}
 """
+REVIEWED = RULES + "review: {reviewers: [group:trust]}\n"
 
 
 def outcome(p: Policy, r: ImageRequest, v: Verdict | None = None, c: Caller | None = None) -> tuple[str, list[str]]:
@@ -49,7 +50,9 @@ def test_a_parameter_outside_the_policy_is_denied(tmp_path: Path, changes: dict[
 
 
 def test_every_reason_is_kept_not_only_the_first(tmp_path: Path) -> None:
-    _, ids = outcome(policy(tmp_path, RULES), request(quality="high", n=3, size="2048x2048"), verdict({"sexual": 0.9}))
+    _, ids = outcome(
+        policy(tmp_path, REVIEWED), request(quality="high", n=3, size="2048x2048"), verdict({"sexual": 0.9})
+    )
     assert ids == ["many", "moderation.sexual", "pro-quality", "request.n", "request.size"]
 
 
@@ -80,11 +83,11 @@ def test_adjusting_goes_down_in_n_quality_and_size(tmp_path: Path) -> None:
 
 def test_adjusting_never_picks_a_size_that_costs_more(tmp_path: Path) -> None:
     """A square of 1024 is inside 1536x1024, and dearer: 7,024 tokens against 5,488 at high quality."""
-    base = SURFACE.replace("[1024x1024, 1024x1536, 1536x1024]", "[1024x1024, 816x816]").replace(
+    base = SURFACE.replace("[1024x1024, 1024x1536, 1536x1024]", "[1024x1024, 1024x688]").replace(
         "  n:       {max: 2}", "  n:       {max: 2}\n  on_excess: adjust"
     )
     screened = screen(policy(tmp_path, base=base), request(size="1536x1024", quality="high"), caller(), NOW)
-    assert [str(a) for a in screened.adjustments] == ["size=1536x1024->816x816"]
+    assert [str(a) for a in screened.adjustments] == ["size=1536x1024->1024x688"]
 
 
 def test_a_model_is_never_adjusted(tmp_path: Path) -> None:
@@ -134,14 +137,14 @@ def test_when_unavailable_review_holds_instead_of_denying(tmp_path: Path) -> Non
 
 
 def test_outcomes_combine_as_deny_over_review_over_flag_over_allow(tmp_path: Path) -> None:
-    p = policy(tmp_path, RULES + "review: {reviewers: [group:trust]}\n")
+    p = policy(tmp_path, REVIEWED)
     assert outcome(p, request(n=2)) == ("flag", ["many"])
     assert outcome(p, request(n=2), verdict({"violence": 0.4})) == ("review", ["gory", "many"])
     assert outcome(p, request(n=2, quality="high"), verdict({"violence": 0.4}))[0] == "deny"
 
 
 def test_a_rule_over_unavailable_scores_is_unevaluable_and_denies(tmp_path: Path) -> None:
-    p = policy(tmp_path, RULES + "review: {reviewers: [group:trust]}\n")
+    p = policy(tmp_path, REVIEWED)
     judged = judge(screen(p, request(), caller(), NOW), Verdict(model="m", error="timeout"))
     assert {r.id: (r.effect, r.kind) for r in judged.reasons} == {
         "gory": (Effect.DENY, Kind.UNAVAILABLE),
@@ -156,7 +159,7 @@ def test_a_flag_that_cannot_be_evaluated_is_only_recorded(tmp_path: Path) -> Non
 
 
 def test_a_rule_without_scores_refuses_before_moderation(tmp_path: Path) -> None:
-    screened = screen(policy(tmp_path, RULES), request(quality="high"), caller(), NOW)
+    screened = screen(policy(tmp_path, REVIEWED), request(quality="high"), caller(), NOW)
     assert [r.id for r in screened.reasons if r.effect is Effect.DENY] == ["pro-quality"]
 
 

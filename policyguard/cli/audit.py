@@ -71,7 +71,8 @@ def show(
       policyguard audit show dec_01JD9Z6Q5TEXAMPLE0000000000
     """
     with existing_store(store) as opened:
-        rows = opened.events(limit=1000, **{_column(id): id})
+        about: dict[str, Any] = {_column(id): id}
+        rows = opened.events(limit=1000, **about)
     if not rows:
         fail(f"the record has no row about `{id}`", code=FINDINGS)
     if format == "json":

@@ -20,8 +20,12 @@ Check = Literal["prompt", "input_images"]
 class Expression(Protocol):
     """A compiled CEL condition."""
 
-    source: str
-    reads: frozenset[str]  # dotted names, for example `request.n`, `caller.tier`, `scores.sexual/minors`
+    @property
+    def source(self) -> str: ...
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """Dotted names, for example `request.n`, `caller.tier`, `scores.sexual/minors`."""
 
     def __call__(self, inputs: Mapping[str, Any]) -> bool:
         """True or False; raises `policyguard.policy.expr.Unavailable` or `EvaluationError`."""

@@ -73,6 +73,7 @@ class PriceBook:
     bound_grids: Mapping[str, int]  # for `auto`, and for every quality of a family without a formula
     bound_size: str
     partial_image_tokens: int
+    token_confidence: Mapping[str, str]  # by family: how well its output tokens are known
     checks: tuple[Mapping[str, Any], ...] = field(repr=False)
 
 
@@ -100,8 +101,15 @@ def _read(data: Mapping[str, Any], digest: str) -> PriceBook:
         bound_grids=MappingProxyType(dict(output["auto"]["quality_bound_grid"])),
         bound_size=output["auto"]["size_bound"],
         partial_image_tokens=output["partial_image_tokens_each"],
+        token_confidence=MappingProxyType(_token_confidence(output)),
         checks=tuple(data["checks"]),
     )
+
+
+def _token_confidence(output: Mapping[str, Any]) -> dict[str, str]:
+    """A family with a formula or a table has its own; one without has only what was seen to lie below the bound."""
+    sure = {family: rule["conf"] for rule in (output["formula"], output["legacy"]) for family in rule["families"]}
+    return {"gpt-image-2.6": output["gpt-image-2.6"]["upper_bound"]["conf"], **sure}
 
 
 def _models(data: Mapping[str, Any], qualities: Mapping[str, tuple[str, ...]]) -> dict[str, ModelPrice]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from math import sqrt
+from math import isqrt
 
 from policyguard.pricing.book import ModelPrice, UnknownPrice, price_book
 from policyguard.request import AUTO, Size, parse_size
@@ -104,16 +104,22 @@ def input_image_tokens(size: Size | None) -> int:
     if size is None:
         return UNKNOWN_IMAGE_TOKENS
     width, height = size
-    if size.edge < _UPSCALE_TO:
-        scale = _UPSCALE_TO / size.edge
-        width, height = max(1, round(width * scale)), max(1, round(height * scale))
+    edge = size.edge
+    if edge < _UPSCALE_TO:
+        width, height = (max(1, (2 * side * _UPSCALE_TO + edge) // (2 * edge)) for side in size)
     patches = _patches(width, height)
-    if patches <= UNKNOWN_IMAGE_TOKENS:
-        return patches
-    scale = sqrt(_PATCH * _PATCH * UNKNOWN_IMAGE_TOKENS / (width * height))
-    wide, high = width * scale / _PATCH, height * scale / _PATCH
-    scale *= min(int(wide) / wide, int(high) / high)
-    return min(UNKNOWN_IMAGE_TOKENS, _patches(max(1, int(width * scale)), max(1, int(height * scale))))
+    return patches if patches <= UNKNOWN_IMAGE_TOKENS else _shrunk(width, height)
+
+
+def _shrunk(width: int, height: int) -> int:
+    """Patches of an image over the cap: scaled to the cap's area, then until one edge is whole patches."""
+    wide = isqrt(UNKNOWN_IMAGE_TOKENS * width // height)
+    high = isqrt(UNKNOWN_IMAGE_TOKENS * height // width)
+    if wide * height <= high * width:
+        high = -(-(_PATCH * wide * height // width) // _PATCH)
+    else:
+        wide = -(-(_PATCH * high * width // height) // _PATCH)
+    return min(UNKNOWN_IMAGE_TOKENS, max(1, wide) * max(1, high))
 
 
 def _patches(width: int, height: int) -> int:

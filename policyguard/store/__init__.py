@@ -218,7 +218,7 @@ class Store:
         )
 
     def private(self, id_: str, *, by: str, now: datetime) -> bytes | None:
-        """Decrypt one private row. Who read it is recorded first; None where it is not there (any more)."""
+        """Decrypt one private row, recorded before it is handed out; None where it is not there (any more)."""
         sealed = self._read(lambda c: record.read_private(c, id_))
         if sealed is None:
             return None

@@ -39,9 +39,10 @@ def test_every_published_vector_comes_out_exactly(check: dict[str, Any]) -> None
     assert (tokens, Decimal(cost) / 10**9) == (check["output_tokens"], Decimal(check["usd"]))
 
 
-def test_the_packaged_prices_are_the_fact_sheets() -> None:
-    """Compared with the sheet itself where it is at hand; its date and count always hold."""
+def test_the_packaged_prices_are_those_that_were_compared_with_the_fact_sheet() -> None:
+    """Whoever changes a price compares with the sheet again, and pins the new data here."""
     assert (BOOK.as_of.isoformat(), len(BOOK.checks), len(DATA["models"])) == ("2026-11-22", 54, 11)
+    assert BOOK.digest == "sha256:e38018514e101021d6aaf40338020dd8528d49ddd2b4d838acf98116a143d588"
     if FACTS.exists():
         sheet = json.loads(json.dumps(yaml.safe_load(FACTS.read_text()), default=str))
         assert {name: sheet[name] for name in DATA} == DATA
@@ -66,6 +67,10 @@ def test_the_formula_is_evaluated_exactly_not_in_floating_point(row: dict[str, A
 @pytest.mark.parametrize(("size", "tokens"), DATA["input_image_tokens"]["examples"].items())
 def test_input_images_count_as_observed(size: str, tokens: int) -> None:
     assert pricing.input_image_tokens(Size(*map(int, size.split("x")))) == tokens
+
+
+def test_input_images_are_counted_exactly_where_floating_point_loses_a_row_of_patches() -> None:
+    assert pricing.input_image_tokens(Size(2080, 3120)) == 1536  # 32 x 48; in floating point 31 x 47 = 1457
 
 
 @given(st.builds(Size, st.integers(1, 20_000), st.integers(1, 20_000)))
@@ -133,6 +138,29 @@ def test_partial_images_and_input_images_are_part_of_the_ceiling() -> None:
     image = InputImage(b"x", "image/png", size=Size(1024, 1024))
     edit = request(operation="edit", images=(image, image), mask=image)
     assert ceiling(edit).ceiling_micros == plain + 2 * 1024 * 8
+
+
+def test_how_well_output_tokens_are_known_is_part_of_the_book() -> None:
+    assert BOOK.token_confidence == {
+        "gpt-image-2": "official_via",
+        "gpt-image-2.5": "official_via",
+        "gpt-image-2.6": "observed",
+        "legacy": "official",
+    }
+
+
+def test_text_billed_without_a_known_rate_counts_as_the_dearest_kind() -> None:
+    assert actual("gpt-image-2", Usage(output_text_tokens=100)) == 100 * 30
+
+
+def test_cached_tokens_are_never_discounted() -> None:
+    assert actual("gpt-image-2", Usage(input_text_tokens=100, input_image_tokens=50)) == 100 * 5 + 50 * 8
+
+
+def test_the_largest_legal_request_and_a_prompt_in_bytes() -> None:
+    quote = ceiling(request(size="auto", quality="auto", n=10, prompt="漢"))
+    assert [(line.what, line.tokens) for line in quote.lines] == [("output", 237_190), ("prompt", 16 + 3)]
+    assert quote.ceiling_micros == 7_115_700 + 19 * 5
 
 
 def test_a_fraction_of_a_micro_dollar_is_rounded_up() -> None:

@@ -91,6 +91,12 @@ class Ledger(RuleBasedStateMachine):
         budgets = [charge(n, LIMITS[name], key=name, starts=starts) for (name, starts), n in model.charges.items()]
         assert self.store.perform(reserve(leg, *budgets, ceiling=model.ceiling), self.now) == Reserved()
 
+    @rule(leg=legs)
+    def never_answer(self, leg: str) -> None:
+        self.send(leg, 1)
+        self.wait(60)
+        self.sweep()
+
     @rule(seconds=st.sampled_from([30, 60, 1_200, 86_400]))
     def wait(self, seconds: int) -> None:
         self.now += timedelta(seconds=seconds)

@@ -1,0 +1,77 @@
+"""Calendar windows of budgets, and which of them one request touches. Pure; times are aware.
+
+A window starts at the calendar start in the budget's zone; rows are never reset, a new window is a new row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from zoneinfo import ZoneInfo
+
+from policyguard.policy.model import Budget, Period
+
+_BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One budget's open window for one value of its `per`. `key` names it for ever."""
+
+    budget: Budget
+    key: str
+    starts: datetime
+    ends: datetime | None
+
+
+def windows(budgets: tuple[Budget, ...], dimensions: Mapping[str, str | None], now: datetime) -> list[Window]:
+    """The windows that a request touches, by key. `dimensions` has pseudonyms, and every value of a `per`."""
+    found = []
+    for budget in budgets:
+        starts, ends = window(budget.period, budget.time_zone, now)
+        key = budget.identity if budget.per is None else f"{budget.identity}|{dimensions[budget.per]}"
+        found.append(Window(budget, key, starts, ends))
+    return sorted(found, key=lambda w: w.key)
+
+
+def window(period: Period, time_zone: str, now: datetime) -> tuple[datetime, datetime | None]:
+    """Start and end in UTC of the calendar window around `now`; a `total` has no end."""
+    if period == "total":
+        return _BEGINNING, None
+    if period in ("minute", "hour"):
+        return _short(period, now)
+    return _calendar(period, time_zone, now.astimezone(_zone(time_zone)).replace(tzinfo=None).date().toordinal())
+
+
+def _short(period: Period, now: datetime) -> tuple[datetime, datetime]:
+    """Minutes and hours do not depend on a calendar; half-hour zones count in UTC, too."""
+    if period == "minute":
+        starts = now.astimezone(UTC).replace(second=0, microsecond=0)
+        return starts, starts + timedelta(minutes=1)
+    starts = now.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+    return starts, starts + timedelta(hours=1)
+
+
+@lru_cache(maxsize=4096)
+def _calendar(period: Period, time_zone: str, ordinal: int) -> tuple[datetime, datetime]:
+    """From local midnight to local midnight: a day has 23 to 25 hours where clocks change."""
+    day = datetime.fromordinal(ordinal)
+    if period == "day":
+        first, last = day, day + timedelta(days=1)
+    elif period == "week":
+        first = day - timedelta(days=day.weekday())
+        last = first + timedelta(days=7)
+    elif period == "month":
+        first = day.replace(day=1)
+        last = (first + timedelta(days=32)).replace(day=1)
+    else:
+        first, last = day.replace(month=1, day=1), day.replace(year=day.year + 1, month=1, day=1)
+    zone = _zone(time_zone)
+    return first.replace(tzinfo=zone).astimezone(UTC), last.replace(tzinfo=zone).astimezone(UTC)
+
+
+@lru_cache(maxsize=256)
+def _zone(name: str) -> ZoneInfo:
+    return ZoneInfo(name)

@@ -1,0 +1,124 @@
+"""The types of the language, the environment that conditions are checked against, and the problems they can have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from policyguard.errors import PolicyguardError
+from policyguard.request import AUTO, CATEGORIES, parse_size
+
+Run = Callable[[Mapping[str, Any]], Any]
+
+# Every problem of an expression, by code.
+CODES: Mapping[str, str] = {
+    "PG401": "the expression cannot be parsed",
+    "PG402": "a variable that does not exist",
+    "PG403": "a field that does not exist",
+    "PG404": "a function that does not exist, or that takes other arguments",
+    "PG405": "types that do not go together",
+    "PG406": "a value that this field can never have",
+    "PG407": "a value that may be absent is read without a `has()` guard",
+    "PG408": "a pattern, time or zone that is not valid",
+    "PG409": "the expression is too long, too deep or has too many parts",
+    "PG410": "a name that policyguard does not enforce yet",
+    "PG411": "`has()` on something that it cannot guard",
+    "PG412": "a comparison that is always true or always false",
+    "PG413": "the condition is not true or false",
+    "PG414": "a part of CEL that policies do not use",
+}
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """Line and column count from 1, inside the expression."""
+
+    line: int
+    column: int
+    code: str
+    message: str
+    hint: str = ""
+
+
+class ExpressionErrors(PolicyguardError):
+    """All problems of one expression."""
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        self.problems = tuple(sorted(problems))
+        super().__init__("; ".join(p.message for p in self.problems))
+
+
+@dataclass(frozen=True, slots=True)
+class CallerType:
+    """A declared caller value. `optional`: it may be absent. `values`: the only ones it can have; empty is any."""
+
+    optional: bool
+    values: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """What conditions may read beyond the request, the scores, the surface and the time."""
+
+    caller: Mapping[str, CallerType]
+
+
+@dataclass(frozen=True, slots=True)
+class Type:
+    """`name` is bool, int, double, string, timestamp, duration, list, scores, category, or an object's root name.
+
+    `values` are all values of an enumeration, `shape` is a check for literals, `item` is the type in a list.
+    """
+
+    name: str
+    values: tuple[str, ...] = field(default=(), compare=False)
+    size: bool = field(default=False, compare=False)
+    score: bool = field(default=False, compare=False)
+    item: Type | None = None
+
+    def __str__(self) -> str:
+        return f"list of {self.item}" if self.item else self.name
+
+
+BOOL, INT, DOUBLE, STRING = Type("bool"), Type("int"), Type("double"), Type("string")
+TIMESTAMP, DURATION = Type("timestamp"), Type("duration")
+SCORES, SCORE = Type("scores"), Type("double", score=True)
+CATEGORY = Type("string", values=CATEGORIES)
+ANYTHING = Type("anything")  # the type of what is already wrong, so that one mistake is one problem
+
+REQUEST: Mapping[str, Type] = {
+    "operation": Type("string", values=("generate", "edit")),
+    "prompt": STRING,
+    "model": STRING,
+    "size": Type("string", size=True),
+    "width": INT,
+    "height": INT,
+    "pixels": INT,
+    "quality": Type("string", values=("low", "medium", "high", "xhigh", "max", AUTO)),
+    "n": INT,
+    "background": Type("string", values=("transparent", "opaque", AUTO)),
+    "output_format": Type("string", values=("png", "webp", "jpeg", "gif", "svg")),
+    "partial_images": INT,
+    "input_images": INT,
+    "has_mask": BOOL,
+}
+ROOTS: Mapping[str, Type] = {
+    "request": Type("request"),
+    "caller": Type("caller"),
+    "scores": SCORES,
+    "surface": STRING,
+    "now": TIMESTAMP,
+}
+# Known from the design, and refused until they are enforced.
+NOT_YET_ROOTS = frozenset({"answers", "images", "output"})
+NOT_YET_FIELDS = frozenset({"request.obfuscated"})
+
+
+def literal_problem(type_: Type, text: str) -> str | None:
+    """Why a value of this type can never be `text`."""
+    if type_.values and text not in type_.values:
+        return f"`{text}` is not one of {', '.join(type_.values)}"
+    if type_.size and text != AUTO and parse_size(text) is None:
+        return f"`{text}` is no size"
+    return None

@@ -1,0 +1,60 @@
+"""What the language will have and the engine does not enforce yet: a load error, never an accepted wish.
+
+Each entry is taken out of the values after it is reported, so that the rest of the file is checked as usual.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from policyguard.policy.source import Path, Source
+
+_LISTS = ("moderation", "defaults.moderation", "limits.moderation", "high_stakes.moderation")
+
+
+def report_pending(source: Source) -> None:
+    """Report and remove every key and value that is not enforced yet."""
+    data = source.data
+    _key(source, data, (), "questions")
+    for index, budget in enumerate(_list(data.get("budgets"))):
+        _key(source, budget, ("budgets", index), "alert_at")
+    for index, route in enumerate(_list(data.get("routes"))):
+        _key(source, route, ("routes", index), "inner")
+    for dotted in _LISTS:
+        _checks(source, tuple(dotted.split(".")))
+    for path in (("review",), ("defaults", "review"), ("limits", "review"), ("high_stakes", "review")):
+        _hold(source, path)
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _key(source: Source, data: Any, path: Path, key: str) -> None:
+    if isinstance(data, dict) and key in data:
+        source.problem((*path, key), "PG210", f"`{key}` is not enforced yet", key=True)
+        del data[key]
+
+
+def _section(source: Source, path: Path) -> Any:
+    data = source.data
+    for part in path:
+        data = data.get(part) if isinstance(data, dict) else None
+    return data if isinstance(data, dict) else {}
+
+
+def _checks(source: Source, path: Path) -> None:
+    section = _section(source, path)
+    listed = section.get("check")
+    for index, item in enumerate(_list(listed)):
+        if item == "output_images":
+            source.problem((*path, "check", index), "PG210", "`output_images` is not enforced yet")
+    if isinstance(listed, list):
+        section["check"] = [item for item in listed if item != "output_images"]
+
+
+def _hold(source: Source, path: Path) -> None:
+    section = _section(source, path)
+    if section.get("hold") == "output":
+        source.problem((*path, "hold"), "PG210", "`hold: output` is not enforced yet", "`hold: request` is")
+        del section["hold"]

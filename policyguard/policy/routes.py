@@ -1,0 +1,118 @@
+"""Routes of surfaces: OpenAI-shaped by their ending, or an app's own with every parameter as a field or a constant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from policyguard.policy import units
+from policyguard.policy.compile import constant_problem, place
+from policyguard.policy.model import RequestRules, Route
+from policyguard.policy.source import Path, Source, did_you_mean
+from policyguard.request import AUTO
+
+_SHAPES = {"/images/generations": "generations", "/images/edits": "edits"}
+NEEDED = ("model", "size", "quality", "n")
+PARAMETERS = ("prompt", *NEEDED, "background", "output_format", "output_compression", "moderation", "user")
+
+
+def routes(source: Source, rules: RequestRules) -> tuple[Route, ...]:
+    """The routes of one surface; problems go to its file."""
+    found = []
+    for index, row in enumerate(source.data.get("routes") or []):
+        path: Path = ("routes", index)
+        route = _shaped(source, path, row) if isinstance(row, str) else _own(source, path, row, rules)
+        if route is not None:
+            found.append(route)
+    return tuple(found)
+
+
+def _shaped(source: Source, path: Path, text: str) -> Route | None:
+    method, where = units.route(text)
+    shape = _shape(where)
+    if shape is None:
+        hint = "write it as `{route: ..., fields: ..., constants: ...}`, so that it is known where its parameters stand"
+        source.problem(path, "PG209", "an app's own route needs its fields", hint)
+        return None
+    return Route(method=method, path=where, shape=shape, place=place(source, path))
+
+
+def _shape(path: str) -> Any:
+    return next((shape for end, shape in _SHAPES.items() if path.endswith(end)), None)
+
+
+def _own(source: Source, path: Path, row: Mapping[str, Any], rules: RequestRules) -> Route | None:
+    method, where = units.route(row["route"])
+    if _shape(where) is not None:
+        source.problem((*path, "route"), "PG208", "a path that ends like OpenAI's is OpenAI-shaped", "write it alone")
+        return None
+    fields, constants = row["fields"], row.get("constants") or {}
+    before = len(source.problems)
+    _check_names(source, path, fields, constants)
+    _check_constants(source, path, constants, rules)
+    if len(source.problems) > before:
+        return None
+    usage, images = row.get("usage"), row.get("images")
+    return Route(
+        method=method,
+        path=where,
+        shape="custom",
+        place=place(source, path),
+        fields={name: units.path_in(text, "body") for name, text in fields.items()},
+        constants=dict(constants),
+        usage=units.path_in(usage, "response") if usage else None,
+        images=units.path_in(images, "response") if images else None,
+    )
+
+
+def _check_names(source: Source, path: Path, fields: Mapping[str, str], constants: Mapping[str, Any]) -> None:
+    for part, names in (("fields", fields), ("constants", constants)):
+        for name in names:
+            if name not in PARAMETERS:
+                hint = did_you_mean(name, PARAMETERS)
+                source.problem((*path, part, name), "PG206", f"there is no parameter `{name}`", hint, key=True)
+    for name in fields.keys() & constants.keys():
+        source.problem((*path, "constants", name), "PG208", f"`{name}` is a field and a constant", key=True)
+    if "prompt" not in fields:
+        source.problem(path, "PG209", "the prompt must be a field, or it is not seen")
+    for name in NEEDED:
+        if name not in fields and name not in constants:
+            hint = f"write `{name}` into `fields` or `constants`"
+            source.problem(path, "PG209", f"it is not known which {name} this route uses", hint)
+
+
+def _check_constants(source: Source, path: Path, constants: Mapping[str, Any], rules: RequestRules) -> None:
+    for name, value in constants.items():
+        where = (*path, "constants", name)
+        if name == "moderation" and value != AUTO:
+            source.problem(where, "PG204", "`moderation` is `auto`, always")
+        elif problem := _constant(name, value, rules):
+            source.problem(where, "PG204", problem)
+
+
+def _constant(name: str, value: Any, rules: RequestRules) -> str | None:
+    allowed = {"model": rules.models, "size": rules.sizes, "quality": rules.qualities}.get(name)
+    if allowed is not None and value not in allowed:
+        return f"`{value}` is not allowed by this policy itself"
+    if name == "n" and isinstance(value, int) and rules.max_n is not None and value > rules.max_n:
+        return f"{value} images are not allowed by this policy itself"
+    return constant_problem(name, value) if name in PARAMETERS else None
+
+
+def claimed_twice(sources: Mapping[str, Source], found: Mapping[str, tuple[Route, ...]]) -> None:
+    """One route of two surfaces, or twice of one, is a problem of the later file."""
+    first: dict[tuple[str, str], Route] = {}
+    for surface, route in _all(found):
+        key = (route.method, route.path)
+        if key in first:
+            message = f"`{route.method} {route.path}` is claimed already ({first[key].place})"
+            at = route.place
+            sources[surface].problem_at(at.line, at.column, ("routes",), "PG504", message)
+        else:
+            first[key] = route
+
+
+def _all(found: Mapping[str, tuple[Route, ...]]) -> Iterator[tuple[str, Route]]:
+    for surface in sorted(found):
+        for route in found[surface]:
+            yield surface, route

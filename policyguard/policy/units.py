@@ -1,0 +1,97 @@
+"""The units that product people write: durations, bytes, money and images per window, paths and routes. Pure.
+
+Each reader raises ValueError with how the value is written.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import date, timedelta
+from decimal import Decimal
+from typing import Literal, NamedTuple, cast
+
+from policyguard.policy.model import Period
+
+_DURATION = re.compile(r"([1-9][0-9]{0,5})(s|m|h|d)", re.ASCII)
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_BYTES = re.compile(r"([1-9][0-9]{0,8})(B|kB|MB|GB)?", re.ASCII)
+_FACTORS = {None: 1, "B": 1, "kB": 1000, "MB": 1_000_000, "GB": 1_000_000_000}
+_LIMIT = re.compile(r"(?:\$([0-9]{1,9}(?:\.[0-9]{1,6})?)|([0-9]{1,9}) images?) */ *([a-z]+)", re.ASCII)
+PERIODS: tuple[Period, ...] = ("minute", "hour", "day", "week", "month", "year", "total")
+
+
+class Limit(NamedTuple):
+    """Micro-dollars or images, per calendar window."""
+
+    unit: Literal["usd", "images"]
+    amount: int
+    period: Period
+
+
+def duration(text: object) -> timedelta:
+    match = _DURATION.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        raise ValueError("a duration is written like `30m`, `4h` or `400d`")
+    return timedelta(seconds=int(match[1]) * _SECONDS[match[2]])
+
+
+def days(text: object) -> int:
+    found = duration(text)
+    if found % timedelta(days=1):
+        raise ValueError("this is kept in whole days, like `30d`")
+    return found.days
+
+
+def size_in_bytes(text: object) -> int:
+    match = _BYTES.fullmatch(str(text)) if isinstance(text, str | int) and not isinstance(text, bool) else None
+    if match is None:
+        raise ValueError("a size is written like `10MB` or `500kB`")
+    return int(match[1]) * _FACTORS[match[2]]
+
+
+def budget_limit(text: object) -> Limit:
+    """`$2000 / month` or `20 images / day`."""
+    match = _LIMIT.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        raise ValueError("a budget's limit is written like `$2000 / month` or `20 images / day`")
+    if match[3] not in PERIODS:
+        raise ValueError(f"a budget is for a {', '.join(PERIODS[:-1])} or `total`")
+    usd = match[1] is not None
+    amount = int(Decimal(match[1]) * 1_000_000) if usd else int(match[2])
+    if amount <= 0:
+        raise ValueError("a budget of nothing admits nothing; `mode: shadow` or `policyguard pause` may be meant")
+    return Limit("usd" if usd else "images", amount, cast(Period, match[3]))
+
+
+def day(text: object) -> date:
+    try:
+        return date.fromisoformat(str(text))
+    except ValueError:
+        raise ValueError("a day is written like `2027-01-31`") from None
+
+
+_ROUTE = re.compile(r"(GET|POST|PUT|PATCH) (/[\x21-\x7e]*)", re.ASCII)
+_PATH = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*(?:\[\])?(?:\.[A-Za-z_][A-Za-z0-9_-]*(?:\[\])?)*", re.ASCII)
+
+
+def route(text: object) -> tuple[str, str]:
+    """`POST /v1/images/generations` as method and path."""
+    match = _ROUTE.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        raise ValueError("a route is written like `POST /v1/images/generations`")
+    path = match[2]
+    if "//" in path or "/./" in path or "/../" in path or "?" in path or "#" in path or "%" in path:
+        raise ValueError("a route's path is plain: no `//`, dots, `%`, `?` or `#`")
+    return match[1], path
+
+
+def path_in(text: object, root: Literal["body", "response"]) -> tuple[str, ...]:
+    """`response.data[].b64_json` as `("data", "[]", "b64_json")`."""
+    start = f"{root}."
+    if not isinstance(text, str) or not text.startswith(start) or not _PATH.fullmatch(text[len(start) :]):
+        raise ValueError(f"this is a path like `{root}.name`")
+    return tuple(part for name in text[len(start) :].split(".") for part in _list_part(name))
+
+
+def _list_part(name: str) -> tuple[str, ...]:
+    return (name.removesuffix("[]"), "[]") if name.endswith("[]") else (name,)
