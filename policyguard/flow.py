@@ -20,6 +20,7 @@ from policyguard.decision import (
     Held,
     Kind,
     Reason,
+    Refused,
     Ticket,
     combine,
 )
@@ -316,6 +317,15 @@ def malformed_reason(error: InvalidRequest) -> Reason:
 def no_surface_reason() -> Reason:
     return Reason(
         id="surface.none", kind=Kind.SURFACE, effect=Effect.DENY, message="no surface claims this image route"
+    )
+
+
+def expired_reason() -> Reason:
+    return Reason(
+        id="reservation.expired",
+        kind=Kind.UNAVAILABLE,
+        effect=Effect.DENY,
+        message="the reservation ran out before the request was sent",
     )
 
 

@@ -139,6 +139,12 @@ def _line_column(text: str, offset: int) -> tuple[int, int]:
     return before.count("\n") + 1, offset - (before.rfind("\n") + 1) + 1
 
 
+def _not_yaml(error: yaml.MarkedYAMLError) -> SourceProblem:
+    mark: Any = error.problem_mark or error.context_mark
+    line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+    return SourceProblem("PG102", line, column, f"this is not YAML: {error.problem or error.context}")
+
+
 class _Reader:
     """Builds values from parse events in one pass."""
 
@@ -159,9 +165,7 @@ class _Reader:
                     raise self._wrong("PG106", event, f"nested more than {MAX_DEPTH} deep")
                 yield event
         except yaml.MarkedYAMLError as error:
-            mark: Any = error.problem_mark or error.context_mark
-            line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-            raise SourceProblem("PG102", line, column, f"this is not YAML: {error.problem or error.context}") from None
+            raise _not_yaml(error) from None
         except yaml.reader.ReaderError as error:
             line, column = _line_column(self.source.text, int(error.position))
             raise SourceProblem("PG108", line, column, "a control character") from None

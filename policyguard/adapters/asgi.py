@@ -1,0 +1,218 @@
+"""The ASGI door: `app.add_middleware(PolicyGuardMiddleware, guard=guard)`.
+
+Pure ASGI. Requests that no surface's route matches pass untouched, except what looks like an image route: that is
+refused. What matches is read within limits, decided, rewritten with what the policy forces, and settled from the app's
+answer.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+import anyio
+
+from policyguard.adapters.body import ClientLeft, Message, Receive, Send, read_body, replay
+from policyguard.adapters.identity import CallerOf, caller_of, header
+from policyguard.adapters.routes import Table, looks_like_images
+from policyguard.decision import Admitted, Held, Reason, Refused
+from policyguard.errors import InvalidRequest
+from policyguard.flow import expired_reason, no_surface_reason
+from policyguard.guard import Guard
+from policyguard.policy.model import Route
+from policyguard.request import Caller, Failure, Outcome
+from policyguard.wire.edits import Edit, read_edit
+from policyguard.wire.generations import Generation, read_generation
+from policyguard.wire.outcome import read_outcome
+from policyguard.wire.own import Own, read_own
+from policyguard.wire.refusals import render
+
+Scope = MutableMapping[str, Any]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+Parsed = Generation | Edit | Own
+KEY = "policyguard"  # our place in the scope, and in `request.state`
+MAX_BODY_BYTES = 64 * 1024 * 1024  # a request: sixteen images of four megabytes
+MAX_ANSWER_BYTES = 128 * 1024 * 1024  # an answer that is kept to read its usage
+
+
+class PolicyGuardMiddleware:
+    """Guards the routes that the policies declare.
+
+    `caller` gets the ASGI scope and says who asks, as a `Caller` or a mapping; without it declared headers of trusted
+    proxies and `policyguard.caller(...)` count. A body larger than `max_body_bytes`, or slower than `body_timeout_s`,
+    is refused.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        *,
+        guard: Guard,
+        caller: CallerOf | None = None,
+        max_body_bytes: int = MAX_BODY_BYTES,
+        body_timeout_s: float = 60.0,
+    ) -> None:
+        self.app = app
+        self.guard = guard
+        self.caller = caller
+        self.max_body_bytes = max_body_bytes
+        self.body_timeout_s = body_timeout_s
+        self._table = Table(guard.policies)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or KEY in scope:  # a guard further out has decided already
+            await self.app(scope, receive, send)
+            return
+        match = self._routes().match(scope["method"], scope["path"])
+        if match is not None:
+            await _Guarded(self, scope, receive, send, *match).run()
+        elif scope["method"] not in ("GET", "HEAD", "OPTIONS") and looks_like_images(scope["path"]):
+            await self._no_surface(scope, send)
+        else:
+            await self.app(scope, receive, send)
+
+    def _routes(self) -> Table:
+        if self._table.policies is not self.guard.policies:
+            self._table = Table(self.guard.policies)
+        return self._table
+
+    async def _no_surface(self, scope: Scope, send: Send) -> None:
+        who = caller_of(scope, self.guard.policies, self.caller)
+        refused = await self.guard.areject(no_surface_reason(), surface=None, caller=who, door="asgi")
+        await _answer(refused, send, reasons=True)
+
+
+async def _answer(answer: Refused | Held, send: Send, *, reasons: bool) -> None:
+    status, headers, body = render(answer, reasons=reasons)
+    raw = [(name.encode(), value.encode("latin-1", "replace")) for name, value in headers]
+    await send({"type": "http.response.start", "status": status, "headers": raw})
+    await send({"type": "http.response.body", "body": body})
+
+
+class _Guarded:
+    """One request on its way through."""
+
+    def __init__(
+        self, door: PolicyGuardMiddleware, scope: Scope, receive: Receive, send: Send, surface: str, route: Route
+    ) -> None:
+        self.door, self.guard = door, door.guard
+        self.scope, self.receive, self.send = scope, receive, send
+        self.surface, self.route = surface, route
+        self.caller: Caller = caller_of(scope, self.guard.policies, door.caller)
+
+    async def run(self) -> None:
+        try:
+            parsed = await self._parse()
+        except ClientLeft:
+            return
+        except InvalidRequest as error:
+            await self._refuse(error)
+            return
+        answer = await self.guard.aadmit(
+            parsed.request,
+            self.caller,
+            surface=self.surface,
+            review_id=header(self.scope["headers"], "x-policyguard-review"),
+            door="asgi",
+            forced=self.route.shape != "custom" or "moderation" in self.route.fields,
+        )
+        if isinstance(answer, Admitted):
+            await self._forward(parsed, answer)
+        else:
+            await self._say(answer)
+
+    async def _parse(self) -> Parsed:
+        headers = self.scope["headers"]
+        encodings = [value.strip().lower() for name, value in headers if name.lower() == b"content-encoding"]
+        if any(encoding != b"identity" for encoding in encodings):
+            raise InvalidRequest("the body must not be compressed")
+        types = [value.decode("latin-1") for name, value in headers if name.lower() == b"content-type"]
+        if len(types) != 1:
+            raise InvalidRequest("the request needs one content type")
+        body = await read_body(
+            self.receive,
+            header(headers, "content-length"),
+            limit=self.door.max_body_bytes,
+            timeout_s=self.door.body_timeout_s,
+        )
+        if self.route.shape == "generations":
+            return read_generation(body, types[0])
+        if self.route.shape == "edits":
+            return read_edit(body, types[0])
+        return read_own(body, types[0], self.route)
+
+    async def _refuse(self, error: InvalidRequest | Reason) -> None:
+        await self._say(await self.guard.areject(error, surface=self.surface, caller=self.caller, door="asgi"))
+
+    async def _say(self, answer: Refused | Held) -> None:
+        policy = self.guard.policies.surfaces.get(self.surface)
+        await _answer(answer, self.send, reasons=policy is None or policy.reasons_on_wire)
+
+    # ---- after admission --------------------------------------------------------------------------------------
+
+    async def _forward(self, parsed: Parsed, admitted: Admitted) -> None:
+        body, content_type = parsed.write(admitted.request, admitted.ticket.safety_identifier)
+        if not await self.guard.asent(admitted.ticket):
+            await self._refuse(expired_reason())
+            return
+        scope = self._rewritten(admitted, body, content_type)
+        answer = _Answer(self.send, admitted)
+        failure: Failure | None = Failure.CANCELLED
+        try:
+            await self.door.app(scope, replay(body, self.receive), answer.send)
+            failure = None
+        except Exception:
+            failure = Failure.ERROR
+            raise
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self.guard.asettle(admitted.ticket, answer.outcome(failure, self.route))
+
+    def _rewritten(self, admitted: Admitted, body: bytes, content_type: str) -> Scope:
+        replaced = (b"content-length", b"content-type", b"transfer-encoding")
+        headers = [(name, value) for name, value in self.scope["headers"] if name.lower() not in replaced]
+        headers += [(b"content-length", str(len(body)).encode()), (b"content-type", content_type.encode("latin-1"))]
+        state = {**self.scope.get("state", {}), KEY: admitted.decision}
+        return {**self.scope, "headers": headers, "state": state, KEY: admitted.decision.id}
+
+
+class _Answer:
+    """The app's answer: passed on with our headers, and kept to read its usage."""
+
+    def __init__(self, send: Send, admitted: Admitted) -> None:
+        self._send = send
+        self._headers = [(b"x-policyguard-decision", admitted.decision.id.encode())]
+        if admitted.decision.adjustments:
+            adjusted = ",".join(map(str, admitted.decision.adjustments))
+            self._headers.append((b"x-policyguard-adjusted", adjusted.encode("latin-1", "replace")))
+        self._started = time.monotonic()
+        self._status = 0
+        self._answered: dict[str, str] = {}
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self._complete = False
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            self._answered = {n.decode("latin-1").lower(): v.decode("latin-1") for n, v in message.get("headers", [])}
+            message = {**message, "headers": [*message.get("headers", []), *self._headers]}
+        elif message["type"] == "http.response.body":
+            self._keep(message)
+        await self._send(message)
+
+    def _keep(self, message: Message) -> None:
+        """Before it is passed on: a client that has left does not change what the app answered."""
+        chunk = message.get("body", b"")
+        self._size += len(chunk)
+        if self._size <= MAX_ANSWER_BYTES:
+            self._chunks.append(chunk)
+        self._complete = not message.get("more_body", False)
+
+    def outcome(self, failure: Failure | None, route: Route) -> Outcome:
+        """What the app's answer says; it is never definite, the app may have called the API any number of times."""
+        latency_ms = round((time.monotonic() - self._started) * 1000)
+        if not self._complete:
+            return Outcome(failure=failure or Failure.CUT, status=self._status or None, latency_ms=latency_ms)
+        return read_outcome(self._status, self._answered, b"".join(self._chunks), latency_ms=latency_ms, route=route)

@@ -1,0 +1,59 @@
+"""A request's body within limits, and its replay to the app."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+import anyio
+
+from policyguard.errors import InvalidRequest
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+
+class ClientLeft(Exception):
+    """The client went away before its request was complete: there is nothing to decide."""
+
+
+async def read_body(receive: Receive, declared: str | None, *, limit: int, timeout_s: float) -> bytes:
+    """The whole body. Raises `InvalidRequest` (413, or 400 for one that does not come to an end), `ClientLeft`."""
+    if declared is not None and declared.isdecimal() and int(declared) > limit:
+        raise _too_large(limit)
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        with anyio.fail_after(timeout_s):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientLeft
+                chunk = message.get("body", b"")
+                size += len(chunk)
+                if size > limit:
+                    raise _too_large(limit)
+                chunks.append(chunk)
+                if not message.get("more_body", False):
+                    return b"".join(chunks)
+    except TimeoutError:
+        raise InvalidRequest(f"the body did not arrive within {timeout_s:g} seconds", status=408) from None
+
+
+def _too_large(limit: int) -> InvalidRequest:
+    return InvalidRequest(f"the body is larger than {limit:,} bytes", status=413)
+
+
+def replay(body: bytes, receive: Receive) -> Receive:
+    """`body` once, then whatever the server says, so that a disconnect still arrives."""
+    sent = False
+
+    async def replayed() -> Message:
+        nonlocal sent
+        if sent:
+            return await receive()
+        sent = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replayed

@@ -1,0 +1,240 @@
+"""The decorator door: `@guard.enforce("avatars", constants={...})` on a function that makes images.
+
+The function's arguments are named like the API's. What the policy decides is put into them before the function runs;
+what the function does beyond its arguments cannot be seen, so the record says that `moderation` is declared, not
+forced, unless it is an argument.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, ParamSpec, TypeVar, cast
+
+from policyguard.adapters.files import is_given, read_image
+from policyguard.decision import Admission, Admitted, refused_error
+from policyguard.errors import ConfigError, InvalidRequest
+from policyguard.flow import expired_reason
+from policyguard.guard import Guard
+from policyguard.request import AUTO, Failure, ImageRequest, InputImage, Operation, Outcome
+from policyguard.wire.outcome import usage_from
+from policyguard.wire.parameters import DECIDED, KNOWN
+
+P = ParamSpec("P")
+R = TypeVar("R")
+_DOOR = "decorator"
+UsageOf = Callable[[Any], Any]
+
+
+def enforce(
+    guard: Guard,
+    surface: str,
+    *,
+    constants: Mapping[str, str | int] | None = None,
+    fields: Mapping[str, str] | None = None,
+    usage: UsageOf | None = None,
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """See `Guard.enforce`. Raises `ConfigError` for a function of which not every parameter is known."""
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        door = _Door(guard, surface, dict(constants or {}), dict(fields or {}), usage, inspect.signature(function))
+        door.check(function)
+        if inspect.iscoroutinefunction(function):
+            return cast(Callable[P, R], _guard_async(door, function))
+        return _guard_sync(door, function)
+
+    return decorate
+
+
+def _guard_sync(door: _Door, function: Callable[P, R]) -> Callable[P, R]:
+    @functools.wraps(function)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+        call = door.bind(args, kwargs)
+        try:
+            request = door.request(call)
+        except InvalidRequest as error:
+            raise refused_error(door.guard.reject(error, surface=door.surface, door=_DOOR)) from None
+        admitted = _admitted(door.guard.admit(request, surface=door.surface, door=_DOOR, forced=door.forces_moderation))
+        if not door.guard.sent(admitted.ticket):
+            raise refused_error(door.guard.reject(expired_reason(), surface=door.surface, door=_DOOR))
+        door.force(call, admitted)
+        started = time.monotonic()
+        outcome = Outcome(failure=Failure.CANCELLED)
+        try:
+            result = function(*call.args, **call.kwargs)
+            outcome = door.outcome(result, started)
+        except Exception as error:
+            outcome = _failed(error, started)
+            raise
+        finally:
+            door.guard.settle(admitted.ticket, outcome)
+        return result
+
+    return guarded
+
+
+def _guard_async(door: _Door, function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    async def guarded(*args: Any, **kwargs: Any) -> Any:
+        call = door.bind(args, kwargs)
+        guard = door.guard
+        try:
+            request = door.request(call)
+        except InvalidRequest as error:
+            raise refused_error(await guard.areject(error, surface=door.surface, door=_DOOR)) from None
+        answer = await guard.aadmit(request, surface=door.surface, door=_DOOR, forced=door.forces_moderation)
+        admitted = _admitted(answer)
+        if not await guard.asent(admitted.ticket):
+            raise refused_error(await guard.areject(expired_reason(), surface=door.surface, door=_DOOR))
+        door.force(call, admitted)
+        started = time.monotonic()
+        outcome = Outcome(failure=Failure.CANCELLED)
+        try:
+            result = await function(*call.args, **call.kwargs)
+            outcome = door.outcome(result, started)
+        except Exception as error:
+            outcome = _failed(error, started)
+            raise
+        finally:
+            await guard.asettle(admitted.ticket, outcome)
+        return result
+
+    return guarded
+
+
+def _admitted(answer: Admission) -> Admitted:
+    if isinstance(answer, Admitted):
+        return answer
+    raise refused_error(answer)
+
+
+def _failed(error: Exception, started: float) -> Outcome:
+    """A function that raised may have been billed all the same: never definite."""
+    timeout = isinstance(error, TimeoutError | asyncio.TimeoutError) or "Timeout" in type(error).__name__
+    return Outcome(
+        failure=Failure.TIMEOUT if timeout else Failure.ERROR,
+        status=getattr(error, "status_code", None),
+        error_code=getattr(error, "code", None),
+        request_id=getattr(error, "request_id", None),
+        latency_ms=_since(started),
+    )
+
+
+def _since(started: float) -> int:
+    return round((time.monotonic() - started) * 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class _Door:
+    """One decorated function: where its parameters are."""
+
+    guard: Guard
+    surface: str
+    constants: dict[str, str | int]
+    fields: dict[str, str]
+    usage: UsageOf | None
+    signature: inspect.Signature
+
+    @property
+    def forces_moderation(self) -> bool:
+        return self._argument("moderation") in self.signature.parameters
+
+    def _argument(self, parameter: str) -> str:
+        return self.fields.get(parameter, parameter)
+
+    # ---- at decoration ----------------------------------------------------------------------------------------
+
+    def check(self, function: Callable[..., Any]) -> None:
+        name = getattr(function, "__qualname__", "the function")
+        surfaces = self.guard.policies.surfaces
+        if self.surface not in surfaces:
+            close = get_close_matches(self.surface, surfaces, n=1)
+            hint = f", did you mean `{close[0]}`?" if close else f"; there is {', '.join(surfaces)}"
+            raise ConfigError(f"there is no surface `{self.surface}`{hint}")
+        parameters = self.signature.parameters
+        for parameter in self.fields:
+            if self._argument(parameter) not in parameters:
+                raise ConfigError(f"`{name}` has no argument `{self._argument(parameter)}`")
+        if self._argument("prompt") not in parameters:
+            raise ConfigError(f"`{name}` has no argument `prompt`; name it with fields={{'prompt': 'your_name'}}")
+        for parameter in DECIDED:
+            if self._argument(parameter) not in parameters and parameter not in self.constants:
+                raise ConfigError(
+                    f"it is not known which {parameter} `{name}` uses: make it an argument, or declare it with "
+                    f"constants={{'{parameter}': ...}}"
+                )
+        self._check_constants()
+
+    def _check_constants(self) -> None:
+        for parameter, value in self.constants.items():
+            if parameter not in KNOWN or parameter == "prompt":
+                raise ConfigError(f"`{parameter}` can be no constant")
+            if parameter == "moderation" and value != AUTO:
+                raise ConfigError("`moderation` is `auto`, always")
+        given: dict[str, Any] = {"prompt": "a prompt", **self.constants}
+        try:
+            ImageRequest(**given)
+        except InvalidRequest as error:
+            raise ConfigError(f"a constant is not possible: {error.message}") from None
+
+    # ---- at a call --------------------------------------------------------------------------------------------
+
+    def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> inspect.BoundArguments:
+        call = self.signature.bind(*args, **kwargs)
+        call.apply_defaults()
+        return call
+
+    def request(self, call: inspect.BoundArguments) -> ImageRequest:
+        """What the arguments and constants ask for. Raises `InvalidRequest`."""
+        values: dict[str, Any] = dict(self.constants)
+        for parameter in KNOWN:
+            value = call.arguments.get(self._argument(parameter))
+            if isinstance(value, str | int):  # None, and the SDK's own marks for what is not given, count as absent
+                values[parameter] = value
+        if "prompt" not in values:
+            raise InvalidRequest("`prompt` must be a text that is not empty", param="prompt")
+        images = self._images(call, "image")
+        masks = self._images(call, "mask")
+        operation: Operation = "edit" if images else "generate"
+        return ImageRequest(**values, operation=operation, images=images, mask=masks[0] if masks else None)
+
+    def _images(self, call: inspect.BoundArguments, parameter: str) -> tuple[InputImage, ...]:
+        """The images, whose arguments become bytes that can be read again by the function."""
+        name = self._argument(parameter)
+        given = call.arguments.get(name)
+        if not is_given(given):
+            return ()
+        listed = given if isinstance(given, list) else [given]
+        images = [read_image(item, parameter) for item in listed]
+        sendable = [(image.filename or f"{parameter}.png", image.data, image.media_type) for image in images]
+        call.arguments[name] = sendable if isinstance(given, list) else sendable[0]
+        return tuple(images)
+
+    def force(self, call: inspect.BoundArguments, admitted: Admitted) -> None:
+        """Put what was decided into the arguments."""
+        forced: dict[str, Any] = {name: getattr(admitted.request, name) for name in DECIDED}
+        forced |= {"moderation": AUTO, "safety_identifier": admitted.ticket.safety_identifier}
+        for parameter, value in forced.items():
+            name = self._argument(parameter)
+            if value is not None and name in self.signature.parameters:
+                call.arguments[name] = value
+
+    def outcome(self, result: Any, started: float) -> Outcome:
+        given = self.usage(result) if self.usage else _usage_in(result)
+        usage = usage_from(given)
+        return Outcome(
+            status=200,
+            usage=usage,
+            failure=None if usage else Failure.NO_USAGE,
+            request_id=getattr(result, "_request_id", None),
+            latency_ms=_since(started),
+        )
+
+
+def _usage_in(result: Any) -> Any:
+    return result.get("usage") if isinstance(result, Mapping) else getattr(result, "usage", None)

@@ -1,0 +1,50 @@
+"""Who asks, from an HTTP request: declared headers from trusted proxies, then code, which is always trusted more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from ipaddress import ip_address
+from typing import Any
+
+from policyguard.current import current_caller
+from policyguard.policy.model import PolicySet
+from policyguard.request import Caller
+
+CallerOf = Callable[[Any], Caller | Mapping[str, str | None] | None]  # from an ASGI scope
+_MAX_CHARS = 256
+
+
+def caller_of(scope: Any, policies: PolicySet, given: CallerOf | None) -> Caller:
+    """The values as they came; the guard resolves them. A callable wins over `policyguard.caller`, it over headers."""
+    values: dict[str, str | None] = _from_headers(scope, policies)
+    values.update(current_caller().items())
+    more = given(scope) if given else None
+    values.update(more.items() if more else ())
+    return Caller.of(values)
+
+
+def _from_headers(scope: Any, policies: PolicySet) -> dict[str, str | None]:
+    client = scope.get("client")
+    if not client or not _trusted(client[0], policies):
+        return {}
+    headers = scope["headers"]
+    return {f.name: header(headers, f.header) for f in policies.caller if f.header is not None}
+
+
+def _trusted(host: str, policies: PolicySet) -> bool:
+    try:
+        address = ip_address(host)
+    except ValueError:  # a Unix socket, or a test client's name
+        return False
+    mapped = getattr(address, "ipv4_mapped", None) or address
+    return any(mapped in network for network in policies.trusted_proxies if network.version == mapped.version)
+
+
+def header(headers: Iterable[tuple[bytes, bytes]], name: str) -> str | None:
+    """The one value of a header; one that is there twice could be anybody's and counts as absent."""
+    raw = name.encode()
+    found = [value for key, value in headers if key.lower() == raw]
+    if len(found) != 1:
+        return None
+    text = found[0].decode("latin-1").strip()
+    return text if text and len(text) <= _MAX_CHARS and text.isprintable() else None

@@ -1,0 +1,68 @@
+"""Strict JSON: what two parsers could read differently is refused, because the next one may not be ours.
+
+Duplicate keys, numbers that are not finite or beyond 64 bits, half characters, and deep nesting are errors.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, NoReturn
+
+from policyguard.errors import InvalidRequest
+
+MAX_DEPTH = 32
+MAX_DIGITS = 19
+_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """The one JSON object in `body`."""
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError:
+        raise InvalidRequest("the body is no UTF-8 text") from None
+    if text.startswith("\ufeff"):
+        raise InvalidRequest("the body starts with a byte order mark")
+    _check_depth(body)
+    try:
+        value = json.loads(text, object_pairs_hook=_object, parse_constant=_constant, parse_int=_whole)
+    except (json.JSONDecodeError, RecursionError):
+        raise InvalidRequest("the body is no JSON") from None
+    if not isinstance(value, dict):
+        raise InvalidRequest("the body must be a JSON object")
+    return value
+
+
+def _check_depth(body: bytes) -> None:
+    """Before parsing, in one pass over the brackets that stand outside of strings."""
+    depth = 0
+    for character in _STRINGS.sub(b"", body):
+        if character in b"[{":
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise InvalidRequest(f"the body is nested more than {MAX_DEPTH} deep")
+        elif character in b"]}":
+            depth -= 1
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise InvalidRequest("a key is there twice")
+    return found
+
+
+def _constant(text: str) -> NoReturn:
+    raise InvalidRequest("a number is not finite")
+
+
+def _whole(text: str) -> int:
+    value = int(text) if len(text) <= MAX_DIGITS + 1 else 2**64
+    if not -(2**63) <= value < 2**63:
+        raise InvalidRequest("a whole number is too large")
+    return value
+
+
+def dump(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()

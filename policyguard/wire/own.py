@@ -1,0 +1,64 @@
+"""An app's own route: parameters at declared places of its JSON body, usage and images in its JSON answer."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from policyguard.errors import InvalidRequest
+from policyguard.policy.model import Route
+from policyguard.request import AUTO, ImageRequest
+from policyguard.wire.generations import check_json_type
+from policyguard.wire.json_body import dump, parse_object
+from policyguard.wire.parameters import build, decided
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """A parsed body. Only declared fields are written back; the rest is the app's business."""
+
+    request: ImageRequest
+    document: dict[str, Any] = field(repr=False)
+    route: Route
+
+    def write(self, request: ImageRequest, safety_identifier: str | None) -> tuple[bytes, str]:
+        document = copy.deepcopy(self.document)
+        for name, value in {**decided(request), "moderation": AUTO}.items():
+            if name in self.route.fields:
+                _set(document, self.route.fields[name], value)
+        return dump(document), "application/json"
+
+
+def read_own(body: bytes, content_type: str, route: Route) -> Own:
+    """Raises `InvalidRequest`."""
+    check_json_type(content_type)
+    document = parse_object(body)
+    values: dict[str, Any] = dict(route.constants)
+    for name, path in route.fields.items():
+        found = list(at(document, path))
+        if len(found) > 1:
+            raise InvalidRequest(f"`{'.'.join(path)}` is there more than once", param=name)
+        values[name] = found[0] if found else None
+    return Own(build(values, "generate"), document, route)
+
+
+def at(value: Any, path: tuple[str, ...]) -> Iterator[Any]:
+    """Every value at `path`; `[]` stands for each element of a list."""
+    if not path:
+        yield value
+    elif path[0] == "[]":
+        for item in value if isinstance(value, list) else ():
+            yield from at(item, path[1:])
+    elif isinstance(value, Mapping) and path[0] in value:
+        yield from at(value[path[0]], path[1:])
+
+
+def _set(document: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
+    for key in path[:-1]:
+        inner = document.setdefault(key, {})
+        if not isinstance(inner, dict):
+            raise InvalidRequest(f"`{'.'.join(path)}` is no place for a value")
+        document = inner
+    document[path[-1]] = value

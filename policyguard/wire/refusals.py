@@ -1,0 +1,90 @@
+"""The one body of every refusal, in OpenAI's own shape, so that existing clients raise their typed errors."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import orjson
+
+from policyguard.decision import REFUSALS, Effect, Held, Kind, Reason, Refused
+from policyguard.record import thousandths
+from policyguard.refusal import MESSAGES
+
+REVIEWS_PATH = "/policyguard/reviews"
+Headers = list[tuple[str, str]]
+
+
+class Rendered(NamedTuple):
+    """Status, headers and body of an HTTP answer."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
+
+def render(answer: Refused | Held, *, reasons: bool = True) -> Rendered:
+    """`reasons` false: the surface does not tell clients which rules fired."""
+    refusal = _fields(answer)
+    decision = answer.decision
+    policy = {
+        "surface": decision.surface,
+        "decision_id": decision.id,
+        "reasons": [_reason(r) for r in decision.reasons if r.enforced] if reasons else [],
+        "review_id": answer.review_id,
+    }
+    error: dict[str, Any] = {**refusal, "policy": policy}
+    status = error.pop("status")
+    if error["code"] == REFUSALS[Kind.MODERATION].code:
+        error["moderation_details"] = _moderation_details(answer)
+    body = orjson.dumps({"error": error}, default=str)
+    headers = [
+        ("content-type", "application/json"),
+        ("content-length", str(len(body))),
+        ("x-policyguard-decision", decision.id),
+        *_retry(answer),
+    ]
+    return Rendered(status, headers, body)
+
+
+def _fields(answer: Refused | Held) -> dict[str, Any]:
+    if isinstance(answer, Held):
+        status, type_, code = REFUSALS[Kind.REVIEW]
+        message = MESSAGES[Kind.REVIEW]
+        return {"status": status, "message": message, "type": type_, "param": None, "code": code}
+    return {
+        "status": answer.status,
+        "message": answer.message,
+        "type": answer.type,
+        "param": answer.param,
+        "code": answer.code,
+    }
+
+
+def _reason(reason: Reason) -> dict[str, Any]:
+    return {
+        "id": reason.id,
+        "effect": reason.effect.word,
+        "message": reason.message,
+        "values": thousandths(reason.values),
+    }
+
+
+def _moderation_details(answer: Refused | Held) -> dict[str, Any]:
+    names = {
+        r.id.removeprefix("moderation.").split("/")[0]
+        for r in answer.decision.reasons
+        if r.kind is Kind.MODERATION and r.enforced and r.effect is Effect.DENY
+    }
+    return {"moderation_stage": "input", "categories": sorted(names)}
+
+
+def _retry(answer: Refused | Held) -> Headers:
+    """A refusal is final, whatever an SDK would retry; only what is not decidable now may come again."""
+    headers: Headers = []
+    if answer.review_id is not None:
+        headers.append(("location", f"{REVIEWS_PATH}/{answer.review_id}"))
+    if isinstance(answer, Held) or answer.code != REFUSALS[Kind.UNAVAILABLE].code:
+        headers.append(("x-should-retry", "false"))
+    if isinstance(answer, Refused) and answer.retry_after_s is not None:
+        headers.append(("retry-after", str(answer.retry_after_s)))
+    return headers
