@@ -124,7 +124,8 @@ def admit(policies: PolicySet, ask: Ask, keys: Keys) -> Flow:
     if pause is not None:
         reasons = (*reasons, paused_reason(pause))
     screened = engine.screen(policy, ask.request, caller, ask.now)
-    screened = replace(screened, reasons=reasons + screened.reasons)
+    said = {reason.id for reason in reasons}
+    screened = replace(screened, reasons=reasons + tuple(r for r in screened.reasons if r.id not in said))
     path = _Path(ask, policy, keys, dimensions, screened)
     if combine(screened.reasons) is Effect.DENY:
         return (yield from _refuse(path))

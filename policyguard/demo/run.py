@@ -15,7 +15,7 @@ import httpx2
 
 from policyguard.demo.app import create_app
 from policyguard.demo.report import Summary, summarise
-from policyguard.demo.server import Server
+from policyguard.sandbox.server import Server
 from policyguard.demo.traffic import Answer, Traffic
 from policyguard.guard import Guard
 from policyguard.moderation.openai import OpenAIModerator

@@ -1,4 +1,4 @@
-"""uvicorn in a thread on a free loopback port, for the demo and for tests."""
+"""uvicorn in a thread on a free loopback port, for the sandbox, the demo and tests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Self
 try:
     import uvicorn
 except ImportError as error:
-    raise ImportError("the demo needs uvicorn: pip install 'policyguard[demo]'") from error
+    raise ImportError("this needs uvicorn: pip install 'policyguard[demo]'") from error
 
 
 class Server:

@@ -1,0 +1,47 @@
+"""`policyguard sandbox`: a local server that speaks OpenAI's wire format."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import Annotated
+
+import typer
+
+from policyguard.cli.output import console, fail
+
+
+def sandbox(
+    host: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port.", min=1, max=65_535)] = 8787,
+    allow_remote: Annotated[bool, typer.Option("--allow-remote", help="Listen beyond this machine.")] = False,
+) -> None:
+    """Serve images, moderations, decisions and models like OpenAI does, without a key and without a cost.
+
+    Faults on demand: send the header `x-sandbox-fault: 429|500|503|slow|cut|moderation_blocked|no_usage|nonsense`, or
+    POST {"path", "fault", "times"} to /sandbox/faults. GET /sandbox/requests says what it was asked.
+
+    Examples:
+
+      policyguard sandbox
+
+      OPENAI_BASE_URL=http://127.0.0.1:8787/v1 OPENAI_API_KEY=sk-sandbox python app.py
+    """
+    if not allow_remote and not _is_loopback(host):
+        fail(
+            f"`{host}` is not this machine alone", hint="the sandbox has no users; --allow-remote listens all the same"
+        )
+    import uvicorn
+
+    from policyguard.sandbox import create_app
+
+    out = console()
+    out.print(f"sandbox on http://{host}:{port}, stop it with ctrl-c")
+    out.print(f"use it: OPENAI_BASE_URL=http://{host}:{port}/v1 OPENAI_API_KEY=sk-sandbox")
+    uvicorn.run(create_app(), host=host, port=port, log_level="warning", proxy_headers=False, ws="none")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,231 @@
+"""The server: OpenAI's images, moderations, decisions and models routes, deterministic, with faults and counters."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any
+
+import anyio
+from starlette.applications import Starlette
+from starlette.datastructures import UploadFile
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from policyguard import pricing
+from policyguard.request import AUTO, Size, parse_size
+from policyguard.sandbox import scores
+from policyguard.sandbox.counters import Counters
+from policyguard.sandbox.faults import HEADER, Faults, raise_fault, seconds
+from policyguard.sandbox.moderations import decisions, moderations
+from policyguard.sandbox.pictures import picture
+from policyguard.sandbox.wire import ApiError, blocked, check_images, json_object
+from policyguard.wire.image_header import input_image
+
+CREATED = 1_764_000_000  # every answer's time: the same request gives the same bytes
+_WHOLE = frozenset({"n", "partial_images", "output_compression"})
+
+
+def create_app() -> Starlette:
+    """A sandbox with its own faults and counters."""
+    sandbox = _Sandbox()
+    routes = [
+        Route("/v1/images/generations", sandbox.api(sandbox.generations), methods=["POST"]),
+        Route("/v1/images/edits", sandbox.api(sandbox.edits), methods=["POST"]),
+        Route("/v1/moderations", sandbox.api(moderations), methods=["POST"]),
+        Route("/v1/decisions", sandbox.api(decisions), methods=["POST"]),
+        Route("/v1/models", sandbox.api(_models)),
+        Route("/v1/models/{id}", sandbox.api(_model)),
+        Route("/sandbox/requests", sandbox.counted, methods=["GET", "DELETE"]),
+        Route("/sandbox/faults", sandbox.switched, methods=["POST", "DELETE"]),
+        Route("/", sandbox.page),
+    ]
+    return Starlette(routes=routes)
+
+
+Handler = Callable[[Request, str | None], Awaitable[Response]]
+
+
+class _Sandbox:
+    def __init__(self) -> None:
+        self.faults = Faults()
+        self.counters = Counters()
+
+    def api(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+        """What all of OpenAI's routes share: the key, the request id, faults, errors."""
+
+        async def answer(request: Request) -> Response:
+            path = request.url.path
+            number = self.counters.arrived(path)
+            headers = {"x-request-id": f"req_{number:08}", "openai-version": "2020-10-01", "openai-processing-ms": "7"}
+            fault = self.faults.take(path, request.headers.get(HEADER))
+            try:
+                _check_key(request)
+                await anyio.sleep(seconds(fault))
+                raise_fault(fault)
+                response = await handler(request, fault)
+            except ApiError as error:
+                if error.status in (429, 503):
+                    headers["retry-after"] = "1"
+                return error.response(headers)
+            response.headers.update(headers)
+            return _Cut(response) if fault == "cut" else response
+
+        return answer
+
+    # ---- images -----------------------------------------------------------------------------------------------
+
+    async def generations(self, request: Request, fault: str | None) -> Response:
+        values = await json_object(request)
+        return self._images(request, values, (), fault)
+
+    async def edits(self, request: Request, fault: str | None) -> Response:
+        if request.headers.get("content-type", "").startswith("application/json"):
+            raise ApiError(400, "The sandbox takes edits as forms.")
+        async with request.form() as form:
+            values: dict[str, Any] = {}
+            sizes: list[Size | None] = []
+            for name, value in form.multi_items():
+                if not isinstance(value, UploadFile):
+                    values[name] = int(value) if name in _WHOLE and value.isdecimal() else value
+                elif name in ("image", "image[]"):
+                    sizes.append(input_image(await value.read()).size)
+        if not sizes:
+            raise ApiError(400, "Missing: 'image'.", param="image")
+        return self._images(request, values, tuple(sizes), fault)
+
+    def _images(
+        self, request: Request, values: Mapping[str, Any], inputs: tuple[Size | None, ...], fault: str | None
+    ) -> Response:
+        retry = request.headers.get("x-stainless-retry-count")
+        self.counters.asked(request.url.path, values, len(inputs), retry)
+        check_images(values)
+        prompt = values["prompt"]
+        if scores.BLOCK in prompt:
+            raise blocked(["violence"])
+        body = _body(values, inputs)
+        self.counters.made(len(body["data"]))
+        if values.get("stream") in (True, "true"):
+            kind = "image_edit" if inputs else "image_generation"
+            return StreamingResponse(_events(kind, body, values), media_type="text/event-stream")
+        if fault == "no_usage":
+            del body["usage"]
+        if fault == "nonsense":
+            return Response(b"<html>not the API</html>", media_type="text/html")
+        return JSONResponse(body)
+
+    # ---- about the sandbox ------------------------------------------------------------------------------------
+
+    async def counted(self, request: Request) -> Response:
+        if request.method == "DELETE":
+            self.counters.reset()
+        return JSONResponse(self.counters.data())
+
+    async def switched(self, request: Request) -> Response:
+        if request.method == "DELETE":
+            self.faults.clear()
+            return JSONResponse({"cleared": True})
+        try:
+            values = await json_object(request)
+            self.faults.add(str(values.get("path")), str(values.get("fault")), values.get("times"))
+        except ApiError as error:
+            return error.response({})
+        return JSONResponse({"path": values["path"], "fault": values["fault"]})
+
+    async def page(self, request: Request) -> Response:
+        data = self.counters.data()
+        rows = "".join(f"<tr><td>{path}<td>{count}" for path, count in sorted(data["paths"].items()))
+        return HTMLResponse(
+            "<!doctype html><meta charset=utf-8><title>policyguard sandbox</title><h1>policyguard sandbox</h1>"
+            f"<p>{data['generations']} requests made {data['images']} images.<table>{rows}</table>"
+        )
+
+
+def _check_key(request: Request) -> None:
+    kind, _, key = request.headers.get("authorization", "").partition(" ")
+    if kind.lower() != "bearer" or not key or key == "sk-wrong":
+        raise ApiError(401, "Incorrect API key provided.", code="invalid_api_key")
+
+
+def _body(values: Mapping[str, Any], inputs: tuple[Size | None, ...]) -> dict[str, Any]:
+    """The answer, with `auto` resolved and tokens by the formula of the price book."""
+    size = "1024x1024" if values.get("size") in (None, AUTO) else values["size"]
+    quality = "medium" if values.get("quality") in (None, AUTO) else values["quality"]
+    count, output_format = values.get("n", 1), values.get("output_format", "png")
+    seed = hashlib.sha256(values["prompt"].encode()).hexdigest()[:8]
+    shape = parse_size(size) or Size(1024, 1024)
+    partial = values.get("partial_images", 0) if values.get("stream") else 0
+    body = {
+        "created": CREATED,
+        "background": "opaque",
+        "output_format": output_format,
+        "quality": quality,
+        "size": size,
+        "data": [{"b64_json": _base64(picture(f"{seed}{i}", shape, output_format))} for i in range(count)],
+        "usage": _usage(values, inputs, pricing.output_tokens(values["model"], size, quality, count, partial)),
+    }
+    if values.get("safety_identifier"):
+        body["safety_identifier"] = values["safety_identifier"]
+    return body
+
+
+def _usage(values: Mapping[str, Any], inputs: tuple[Size | None, ...], output: int) -> dict[str, Any]:
+    text = 8 + len(values["prompt"].encode()) // 4
+    image = sum(pricing.input_image_tokens(size) for size in inputs)
+    return {
+        "input_tokens": text + image,
+        "input_tokens_details": {"text_tokens": text, "image_tokens": image},
+        "output_tokens": output,
+        "output_tokens_details": {"image_tokens": output, "text_tokens": 0},
+        "total_tokens": text + image + output,
+    }
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+async def _events(kind: str, body: Mapping[str, Any], values: Mapping[str, Any]) -> AsyncIterator[bytes]:
+    shared = {name: body[name] for name in ("background", "output_format", "quality", "size")}
+    shared |= {"created_at": CREATED, "b64_json": body["data"][0]["b64_json"]}
+    for index in range(int(values.get("partial_images") or 0)):
+        yield _event({"type": f"{kind}.partial_image", "partial_image_index": index, **shared})
+    yield _event({"type": f"{kind}.completed", "usage": body["usage"], **shared})
+
+
+def _event(data: Mapping[str, Any]) -> bytes:
+    return f"event: {data['type']}\ndata: {json.dumps(data)}\n\n".encode()
+
+
+class _Cut(Response):
+    """Promises the whole body, sends half of it, and closes the connection."""
+
+    def __init__(self, whole: Response) -> None:
+        super().__init__()
+        self._whole = whole
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        body = bytes(self._whole.body)
+        await send({"type": "http.response.start", "status": 200, "headers": self._whole.raw_headers})
+        await send({"type": "http.response.body", "body": body[: len(body) // 2], "more_body": True})
+        await send({"type": "http.response.body", "body": b""})  # shorter than promised: the server closes
+
+
+async def _models(request: Request, fault: str | None) -> Response:
+    names = [name for name, row in pricing.price_book().models.items() if row.usable]
+    return JSONResponse({"object": "list", "data": [_model_row(name) for name in names]})
+
+
+async def _model(request: Request, fault: str | None) -> Response:
+    name = request.path_params["id"]
+    row = pricing.price_book().models.get(name)
+    if row is None or not row.usable:
+        raise ApiError(404, f"The model '{name}' does not exist.", code="model_not_found", param="model")
+    return JSONResponse(_model_row(name))
+
+
+def _model_row(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": CREATED, "owned_by": "system"}

@@ -1,0 +1,61 @@
+"""What the sandbox was asked, for tests and the demo: counts, and the parameters as they came. No prompt text."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import Counter, deque
+from collections.abc import Mapping
+from typing import Any
+
+KEPT = 5000
+_SHOWN = ("model", "size", "quality", "n", "moderation", "safety_identifier", "user")
+
+
+class Counters:
+    """`generations` are the requests for images that were answered with images or counted as made."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.reset()
+
+    def reset(self) -> None:
+        with self._lock:
+            self.paths: Counter[str] = Counter()
+            self.generations = 0
+            self.images = 0
+            self.requests: deque[dict[str, Any]] = deque(maxlen=KEPT)
+
+    def arrived(self, path: str) -> int:
+        """Count an arrival; its number makes the request id."""
+        with self._lock:
+            self.paths[path] += 1
+            return sum(self.paths.values())
+
+    def asked(self, path: str, values: Mapping[str, Any], images: int, retry: str | None) -> None:
+        prompt = str(values.get("prompt", ""))
+        row = {
+            "path": path,
+            **{name: values.get(name) for name in _SHOWN},
+            "fields": sorted(values),
+            "prompt_sha256": hashlib.sha256(prompt.encode()).hexdigest(),
+            "prompt_chars": len(prompt),
+            "input_images": images,
+            "retry_count": retry,
+        }
+        with self._lock:
+            self.requests.append(row)
+
+    def made(self, images: int) -> None:
+        with self._lock:
+            self.generations += 1
+            self.images += images
+
+    def data(self) -> dict[str, Any]:
+        with self._lock:
+            return {
+                "generations": self.generations,
+                "images": self.images,
+                "paths": dict(self.paths),
+                "requests": list(self.requests),
+            }

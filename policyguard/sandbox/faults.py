@@ -1,0 +1,63 @@
+"""Faults on demand: by a request header, or switched on for a path, a number of times or until cleared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from policyguard.sandbox.wire import ApiError, blocked
+
+HEADER = "x-sandbox-fault"
+NAMES = ("429", "500", "503", "slow", "cut", "moderation_blocked", "no_usage", "nonsense")
+
+
+@dataclass(slots=True)
+class Switch:
+    """`times` None: until it is cleared."""
+
+    path: str
+    fault: str
+    times: int | None
+
+
+class Faults:
+    """The switched-on faults of one server."""
+
+    def __init__(self) -> None:
+        self.switches: list[Switch] = []
+
+    def add(self, path: str, fault: str, times: int | None) -> None:
+        if fault.split("=", 1)[0] not in NAMES:
+            raise ApiError(400, f"Unknown fault. There is {', '.join(NAMES)}.", param="fault")
+        self.switches.append(Switch(path, fault, times))
+
+    def clear(self) -> None:
+        self.switches.clear()
+
+    def take(self, path: str, header: str | None) -> str | None:
+        """The fault for one request; a header wins."""
+        if header:
+            return header
+        for switch in self.switches:
+            if switch.path == path and switch.times != 0:
+                switch.times = None if switch.times is None else switch.times - 1
+                return switch.fault
+        return None
+
+
+def raise_fault(fault: str | None) -> None:
+    """Faults that are answers of their own."""
+    if fault == "429":
+        raise ApiError(429, "Rate limit reached. Please try again in 1s.", type="requests", code="rate_limit_exceeded")
+    if fault == "500":
+        raise ApiError(500, "The server had an error.", type="server_error")
+    if fault == "503":
+        raise ApiError(503, "The server is overloaded.", type="service_unavailable_error", code="server_is_overloaded")
+    if fault == "moderation_blocked":
+        raise blocked(["violence"])
+
+
+def seconds(fault: str | None) -> float:
+    """How long a `slow` or `slow=2.5` request waits."""
+    if fault is None or not fault.startswith("slow"):
+        return 0.0
+    return float(fault.partition("=")[2] or 1.0)

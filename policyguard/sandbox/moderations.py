@@ -1,0 +1,98 @@
+"""`/v1/moderations` and `/v1/decisions`: scores and answers from the table of words."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from policyguard.moderation.merge import IMAGE_CATEGORIES
+from policyguard.request import CATEGORIES
+from policyguard.sandbox.scores import image_scores, text_scores
+from policyguard.sandbox.wire import ApiError, json_object
+
+MODEL = "omni-moderation-2024-09-26"
+FLAGGED_AT = 0.5
+
+
+async def moderations(request: Request, fault: str | None) -> Response:
+    """A text, a list of texts (one result each), or a list of parts (one result, one image at most)."""
+    values = await json_object(request)
+    if fault == "nonsense":
+        return JSONResponse({"id": "modr-1", "model": MODEL, "results": "none"})
+    given = values.get("input")
+    if isinstance(given, str):
+        results = [_result(text_scores(given), {"text"})]
+    elif isinstance(given, list) and given and all(isinstance(item, str) for item in given):
+        results = [_result(text_scores(item), {"text"}) for item in given]
+    elif isinstance(given, list) and given and all(isinstance(item, dict) for item in given):
+        results = [_parts(given)]
+    else:
+        raise ApiError(400, "Invalid 'input'.", param="input")
+    return JSONResponse(
+        {"id": "modr-" + hashlib.sha256(repr(given).encode()).hexdigest()[:12], "model": MODEL, "results": results}
+    )
+
+
+def _parts(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    texts = [str(part.get("text", "")) for part in parts if part.get("type") == "text"]
+    images = [part for part in parts if part.get("type") == "image_url"]
+    if len(images) > 1:
+        raise ApiError(
+            400, f"Number of images ({len(images)}) exceeds maximum of 1", param="input", code="too_many_images"
+        )
+    kinds = ({"text"} if texts else set()) | ({"image"} if images else set())
+    scores = dict.fromkeys(CATEGORIES, 0.0)
+    for found in (*map(text_scores, texts), *(image_scores(repr(image).encode()) for image in images)):
+        scores = {category: max(scores[category], found[category]) for category in CATEGORIES}
+    if not texts:  # for a picture alone the API says 0 where it looks at text only
+        scores = {category: score if category in IMAGE_CATEGORIES else 0.0 for category, score in scores.items()}
+    return _result(scores, kinds)
+
+
+def _result(scores: Mapping[str, float], kinds: set[str]) -> dict[str, Any]:
+    applied = {c: sorted(kinds & ({"text", "image"} if c in IMAGE_CATEGORIES else {"text"})) for c in CATEGORIES}
+    categories = {category: score >= FLAGGED_AT for category, score in scores.items()}
+    return {
+        "flagged": any(categories.values()),
+        "categories": categories,
+        "category_scores": dict(scores),
+        "category_applied_input_types": applied,
+    }
+
+
+async def decisions(request: Request, fault: str | None) -> Response:
+    """Predicate, choice and score questions, answered from a hash: deterministic, without a meaning."""
+    values = await json_object(request)
+    questions = values.get("questions")
+    if not isinstance(questions, list) or not 1 <= len(questions) <= 400 or "input" not in values:
+        raise ApiError(400, "Invalid 'questions'.", param="questions")
+    answers = [_answer(question, repr(values["input"])) for question in questions]
+    usage = {"input_tokens": 8 + len(repr(values["input"])) // 4, "output_tokens": 0, "total_tokens": 8}
+    return JSONResponse(
+        {"id": "dec-1", "object": "decision", "model": "gpt-6-luna", "answers": answers, "usage": usage}
+    )
+
+
+def _answer(question: Any, text: str) -> dict[str, Any]:
+    if not isinstance(question, dict):
+        raise ApiError(400, "Invalid 'questions'.", param="questions")
+    share = int.from_bytes(hashlib.sha256(f"{question}{text}".encode()).digest()[:4]) / 2**32
+    kind = question.get("type", "predicate")
+    if kind == "predicate":
+        return {"type": kind, "probability": round(share * 0.1, 4)}
+    options = [
+        o.get("id", o.get("name")) if isinstance(o, dict) else o
+        for o in question.get("choices") or question.get("levels") or []
+    ]
+    if not options:
+        return {"type": "refusal", "refusal": "the question has no options"}
+    chosen = options[int(share * len(options))]
+    spread = {
+        str(option): round((0.9 if option == chosen else 0.1 / max(1, len(options) - 1)), 4) for option in options
+    }
+    key = "choice" if kind == "choice" else "score"
+    return {"type": kind, key: chosen, "confidence": 0.9, "probabilities": spread}
