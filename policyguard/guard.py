@@ -230,7 +230,8 @@ class Guard:
     async def asettle(self, ticket: Ticket, outcome: Outcome) -> Settled:
         """`settle` for async code, shielded: a cancelled request is still accounted for."""
         with anyio.CancelScope(shield=True):
-            return await anyio.to_thread.run_sync(self.settle, ticket, outcome)
+            settled = await anyio.to_thread.run_sync(self.settle, ticket, outcome)
+        return settled
 
     def enforce(
         self,

@@ -9,7 +9,6 @@ from textwrap import dedent
 from typing import Any
 
 from policyguard.policy.load import load
-
 from policyguard.policy.model import Policy, PolicySet
 from policyguard.request import CATEGORIES, Caller, ImageRequest, Verdict
 
@@ -78,3 +77,7 @@ def verdict(scores: Mapping[str, float] | None = None, **changes: Any) -> Verdic
     return Verdict(
         model="omni-moderation-latest", scores={**dict.fromkeys(CATEGORIES, 0.0), **(scores or {})}, **changes
     )
+
+
+# The same surface where the demo's app has its routes.
+AVATARS = SURFACE.replace("POST /v1/", "POST /avatars/v1/")

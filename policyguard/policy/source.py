@@ -145,6 +145,10 @@ def _not_yaml(error: yaml.MarkedYAMLError) -> SourceProblem:
     return SourceProblem("PG102", line, column, f"this is not YAML: {error.problem or error.context}")
 
 
+def _mark(event: Any, style: str = "") -> Mark:
+    return Mark(event.start_mark.line + 1, event.start_mark.column + 1, style)
+
+
 class _Reader:
     """Builds values from parse events in one pass."""
 
@@ -194,7 +198,7 @@ class _Reader:
         if event.tag is not None and event.tag != "!":
             raise self._wrong("PG105", event, "tags are not used in policies")
         style = getattr(event, "style", None) or ""
-        self.source.values[path] = Mark(event.start_mark.line + 1, event.start_mark.column + 1, style)
+        self.source.values[path] = _mark(event, style)
         if isinstance(event, yaml.MappingStartEvent):
             return self._mapping(path)
         if isinstance(event, yaml.SequenceStartEvent):
@@ -223,7 +227,7 @@ class _Reader:
         if key in found:
             first = self.source.keys[(*path, key)]
             raise self._wrong("PG103", event, f"`{key}` is there twice, first in line {first.line}")
-        self.source.keys[(*path, key)] = Mark(event.start_mark.line + 1, event.start_mark.column + 1)
+        self.source.keys[(*path, key)] = _mark(event)
         return key
 
     def _scalar(self, event: Any) -> Any:

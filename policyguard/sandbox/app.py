@@ -64,9 +64,9 @@ class _Sandbox:
             fault = self.faults.take(path, request.headers.get(HEADER))
             try:
                 _check_key(request)
-                await anyio.sleep(seconds(fault))
                 raise_fault(fault)
                 response = await handler(request, fault)
+                await anyio.sleep(seconds(fault))  # the work is done and counted, whoever still listens
             except ApiError as error:
                 if error.status in (429, 503):
                     headers["retry-after"] = "1"

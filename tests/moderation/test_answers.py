@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from hypothesis import given
+from hypothesis import strategies as st
+from moderation.upstream import CANARY, image
+from moderation.upstream import step as question
+
+from policyguard.moderation.answers import Question, questions, read
+from policyguard.moderation.merge import IMAGE_CATEGORIES
+from policyguard.request import CATEGORIES, ImageRequest
+from policyguard.steps import Moderate
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*CATEGORIES, "x"]), inner, max_size=4),
+    max_leaves=12,
+)
+results = st.fixed_dictionaries(
+    {},
+    optional={
+        "category_scores": st.dictionaries(st.sampled_from(CATEGORIES), json_values) | json_values,
+        "category_applied_input_types": st.dictionaries(
+            st.sampled_from(CATEGORIES), st.lists(st.sampled_from(["text", "image"])) | json_values
+        ),
+    },
+)
+bodies = (
+    st.binary(max_size=40)
+    | json_values.map(orjson.dumps)
+    | st.fixed_dictionaries({"model": json_values, "results": st.lists(results, max_size=2) | json_values}).map(
+        orjson.dumps
+    )
+)
+asked = st.sampled_from([Question(text="a cat"), Question(image=image())])
+
+
+@given(asked, bodies)
+def test_no_answer_whatever_it_is_fails_or_gives_a_score_beyond_0_to_1(asked: Question, body: bytes) -> None:
+    part = read(asked, body, calls=1, request_id=None)
+    assert all(0 <= score <= 1 for score in part.scores.values())
+    assert (part.error is None) == (asked.expected <= part.scores.keys())
+
+
+@given(asked, st.dictionaries(st.sampled_from(CATEGORIES), st.lists(st.sampled_from(["text", "image"]))))
+def test_a_score_counts_only_where_the_answer_says_that_it_looked(asked: Question, applied: dict[str, Any]) -> None:
+    result = {"category_scores": dict.fromkeys(CATEGORIES, 0.5), "category_applied_input_types": applied}
+    part = read(asked, orjson.dumps({"results": [result]}), calls=1, request_id=None)
+    assert set(part.scores) == {category for category, kinds in applied.items() if asked.kind in kinds}
+
+
+def test_the_prompt_and_each_image_and_the_mask_are_questions() -> None:
+    request = ImageRequest(prompt="a cat", operation="edit", images=(image(b"1"), image(b"2")), mask=image(b"3"))
+    asked = questions(Moderate("m", request, True, True, 1.0))
+    assert [q.kind for q in asked] == ["text", "image", "image", "image"]
+    assert [q.expected for q in asked] == [frozenset(CATEGORIES)] + [IMAGE_CATEGORIES] * 3
+
+
+def test_only_what_the_policy_checks_is_asked() -> None:
+    request = question(image()).request
+    assert [q.kind for q in questions(Moderate("m", request, True, False, 1.0))] == ["text"]
+    assert [q.kind for q in questions(Moderate("m", request, False, True, 1.0))] == ["image"]
+
+
+def test_a_question_does_not_show_what_it_holds() -> None:
+    assert [CANARY in repr(q) or "picture" in repr(q) for q in questions(question(image()))] == [False, False]

@@ -1,0 +1,80 @@
+"""A moderation endpoint in memory: what it answers, what it was asked, and a moderator that asks it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import httpx2
+from openai import AsyncOpenAI, OpenAI
+
+from policyguard.moderation.merge import IMAGE_CATEGORIES
+from policyguard.moderation.openai import OpenAIModerator
+from policyguard.request import CATEGORIES, ImageRequest, InputImage, Verdict
+from policyguard.steps import Moderate
+
+Side = Literal["sync", "async"]
+Handler = Callable[[httpx2.Request], Any]
+MODEL = "omni-moderation-latest"
+DATED = "omni-moderation-2024-09-26"
+CANARY = "canary-4711"
+BASE_URL = "http://upstream.test/v1"
+
+
+def image(data: bytes = b"picture") -> InputImage:
+    return InputImage(data, "image/png")
+
+
+def step(*images: InputImage, prompt: bool = True, timeout_s: float = 5.0, model: str = MODEL) -> Moderate:
+    request = ImageRequest(prompt=f"a cat {CANARY}", operation="edit" if images else "generate", images=images)
+    return Moderate(model, request, prompt, bool(images), timeout_s)
+
+
+def is_image(request: httpx2.Request) -> bool:
+    return not isinstance(json.loads(request.content)["input"], str)
+
+
+def answer(request: httpx2.Request, scores: Mapping[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
+    """A whole answer; about an image, the categories that only text can have are 0 and were not looked at."""
+    kind, seen = ("image", IMAGE_CATEGORIES) if is_image(request) else ("text", frozenset(CATEGORIES))
+    result = {
+        "flagged": False,
+        "categories": dict.fromkeys(CATEGORIES, False),
+        "category_scores": {**{c: 0.01 if c in seen else 0 for c in CATEGORIES}, **(scores or {})},
+        "category_applied_input_types": {c: [kind] if c in seen else [] for c in CATEGORIES},
+        **changes,
+    }
+    return {"id": "modr-1", "model": DATED, "results": [result]}
+
+
+def ok(body: Any, request_id: str = "req_1") -> httpx2.Response:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return httpx2.Response(
+        200, content=content, headers={"content-type": "application/json", "x-request-id": request_id}
+    )
+
+
+def error(status: int, **headers: str) -> httpx2.Response:
+    """An error answer that repeats the prompt, as upstreams may."""
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    body = {"error": {"message": f"no: {CANARY}", "type": "server_error", "param": None, "code": None}}
+    return httpx2.Response(status, json=body, headers={"x-request-id": f"req_{status}", **names})
+
+
+def moderator(handler: Handler, *, retry_wait_s: float = 0.0) -> OpenAIModerator:
+    """Both sides ask `handler`, which is a sync or an async function."""
+    transport = httpx2.MockTransport(handler)
+    return OpenAIModerator(
+        OpenAI(api_key="sk-test", base_url=BASE_URL, http_client=httpx2.Client(transport=transport)),
+        AsyncOpenAI(api_key="sk-test", base_url=BASE_URL, http_client=httpx2.AsyncClient(transport=transport)),
+        retry_wait_s=retry_wait_s,
+    )
+
+
+async def ask(side: Side, moderator: Any, step: Moderate) -> Verdict:
+    if side == "sync":
+        verdict: Verdict = moderator.moderate(step)
+        return verdict
+    answer: Verdict = await moderator.amoderate(step)
+    return answer
