@@ -1,0 +1,66 @@
+"""The examples run as they stand, against the sandbox."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+pytestmark = pytest.mark.acceptance
+ROOT = Path(__file__).parents[2]
+
+
+def environment(sandbox: Any, tmp_path: Path) -> dict[str, str]:
+    return {
+        "OPENAI_API_KEY": "sk-sandbox",
+        "OPENAI_BASE_URL": f"{sandbox.url}/v1",
+        "POLICYGUARD_POLICIES": str(ROOT / "policies"),
+        "POLICYGUARD_STORE": f"sqlite:///{tmp_path / 'record.sqlite3'}",
+    }
+
+
+def run(sandbox: Any, tmp_path: Path, *command: str) -> str:
+    done = subprocess.run(
+        [sys.executable, *command],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        env={**os.environ, **environment(sandbox, tmp_path)},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_the_decorated_function_makes_a_picture_and_says_why_it_does_not(sandbox: Any, tmp_path: Path) -> None:
+    script = "examples/decorated.py"
+    assert run(sandbox, tmp_path, script, "a fox in a scarf") == "made a picture, 196 output tokens"
+    assert (
+        run(sandbox, tmp_path, script, "a swordfight")
+        == "refused: moderation_blocked (moderation.violence, moderation.violence)"
+    )
+
+
+def test_the_worker_settles_what_it_made(sandbox: Any, tmp_path: Path) -> None:
+    printed = run(sandbox, tmp_path, "examples/celery_worker.py")
+    assert printed.startswith("{'state': 'settled', 'tokens': 343, ")
+
+
+def test_the_fastapi_app_is_guarded(sandbox: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in environment(sandbox, tmp_path).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    import fastapi_app
+
+    with TestClient(fastapi_app.app, client=("127.0.0.1", 50_000)) as client:
+        path, user = "/avatars/v1/images/generations", {"x-user-id": "u1"}
+        made = client.post(path, json={"prompt": "a fox", "n": 9, "moderation": "low"}, headers=user)
+        denied = client.post(path, json={"prompt": "a fox", "quality": "high"}, headers=user)
+    assert (made.status_code, made.headers["x-policyguard-adjusted"]) == (200, "moderation=low->auto,n=9->2")
+    assert (denied.status_code, denied.json()["error"]["message"]) == (400, "High quality is part of the Pro plan.")
+    assert sandbox.counts()["images"] == 2
