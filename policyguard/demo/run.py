@@ -15,11 +15,11 @@ import httpx2
 
 from policyguard.demo.app import create_app
 from policyguard.demo.report import Summary, summarise
-from policyguard.sandbox.server import Server
 from policyguard.demo.traffic import Answer, Traffic
 from policyguard.guard import Guard
 from policyguard.moderation.openai import OpenAIModerator
 from policyguard.sandbox.prompts import DemoPrompt, demo_prompts, read_prompts
+from policyguard.sandbox.server import Server
 from policyguard.starter import starter_folder
 
 LIVE_URL = "https://api.openai.com/v1"

@@ -15,42 +15,48 @@ from policyguard.steps import Moderate
 
 MODEL = "keyword"
 WORDS: Mapping[str, tuple[str, ...]] = {
-    "harassment": ("insult", "humiliate", "mock"),
-    "harassment/threatening": ("threaten", "intimidate"),
-    "hate": ("slur", "inferior race"),
+    "harassment": ("insult", "insulting", "humiliate", "humiliating"),
+    "harassment/threatening": ("threaten", "threatening", "intimidate"),
+    "hate": ("slur", "slurs", "inferior race"),
     "hate/threatening": ("exterminate", "ethnic cleansing"),
-    "illicit": ("counterfeit", "shoplift", "fake passport"),
+    "illicit": ("counterfeit", "shoplift", "shoplifting", "fake passport"),
     "illicit/violent": ("pipe bomb", "build a weapon"),
     "self-harm": ("self-harm", "suicide"),
     "self-harm/instructions": ("how to harm myself",),
     "self-harm/intent": ("harm myself", "end my life"),
-    "sexual": ("nude", "naked", "erotic", "porn"),
+    "sexual": ("nude", "nudes", "naked", "erotic", "porn"),
     "sexual/minors": ("nude child", "naked child"),
-    "violence": ("blood", "murder", "stab", "massacre"),
-    "violence/graphic": ("gore", "dismember", "entrails"),
+    "violence": ("murder", "stabbing", "massacre", "bloodshed"),
+    "violence/graphic": ("gore", "gory", "dismembered", "entrails"),
 }
-_PATTERNS = {
-    category: re.compile(r"\b(?:" + "|".join(map(re.escape, words)) + r")", re.IGNORECASE)
-    for category, words in WORDS.items()
-}
+
+
+def _pattern(words: tuple[str, ...]) -> re.Pattern[str]:
+    """Whole words only, so that a mockup is no mocking; any white space between them."""
+    return re.compile(r"(?<!\w)(?:" + "|".join(r"\s+".join(map(re.escape, w.split())) for w in words) + r")(?!\w)")
+
+
+_PATTERNS = {category: _pattern(WORDS[category]) for category in CATEGORIES}
 
 
 class KeywordModerator:
-    """Scores 1 where a listed word starts a word of the prompt, else 0."""
+    """Scores 1 where a listed word stands in the prompt, else 0."""
 
     models = frozenset({MODEL})
 
     def moderate(self, step: Moderate) -> Verdict:
+        """Score the prompt; images are left unassessed."""
         parts = []
         if step.prompt:
-            text = step.request.prompt
-            scores = {category: float(bool(_PATTERNS[category].search(text))) for category in CATEGORIES}
-            parts.append(Part(expected=frozenset(CATEGORIES), scores=scores))
-        if step.images:
-            parts.append(Part(expected=IMAGE_CATEGORIES, scores={}, error="images_not_assessed"))
+            text = step.request.prompt.casefold()
+            scores = {category: float(bool(pattern.search(text))) for category, pattern in _PATTERNS.items()}
+            parts.append(Part(expected=frozenset(CATEGORIES), scores=scores, calls=0))
+        if step.images and any(step.request.input_images):
+            parts.append(Part(expected=IMAGE_CATEGORIES, scores={}, error="images_not_assessed", calls=0))
         return merge(MODEL, parts, 0)
 
     async def amoderate(self, step: Moderate) -> Verdict:
+        """`moderate`; there is nothing to wait for."""
         return self.moderate(step)
 
     def close(self) -> None:

@@ -1,43 +1,46 @@
-"""OpenAI's moderation endpoint by the official SDK: one call for the prompt, one for each image, merged.
+"""OpenAI's moderation endpoint by the official SDK: the prompt in one call, each image in a call of its own.
 
-The SDK's own retries are off, because they would not be counted; one retry of ours stays within the policy's time
-limit. Everything that is wrong upstream becomes one word in the verdict.
+The SDK is imported when the first moderator is made, not with this module, and its errors end here: each becomes one
+word of a verdict. When to send and when to give up is written once, in `exchange`; the two sides here only send.
 """
 
 from __future__ import annotations
 
-import base64
+import os
 import time
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from math import isfinite
-from typing import Any
+from concurrent.futures import Future, ThreadPoolExecutor
+from importlib import import_module
+from time import monotonic
+from typing import TYPE_CHECKING
 
 import anyio
-from openai import APIConnectionError, APIError, APIStatusError, APITimeoutError, AsyncOpenAI, OpenAI
+import anyio.to_thread
+from anyio.lowlevel import RunVar
 
-from policyguard.moderation.merge import IMAGE_CATEGORIES, Part, merge
-from policyguard.request import CATEGORIES, InputImage, Verdict
+from policyguard.errors import ConfigError
+from policyguard.moderation.answers import Question, questions
+from policyguard.moderation.exchange import Failure, Reply, exchange
+from policyguard.moderation.merge import Part, merge
+from policyguard.request import Verdict
+from policyguard.settings import setting
 from policyguard.steps import Moderate
 
+if TYPE_CHECKING:
+    from openai import APIStatusError, AsyncOpenAI, OpenAI
+
 MODELS = frozenset({"omni-moderation-latest", "omni-moderation-2024-09-26"})
-MAX_IMAGE_BYTES = 20_000_000  # OpenAI's own limit for one image
-ATTEMPTS = 2
-_RETRIED = frozenset({408, 409, 429, 500, 502, 503, 504})
-
-
-@dataclass(frozen=True, slots=True)
-class _Question:
-    """One call: its input, and what the answer has to assess. No input: it is not sent."""
-
-    expected: frozenset[str]
-    input: Any
-    error: str | None = None
+MAX_CONCURRENT = 8  # calls of one request at a time
+MAX_BODY_BYTES = 1_000_000
+_REFUSED = frozenset({400, 413, 415, 422})  # the input itself was not accepted
 
 
 class OpenAIModerator:
-    """Serves omni-moderation. Without clients of your own it makes them, with the SDK's environment variables."""
+    """Asks `/v1/moderations`. Thread-safe; survives a fork and a new event loop, unless given clients of your own.
+
+    Without `client` and `aclient`, clients are made with `api_key` and `base_url`, which default to `OPENAI_API_KEY`
+    and `OPENAI_BASE_URL`. With a `client` alone, async code asks it from a thread. `retry_wait_s` is the pause before
+    the one retry, where the server names none.
+    """
 
     models = MODELS
 
@@ -46,140 +49,202 @@ class OpenAIModerator:
         client: OpenAI | None = None,
         aclient: AsyncOpenAI | None = None,
         *,
-        api_key: str | None = None,
         base_url: str | None = None,
+        api_key: str | None = None,
+        retry_wait_s: float = 0.2,
     ) -> None:
-        make = {"api_key": api_key, "base_url": base_url, "max_retries": 0}
-        self._client = client.with_options(max_retries=0) if client else OpenAI(**make)  # type: ignore[arg-type]
-        self._aclient = aclient.with_options(max_retries=0) if aclient else AsyncOpenAI(**make)  # type: ignore[arg-type]
-        self._pool = ThreadPoolExecutor(8, thread_name_prefix="policyguard-moderation")
+        self._given = client.with_options(max_retries=0) if client else None
+        self._agiven = aclient.with_options(max_retries=0) if aclient else None
+        # Beside a given client nothing is made here: the other side must not reach another server with another key.
+        self._key = None if client or aclient else setting("openai_key", api_key)
+        self._url = setting("openai_url", base_url)
+        if not (self._key or client or aclient):
+            raise ConfigError("no key for moderation: set `OPENAI_API_KEY` or give `api_key`")
+        import_module("openai")  # takes a second: now, not out of the time of the first request
+        self._retry_wait_s = retry_wait_s
+        self._own: tuple[int, OpenAI] | None = None  # with the process that made it: sockets do not survive a fork
+        self._aown: RunVar[AsyncOpenAI | None] = RunVar(f"policyguard moderation {id(self)}", None)
+
+    # ---- sync -------------------------------------------------------------------------------------------------
 
     def moderate(self, step: Moderate) -> Verdict:
-        started = time.monotonic()
+        """Score the prompt and the images of one request; what fails is in the verdict."""
+        client, started = self._client(), monotonic()
         deadline = started + step.timeout_s
-        questions = list(_questions(step))
-        if len(questions) == 1:
-            parts = [self._ask(step.model, questions[0], deadline)]
-        else:
-            parts = list(self._pool.map(lambda q: self._ask(step.model, q, deadline), questions))
-        return merge(step.model, parts, _since(started))
+        asked = questions(step)
+        # Threads of this call alone: the caller is back at the deadline even where a call is not, and nothing
+        # that outlives a call has to survive a fork.
+        pool = ThreadPoolExecutor(min(len(asked), MAX_CONCURRENT) or 1, "policyguard-moderation")
+        try:
+            calls = [(one, pool.submit(self._ask, client, one, step.model, deadline)) for one in asked]
+            parts = [_in_time(one, call, deadline) for one, call in calls]
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+        return merge(step.model, parts, _ms(started))
 
-    async def amoderate(self, step: Moderate) -> Verdict:
-        started = time.monotonic()
-        questions = list(_questions(step))
-        parts = [_failed(q, "timeout", 1) for q in questions]
+    def _ask(self, client: OpenAI, question: Question, model: str, deadline: float) -> Part:
+        steps = exchange(question, deadline, self._retry_wait_s)
+        try:
+            send = next(steps)
+            while True:
+                time.sleep(send.wait_s)
+                send = steps.send(_send(client, question, model, send.timeout_s))
+        except StopIteration as end:
+            part: Part = end.value
+            return part
 
-        async def ask(index: int, question: _Question) -> None:
-            parts[index] = await self._aask(step.model, question, started + step.timeout_s)
+    def _client(self) -> OpenAI:
+        if self._given is not None:
+            return self._given
+        if self._key is None:
+            raise ConfigError("an async client alone cannot serve sync code: give `client` too")
+        from openai import OpenAI
 
-        with anyio.move_on_after(step.timeout_s):
-            async with anyio.create_task_group() as group:
-                for index, question in enumerate(questions):
-                    group.start_soon(ask, index, question)
-        return merge(step.model, parts, _since(started))
+        # Without a lock, which a fork could copy locked; two threads that come first make two clients, one is dropped.
+        own = self._own
+        if own is None or own[0] != os.getpid():
+            own = self._own = os.getpid(), OpenAI(api_key=self._key, base_url=self._url, max_retries=0)
+        return own[1]
 
     def close(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        self._client.close()
+        """Close the client that was made here; the async one of a loop is closed by `aclose` in that loop."""
+        own, self._own = self._own, None
+        if own is not None:
+            own[1].close()
+
+    # ---- async ------------------------------------------------------------------------------------------------
+
+    async def amoderate(self, step: Moderate) -> Verdict:
+        """`moderate` for async code, with a task for each call."""
+        if self._agiven is None and self._given is not None:
+            return await anyio.to_thread.run_sync(self.moderate, step, abandon_on_cancel=True)
+        client, started = self._aclient(), monotonic()
+        asked = questions(step)
+        parts = [_timed_out(question) for question in asked]
+        limit = anyio.CapacityLimiter(MAX_CONCURRENT)
+
+        async def ask(index: int, question: Question) -> None:
+            async with limit:
+                parts[index] = await self._aask(client, question, step.model, started + step.timeout_s)
+
+        with anyio.move_on_after(step.timeout_s):
+            async with anyio.create_task_group() as tasks:
+                for index, question in enumerate(asked):
+                    tasks.start_soon(ask, index, question)
+        return merge(step.model, parts, _ms(started))
+
+    async def _aask(self, client: AsyncOpenAI, question: Question, model: str, deadline: float) -> Part:
+        steps = exchange(question, deadline, self._retry_wait_s)
+        try:
+            send = next(steps)
+            while True:
+                await anyio.sleep(send.wait_s)
+                send = steps.send(await _asend(client, question, model, send.timeout_s))
+        except StopIteration as end:
+            part: Part = end.value
+            return part
+
+    def _aclient(self) -> AsyncOpenAI:
+        if self._agiven is not None:
+            return self._agiven
+        own = self._aown.get()
+        if own is None:
+            from openai import AsyncOpenAI
+
+            own = AsyncOpenAI(api_key=self._key, base_url=self._url, max_retries=0)
+            self._aown.set(own)
+        return own
 
     async def aclose(self) -> None:
+        """`close`, and the async client of this event loop."""
         self.close()
-        await self._aclient.close()
-
-    # ---- one call ---------------------------------------------------------------------------------------------
-
-    def _ask(self, model: str, question: _Question, deadline: float) -> Part:
-        part = _failed(question, question.error or "timeout", 0)
-        for attempt in range(1, ATTEMPTS + 1):
-            left = deadline - time.monotonic()
-            if question.error is not None or left <= 0:
-                break
-            try:
-                answer = self._client.with_options(timeout=left).moderations.create(model=model, input=question.input)
-                return _read(question, answer, attempt)
-            except APIError as error:
-                part = _failed(question, _word(error), attempt)
-                if not _worth_a_retry(error):
-                    break
-        return part
-
-    async def _aask(self, model: str, question: _Question, deadline: float) -> Part:
-        part = _failed(question, question.error or "timeout", 0)
-        for attempt in range(1, ATTEMPTS + 1):
-            left = deadline - time.monotonic()
-            if question.error is not None or left <= 0:
-                break
-            try:
-                client = self._aclient.with_options(timeout=left)
-                return _read(question, await client.moderations.create(model=model, input=question.input), attempt)
-            except APIError as error:
-                part = _failed(question, _word(error), attempt)
-                if not _worth_a_retry(error):
-                    break
-        return part
+        own = self._aown.get()
+        self._aown.set(None)
+        if own is not None:
+            await own.close()
 
 
-def _questions(step: Moderate) -> Iterable[_Question]:
-    if step.prompt:
-        yield _Question(frozenset(CATEGORIES), step.request.prompt)
-    if step.images:
-        for image in step.request.input_images:
-            yield _image_question(image)
+# ---- one call ---------------------------------------------------------------------------------------------
 
 
-def _image_question(image: InputImage) -> _Question:
-    if len(image.data) > MAX_IMAGE_BYTES:
-        return _Question(IMAGE_CATEGORIES, None, "image_too_large")
-    url = f"data:{image.media_type};base64,{base64.b64encode(image.data).decode()}"
-    return _Question(IMAGE_CATEGORIES, [{"type": "image_url", "image_url": {"url": url}}])
-
-
-def _failed(question: _Question, error: str, calls: int) -> Part:
-    return Part(expected=question.expected, scores={}, error=error, calls=calls)
-
-
-def _read(question: _Question, answer: Any, calls: int) -> Part:
-    """The scores that can be believed; a category without one is missing, whatever the reason."""
-    part = replace(_failed(question, "malformed", calls), request_id=getattr(answer, "_request_id", None))
+def _send(client: OpenAI, question: Question, model: str, timeout_s: float) -> Reply | Failure:
+    until = monotonic() + timeout_s
     try:
-        (result,) = answer.results
-        given = result.category_scores.model_dump(by_alias=True)
-        applied = result.category_applied_input_types.model_dump(by_alias=True)
-    except (AttributeError, TypeError, ValueError):
-        return part
-    scores = {
-        c: float(given[c]) for c in question.expected if _believable(given.get(c)) and _applies(question, applied, c)
-    }
-    model = answer.model if isinstance(answer.model, str) else None
-    return replace(
-        part, scores=scores, model=model, error=None if len(scores) == len(question.expected) else "malformed"
+        create = client.moderations.with_streaming_response.create
+        with create(input=question.wire(), model=model, timeout=timeout_s) as response:
+            body = bytearray()
+            for chunk in response.iter_bytes():
+                body += chunk
+                if len(body) > MAX_BODY_BYTES:
+                    return Failure("malformed", final=True)
+                if monotonic() > until:  # the SDK's timeout is for each read, not for all of them
+                    return Failure("timeout", final=True)
+            return Reply(bytes(body), response.headers.get("x-request-id"))
+    except Exception as error:
+        return failure(error)
+
+
+async def _asend(client: AsyncOpenAI, question: Question, model: str, timeout_s: float) -> Reply | Failure:
+    try:
+        create = client.moderations.with_streaming_response.create
+        async with create(input=question.wire(), model=model, timeout=timeout_s) as response:
+            body = bytearray()
+            async for chunk in response.iter_bytes():
+                body += chunk
+                if len(body) > MAX_BODY_BYTES:
+                    return Failure("malformed", final=True)
+            return Reply(bytes(body), response.headers.get("x-request-id"))
+    except Exception as error:
+        return failure(error)
+
+
+def _ms(started: float) -> int:
+    return round((monotonic() - started) * 1000)
+
+
+def _timed_out(question: Question) -> Part:
+    problem = question.problem
+    return question.failed(problem or "timeout", calls=0 if problem else 1)
+
+
+def _in_time(question: Question, call: Future[Part], deadline: float) -> Part:
+    try:
+        return call.result(timeout=max(0.0, deadline - monotonic()))
+    except TimeoutError:
+        return _timed_out(question)
+
+
+# ---- errors -----------------------------------------------------------------------------------------------
+
+
+def failure(error: Exception) -> Failure:
+    """An error of the SDK or of its HTTP client as one word. Nothing of its text is kept: it may hold the prompt."""
+    import httpx2
+    import openai
+
+    if isinstance(error, openai.APIStatusError):
+        return _status(error)
+    if isinstance(error, (openai.APITimeoutError, httpx2.TimeoutException)):
+        return Failure("timeout", final=True)
+    if isinstance(error, (openai.APIConnectionError, httpx2.TransportError)):
+        return Failure("connection")
+    if isinstance(error, httpx2.DecodingError):
+        return Failure("malformed", final=True)
+    return Failure("failed", final=True)
+
+
+def _status(error: APIStatusError) -> Failure:
+    status, headers = error.status_code, error.response.headers
+    word = "rate_limited" if status == 429 else "refused" if status in _REFUSED else f"status_{status}"
+    once = headers.get("x-should-retry") == "false" or error.type == "insufficient_quota"
+    return Failure(
+        word,
+        request_id=error.request_id,
+        retry_after_s=_seconds(headers.get("retry-after")),
+        final=once or (status != 429 and status < 500),
     )
 
 
-def _believable(score: object) -> bool:
-    return isinstance(score, int | float) and not isinstance(score, bool) and isfinite(score) and 0 <= score <= 1
-
-
-def _applies(question: _Question, applied: Mapping[str, Any], category: str) -> bool:
-    """The answer itself says what it looked at; a 0 for something that it did not look at is no score."""
-    kind = "text" if isinstance(question.input, str) else "image"
-    return kind in (applied.get(category) or ())
-
-
-def _word(error: APIError) -> str:
-    words: tuple[tuple[type[APIError], Callable[[Any], str]], ...] = (
-        (APITimeoutError, lambda e: "timeout"),
-        (APIConnectionError, lambda e: "connection"),
-        (APIStatusError, lambda e: "rate_limited" if e.status_code == 429 else f"status_{e.status_code}"),
-    )
-    return next((word(error) for kind, word in words if isinstance(error, kind)), "malformed")
-
-
-def _worth_a_retry(error: APIError) -> bool:
-    if isinstance(error, APIStatusError):
-        return error.status_code in _RETRIED
-    return isinstance(error, APIConnectionError) and not isinstance(error, APITimeoutError)
-
-
-def _since(started: float) -> int:
-    return round((time.monotonic() - started) * 1000)
+def _seconds(text: str | None) -> float | None:
+    """`retry-after` as a count of seconds; its other form, a date, is not needed for a wait this short."""
+    return float(text) if text is not None and text.isascii() and text.isdigit() else None

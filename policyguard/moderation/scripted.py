@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 
 from policyguard.request import CATEGORIES, Verdict
@@ -25,14 +26,18 @@ class ScriptedModerator:
         self.error = error
         self.models = models
         self.calls = 0
+        self._counting = threading.Lock()
 
     def moderate(self, step: Moderate) -> Verdict:
-        self.calls += 1
+        """The script's verdict."""
+        with self._counting:
+            self.calls += 1
         if self.error is not None:
             return Verdict(model=step.model, error=self.error, calls=1)
         return Verdict(model=step.model, scores={**dict.fromkeys(CATEGORIES, 0.0), **self.scores}, calls=1)
 
     async def amoderate(self, step: Moderate) -> Verdict:
+        """`moderate`; there is nothing to wait for."""
         return self.moderate(step)
 
     def close(self) -> None:

@@ -77,16 +77,29 @@ def ceiling(request: ImageRequest) -> Quote:
         raise UnknownPrice(f"how `{request.output_format}` output is counted is not published")
     if request.images and row.family not in _EDIT_FAMILIES:
         raise UnknownPrice("how this family counts input images is not published")
-    lines = (_output_line(request, row), _prompt_line(request, row), *_image_lines(request, row))
+    lines = (*_output_lines(request, row), _prompt_line(request, row), *_image_lines(request, row))
     micros = -(-sum(line.milli_micros for line in lines) // 1000)
     return Quote(request.model, micros, lines, price_book().as_of, row.confidence)
 
 
-def _output_line(request: ImageRequest, row: ModelPrice) -> QuoteLine:
+def _output_lines(request: ImageRequest, row: ModelPrice) -> tuple[QuoteLine, ...]:
     size, quality = request.size or AUTO, request.quality or AUTO
-    tokens = output_tokens(row.id, size, quality, request.n or 1, request.partial_images or 0)
-    bound = AUTO in (size, quality) or row.family == "gpt-image-2.6"
-    return QuoteLine("output", tokens, tokens * _rate(row, "image_out"), "an upper bound" if bound else "by formula")
+    count, partial = request.n or 1, request.partial_images or 0
+    tokens, rate = output_tokens(row.id, size, quality, count, 0), _rate(row, "image_out")
+    line = QuoteLine("output", tokens, tokens * rate, _output_note(row, size, quality))
+    if not partial:
+        return (line,)
+    tokens = output_tokens(row.id, size, quality, count, partial) - tokens
+    return line, QuoteLine("partial images", tokens, tokens * rate, f"at most {partial} for each image")
+
+
+def _output_note(row: ModelPrice, size: str, quality: str) -> str:
+    open_ = [name for name, value in (("size", size), ("quality", quality)) if value == AUTO]
+    if open_:
+        return f"a bound: dearest {' and '.join(open_)}"
+    if row.family not in price_book().grids and row.family not in price_book().tables:
+        return "a bound: no formula is published"
+    return "by OpenAI's table" if row.family in price_book().tables else "by formula"
 
 
 def _prompt_line(request: ImageRequest, row: ModelPrice) -> QuoteLine:
@@ -95,10 +108,13 @@ def _prompt_line(request: ImageRequest, row: ModelPrice) -> QuoteLine:
 
 
 def _image_lines(request: ImageRequest, row: ModelPrice) -> tuple[QuoteLine, ...]:
+    """Input images by their size; a mask was seen to cost nothing."""
     if not request.images:
         return ()
     tokens = sum(input_image_tokens(image.size) for image in request.images)
-    return (QuoteLine("input images", tokens, tokens * _rate(row, "image_in"), "a mask costs nothing"),)
+    unknown = any(image.size is None for image in request.images)
+    note = "a bound where a size is not known" if unknown else "by patches of 32 pixels, as observed"
+    return (QuoteLine("input images", tokens, tokens * _rate(row, "image_in"), note),)
 
 
 def _rate(row: ModelPrice, kind: str, *, batch: bool = False) -> int:

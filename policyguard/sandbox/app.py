@@ -10,7 +10,6 @@ from typing import Any
 
 import anyio
 from starlette.applications import Starlette
-from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
@@ -19,14 +18,14 @@ from policyguard import pricing
 from policyguard.request import AUTO, Size, parse_size
 from policyguard.sandbox import scores
 from policyguard.sandbox.counters import Counters
+from policyguard.sandbox.edit_body import read_edit
 from policyguard.sandbox.faults import HEADER, Faults, raise_fault, seconds
 from policyguard.sandbox.moderations import decisions, moderations
 from policyguard.sandbox.pictures import picture
 from policyguard.sandbox.wire import ApiError, blocked, check_images, json_object
-from policyguard.wire.image_header import input_image
 
 CREATED = 1_764_000_000  # every answer's time: the same request gives the same bytes
-_WHOLE = frozenset({"n", "partial_images", "output_compression"})
+IMAGES = "/v1/images/"
 
 
 def create_app() -> Starlette:
@@ -61,16 +60,21 @@ class _Sandbox:
             path = request.url.path
             number = self.counters.arrived(path)
             headers = {"x-request-id": f"req_{number:08}", "openai-version": "2020-10-01", "openai-processing-ms": "7"}
-            fault = self.faults.take(path, request.headers.get(HEADER))
+            row: dict[str, Any] = {}
+            request.state.row = row
             try:
+                fault = self.faults.take(path, request.headers.get(HEADER))
                 _check_key(request)
-                raise_fault(fault)
+                if not path.startswith(IMAGES):  # requests for images are noted first
+                    raise_fault(fault)
                 response = await handler(request, fault)
                 await anyio.sleep(seconds(fault))  # the work is done and counted, whoever still listens
             except ApiError as error:
                 if error.status in (429, 503):
                     headers["retry-after"] = "1"
+                request.state.row["status"] = error.status
                 return error.response(headers)
+            request.state.row["status"] = response.status_code
             response.headers.update(headers)
             return _Cut(response) if fault == "cut" else response
 
@@ -83,38 +87,30 @@ class _Sandbox:
         return self._images(request, values, (), fault)
 
     async def edits(self, request: Request, fault: str | None) -> Response:
-        if request.headers.get("content-type", "").startswith("application/json"):
-            raise ApiError(400, "The sandbox takes edits as forms.")
-        async with request.form() as form:
-            values: dict[str, Any] = {}
-            sizes: list[Size | None] = []
-            for name, value in form.multi_items():
-                if not isinstance(value, UploadFile):
-                    values[name] = int(value) if name in _WHOLE and value.isdecimal() else value
-                elif name in ("image", "image[]"):
-                    sizes.append(input_image(await value.read()).size)
-        if not sizes:
-            raise ApiError(400, "Missing: 'image'.", param="image")
-        return self._images(request, values, tuple(sizes), fault)
+        values, sizes = await read_edit(request)
+        return self._images(request, values, sizes, fault)
 
     def _images(
         self, request: Request, values: Mapping[str, Any], inputs: tuple[Size | None, ...], fault: str | None
     ) -> Response:
         retry = request.headers.get("x-stainless-retry-count")
-        self.counters.asked(request.url.path, values, len(inputs), retry)
+        row = self.counters.asked(request.url.path, values, len(inputs), retry)
+        request.state.row = row
+        raise_fault(fault)
+        values = {name: value for name, value in values.items() if value is not None}
         check_images(values)
         prompt = values["prompt"]
         if scores.BLOCK in prompt:
             raise blocked(["violence"])
         body = _body(values, inputs)
-        self.counters.made(len(body["data"]))
-        if values.get("stream") in (True, "true"):
-            kind = "image_edit" if inputs else "image_generation"
-            return StreamingResponse(_events(kind, body, values), media_type="text/event-stream")
+        self.counters.made(row, edit=bool(inputs), images=len(body["data"]))
         if fault == "no_usage":
             del body["usage"]
         if fault == "nonsense":
             return Response(b"<html>not the API</html>", media_type="text/html")
+        if values.get("stream") in (True, "true"):
+            kind = "image_edit" if inputs else "image_generation"
+            return StreamingResponse(_events(kind, body, values), media_type="text/event-stream")
         return JSONResponse(body)
 
     # ---- about the sandbox ------------------------------------------------------------------------------------
@@ -157,10 +153,11 @@ def _body(values: Mapping[str, Any], inputs: tuple[Size | None, ...]) -> dict[st
     count, output_format = values.get("n", 1), values.get("output_format", "png")
     seed = hashlib.sha256(values["prompt"].encode()).hexdigest()[:8]
     shape = parse_size(size) or Size(1024, 1024)
-    partial = values.get("partial_images", 0) if values.get("stream") else 0
+    partial = values.get("partial_images", 0) if values.get("stream") in (True, "true") else 0
+    background = values.get("background", AUTO)
     body = {
         "created": CREATED,
-        "background": "opaque",
+        "background": "opaque" if background == AUTO else background,
         "output_format": output_format,
         "quality": quality,
         "size": size,
@@ -191,9 +188,12 @@ def _base64(data: bytes) -> str:
 async def _events(kind: str, body: Mapping[str, Any], values: Mapping[str, Any]) -> AsyncIterator[bytes]:
     shared = {name: body[name] for name in ("background", "output_format", "quality", "size")}
     shared |= {"created_at": CREATED, "b64_json": body["data"][0]["b64_json"]}
-    for index in range(int(values.get("partial_images") or 0)):
+    for index in range(values.get("partial_images", 0)):
         yield _event({"type": f"{kind}.partial_image", "partial_image_index": index, **shared})
-    yield _event({"type": f"{kind}.completed", "usage": body["usage"], **shared})
+    last = {name: body[name] for name in ("usage", "safety_identifier") if name in body}
+    if "usage" in last:  # the details of the output are only in answers that are no stream
+        last["usage"] = {name: value for name, value in last["usage"].items() if name != "output_tokens_details"}
+    yield _event({"type": f"{kind}.completed", **last, **shared})
 
 
 def _event(data: Mapping[str, Any]) -> bytes:
@@ -208,8 +208,13 @@ class _Cut(Response):
         self._whole = whole
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        body = bytes(self._whole.body)
-        await send({"type": "http.response.start", "status": 200, "headers": self._whole.raw_headers})
+        whole = self._whole
+        if isinstance(whole, StreamingResponse):
+            body = b"".join([bytes(chunk) async for chunk in whole.body_iterator])  # type: ignore[arg-type]
+        else:
+            body = bytes(whole.body)
+        whole.headers["content-length"] = str(len(body))
+        await send({"type": "http.response.start", "status": whole.status_code, "headers": whole.raw_headers})
         await send({"type": "http.response.body", "body": body[: len(body) // 2], "more_body": True})
         await send({"type": "http.response.body", "body": b""})  # shorter than promised: the server closes
 

@@ -8,12 +8,15 @@ from collections import Counter, deque
 from collections.abc import Mapping
 from typing import Any
 
-KEPT = 5000
+KEPT = 500
 _SHOWN = ("model", "size", "quality", "n", "moderation", "safety_identifier", "user")
 
 
 class Counters:
-    """`generations` are the requests for images that were answered with images or counted as made."""
+    """`generations` are the requests, edits included, for which images were made, whoever still listened.
+
+    `edits` are those among them that had input images.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -23,6 +26,7 @@ class Counters:
         with self._lock:
             self.paths: Counter[str] = Counter()
             self.generations = 0
+            self.edits = 0
             self.images = 0
             self.requests: deque[dict[str, Any]] = deque(maxlen=KEPT)
 
@@ -32,7 +36,8 @@ class Counters:
             self.paths[path] += 1
             return sum(self.paths.values())
 
-    def asked(self, path: str, values: Mapping[str, Any], images: int, retry: str | None) -> None:
+    def asked(self, path: str, values: Mapping[str, Any], images: int, retry: str | None) -> dict[str, Any]:
+        """Note a request for images; `images` and `status` are filled in when they are known."""
         prompt = str(values.get("prompt", ""))
         row = {
             "path": path,
@@ -41,20 +46,26 @@ class Counters:
             "prompt_sha256": hashlib.sha256(prompt.encode()).hexdigest(),
             "prompt_chars": len(prompt),
             "input_images": images,
+            "images": 0,
+            "status": None,
             "retry_count": retry,
         }
         with self._lock:
             self.requests.append(row)
+        return row
 
-    def made(self, images: int) -> None:
+    def made(self, row: dict[str, Any], *, edit: bool, images: int) -> None:
         with self._lock:
+            row["images"] = images
             self.generations += 1
+            self.edits += edit
             self.images += images
 
     def data(self) -> dict[str, Any]:
         with self._lock:
             return {
                 "generations": self.generations,
+                "edits": self.edits,
                 "images": self.images,
                 "paths": dict(self.paths),
                 "requests": list(self.requests),

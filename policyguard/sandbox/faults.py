@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from policyguard.sandbox.wire import ApiError, blocked
 
 HEADER = "x-sandbox-fault"
 NAMES = ("429", "500", "503", "slow", "cut", "moderation_blocked", "no_usage", "nonsense")
+_SLOW = re.compile(r"slow=[0-9]{1,3}(\.[0-9]{1,3})?", re.ASCII)
 
 
 @dataclass(slots=True)
@@ -26,8 +28,9 @@ class Faults:
         self.switches: list[Switch] = []
 
     def add(self, path: str, fault: str, times: int | None) -> None:
-        if fault.split("=", 1)[0] not in NAMES:
-            raise ApiError(400, f"Unknown fault. There is {', '.join(NAMES)}.", param="fault")
+        _check(fault)
+        if times is not None and (type(times) is not int or times < 1):
+            raise ApiError(400, "'times' must be a whole number above 0, or null.", param="times")
         self.switches.append(Switch(path, fault, times))
 
     def clear(self) -> None:
@@ -36,12 +39,19 @@ class Faults:
     def take(self, path: str, header: str | None) -> str | None:
         """The fault for one request; a header wins."""
         if header:
+            _check(header)
             return header
         for switch in self.switches:
             if switch.path == path and switch.times != 0:
                 switch.times = None if switch.times is None else switch.times - 1
                 return switch.fault
         return None
+
+
+def _check(fault: str) -> None:
+    """A misspelt fault must not pass as none."""
+    if fault not in NAMES and not _SLOW.fullmatch(fault):
+        raise ApiError(400, f"Unknown fault. There is {', '.join(NAMES)}.", param="fault")
 
 
 def raise_fault(fault: str | None) -> None:

@@ -16,6 +16,7 @@ from policyguard.sandbox.wire import ApiError, json_object
 
 MODEL = "omni-moderation-2024-09-26"
 FLAGGED_AT = 0.5
+CONFIDENT = 0.9
 
 
 async def moderations(request: Request, fault: str | None) -> Response:
@@ -71,7 +72,14 @@ async def decisions(request: Request, fault: str | None) -> Response:
     if not isinstance(questions, list) or not 1 <= len(questions) <= 400 or "input" not in values:
         raise ApiError(400, "Invalid 'questions'.", param="questions")
     answers = [_answer(question, repr(values["input"])) for question in questions]
-    usage = {"input_tokens": 8 + len(repr(values["input"])) // 4, "output_tokens": 0, "total_tokens": 8}
+    tokens = 8 + len(repr(values["input"])) // 4
+    usage = {
+        "input_tokens": tokens,
+        "input_tokens_details": {"cache_write_tokens": 0, "cached_tokens": 0},
+        "output_tokens": 0,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": tokens,
+    }
     return JSONResponse(
         {"id": "dec-1", "object": "decision", "model": "gpt-6-luna", "answers": answers, "usage": usage}
     )
@@ -81,18 +89,34 @@ def _answer(question: Any, text: str) -> dict[str, Any]:
     if not isinstance(question, dict):
         raise ApiError(400, "Invalid 'questions'.", param="questions")
     share = int.from_bytes(hashlib.sha256(f"{question}{text}".encode()).digest()[:4]) / 2**32
-    kind = question.get("type", "predicate")
+    kind = question.get("type")
+    named = {"type": kind, **({"name": question["name"]} if "name" in question else {})}
     if kind == "predicate":
-        return {"type": kind, "probability": round(share * 0.1, 4)}
-    options = [
-        o.get("id", o.get("name")) if isinstance(o, dict) else o
-        for o in question.get("choices") or question.get("levels") or []
-    ]
-    if not options:
-        return {"type": "refusal", "refusal": "the question has no options"}
-    chosen = options[int(share * len(options))]
-    spread = {
-        str(option): round((0.9 if option == chosen else 0.1 / max(1, len(options) - 1)), 4) for option in options
-    }
-    key = "choice" if kind == "choice" else "score"
-    return {"type": kind, key: chosen, "confidence": 0.9, "probabilities": spread}
+        return {**named, "probability": round(share * 0.1, 4)}
+    if kind == "choice":
+        options = [option["value"] for option in _options(question, "choices", "value")]
+        chosen = int(share * len(options))
+        spread = [{"value": v, "probability": p} for v, p in zip(options, _spread(chosen, len(options)), strict=True)]
+        return {**named, "choice": options[chosen], "confidence": CONFIDENT, "probabilities": spread}
+    if kind == "score":
+        levels = [level["label"] for level in _options(question, "levels", "label")]
+        chosen = int(share * len(levels))
+        shares = enumerate(zip(levels, _spread(chosen, len(levels)), strict=True))
+        rows = [{"label": label, "value": value, "probability": p} for value, (label, p) in shares]
+        return {**named, "score": float(chosen), "confidence": CONFIDENT, "probabilities": rows}
+    raise ApiError(400, "A question is a predicate, a choice or a score.", param="questions")
+
+
+def _options(question: Mapping[str, Any], name: str, key: str) -> list[dict[str, Any]]:
+    options = question.get(name)
+    if not isinstance(options, list) or not 2 <= len(options) <= 255:
+        raise ApiError(400, f"'{name}' must be a list of 2 to 255.", param="questions")
+    if not all(isinstance(option, dict) and key in option for option in options):
+        raise ApiError(400, f"Each of '{name}' needs '{key}'.", param="questions")
+    return options
+
+
+def _spread(chosen: int, count: int) -> list[float]:
+    """Most for the chosen one, the rest evenly."""
+    rest = round((1 - CONFIDENT) / (count - 1), 4)
+    return [CONFIDENT if index == chosen else rest for index in range(count)]

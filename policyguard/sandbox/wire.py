@@ -48,7 +48,8 @@ def blocked(categories: list[str]) -> ApiError:
 async def json_object(request: Request) -> dict[str, Any]:
     try:
         value = json.loads(await request.body())
-    except ValueError:
+        json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair is no text
+    except (ValueError, RecursionError):
         raise ApiError(400, "We could not parse the JSON body of your request.") from None
     if not isinstance(value, dict):
         raise ApiError(400, "We expected a JSON object.")
@@ -63,13 +64,15 @@ def check_images(values: Mapping[str, Any]) -> None:
     prompt, model = values.get("prompt"), values.get("model")
     if not isinstance(prompt, str) or not 1 <= len(prompt) <= MAX_PROMPT_CHARS:
         raise bad("Missing or too long: 'prompt'.", "prompt", "missing_required_parameter")
-    row = pricing.price_book().models.get(model or "")
+    row = pricing.price_book().models.get(model) if isinstance(model, str) else None
     if row is None or not row.usable:
         raise ApiError(404, f"The model '{model}' does not exist.", code="model_not_found", param="model")
     count = values.get("n", 1)
     if type(count) is not int or not 1 <= count <= MAX_IMAGES:
         raise bad("'n' must be from 1 to 10.", "n")
     size, quality = values.get("size") or AUTO, values.get("quality") or AUTO
+    if not isinstance(size, str) or not isinstance(quality, str):
+        raise bad("'size' and 'quality' must be texts.", "size", "invalid_type")
     problem = pricing.size_problem(row.id, size)
     if problem:
         raise bad(f"Invalid size '{size}'. {problem}.", "size")
@@ -79,3 +82,8 @@ def check_images(values: Mapping[str, Any]) -> None:
         raise bad("'moderation' must be 'auto' or 'low'.", "moderation")
     if values.get("output_format", "png") not in FORMATS:
         raise bad("This output format is in preview.", "output_format")
+    if values.get("background", AUTO) not in (AUTO, "opaque", "transparent"):
+        raise bad("'background' must be 'auto', 'opaque' or 'transparent'.", "background")
+    partial = values.get("partial_images", 0)
+    if type(partial) is not int or not 0 <= partial <= 3:
+        raise bad("'partial_images' must be from 0 to 3.", "partial_images")

@@ -1,0 +1,119 @@
+"""What is asked about one request, call by call, and what an answer of the moderation endpoint is worth.
+
+Pure: bytes in, values out. A score counts only where the answer is whole and says that this kind of input was looked
+at; about an image the endpoint answers 0 for the categories that only text can have, and such a 0 is no score.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import orjson
+
+from policyguard.moderation.merge import IMAGE_CATEGORIES, Part
+from policyguard.request import CATEGORIES, InputImage
+from policyguard.steps import Moderate
+
+MAX_IMAGE_BYTES = 20_000_000  # OpenAI's own limit for one image
+MAX_MODEL_CHARS = 100
+
+
+class Malformed(ValueError):
+    """An answer that says nothing reliable. Never carries what the answer held."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """The prompt, or one image: what one call scores."""
+
+    text: str | None = field(default=None, repr=False)
+    image: InputImage | None = field(default=None, repr=False)
+
+    @property
+    def kind(self) -> Literal["text", "image"]:
+        return "text" if self.image is None else "image"
+
+    @property
+    def expected(self) -> frozenset[str]:
+        """The categories that a whole answer scores."""
+        return frozenset(CATEGORIES) if self.image is None else IMAGE_CATEGORIES
+
+    @property
+    def problem(self) -> str | None:
+        """Why it cannot be sent."""
+        too_large = self.image is not None and len(self.image.data) > MAX_IMAGE_BYTES
+        return "image_too_large" if too_large else None
+
+    def wire(self) -> Any:
+        """The `input` of a call. An image grows by a third, so this is only made when it is sent."""
+        if self.image is None:
+            return self.text
+        url = f"data:{self.image.media_type};base64,{b64encode(self.image.data).decode()}"
+        return [{"type": "image_url", "image_url": {"url": url}}]
+
+    def failed(self, error: str, *, calls: int, request_id: str | None = None) -> Part:
+        """Nothing was assessed."""
+        return Part(expected=self.expected, scores={}, error=error, calls=calls, request_id=request_id)
+
+
+def questions(step: Moderate) -> tuple[Question, ...]:
+    """The prompt, and each image that came in, the mask included."""
+    prompt = (Question(text=step.request.prompt),) if step.prompt else ()
+    images = tuple(Question(image=image) for image in step.request.input_images) if step.images else ()
+    return prompt + images
+
+
+def read(question: Question, body: bytes, *, calls: int, request_id: str | None) -> Part:
+    """What an answer says of the question: every score that can be believed, or the one word why there is none."""
+    try:
+        model, scores = _believable(question, body)
+    except Malformed:
+        return question.failed("malformed", calls=calls, request_id=request_id)
+    error = None if question.expected <= scores.keys() else "partial"
+    return Part(expected=question.expected, scores=scores, model=model, error=error, calls=calls, request_id=request_id)
+
+
+def _believable(question: Question, body: bytes) -> tuple[str | None, dict[str, float]]:
+    try:
+        data = orjson.loads(body)  # refuses NaN and Infinity
+    except orjson.JSONDecodeError:
+        raise Malformed("no JSON") from None
+    result = _only_result(data)
+    looked_at = _looked_at(question, result)
+    scores = {category: score for category, score in _scores(result) if category in looked_at}
+    model = data.get("model")
+    plain = isinstance(model, str) and len(model) <= MAX_MODEL_CHARS and model.isprintable()
+    return (model if plain else None), scores
+
+
+def _only_result(data: Any) -> dict[str, Any]:
+    results = data.get("results") if isinstance(data, dict) else None
+    if not isinstance(results, list) or len(results) != 1 or not isinstance(results[0], dict):
+        raise Malformed("not one result")
+    found: dict[str, Any] = results[0]
+    return found
+
+
+def _scores(result: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """Absent and null are not assessed; anything else that is no number from 0 to 1 spoils the whole answer."""
+    given = result.get("category_scores")
+    if not isinstance(given, dict):
+        raise Malformed("no scores")
+    for category in CATEGORIES:
+        score = given.get(category)
+        if score is None:
+            continue
+        if type(score) not in (int, float) or not 0 <= score <= 1:
+            raise Malformed("a score that is none")
+        yield category, float(score)
+
+
+def _looked_at(question: Question, result: Mapping[str, Any]) -> frozenset[str]:
+    """The categories for which this kind of input was looked at, in the answer's own words."""
+    applied = result.get("category_applied_input_types")
+    if not isinstance(applied, dict):
+        raise Malformed("not said what was looked at")
+    return frozenset(c for c in CATEGORIES if isinstance(applied.get(c), list) and question.kind in applied[c])

@@ -1,0 +1,62 @@
+"""One question over an unsure line: when to send, when to try again, when to give up.
+
+A generator without I/O, driven by the sync and by the async side of a moderator. At most one retry, counted, and only
+where asking again can help; nothing goes beyond the policy's time limit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from time import monotonic
+
+from policyguard.moderation.answers import Question, read
+from policyguard.moderation.merge import Part
+
+ATTEMPTS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Wait, then send the part, with at most `timeout_s` for the whole call."""
+
+    timeout_s: float
+    wait_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A 200."""
+
+    body: bytes = field(repr=False)
+    request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """No usable reply. `retry_after_s` is what the server asks for; `final`: asking again cannot help."""
+
+    word: str
+    request_id: str | None = None
+    retry_after_s: float | None = None
+    final: bool = False
+
+
+def exchange(question: Question, deadline: float, retry_wait_s: float) -> Generator[Send, Reply | Failure, Part]:
+    """Ask one question: at most twice, and never beyond `deadline` (of the monotonic clock)."""
+    if question.problem:
+        return question.failed(question.problem, calls=0)
+    part = question.failed("timeout", calls=0)
+    wait = 0.0
+    for attempt in range(1, ATTEMPTS + 1):
+        timeout = deadline - monotonic() - wait
+        if timeout <= 0:
+            break
+        reply = yield Send(timeout, wait)
+        if isinstance(reply, Reply):
+            return read(question, reply.body, calls=attempt, request_id=reply.request_id)
+        part = question.failed(reply.word, calls=attempt, request_id=reply.request_id)
+        if reply.final:
+            break
+        wait = retry_wait_s if reply.retry_after_s is None else reply.retry_after_s
+    return part
