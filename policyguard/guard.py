@@ -231,7 +231,7 @@ class Guard:
         """`settle` for async code, shielded: a cancelled request is still accounted for."""
         with anyio.CancelScope(shield=True):
             settled = await anyio.to_thread.run_sync(self.settle, ticket, outcome)
-        return settled
+        return settled  # noqa: RET504 (a cancel scope can end early by its type, so the return stands outside)
 
     def enforce(
         self,

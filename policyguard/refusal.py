@@ -43,7 +43,7 @@ def refuse(
         status=status,
         type=type_,
         code=code,
-        message=speaking.message if own_words else MESSAGES[kind],
+        message=(own_words and speaking.message) or MESSAGES[kind],
         param=speaking.param,
         review_id=review_id,
         opens_at=opens_at,

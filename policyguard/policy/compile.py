@@ -290,7 +290,7 @@ def rules(source: Source, environment: Environment, *, organisation: bool) -> tu
                 id=row["id"],
                 when=when,
                 then=_EFFECTS[row["then"]],
-                message=row["message"],
+                message=row.get("message", ""),
                 mode=row.get("mode", "enforce"),
                 place=place(source, path),
                 organisation=organisation,

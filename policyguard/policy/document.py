@@ -197,8 +197,8 @@ class Rule(Document):
     when: Text
     """A CEL condition."""
     then: Literal["deny", "review", "flag"]
-    message: Text
-    """What the person in front of the button reads."""
+    message: Annotated[str, Field(max_length=500)] = ""
+    """What the person in front of the button reads; without it a general sentence."""
     mode: Literal["enforce", "shadow"] = "enforce"
     """`shadow`: evaluated and recorded, not enforced."""
 

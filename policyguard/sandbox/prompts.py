@@ -49,6 +49,8 @@ def read_prompts(path: Path) -> list[DemoPrompt]:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise ConfigError(f"`{path}` is no UTF-8 text") from None
+    except OSError as error:
+        raise ConfigError(f"`{path}` cannot be read: {(error.strerror or 'unknown').lower()}") from None
     read = _READERS.get(path.suffix.lower(), _lines)
     prompts = [_prompt(row, number, path) for number, row in read(text, path)]
     if not prompts:
@@ -115,6 +117,8 @@ def _prompt(row: Mapping[str, Any], number: int, path: Path | None = None) -> De
 def _typed(given: Mapping[str, Any]) -> dict[str, Any]:
     """What a CSV file has as text."""
     typed: dict[str, Any] = {name: str(given[name]) for name in ("id", "surface", "user", "tenant") if name in given}
+    if not all(isinstance(given[name], str) for name in ("tier", "size", "quality") if name in given):
+        raise TypeError
     if "n" in given:
         typed["n"] = int(given["n"])
     if "edit" in given:

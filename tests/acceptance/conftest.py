@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,13 @@ class App:
     url: str
     process: subprocess.Popen[str]
     store_url: str
+    clients: list[OpenAI] = field(default_factory=list)
 
     def client(self, user: str = "u1", **headers: str) -> OpenAI:
         identity = {"x-user-id": user, **headers}
-        return OpenAI(api_key="app", base_url=f"{self.url}/avatars/v1", max_retries=0, default_headers=identity)
+        client = OpenAI(api_key="app", base_url=f"{self.url}/avatars/v1", max_retries=0, default_headers=identity)
+        self.clients.append(client)
+        return client
 
     def stop(self) -> None:
         """Ask it to finish what is in flight, and wait."""
@@ -96,5 +99,7 @@ def serve(sandbox: Sandbox, tmp_path: Path) -> Iterator[Callable[..., App]]:
     yield start
     for app in running:
         app.kill()
+        for client in app.clients:
+            client.close()
         if app.process.stdout is not None:
             app.process.stdout.close()

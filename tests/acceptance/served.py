@@ -23,7 +23,7 @@ class Announcing(uvicorn.Server):
 
 def main(policies: str, store: str, upstream: str) -> None:
     guard = Guard.open(policies, store=store, moderator=OpenAIModerator(base_url=upstream, api_key=KEY))
-    listening = socket.socket()
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.bind(("127.0.0.1", 0))
     config = uvicorn.Config(create_app(guard, upstream, KEY), log_level="error", proxy_headers=False, ws="none")
     with guard:

@@ -78,6 +78,7 @@ def test_kill_9_between_reserve_and_settle_loses_no_money(serve: Callable[..., A
         dead.kill()
         lost.result()
     live.client("u2").images.generate(prompt="a dog")
+    live.stop()  # so that what it answered is settled
     store = live.store()
     before = store.spend()[0]
     assert (before.requests, before.reserved_micros > 0, before.actual_micros > 0) == (2, True, True)

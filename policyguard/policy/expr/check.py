@@ -289,7 +289,7 @@ class Checker:
         token = tree.children[0]
         try:
             value, type_ = _value(token)
-        except (ValueError, OverflowError):
+        except (ValueError, OverflowError, runtime.EvaluationError):
             return self.problem(tree, "PG401", "this value cannot be read")
         if type_ is None:
             return self.problem(tree, "PG414", "policies do not use values of this kind")
