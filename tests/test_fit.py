@@ -1,0 +1,89 @@
+"""Parameters under rules: adjusting only goes down, and what a surface allows the limits allow, too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from support import MODEL, request
+
+from policyguard import pricing
+from policyguard.fit import fit, with_defaults
+from policyguard.policy.model import RequestRules
+from policyguard.request import ImageRequest, parse_size
+
+SIZES = ["1024x1024", "1024x1536", "1536x1024", "816x816", "2048x2048", "2048x1152", "480x1408"]
+QUALITIES = ["low", "medium", "high", "xhigh", "max"]
+MODELS = [MODEL, "gpt-image-2.5-flare", "gpt-image-2.6-sunburst"]
+some = st.lists
+
+
+@st.composite
+def rules(draw: Any, on_excess: str | None = None) -> RequestRules:
+    return RequestRules(
+        models=tuple(draw(some(st.sampled_from(MODELS), min_size=1, unique=True))),
+        sizes=tuple(draw(some(st.sampled_from(SIZES), min_size=1, unique=True))),
+        qualities=tuple(draw(some(st.sampled_from(QUALITIES), min_size=1, unique=True))),
+        max_n=draw(st.integers(1, 10)),
+        max_pixels=draw(st.none() | st.sampled_from([1_048_576, 4_194_304])),
+        on_excess=on_excess or draw(st.sampled_from(["deny", "adjust"])),
+    )
+
+
+@st.composite
+def requests(draw: Any) -> ImageRequest:
+    return request(
+        model=draw(st.sampled_from(MODELS)),
+        size=draw(st.sampled_from([*SIZES, "auto"])),
+        quality=draw(st.sampled_from([*QUALITIES, "auto"])),
+        n=draw(st.integers(1, 10)),
+    )
+
+
+@given(rules(on_excess="adjust"), requests())
+def test_what_comes_out_of_adjusting_is_allowed_and_never_dearer(allowed: RequestRules, asked: ImageRequest) -> None:
+    fitted = fit(allowed, asked, "enforce")
+    if fitted.reasons:
+        return
+    given_ = fitted.request
+    assert fit(allowed, given_, "enforce").adjustments == []
+    assert (given_.n or 1) <= (asked.n or 1)
+    small, big = parse_size(given_.size or ""), parse_size(asked.size or "")
+    if small and big:
+        assert small.width <= big.width
+        assert small.height <= big.height
+    try:
+        before = pricing.ceiling(asked).ceiling_micros
+    except pricing.UnknownPrice:
+        return  # what was asked has no price to compare with
+    assert pricing.ceiling(given_).ceiling_micros <= before
+
+
+@given(rules(), requests())
+def test_without_adjusting_a_request_passes_as_it_is_or_not_at_all(allowed: RequestRules, asked: ImageRequest) -> None:
+    fitted = fit(allowed, asked, "enforce")
+    if allowed.on_excess == "deny":
+        assert (fitted.request, fitted.adjustments) == (asked, [])
+
+
+@given(rules(), requests(), st.integers(1, 10))
+def test_a_stricter_maximum_never_allows_more(allowed: RequestRules, asked: ImageRequest, top: int) -> None:
+    from dataclasses import replace
+
+    strict = replace(allowed, on_excess="deny", max_n=min(top, allowed.max_n or 10))
+    loose = replace(allowed, on_excess="deny")
+    if not fit(strict, asked, "enforce").reasons:
+        assert not fit(loose, asked, "enforce").reasons
+
+
+def test_names_of_unknown_parameters_are_repeated_only_where_they_are_plain() -> None:
+    asked = request(extra={"style": 1, "my secret prompt": 2})
+    messages = [r.message for r in fit(RequestRules(), asked, "enforce").reasons if r.id == "request.extra"]
+    assert len(messages) == 2
+    assert not any("secret" in message for message in messages)
+
+
+def test_defaults_fill_only_what_is_missing() -> None:
+    filled = with_defaults(RequestRules(default_model=MODEL, default_size="816x816"), ImageRequest(prompt="a"))
+    assert (filled.model, filled.size, filled.quality, filled.n) == (MODEL, "816x816", "auto", 1)
