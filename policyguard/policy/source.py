@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from policyguard.errors import Diagnostic
+from policyguard.policy.written import offset_of
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 50
@@ -25,8 +26,15 @@ Path = tuple[str | int, ...]
 
 _INT = re.compile(r"[-+]?(0|[1-9][0-9]*)", re.ASCII)
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?", re.ASCII)
-_WORDS: Mapping[str, Any] = {"": None, "~": None, "null": None, "true": True, "false": False}
+_WORDS: Mapping[str, Any] = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL")),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+}
+_NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", re.ASCII)
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x84\x86-\x9f\ufeff\ufffe\uffff]")
 _LINE_BREAKS = re.compile("[\u0085\u2028\u2029]")  # line breaks for YAML, not for editors: lines would differ
+_REFUSED = "?"  # where the value of a refused key is read to, so that its own problems are found
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -37,6 +45,7 @@ class Mark:
     line: int
     column: int
     style: str = ""
+    offset: int = 0
 
 
 class SourceProblem(Exception):
@@ -79,25 +88,19 @@ class Source:
         )
 
     def inside(self, path: Path, line: int, column: int) -> tuple[int, int]:
-        """Where line and column of a text stand in the file; exact for one line, `|` and simple `>` blocks."""
-        mark = self.values.get(path)
-        if mark is None:
+        """Where line and column of the text at `path` stand in the file, in whatever style it is written."""
+        mark, value = self.values.get(path), self._value(path)
+        if mark is None or not isinstance(value, str):
             return self.mark(path).line, self.mark(path).column
-        if mark.style not in ("|", ">"):
-            return (mark.line, mark.column + bool(mark.style) + column - 1) if line == 1 else (mark.line, mark.column)
-        return self._inside_block(mark, line, column)
+        before = value.split("\n")[: line - 1]
+        index = min(len(value), sum(len(text) + 1 for text in before) + column - 1)
+        return _line_column(self.text, offset_of(self.text, mark.offset, mark.style, value, index))
 
-    def _inside_block(self, mark: Mark, line: int, column: int) -> tuple[int, int]:
-        lines = self.text.split("\n")
-        first = mark.line  # the index of the line after the indicator
-        indent = len(lines[first]) - len(lines[first].lstrip(" ")) if first < len(lines) else 0
-        if mark.style == "|":
-            return first + line, indent + column
-        offset, number = column - 1, first
-        while number + 1 < len(lines) and offset > len(lines[number].strip()):
-            offset -= len(lines[number].strip()) + 1
-            number += 1
-        return number + 1, indent + offset + 1
+    def _value(self, path: Path) -> Any:
+        value = self.data
+        for part in path:
+            value = value[part]
+        return value
 
 
 def dotted(path: Path) -> str:
@@ -109,7 +112,7 @@ def dotted(path: Path) -> str:
 
 
 def read(file: str, raw: bytes) -> Source:
-    """Read one document. A file that cannot be read at all has `data` None and its one problem."""
+    """Read one document; every problem is in `problems`. A file that cannot be read to its end has `data` None."""
     source = Source(file, "")
     try:
         source.text = _text(raw)
@@ -125,12 +128,12 @@ def _text(raw: bytes) -> str:
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n") + 1
-        raise SourceProblem("PG101", line, 1, "the file is no UTF-8 text") from None
+        before = raw[: error.start].decode("utf-8-sig")
+        raise SourceProblem("PG101", *_line_column(before, len(before)), "the file is no UTF-8 text") from None
     text = text.replace("\r\n", "\n")
-    odd = _LINE_BREAKS.search(text)
-    if odd:
-        raise SourceProblem("PG108", *_line_column(text, odd.start()), "a line break that editors do not show")
+    for pattern, what in ((_LINE_BREAKS, "a line break that editors do not show"), (_CONTROL, "a control character")):
+        if odd := pattern.search(text):
+            raise SourceProblem("PG108", *_line_column(text, odd.start()), what)
     return text
 
 
@@ -146,7 +149,7 @@ def _not_yaml(error: yaml.MarkedYAMLError) -> SourceProblem:
 
 
 def _mark(event: Any, style: str = "") -> Mark:
-    return Mark(event.start_mark.line + 1, event.start_mark.column + 1, style)
+    return Mark(event.start_mark.line + 1, event.start_mark.column + 1, style, event.start_mark.index)
 
 
 class _Reader:
@@ -170,9 +173,13 @@ class _Reader:
                 yield event
         except yaml.MarkedYAMLError as error:
             raise _not_yaml(error) from None
-        except yaml.reader.ReaderError as error:
-            line, column = _line_column(self.source.text, int(error.position))
-            raise SourceProblem("PG108", line, column, "a control character") from None
+        except yaml.reader.ReaderError:  # what it refuses was looked for before; its position counts bytes
+            raise SourceProblem("PG108", 1, 1, "a character that YAML does not have") from None
+
+    def _note(self, code: str, event: Any, path: Path, message: str, hint: str = "") -> None:
+        """A problem that does not end the reading."""
+        mark = _mark(event)
+        self.source.problem_at(mark.line, mark.column, path, code, message, hint)
 
     def _wrong(self, code: str, event: Any, message: str, hint: str = "") -> SourceProblem:
         return SourceProblem(code, event.start_mark.line + 1, event.start_mark.column + 1, message, hint)
@@ -193,17 +200,23 @@ class _Reader:
         self.nodes += 1
         if self.nodes > MAX_NODES:
             raise self._wrong("PG106", event, f"more than {MAX_NODES:,} values")
-        if isinstance(event, yaml.AliasEvent) or event.anchor:
-            raise self._wrong("PG105", event, "anchors and aliases are not used in policies", "write the value out")
-        if event.tag is not None and event.tag != "!":
-            raise self._wrong("PG105", event, "tags are not used in policies")
+        self._unused(event, path)
+        if isinstance(event, yaml.AliasEvent):
+            return None
         style = getattr(event, "style", None) or ""
         self.source.values[path] = _mark(event, style)
         if isinstance(event, yaml.MappingStartEvent):
             return self._mapping(path)
         if isinstance(event, yaml.SequenceStartEvent):
             return self._sequence(path)
-        return self._scalar(event) if event.implicit[0] else event.value
+        return self._scalar(event, path) if event.implicit[0] else self._quoted(event, path)
+
+    def _unused(self, event: Any, path: Path) -> None:
+        """Parts of YAML that policies do not use: what they do is easy to overlook."""
+        if isinstance(event, yaml.AliasEvent) or event.anchor:
+            self._note("PG105", event, path, "anchors and aliases are not used in policies", "write the value out")
+        elif event.tag is not None or self.source.text.startswith("!", event.start_mark.index):
+            self._note("PG105", event, path, "tags are not used in policies", "leave the `!` out, or use quotes")
 
     def _sequence(self, path: Path) -> list[Any]:
         items: list[Any] = []
@@ -215,34 +228,56 @@ class _Reader:
         found: dict[str, Any] = {}
         while not isinstance(event := next(self.events), yaml.MappingEndEvent):
             key = self._key(event, path, found)
-            found[key] = self._value(next(self.events), (*path, key))
+            value = self._value(next(self.events), (*path, _REFUSED if key is None else key))
+            if key is not None:
+                found[key] = value
         return found
 
-    def _key(self, event: Any, path: Path, found: Mapping[str, Any]) -> str:
-        if not isinstance(event, yaml.ScalarEvent) or event.anchor or event.tag:
-            raise self._wrong("PG109", event, "a key is a plain text")
+    def _key(self, event: Any, path: Path, found: Mapping[str, Any]) -> str | None:
+        """The key's text; None where it is refused, and its problem is noted."""
+        if not isinstance(event, yaml.ScalarEvent):
+            self._note("PG109", event, path, "a key is a text")
+            self._value(event, (*path, _REFUSED))
+            return None
+        self._unused(event, path)
         key = str(event.value)
-        if key == "<<" and event.implicit[0]:
-            raise self._wrong("PG104", event, "merge keys are not used in policies", "write the values out")
+        if event.implicit[0] and key == "<<":
+            self._note("PG104", event, path, "merge keys are not used in policies", "write the values out")
+            return None
+        if event.implicit[0] and _is_no_text(key):
+            self._note("PG109", event, path, f"`{key}` is no text", "a key that looks like a value needs quotes")
+            return None
         if key in found:
             first = self.source.keys[(*path, key)]
-            raise self._wrong("PG103", event, f"`{key}` is there twice, first in line {first.line}")
+            self._note("PG103", event, (*path, key), f"`{key}` is there twice, first in line {first.line}")
+            return None
         self.source.keys[(*path, key)] = _mark(event)
         return key
 
-    def _scalar(self, event: Any) -> Any:
+    def _quoted(self, event: Any, path: Path) -> str:
+        if _CONTROL.search(event.value):
+            self._note("PG108", event, path, "a control character, written as an escape")
+        return str(event.value)
+
+    def _scalar(self, event: Any, path: Path) -> Any:
         text = event.value
         if text in _WORDS:
             return _WORDS[text]
         if _INT.fullmatch(text):
-            if len(text) > MAX_DIGITS:
-                raise self._wrong("PG106", event, "a number with too many digits")
-            return int(text)
-        if _FLOAT.fullmatch(text):
-            if not isfinite(float(text)):
-                raise self._wrong("PG106", event, "a number that is too large")
-            return float(text)
+            if len(text) <= MAX_DIGITS:
+                return int(text)
+            self._note("PG106", event, path, "a number with too many digits")
+        elif _FLOAT.fullmatch(text):
+            if isfinite(float(text)):
+                return float(text)
+            self._note("PG106", event, path, "a number that is too large")
+        elif _NOT_FINITE.fullmatch(text):
+            self._note("PG106", event, path, "a number has an end", "write a number, or use quotes")
         return text
+
+
+def _is_no_text(text: str) -> bool:
+    return text in _WORDS or any(form.fullmatch(text) for form in (_INT, _FLOAT, _NOT_FINITE))
 
 
 def did_you_mean(text: str, names: Any) -> str:
