@@ -1,0 +1,261 @@
+"""The decorator on functions and coroutines: what it forces into arguments, what it raises, how legs end."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from PIL import Image
+from support import SURFACE
+
+import policyguard
+from policyguard.decision import BudgetExceeded, PolicyDenied, PolicyUnavailable, ReviewRequired
+from policyguard.errors import ConfigError
+from policyguard.guard import Guard
+
+RESULT = {"usage": {"input_tokens": 10, "output_tokens": 196}}
+FORCED = {"model": "gpt-image-2-2026-04-21", "size": "1024x1024", "quality": "low", "n": 1}
+
+
+def png() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64), "teal").save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def ends(guard: Guard) -> list[tuple[str, Any]]:
+    rows = [row.event for row in guard.store.events(limit=100) if row.event.type.startswith("leg.")]
+    return [(event.type, event.body["failure"]) for event in rows]
+
+
+def test_the_function_runs_with_what_was_decided(open_guard: Callable[..., Guard]) -> None:
+    guard, seen = open_guard(), []
+
+    @guard.enforce("avatars")
+    def draw(
+        prompt: str,
+        model: Any = None,
+        size: Any = None,
+        quality: Any = None,
+        n: Any = None,
+        moderation: str = "low",
+        safety_identifier: Any = None,
+    ) -> Any:
+        seen.append({"model": model, "size": size, "quality": quality, "n": n, "moderation": moderation})
+        assert safety_identifier is not None
+        assert "u1" not in safety_identifier
+        return RESULT
+
+    with policyguard.caller(user="u1"):
+        assert draw("a cat") == RESULT
+    assert seen == [{**FORCED, "moderation": "auto"}]
+    assert ends(guard) == [("leg.settled", None)]
+    assert draw.__name__ == "draw"
+
+
+def test_adjusted_values_reach_the_function(open_guard: Callable[..., Guard]) -> None:
+    guard = open_guard(avatars=SURFACE.replace("{max: 2}", "{max: 2}\n  on_excess: adjust"))
+    made: list[int] = []
+
+    @guard.enforce(
+        "avatars",
+        constants={"model": FORCED["model"], "size": "1024x1024", "quality": "low"},
+        fields={"prompt": "text", "n": "count"},
+    )
+    def draw(text: str, count: int) -> Any:
+        made.append(count)
+        return RESULT
+
+    with policyguard.caller(user="u1"):
+        draw("a cat", 5)
+        draw(text="a cat", count=1)
+    assert made == [2, 1]
+
+
+@pytest.mark.anyio
+async def test_coroutines_and_methods_are_guarded_the_same(open_guard: Callable[..., Guard]) -> None:
+    guard = open_guard()
+
+    class Studio:
+        @guard.enforce("avatars", constants={**FORCED})  # type: ignore[arg-type]
+        async def draw(self, prompt: str) -> Any:
+            await anyio.lowlevel.checkpoint()
+            return RESULT
+
+    with policyguard.caller(user="u1"):
+        assert await Studio().draw("a cat") == RESULT
+    assert ends(guard) == [("leg.settled", None)]
+
+
+@pytest.mark.anyio
+async def test_a_cancelled_coroutine_is_presumed(open_guard: Callable[..., Guard]) -> None:
+    guard, started = open_guard(), anyio.Event()
+
+    @guard.enforce("avatars", constants={**FORCED})  # type: ignore[arg-type]
+    async def draw(prompt: str) -> Any:
+        started.set()
+        await anyio.sleep_forever()
+
+    async def run() -> None:
+        with policyguard.caller(user="u1"):
+            await draw("a cat")
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(run)
+        await started.wait()
+        group.cancel_scope.cancel()
+    assert ends(guard) == [("leg.presumed", "cancelled")]
+
+
+@pytest.mark.parametrize(
+    ("result", "end"),
+    [
+        ({}, ("leg.presumed", "no_usage")),
+        (None, ("leg.presumed", "no_usage")),
+        (RuntimeError("boom"), ("leg.presumed", "error")),
+        (TimeoutError(), ("leg.presumed", "timeout")),
+    ],
+)
+def test_without_usage_the_call_is_presumed(open_guard: Callable[..., Guard], result: Any, end: Any) -> None:
+    guard = open_guard()
+
+    @guard.enforce("avatars", constants={**FORCED})  # type: ignore[arg-type]
+    def draw(prompt: str) -> Any:
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    with policyguard.caller(user="u1"):
+        if isinstance(result, Exception):
+            with pytest.raises(type(result)):
+                draw("a cat")
+        else:
+            draw("a cat")
+    assert ends(guard) == [end]
+
+
+def test_usage_can_be_read_by_a_function_of_yours(open_guard: Callable[..., Guard]) -> None:
+    guard = open_guard()
+
+    @guard.enforce("avatars", constants={**FORCED}, usage=lambda result: result[1])  # type: ignore[arg-type]
+    def draw(prompt: str) -> Any:
+        return ("picture", RESULT["usage"])
+
+    with policyguard.caller(user="u1"):
+        draw("a cat")
+    assert ends(guard) == [("leg.settled", None)]
+
+
+def test_each_refusal_raises_its_own_error_and_the_function_does_not_run(
+    open_guard: Callable[..., Guard], moderator: Any
+) -> None:
+    guard = open_guard(avatars=SURFACE + "budgets: [{id: one, limit: 1 images / day}]\n")
+    runs: list[str] = []
+
+    @guard.enforce("avatars", constants={"model": FORCED["model"], "size": "1024x1024", "quality": "low"})
+    def draw(prompt: str, n: int = 1) -> Any:
+        runs.append(prompt)
+        return RESULT
+
+    with pytest.raises(PolicyDenied, match="not known who asks"):
+        draw("a cat")
+    with policyguard.caller(user="u1"):
+        with pytest.raises(PolicyDenied) as caught:
+            draw("a cat", n=3)
+        assert (caught.value.code, caught.value.status) == ("policy_violation", 400)
+        with pytest.raises(PolicyDenied) as caught:
+            draw("", n=1)
+        assert caught.value.code == "invalid_request"
+        moderator.error = "timeout"
+        with pytest.raises(PolicyUnavailable):
+            draw("a cat")
+        moderator.error = None
+        draw("a cat")
+        with pytest.raises(BudgetExceeded):
+            draw("a dog")
+    assert runs == ["a cat"]
+
+
+def test_a_held_call_resumes_once_after_approval(open_guard: Callable[..., Guard]) -> None:
+    guard = open_guard(avatars=SURFACE + "review: {required: true, reviewers: [group:trust]}\n")
+
+    @guard.enforce("avatars", constants={**FORCED})  # type: ignore[arg-type]
+    def draw(prompt: str) -> Any:
+        return RESULT
+
+    with policyguard.caller(user="u1"):
+        with pytest.raises(ReviewRequired) as caught:
+            draw("a cat")
+        review_id = caught.value.review_id or ""
+        guard.store.vote(review_id, "ada@example.com", "approve", "fine", guard.clock())
+        with policyguard.resume(review_id):
+            assert draw("a cat") == RESULT
+            with pytest.raises(ReviewRequired):
+                draw("a cat")
+
+
+@pytest.mark.parametrize("kind", ["bytes", "path", "file", "tuple", "list"])
+def test_pictures_in_any_form_are_seen_and_still_readable(
+    open_guard: Callable[..., Guard], tmp_path: Path, kind: str
+) -> None:
+    guard, seen = open_guard(), []
+    (tmp_path / "a.png").write_bytes(png())
+    given: Any = {
+        "bytes": png(),
+        "path": tmp_path / "a.png",
+        "file": io.BytesIO(png()),
+        "tuple": ("a.png", png(), "image/png"),
+        "list": [png(), png()],
+    }[kind]
+
+    @guard.enforce("avatars", constants={**FORCED})  # type: ignore[arg-type]
+    def edit(prompt: str, image: Any, mask: Any = None) -> Any:
+        seen.append(image)
+        return RESULT
+
+    with policyguard.caller(user="u1"):
+        edit("a hat", given)
+    sent = seen[0] if isinstance(seen[0], list) else [seen[0]]
+    assert all((data, media_type) == (png(), "image/png") for _, data, media_type in sent)
+    body = guard.store.events(type="request.decided")[0].event.body
+    assert (body["request"]["operation"], body["input_images"]) == ("edit", len(sent))
+
+
+def test_a_broken_picture_is_refused_and_recorded(open_guard: Callable[..., Guard]) -> None:
+    guard = open_guard()
+
+    @guard.enforce("avatars", constants={**FORCED})  # type: ignore[arg-type]
+    def edit(prompt: str, image: Any) -> Any:
+        return RESULT
+
+    with policyguard.caller(user="u1"), pytest.raises(PolicyDenied) as caught:
+        edit("a hat", b"no picture")
+    assert caught.value.code == "invalid_request"
+    assert len(guard.store.events(type="request.decided")) == 1
+
+
+def test_what_is_not_known_is_an_error_at_decoration(open_guard: Callable[..., Guard]) -> None:
+    guard = open_guard()
+
+    def draw(prompt: str, n: int = 1) -> Any:
+        return RESULT
+
+    def blind(text: str) -> Any:
+        return RESULT
+
+    for surface, function, constants, message in (
+        ("avatar", draw, {}, "did you mean `avatars`"),
+        ("avatars", draw, {"size": "1024x1024", "quality": "low"}, "which model"),
+        ("avatars", blind, FORCED, "no argument `prompt`"),
+        ("avatars", draw, {**FORCED, "size": "big"}, "`size` must be"),
+        ("avatars", draw, {**FORCED, "moderation": "low"}, "`moderation` is `auto`"),
+        ("avatars", draw, {**FORCED, "style": "vivid"}, "`style` can be no constant"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            guard.enforce(surface, constants=constants)(function)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="no argument `words`"):
+        guard.enforce("avatars", constants={**FORCED}, fields={"prompt": "words"})(draw)  # type: ignore[arg-type]
