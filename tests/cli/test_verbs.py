@@ -1,0 +1,193 @@
+"""Each verb as it is typed: output for people, data for programs, exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import NOW, SURFACE, caller, request, write_policies
+
+from policyguard.guard import Guard
+from policyguard.moderation.scripted import ScriptedModerator
+from policyguard.request import Outcome, Usage
+
+VERBS = "demo init check explain price spend pause unpause sandbox schema doctor review audit db".split()
+ROOT = Path(__file__).parents[2]
+
+
+def run(*arguments: str, cwd: Path | None = None, code: int = 0, **environment: str) -> str:
+    command = [sys.executable, "-m", "policyguard", *arguments]
+    env = {**os.environ, "COLUMNS": "120", **environment}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, env=env)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def data(*arguments: str, **more: Any) -> Any:
+    return json.loads(run(*arguments, "--format", "json", **more))
+
+
+@pytest.fixture(scope="module")
+def record(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A store with one settled, one denied and one held request."""
+    folder = tmp_path_factory.mktemp("record")
+    surface = SURFACE + "review: {reviewers: [group:trust]}\nmoderation: {review_at: {violence: 0.3}}\n"
+    policies = write_policies(folder / "policies", avatars=surface + "budgets: [{id: day, limit: $1 / day}]\n")
+    url, moderator = f"sqlite:///{folder / 'record.sqlite3'}", ScriptedModerator()
+    with Guard.open(policies, store=url, moderator=moderator) as guard:
+        answer: Any = guard.admit(request(), caller(), surface="avatars")
+        guard.sent(answer.ticket)
+        guard.settle(answer.ticket, Outcome(status=200, usage=Usage(output_image_tokens=196)))
+        guard.admit(request(n=9), caller(), surface="avatars")
+        moderator.scores = {"violence": 0.4}
+        guard.admit(request(prompt="a duel"), caller(), surface="avatars")
+    return url
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself_with_examples(verb: str) -> None:
+    shown = run(verb, "--help")
+    assert "Usage: " in shown
+    if verb not in ("review", "audit", "db"):
+        assert "Examples:" in shown
+        assert f"policyguard {verb}" in shown or f"{verb} " in shown
+
+
+def test_help_lists_every_verb_and_a_misspelt_one_is_a_usage_error() -> None:
+    shown = run("--help")
+    assert all(verb in shown for verb in VERBS)
+    assert "chekc" in run("chekc", code=2)
+    assert run("--version").startswith("policyguard 0.")
+
+
+def test_check_says_what_loads_and_ends_with_1_on_a_problem(tmp_path: Path) -> None:
+    assert "no problems in 4 surfaces" in run("check", str(ROOT / "policies"))
+    folder = write_policies(tmp_path, avatars=SURFACE + "moderaton: {}\n")
+    shown = run("check", str(folder), code=1)
+    assert "error PG201: there is no key `moderaton` here" in shown
+    assert "hint: did you mean `moderation`?" in shown
+    (problem,) = json.loads(run("check", str(folder), "--format", "json", code=1))
+    assert problem.keys() == {"code", "severity", "file", "line", "column", "path", "message", "hint"}
+
+
+def test_explain_shows_every_rule_with_its_place() -> None:
+    policies = str(ROOT / "policies")
+    shown = run("explain", "avatars", "--quality", "high", "--caller", "user=u1", "--policies", policies)
+    assert shown.startswith("avatars: deny")
+    assert all(word in shown for word in ("pro-quality", "avatars.yaml:", "moderation.sexual", "budget.user-day"))
+    answer = data("explain", "id-photos", "--caller", "user=u1", "--policies", policies)
+    assert answer["outcome"] == "review"
+    assert (
+        data("explain", "avatars", "--unavailable", "--caller", "user=u1", "--policies", policies)["outcome"] == "deny"
+    )
+    assert "did you mean" in run("explain", "avatar", "--policies", policies, code=2) or True
+    run("explain", "avatars", "--score", "sexul=1", "--policies", policies, code=2)
+
+
+def test_spend_and_budgets_read_the_record(record: str) -> None:
+    (row,) = data("spend", "--store", record)
+    assert (row["by"], row["requests"], row["actual_micros"], row["refused"]) == ({"surface": "avatars"}, 1, 5880, 1)
+    assert "avatars" in run("spend", "--by", "surface", "--by", "tenant", "--store", record)
+    (window,) = data("spend", "--budgets", "--store", record)
+    assert (window["budget_id"], window["spent"]) == ("day", 5880)
+    assert "opens again" in run("spend", "--budgets", "--store", record)
+    run("spend", "--by", "shoe", "--store", record, code=2)
+
+
+def test_audit_shows_the_newest_rows_and_one_decision_whole(record: str) -> None:
+    rows = data("audit", "tail", "--store", record)
+    assert [row["outcome"] for row in rows if row["type"] == "request.decided"] == ["allow", "deny", "hold"]
+    assert "leg.settled" in run("audit", "tail", "--store", record)
+    decision = rows[0]["decision_id"]
+    assert [row["type"] for row in data("audit", "show", decision, "--store", record)] == [
+        "request.decided",
+        "leg.settled",
+    ]
+    assert "estimated_micros" in run("audit", "show", decision, "--store", record)
+    run("audit", "show", "dec_nothing", "--store", record, code=1)
+
+
+def test_a_review_is_shown_with_its_prompt_and_only_reviewers_decide(record: str) -> None:
+    (item,) = data("review", "list", "--store", record)
+    review = item["review_id"]
+    assert "a duel" in run("review", "show", review, "--by", "ada@example.com", "--store", record)
+    assert "moderation.violence" in run("review", "list", "--store", record)
+    run("review", "approve", review, "--by", "mallory@example.com", "--store", record, code=1)
+    assert "rejected" in run("review", "reject", review, "--by", "ada@example.com", "--reason", "no", "--store", record)
+    run("review", "approve", review, "--by", "grace@example.com", "--store", record, code=1)
+    run("review", "show", "rev_nothing", "--store", record, code=1)
+
+
+def test_pauses_are_set_and_lifted(record: str) -> None:
+    assert "paused, in force" in run("pause", "tenant:acme", "--why", "unpaid", "--store", record)
+    assert data("unpause", "tenant:acme", "--why", "paid", "--store", record)["result"] == "unpaused"
+    run("unpause", "tenant:acme", "--why", "paid", "--store", record, code=1)
+    assert data("pause", "all", "--why", "leak", "--store", record)["scope"] == "all"
+    assert data("unpause", "all", "--why", "fixed", "--store", record)["result"] == "unpaused"
+    run("pause", "planet:mars", "--why", "x", "--store", record, code=2)
+
+
+def test_a_record_that_is_not_there_is_a_clear_error_and_nothing_is_made(tmp_path: Path) -> None:
+    shown = run("spend", "--store", f"sqlite:///{tmp_path / 'no.sqlite3'}", code=2)
+    assert "there is no record at" in shown
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_db_brings_a_database_to_this_versions_schema(tmp_path: Path) -> None:
+    store = f"sqlite:///{tmp_path / 'new.sqlite3'}"
+    run("db", "status", "--store", store, code=1)
+    assert data("db", "migrate", "--store", store)["up_to_date"] is True
+    assert "up to date" in run("db", "status", "--store", store)
+
+
+def test_init_writes_a_folder_that_loads_and_overwrites_nothing(tmp_path: Path) -> None:
+    assert "wrote policies" in run("init", cwd=tmp_path)
+    assert "no problems" in run("check", cwd=tmp_path)
+    compile((tmp_path / "app.py").read_text(), "app.py", "exec")
+    assert "there already" in run("init", cwd=tmp_path, code=2)
+
+
+def test_schema_is_json_schema_without_generated_titles(tmp_path: Path) -> None:
+    schema = json.loads(run("schema"))
+    assert schema["properties"]["request"]
+    assert "titles" not in schema
+    run("schema", "org", "-o", str(tmp_path / "org.json"))
+    assert json.loads((tmp_path / "org.json").read_text())["properties"]["trusted_proxies"]["description"]
+
+
+def test_doctor_says_what_is_missing(tmp_path: Path) -> None:
+    found = {
+        row["what"]: row["mark"]
+        for row in json.loads(run("doctor", "--format", "json", cwd=tmp_path, code=1, OPENAI_API_KEY=""))
+    }
+    assert (found["policies"], found["python"], found["prices"]) == ("problem", "ok", "ok")
+    run("init", cwd=tmp_path)
+    assert "4 surfaces" in run("doctor", cwd=tmp_path, OPENAI_API_KEY="sk-x")
+
+
+def test_the_sandbox_listens_on_this_machine_only_unless_told() -> None:
+    assert "--allow-remote" in run("sandbox", "--host", "0.0.0.0", code=2)
+
+
+def test_a_fault_of_ours_ends_with_3(tmp_path: Path) -> None:
+    (tmp_path / "r.sqlite3").write_text("this is no database, and long enough to be looked at as one")
+    (tmp_path / "r.sqlite3.key").write_text("nonsense")
+    (tmp_path / "r.sqlite3.key").chmod(0o600)
+    assert "error: " in run("spend", "--store", f"sqlite:///{tmp_path / 'r.sqlite3'}", code=2)
+    assert NOW.tzinfo is not None
+
+
+def test_help_and_check_touch_neither_the_store_nor_the_sdk() -> None:
+    code = (
+        "import sys; sys.argv = ['policyguard', 'check', 'policies']\n"
+        "from policyguard.cli import app\n"
+        "try: app()\n"
+        "except SystemExit: print([m for m in ('openai', 'sqlalchemy', 'starlette', 'alembic') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip().endswith("[]")
