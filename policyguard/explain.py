@@ -13,7 +13,7 @@ from policyguard.decision import Effect, Place, Reason
 from policyguard.engine import Screened, facts, rule_mode, rule_stage
 from policyguard.policy.budget import windows
 from policyguard.policy.expr import EvaluationError, Unavailable
-from policyguard.policy.model import Rule, Threshold
+from policyguard.policy.model import Budget, Rule, Threshold
 from policyguard.request import Verdict
 
 
@@ -55,7 +55,9 @@ def _rules(judged: Screened, verdict: Verdict | None) -> Iterator[Line]:
     inputs = facts(judged, verdict)
     for rule in judged.policy.rules:
         stage, mode = rule_stage(judged.policy, rule), rule_mode(judged.policy, rule)
-        yield Line(stage, rule.id, _result(rule, inputs), rule.then.word, mode, rule.place, rule.when.source.strip())
+        yield Line(
+            stage, rule.id, _result(rule, inputs), rule.then.word, mode, rule.place, " ".join(rule.when.source.split())
+        )
 
 
 def _result(rule: Rule, inputs: Mapping[str, Any]) -> str:
@@ -88,9 +90,12 @@ def _budgets(judged: Screened, dimensions: Mapping[str, str | None]) -> Iterator
     for window in windows(judged.policy.budgets, known, judged.now):
         budget = window.budget
         amount = ceiling if budget.unit == "usd" else judged.request.n or 1
-        detail = f"per {budget.per}" if budget.per else "in all"
-        result = f"takes {amount} of {budget.limit}"
-        place = budget.place
-        yield Line(
-            "reserve", f"budget.{budget.id}", result, "deny", budget.mode, place, f"{detail}, each {budget.period}"
+        result = f"takes {_amount(budget, amount)}"
+        detail = f"of {_amount(budget, budget.limit)} each {budget.period}" + (
+            f", per {budget.per}" if budget.per else ""
         )
+        yield Line("reserve", f"budget.{budget.id}", result, "deny", budget.mode, budget.place, detail)
+
+
+def _amount(budget: Budget, amount: int) -> str:
+    return f"${amount / 1_000_000:,.4f}" if budget.unit == "usd" else f"{amount} images"

@@ -55,7 +55,7 @@ def tail(
         )
         for row in rows
     ]
-    console().print(table(columns, cells, right=("row",)))
+    console().print(table(columns, cells, right=("row",), whole=("time (UTC)", "type", "decision")))
 
 
 @app.command()

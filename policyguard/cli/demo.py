@@ -90,6 +90,16 @@ def print_summary(summary: Summary, out: Console) -> None:
     )
     said = "every request has its decision, every leg its end" if summary.unaccounted == 0 else "NOT ACCOUNTED FOR"
     out.print(f"record: {summary.record} ({said})")
+    store = f"--store sqlite:///{summary.record}"
+    out.print("look into it:")
+    for verb in (
+        "spend --by tenant --by model",
+        "spend --budgets",
+        "audit tail --outcome deny",
+        f"audit show {summary.samples.get('deny', 'ID')}",
+        "review list --all",
+    ):
+        out.print(f"  policyguard {verb} {store}")
 
 
 def _doors(summary: Summary) -> str:

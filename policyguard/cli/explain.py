@@ -120,11 +120,17 @@ def _print(answer: dict[str, Any]) -> None:
         out.print("adjusted: " + ", ".join(answer["adjusted"]))
     out.print(f"costs at most {dollars(answer['ceiling_micros'])}")
     out.print()
+    shown = [line for line in answer["lines"] if line["result"] != "passes"]
     rows = [
         (line["stage"], line["what"], line["result"], _effect(line), line["place"] or "", line["detail"])
-        for line in answer["lines"]
+        for line in shown
     ]
-    out.print(table(("stage", "what", "result", "then", "where", "detail"), rows))
+    columns = ("stage", "what", "result", "then", "where", "detail")
+    out.print(table(columns, rows, whole=columns[:5]))
+    passed = len(answer["lines"]) - len(shown)
+    if passed:
+        out.print()
+        out.print(f"{passed} moderation thresholds pass (--format json lists them)")
 
 
 def _effect(line: dict[str, Any]) -> str:

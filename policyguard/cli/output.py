@@ -42,15 +42,14 @@ def print_json(data: Any) -> None:
 
 
 def table(
-    columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[str] = (), title: str = ""
+    columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[str] = (), whole: Iterable[str] = ()
 ) -> Table:
-    """A plain table; the columns named in `right` are numbers."""
-    result = Table(
-        title=title or None, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim"
-    )
+    """A plain table; the columns named in `right` are numbers, those in `right` and `whole` are never cut."""
+    result = Table(box=None, pad_edge=False, header_style="dim")
     numbers = set(right)
+    uncut = numbers.union(whole)
     for name in columns:
-        result.add_column(name, justify="right" if name in numbers else "left", no_wrap=name in numbers)
+        result.add_column(name, justify="right" if name in numbers else "left", no_wrap=name in uncut)
     for row in rows:
         result.add_row(*row)
     return result

@@ -73,7 +73,7 @@ def list_(
         for item in items
     ]
     columns = ("review", "surface", "state", "because of", "votes", "level", "time left", "at most")
-    out.print(table(columns, rows, right=("votes", "level", "at most")))
+    out.print(table(columns, rows, right=("votes", "level", "at most"), whole=("review",)))
 
 
 @app.command()

@@ -73,11 +73,12 @@ def bar(value: int, top: int, width: int = 20) -> str:
 
 
 def _print_budgets(windows: list[BudgetWindow]) -> None:
-    columns = ("budget", "unit", "limit", "spent", "reserved", "full", "", "opens again")
+    columns = ("surface", "budget", "for", "limit", "spent", "reserved", "full", "", "opens again")
     rows = [
         (
+            window.key.split("|")[0],
             window.budget_id if window.mode == "enforce" else f"{window.budget_id} (shadow)",
-            window.unit,
+            _whose(window),
             _amount(window, window.limit),
             _amount(window, window.spent),
             _amount(window, window.reserved),
@@ -87,7 +88,12 @@ def _print_budgets(windows: list[BudgetWindow]) -> None:
         )
         for window in windows
     ]
-    console().print(table(columns, rows, right=("limit", "spent", "reserved", "full")))
+    console().print(table(columns, rows, right=("limit", "spent", "reserved", "full"), whole=("budget",)))
+
+
+def _whose(window: BudgetWindow) -> str:
+    """The value that the budget is kept per, as the key carries it: `caller.user` as a pseudonym."""
+    return window.key.split("|", 6)[6] if window.key.count("|") >= 6 else "all"
 
 
 def _amount(window: BudgetWindow, amount: int) -> str:
