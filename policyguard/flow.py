@@ -6,7 +6,7 @@ keyed hashes come in as arguments, so replay and tests run the same code without
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal, Protocol
@@ -69,7 +69,8 @@ class Ask:
     """One request as a door hands it over, with the ids and the time that the driver gives it.
 
     `door` is `asgi`, `decorator` or `python`; `forced` is false where the door can only declare what the app does.
-    `review_id` resumes an approved review.
+    `review_id` resumes an approved review, `request_id` is the client's own. `elapsed_ms` says how long the guard has
+    worked on the request so far.
     """
 
     request: ImageRequest
@@ -82,6 +83,8 @@ class Ask:
     review_id: str | None = None
     door: str = "python"
     forced: bool = True
+    request_id: str | None = None
+    elapsed_ms: Callable[[], int] = lambda: 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +180,8 @@ def _facts(path: _Path, decision: Decision, outcome: str) -> record.Facts:
         quote=path.screened.quote,
         policy=path.policy,
         prompt_hash=path.keys.pseudonym("prompt", path.ask.request.prompt),
+        request_id=path.ask.request_id,
+        elapsed_ms=path.ask.elapsed_ms(),
     )
 
 

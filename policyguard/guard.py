@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -123,12 +124,14 @@ class Guard:
         review_id: str | None = None,
         door: str = "python",
         forced: bool = True,
+        request_id: str | None = None,
     ) -> Admission:
         """Decide one request. `caller` (else the one of `policyguard.caller(...)`) holds the values as given.
 
+        `review_id` resumes an approved review; `request_id` is the client's own id, for the record.
         An `Admitted` has money reserved: call `sent` before the request goes upstream and `settle` after it.
         """
-        ask = self._ask(request, caller, surface, review_id, door, forced)
+        ask = self._ask(request, caller, surface, review_id, door, forced, request_id)
         return self._answer(flow.admit(self._policies, ask, self.vault), surface, ask.decision_id)
 
     async def aadmit(
@@ -140,9 +143,10 @@ class Guard:
         review_id: str | None = None,
         door: str = "python",
         forced: bool = True,
+        request_id: str | None = None,
     ) -> Admission:
         """`admit` for async code."""
-        ask = self._ask(request, caller, surface, review_id, door, forced)
+        ask = self._ask(request, caller, surface, review_id, door, forced, request_id)
         return await self._aanswer(flow.admit(self._policies, ask, self.vault), surface, ask.decision_id)
 
     def reject(
@@ -177,8 +181,9 @@ class Guard:
         review_id: str | None,
         door: str,
         forced: bool,
+        request_id: str | None,
     ) -> flow.Ask:
-        now = self.clock()
+        now, started = self.clock(), time.monotonic()
         return flow.Ask(
             request=request,
             caller=caller or current_caller(),
@@ -190,6 +195,8 @@ class Guard:
             review_id=review_id or current_review(),
             door=door,
             forced=forced,
+            request_id=request_id,
+            elapsed_ms=lambda: round((time.monotonic() - started) * 1000),
         )
 
     def _unreadable(

@@ -41,6 +41,8 @@ class Facts:
     quote: Quote | None
     policy: Policy
     prompt_hash: str
+    request_id: str | None
+    elapsed_ms: int  # of the guard, moderation included, until the decision is written
 
 
 def dimensions(surface: str | None, caller: Caller, pseudonym: Callable[[str, str], str]) -> dict[str, str | None]:
@@ -64,6 +66,7 @@ def decided(facts: Facts, *, leg_id: str | None = None, review_id: str | None = 
         "reasons": [reason_row(r) for r in decision.reasons],
         "adjusted": [str(a) for a in decision.adjustments],
         "moderation": _moderation(decision.verdict),
+        "latency_ms": _latency(facts),
         "prompt_chars": len(facts.asked.prompt),
         "prompt_hash": facts.prompt_hash,
         "input_images": len(facts.asked.images),
@@ -101,6 +104,7 @@ def shared(facts: Facts) -> dict[str, Any]:
     decision, quote = facts.decision, facts.quote
     return {
         "door": facts.door,
+        "request_id": facts.request_id,
         "mode": facts.policy.mode,
         "stakes": facts.policy.stakes,
         "policy_digest": decision.policy_digest,
@@ -167,6 +171,12 @@ def _moderation(verdict: Verdict | None) -> dict[str, Any] | None:
         "latency_ms": verdict.latency_ms,
         "request_ids": list(verdict.request_ids),
     }
+
+
+def _latency(facts: Facts) -> dict[str, int]:
+    """By stage: what moderation took, and what the guard took beside it."""
+    moderation = facts.decision.verdict.latency_ms if facts.decision.verdict else 0
+    return {"moderation": moderation, "guard": max(0, facts.elapsed_ms - moderation)}
 
 
 def _columns(values: Mapping[str, str | None]) -> dict[str, str | None]:
@@ -330,7 +340,7 @@ def outcome_row(outcome: Outcome) -> dict[str, Any]:
         "error_code": outcome.error_code,
         "moderation_stage": outcome.moderation_stage,
         "upstream_request_id": outcome.request_id,
-        "upstream_latency_ms": outcome.latency_ms,
+        "latency_ms": {"upstream": outcome.latency_ms},
         "attempts": outcome.attempts,
         "retry_reasons": list(outcome.retry_reasons),
         "rendered_size": outcome.size,

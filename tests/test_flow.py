@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import NOW, ORG, SURFACE, caller, policies, request, verdict
+from support import MODEL, NOW, ORG, SURFACE, caller, policies, request, verdict
 
 from policyguard import flow, record
 from policyguard.decision import Admitted, Effect, Held, Refused, Ticket
@@ -321,6 +321,34 @@ def test_every_request_has_one_decision_row_without_prompt_or_user(tmp_path: Pat
     assert len(rows) == 1
     assert "CANARY" not in repr(rows[0])
     assert rows[0].dimensions["user"] == "user_11"
+
+
+def test_the_record_has_every_field_that_was_promised(tmp_path: Path) -> None:
+    """Section 7 of the design, but for what the store and the settlement add."""
+    seen = verdict({"violence": 0.1}, latency_ms=7, request_ids=("req_m",))
+    _, asked = admit(tmp_path, PRICED, ask={"request_id": "client-1", "elapsed_ms": lambda: 9}, Moderate=seen)
+    event = events(asked)[0]
+    assert (event.decision_id, event.leg_id, event.dimensions["surface"], event.dimensions["tenant"]) == (
+        "dec_1",
+        "leg_1",
+        "avatars",
+        "acme",
+    )
+    assert event.body["request_id"] == "client-1"
+    assert event.body["latency_ms"] == {"moderation": 7, "guard": 2}
+    assert event.body["request"] == {
+        "operation": "generate",
+        "model": MODEL,
+        "size": "1024x1024",
+        "quality": "low",
+        "n": 1,
+    }
+    assert event.body["moderation"].keys() >= {"model", "scores_milli", "incomplete", "error", "calls", "request_ids"}
+    names = {"mode", "policy_digest", "estimated_micros", "prices_as_of", "reasons", "adjusted", "prompt_hash", "door"}
+    assert event.body.keys() >= names
+    step = settle(Outcome(status=200, usage=Usage(output_image_tokens=196), request_id="req_7", latency_ms=12))
+    kept = {"usage", "upstream_request_id", "latency_ms", "attempts", "retry_reasons", "actual_micros", "error_code"}
+    assert step.event.body.keys() >= kept
 
 
 def test_scores_are_recorded_as_thousandths(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ answer.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -116,6 +117,7 @@ class _Guarded:
             review_id=header(self.scope["headers"], "x-policyguard-review"),
             door="asgi",
             forced=self.route.shape != "custom" or "moderation" in self.route.fields,
+            request_id=_plain_id(header(self.scope["headers"], "x-request-id")),
         )
         if isinstance(answer, Admitted):
             await self._forward(parsed, answer)
@@ -175,6 +177,11 @@ class _Guarded:
         headers += [(b"content-length", str(len(body)).encode()), (b"content-type", content_type.encode("latin-1"))]
         state = {**self.scope.get("state", {}), KEY: admitted.decision}
         return {**self.scope, "headers": headers, "state": state, KEY: admitted.decision.id}
+
+
+def _plain_id(text: str | None) -> str | None:
+    """A client's request id as it may stand in the record: no sentence fits."""
+    return text if text is not None and re.fullmatch(r"[A-Za-z0-9._:-]{1,100}", text) else None
 
 
 class _Answer:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -90,6 +92,7 @@ def print_summary(summary: Summary, out: Console) -> None:
     )
     said = "every request has its decision, every leg its end" if summary.unaccounted == 0 else "NOT ACCOUNTED FOR"
     out.print(f"record: {summary.record} ({said})")
+    command = "policyguard" if shutil.which("policyguard") else sys.argv[0]
     store = f"--store sqlite:///{summary.record}"
     out.print("look into it:")
     for verb in (
@@ -99,7 +102,7 @@ def print_summary(summary: Summary, out: Console) -> None:
         f"audit show {summary.samples.get('deny', 'ID')}",
         "review list --all",
     ):
-        out.print(f"  policyguard {verb} {store}")
+        out.print(f"  {command} {verb} {store}")
 
 
 def _doors(summary: Summary) -> str:

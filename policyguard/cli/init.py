@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from policyguard.cli.output import console, fail
+from policyguard.cli.output import FormatOption, console, fail, print_json
 from policyguard.starter import starter_folder
 
 APP = '''"""An app whose image route is guarded. Run it: uvicorn app:app"""
@@ -43,6 +43,7 @@ app = Starlette(
 def init(
     folder: Annotated[Path, typer.Argument(help="Where to write the policies.")] = Path("policies"),
     app: Annotated[Path, typer.Option(help="Where to write the app snippet.")] = Path("app.py"),
+    format: FormatOption = "text",
 ) -> None:
     """Write a commented starter folder of policies and an app that enforces them. Nothing is overwritten.
 
@@ -57,8 +58,11 @@ def init(
         fail(f"`{existing[0]}` is there already, nothing was written", hint="name another place, or move it away")
     shutil.copytree(starter_folder(), folder, ignore=shutil.ignore_patterns("tests", ".*"))
     app.write_text(APP)
+    written = [*sorted(folder.iterdir()), app]
+    if format == "json":
+        print_json({"written": [str(path) for path in written]})
+        return
     out = console()
-    for path in sorted(folder.iterdir()):
+    for path in written:
         out.print(f"wrote {path}")
-    out.print(f"wrote {app}")
     out.print("next: edit the policies, then `policyguard check`, then `uvicorn app:app`")

@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
-from policyguard.cli.output import console, fail
+from policyguard.cli.output import FormatOption, console, fail, print_json
 
 
 def sandbox(
     host: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port.", min=1, max=65_535)] = 8787,
     allow_remote: Annotated[bool, typer.Option("--allow-remote", help="Listen beyond this machine.")] = False,
+    format: FormatOption = "text",
 ) -> None:
     """Serve images, moderations, decisions and models like OpenAI does, without a key and without a cost.
 
@@ -34,7 +35,9 @@ def sandbox(
 
     from policyguard.sandbox import create_app
 
-    out = console()
+    if format == "json":
+        print_json({"url": f"http://{host}:{port}", "base_url": f"http://{host}:{port}/v1"})
+    out = console(stderr=format == "json")
     out.print(f"sandbox on http://{host}:{port}, stop it with ctrl-c")
     out.print(f"use it: OPENAI_BASE_URL=http://{host}:{port}/v1 OPENAI_API_KEY=sk-sandbox")
     uvicorn.run(create_app(), host=host, port=port, log_level="warning", proxy_headers=False, ws="none")

@@ -77,7 +77,12 @@ def test_kill_9_between_reserve_and_settle_loses_no_money(serve: Callable[..., A
         _until_asked(sandbox, "/v1/images/generations")
         dead.kill()
         lost.result()
-    live.client("u2").images.generate(prompt="a dog")
+    sandbox.fault("/v1/images/generations", "slow=1", times=1)
+    with ThreadPoolExecutor(1) as pool:  # in flight in the live process while another one starts on the same store
+        answered = pool.submit(lambda: live.client("u2").images.generate(prompt="a dog"))
+        _until_asked(sandbox, "/v1/images/generations", 2)
+        restarted = serve(avatars=AVATARS + DOLLAR)
+        assert answered.result().usage is not None
     live.stop()  # so that what it answered is settled
     store = live.store()
     before = store.spend()[0]
@@ -91,7 +96,6 @@ def test_kill_9_between_reserve_and_settle_loses_no_money(serve: Callable[..., A
     (window,) = store.budget_windows()
     assert (window.reserved, window.spent) == (0, after.spent_micros)
     store.close()
-    restarted = serve(avatars=AVATARS + DOLLAR)
     assert restarted.client("u3").images.generate(prompt="a cow").usage is not None
 
 
@@ -119,9 +123,9 @@ def _quietly(call: Callable[[], Any]) -> None:
         return
 
 
-def _until_asked(sandbox: Any, path: str) -> None:
+def _until_asked(sandbox: Any, path: str, times: int = 1) -> None:
     """Until the sandbox has the request; the sandbox answers only later."""
     for _ in range(2000):
-        if sandbox.counts()["paths"].get(path):
+        if sandbox.counts()["paths"].get(path, 0) >= times:
             return
     raise AssertionError("the sandbox was never asked")

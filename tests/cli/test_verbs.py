@@ -148,7 +148,7 @@ def test_db_brings_a_database_to_this_versions_schema(tmp_path: Path) -> None:
 
 
 def test_init_writes_a_folder_that_loads_and_overwrites_nothing(tmp_path: Path) -> None:
-    assert "wrote policies" in run("init", cwd=tmp_path)
+    assert "app.py" in data("init", cwd=tmp_path)["written"]
     assert "no problems" in run("check", cwd=tmp_path)
     compile((tmp_path / "app.py").read_text(), "app.py", "exec")
     assert "there already" in run("init", cwd=tmp_path, code=2)
