@@ -92,13 +92,15 @@ def _budget_callers(policy: Policy, caller: Caller) -> Iterator[Reason]:
 # ---- before moderation ------------------------------------------------------------------------------------
 
 
-def screen(policy: Policy, asked: ImageRequest, caller: Caller, now: datetime) -> Screened:
+def screen(
+    policy: Policy, asked: ImageRequest, caller: Caller, now: datetime, fixed: frozenset[str] = frozenset()
+) -> Screened:
     """Everything that can be decided without scores: parameters, price, caller values, and the rules over them.
 
-    `caller` is resolved (`resolve_caller`); `now` is aware UTC.
+    `caller` is resolved (`resolve_caller`); `now` is aware UTC; `fixed` are parameters that the door cannot change.
     """
     always = forced(with_defaults(policy.request, asked))
-    fitted = _fit(policy, always.request)
+    fitted = _fit(policy, always.request, fixed)
     quote, price_reasons = _quote(fitted.request)
     screened = Screened(
         policy=policy,
@@ -116,9 +118,9 @@ def screen(policy: Policy, asked: ImageRequest, caller: Caller, now: datetime) -
     return replace(screened, reasons=tuple(reasons))
 
 
-def _fit(policy: Policy, request: ImageRequest) -> Fitting:
+def _fit(policy: Policy, request: ImageRequest, fixed: frozenset[str]) -> Fitting:
     """Under shadow the surface's own rules are only recorded; the organisation's limits stay."""
-    fitted = fit(policy.request, request, policy.mode)
+    fitted = fit(policy.request, request, policy.mode, fixed=fixed)
     if policy.mode == "enforce":
         return fitted
     limited = fit(policy.limits, request, "enforce", auto_unlisted=True)

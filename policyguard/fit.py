@@ -27,6 +27,7 @@ class Fitting:
     request: ImageRequest
     mode: Mode
     auto_unlisted: bool = False  # whether `auto` passes where nothing is listed: for limits, never for a surface
+    fixed: frozenset[str] = frozenset()  # parameters that the door cannot change: beyond the rules they are denied
     reasons: list[Reason] = field(default_factory=list)
     adjustments: list[Adjustment] = field(default_factory=list)
 
@@ -50,6 +51,9 @@ class Fitting:
         change: dict[str, Any] = {name: given}
         self.request = replace(self.request, **change)
 
+    def may_adjust(self, name: str) -> bool:
+        return self.rules.on_excess == "adjust" and name not in self.fixed
+
     def place(self, name: str) -> Place | None:
         return self.rules.places.get(name)
 
@@ -68,9 +72,16 @@ def with_defaults(rules: RequestRules, request: ImageRequest) -> ImageRequest:
     return replace(request, **changes) if changes else request
 
 
-def fit(rules: RequestRules, request: ImageRequest, mode: Mode, *, auto_unlisted: bool = False) -> Fitting:
-    """Check `request` (defaults filled in) and bring it down where the rules say `adjust`."""
-    fitting = Fitting(rules, request, mode, auto_unlisted)
+def fit(
+    rules: RequestRules,
+    request: ImageRequest,
+    mode: Mode,
+    *,
+    auto_unlisted: bool = False,
+    fixed: frozenset[str] = frozenset(),
+) -> Fitting:
+    """Check `request` (defaults filled in) and bring it down where the rules say `adjust` and the door can do it."""
+    fitting = Fitting(rules, request, mode, auto_unlisted, fixed)
     for check in _CHECKS:
         check(fitting)
     return fitting
@@ -88,7 +99,7 @@ def _quality(f: Fitting) -> None:
     asked, allowed = f.request.quality, f.rules.qualities
     if asked is None or (asked in allowed if allowed is not None else asked != AUTO or f.auto_unlisted):
         return
-    best = _highest_below(asked, allowed or (), f.request.model) if f.rules.on_excess == "adjust" else None
+    best = _highest_below(asked, allowed or (), f.request.model) if f.may_adjust("quality") else None
     if best is None:
         f.deny("quality", "this quality is not allowed here", value=asked, allowed=list(allowed or ()))
     else:
@@ -106,7 +117,7 @@ def _size(f: Fitting) -> None:
     asked = f.request.size
     if asked is None or _size_allowed(f.rules, asked, f.auto_unlisted):
         return
-    best = _largest_within(f) if f.rules.on_excess == "adjust" else None
+    best = _largest_within(f) if f.may_adjust("size") else None
     if best is None:
         f.deny("size", "this size is not allowed here", value=asked, **_size_bounds(f.rules))
     else:
@@ -156,7 +167,7 @@ def _n(f: Fitting) -> None:
     asked, top = f.request.n or 1, f.rules.max_n
     if top is None or asked <= top:
         return
-    if f.rules.on_excess == "adjust":
+    if f.may_adjust("n"):
         f.adjust("n", top)
     else:
         f.deny("n", "more images in one request than are allowed here", value=asked, max=top)

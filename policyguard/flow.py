@@ -68,7 +68,8 @@ class Keys(Protocol):
 class Ask:
     """One request as a door hands it over, with the ids and the time that the driver gives it.
 
-    `door` is `asgi`, `decorator` or `python`; `forced` is false where the door can only declare what the app does.
+    `door` is `asgi`, `decorator` or `python`; `forced` is false where the door can only declare what the app does, and
+    `fixed` are the parameters that it cannot change.
     `review_id` resumes an approved review, `request_id` is the client's own. `elapsed_ms` says how long the guard has
     worked on the request so far.
     """
@@ -83,6 +84,7 @@ class Ask:
     review_id: str | None = None
     door: str = "python"
     forced: bool = True
+    fixed: frozenset[str] = frozenset()
     request_id: str | None = None
     elapsed_ms: Callable[[], int] = lambda: 0
 
@@ -126,7 +128,7 @@ def admit(policies: PolicySet, ask: Ask, keys: Keys) -> Flow:
     pause: Pause | None = yield CheckPaused(policy.surface, dimensions["tenant"], dimensions["user"])
     if pause is not None:
         reasons = (*reasons, paused_reason(pause))
-    screened = engine.screen(policy, ask.request, caller, ask.now)
+    screened = engine.screen(policy, ask.request, caller, ask.now, ask.fixed)
     said = {reason.id for reason in reasons}
     screened = replace(screened, reasons=reasons + tuple(r for r in screened.reasons if r.id not in said))
     path = _Path(ask, policy, keys, dimensions, screened)

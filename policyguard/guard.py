@@ -124,14 +124,16 @@ class Guard:
         review_id: str | None = None,
         door: str = "python",
         forced: bool = True,
+        fixed: frozenset[str] = frozenset(),
         request_id: str | None = None,
     ) -> Admission:
         """Decide one request. `caller` (else the one of `policyguard.caller(...)`) holds the values as given.
 
-        `review_id` resumes an approved review; `request_id` is the client's own id, for the record.
+        `review_id` resumes an approved review; `fixed` names parameters that you cannot change when the policy would
+        bring them down, `request_id` is the client's own id, for the record.
         An `Admitted` has money reserved: call `sent` before the request goes upstream and `settle` after it.
         """
-        ask = self._ask(request, caller, surface, review_id, door, forced, request_id)
+        ask = self._ask(request, caller, surface, review_id, door, forced, fixed, request_id)
         return self._answer(flow.admit(self._policies, ask, self.vault), surface, ask.decision_id)
 
     async def aadmit(
@@ -143,10 +145,11 @@ class Guard:
         review_id: str | None = None,
         door: str = "python",
         forced: bool = True,
+        fixed: frozenset[str] = frozenset(),
         request_id: str | None = None,
     ) -> Admission:
         """`admit` for async code."""
-        ask = self._ask(request, caller, surface, review_id, door, forced, request_id)
+        ask = self._ask(request, caller, surface, review_id, door, forced, fixed, request_id)
         return await self._aanswer(flow.admit(self._policies, ask, self.vault), surface, ask.decision_id)
 
     def reject(
@@ -181,6 +184,7 @@ class Guard:
         review_id: str | None,
         door: str,
         forced: bool,
+        fixed: frozenset[str],
         request_id: str | None,
     ) -> flow.Ask:
         now, started = self.clock(), time.monotonic()
@@ -195,6 +199,7 @@ class Guard:
             review_id=review_id or current_review(),
             door=door,
             forced=forced,
+            fixed=fixed,
             request_id=request_id,
             elapsed_ms=lambda: round((time.monotonic() - started) * 1000),
         )

@@ -116,6 +116,7 @@ class _Guarded:
             surface=self.surface,
             review_id=header(self.scope["headers"], "x-policyguard-review"),
             door="asgi",
+            fixed=frozenset(self.route.constants),
             forced=self.route.shape != "custom" or "moderation" in self.route.fields,
             request_id=_plain_id(header(self.scope["headers"], "x-request-id")),
         )

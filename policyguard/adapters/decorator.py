@@ -59,7 +59,7 @@ def _guard_sync(door: _Door, function: Callable[P, R]) -> Callable[P, R]:
             request = door.request(call)
         except InvalidRequest as error:
             raise refused_error(door.guard.reject(error, surface=door.surface, door=_DOOR)) from None
-        admitted = _admitted(door.guard.admit(request, surface=door.surface, door=_DOOR, forced=door.forces_moderation))
+        admitted = _admitted(door.guard.admit(request, **door.options))
         if not door.guard.sent(admitted.ticket):
             raise refused_error(door.guard.reject(expired_reason(), surface=door.surface, door=_DOOR))
         door.force(call, admitted)
@@ -87,8 +87,7 @@ def _guard_async(door: _Door, function: Callable[..., Any]) -> Callable[..., Any
             request = door.request(call)
         except InvalidRequest as error:
             raise refused_error(await guard.areject(error, surface=door.surface, door=_DOOR)) from None
-        answer = await guard.aadmit(request, surface=door.surface, door=_DOOR, forced=door.forces_moderation)
-        admitted = _admitted(answer)
+        admitted = _admitted(await guard.aadmit(request, **door.options))
         if not await guard.asent(admitted.ticket):
             raise refused_error(await guard.areject(expired_reason(), surface=door.surface, door=_DOOR))
         door.force(call, admitted)
@@ -141,8 +140,14 @@ class _Door:
     signature: inspect.Signature
 
     @property
-    def forces_moderation(self) -> bool:
-        return self._argument("moderation") in self.signature.parameters
+    def options(self) -> dict[str, Any]:
+        """What the guard has to know of this door: a constant cannot be changed, so it is not adjusted either."""
+        return {
+            "surface": self.surface,
+            "door": _DOOR,
+            "forced": self._argument("moderation") in self.signature.parameters,
+            "fixed": frozenset(self.constants),
+        }
 
     def _argument(self, parameter: str) -> str:
         return self.fields.get(parameter, parameter)

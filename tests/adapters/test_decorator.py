@@ -76,6 +76,21 @@ def test_adjusted_values_reach_the_function(open_guard: Callable[..., Guard]) ->
     assert made == [2, 1]
 
 
+def test_a_constant_beyond_the_policy_is_denied_because_it_cannot_be_brought_down(
+    open_guard: Callable[..., Guard],
+) -> None:
+    """Admitted at two images, the function would make its four."""
+    guard = open_guard(avatars=SURFACE.replace("{max: 2}", "{max: 2}\n  on_excess: adjust"))
+
+    @guard.enforce("avatars", constants={**FORCED, "n": 4})  # type: ignore[arg-type]
+    def draw(prompt: str) -> Any:
+        return RESULT
+
+    with policyguard.caller(user="u1"), pytest.raises(PolicyDenied) as caught:
+        draw("a cat")
+    assert [reason.id for reason in caught.value.decision.reasons] == ["request.n"]
+
+
 @pytest.mark.anyio
 async def test_coroutines_and_methods_are_guarded_the_same(open_guard: Callable[..., Guard]) -> None:
     guard = open_guard()
