@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Generator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar
+from typing import Any, ParamSpec, Self, TypedDict, TypeVar, Unpack
 
 import anyio
 import anyio.to_thread
@@ -48,6 +48,21 @@ SWEEP_EVERY = timedelta(seconds=30)
 
 def utc_now() -> datetime:
     return datetime.now(UTC)
+
+
+class AskOptions(TypedDict, total=False):
+    """What a door can say beside the request.
+
+    `review_id` resumes an approved review. `door` is `python` unless a door of ours says otherwise. `forced` false: the
+    door can only declare what happens behind it. `fixed` are parameters that it cannot change, so that the policy
+    denies what it would bring down. `request_id` is the client's own, for the record.
+    """
+
+    review_id: str | None
+    door: str
+    forced: bool
+    fixed: frozenset[str]
+    request_id: str | None
 
 
 class Guard:
@@ -116,40 +131,20 @@ class Guard:
     # ---- admit ------------------------------------------------------------------------------------------------
 
     def admit(
-        self,
-        request: ImageRequest,
-        caller: Caller | None = None,
-        *,
-        surface: str,
-        review_id: str | None = None,
-        door: str = "python",
-        forced: bool = True,
-        fixed: frozenset[str] = frozenset(),
-        request_id: str | None = None,
+        self, request: ImageRequest, caller: Caller | None = None, *, surface: str, **options: Unpack[AskOptions]
     ) -> Admission:
         """Decide one request. `caller` (else the one of `policyguard.caller(...)`) holds the values as given.
 
-        `review_id` resumes an approved review; `fixed` names parameters that you cannot change when the policy would
-        bring them down, `request_id` is the client's own id, for the record.
         An `Admitted` has money reserved: call `sent` before the request goes upstream and `settle` after it.
         """
-        ask = self._ask(request, caller, surface, review_id, door, forced, fixed, request_id)
+        ask = self._ask(request, caller, surface, options)
         return self._answer(flow.admit(self._policies, ask, self.vault), surface, ask.decision_id)
 
     async def aadmit(
-        self,
-        request: ImageRequest,
-        caller: Caller | None = None,
-        *,
-        surface: str,
-        review_id: str | None = None,
-        door: str = "python",
-        forced: bool = True,
-        fixed: frozenset[str] = frozenset(),
-        request_id: str | None = None,
+        self, request: ImageRequest, caller: Caller | None = None, *, surface: str, **options: Unpack[AskOptions]
     ) -> Admission:
         """`admit` for async code."""
-        ask = self._ask(request, caller, surface, review_id, door, forced, fixed, request_id)
+        ask = self._ask(request, caller, surface, options)
         return await self._aanswer(flow.admit(self._policies, ask, self.vault), surface, ask.decision_id)
 
     def reject(
@@ -176,17 +171,7 @@ class Guard:
         what = self._unreadable(error, surface, caller, door)
         return await self._aanswer(flow.reject(self._policies, what, self.vault), surface, what.decision_id)
 
-    def _ask(
-        self,
-        request: ImageRequest,
-        caller: Caller | None,
-        surface: str,
-        review_id: str | None,
-        door: str,
-        forced: bool,
-        fixed: frozenset[str],
-        request_id: str | None,
-    ) -> flow.Ask:
+    def _ask(self, request: ImageRequest, caller: Caller | None, surface: str, options: AskOptions) -> flow.Ask:
         now, started = self.clock(), time.monotonic()
         return flow.Ask(
             request=request,
@@ -196,11 +181,11 @@ class Guard:
             decision_id=_id("dec", now),
             leg_id=_id("leg", now),
             new_review_id=_id("rev", now),
-            review_id=review_id or current_review(),
-            door=door,
-            forced=forced,
-            fixed=fixed,
-            request_id=request_id,
+            review_id=options.get("review_id") or current_review(),
+            door=options.get("door", "python"),
+            forced=options.get("forced", True),
+            fixed=options.get("fixed", frozenset()),
+            request_id=options.get("request_id"),
             elapsed_ms=lambda: round((time.monotonic() - started) * 1000),
         )
 
