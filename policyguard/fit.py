@@ -6,7 +6,7 @@ Pure. Every refusal names the parameter, the value where it is harmless to repea
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -204,16 +204,11 @@ def _input_images(f: Fitting) -> None:
 
 
 def _extra(f: Fitting) -> None:
-    if f.rules.unknown_parameters == "pass":
-        return
-    for name in _plain_names(f.request.extra):
-        f.deny("extra", f"`{name}` is not a parameter that this surface lets through", param=name)
-
-
-def _plain_names(names: Any) -> Iterator[str]:
-    """Names as they may be repeated: a client can put anything into a key."""
-    for name in names:
-        yield name if _PLAIN_NAME.fullmatch(name) else "an unnamed parameter"
+    """Lists and objects are never let through: there is room in them for prompts and pictures that nobody looked at."""
+    for name, value in f.request.extra.items():
+        if f.rules.unknown_parameters == "deny" or isinstance(value, dict | list):
+            plain = name if _PLAIN_NAME.fullmatch(name) else "an unnamed parameter"  # a key can hold anything
+            f.deny("extra", f"`{plain}` is not a parameter that this surface lets through", param=plain)
 
 
 _CHECKS: tuple[Callable[[Fitting], None], ...] = (

@@ -230,7 +230,7 @@ def _ticket(path: _Path, facts: record.Facts, ceiling_micros: int, resume: Resum
         surface=path.policy.surface,
         model=path.screened.request.model or "",
         ceiling_micros=ceiling_micros,
-        expires_at=path.ask.now + HELD_FOR,
+        expires_at=path.ask.now + timedelta(milliseconds=path.ask.elapsed_ms()) + HELD_FOR,
         review_id=resume.review_id if resume else None,
         safety_identifier=path.keys.safety_identifier(user) if user else None,
         record=record.shared(facts),
@@ -348,7 +348,9 @@ def reject(policies: PolicySet, what: Unreadable, keys: Keys) -> Generator[Step,
         reasons=(what.reason,),
     )
     columns = record.dimensions(what.surface, caller, keys.pseudonym)
-    yield Record((record.rejected(decision, what.now, columns, what.door),))
+    policy = policies.surfaces.get(what.surface or "")
+    keep_days = policy.audit.events_days if policy else None
+    yield Record((record.rejected(decision, what.now, columns, what.door, keep_days),))
     refused = refuse(decision, now=what.now)
     status = what.reason.values.get("status", refused.status)
     return replace(refused, status=status)

@@ -14,10 +14,11 @@ from collections.abc import Awaitable, Callable, Generator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypedDict, TypeVar, Unpack
+from typing import Any, ParamSpec, Self, TypedDict, TypeVar, TypeVarTuple, Unpack
 
 import anyio
 import anyio.to_thread
+from anyio.lowlevel import RunVar
 
 from policyguard import flow
 from policyguard.audit.keys import load_key
@@ -41,6 +42,8 @@ log = logging.getLogger("policyguard")
 P = ParamSpec("P")
 R = TypeVar("R")
 A = TypeVar("A")
+T = TypeVar("T")
+Arguments = TypeVarTuple("Arguments")
 UPSTREAM_TIMEOUT = timedelta(seconds=600)  # the OpenAI SDK's own
 SENT_FOR = UPSTREAM_TIMEOUT + timedelta(seconds=60)
 SWEEP_EVERY = timedelta(seconds=30)
@@ -214,7 +217,7 @@ class Guard:
 
     async def asent(self, ticket: Ticket) -> bool:
         """`sent` for async code."""
-        return await anyio.to_thread.run_sync(self.sent, ticket)
+        return await _in_thread(self.sent, ticket)
 
     def settle(self, ticket: Ticket, outcome: Outcome) -> Settled:
         """Say what happened upstream. Twice is once. With the store down the leg is presumed when its time passes."""
@@ -227,7 +230,7 @@ class Guard:
     async def asettle(self, ticket: Ticket, outcome: Outcome) -> Settled:
         """`settle` for async code, shielded: a cancelled request is still accounted for."""
         with anyio.CancelScope(shield=True):
-            settled = await anyio.to_thread.run_sync(self.settle, ticket, outcome)
+            settled = await _in_thread(self.settle, ticket, outcome)
         return settled  # noqa: RET504 (a cancel scope can end early by its type, so the return stands outside)
 
     def enforce(
@@ -260,7 +263,7 @@ class Guard:
     async def _aanswer(self, steps: Generator[Step, Any, A], surface: str | None, decision_id: str) -> A | Refused:
         try:
             if self._sweep_is_due():
-                await anyio.to_thread.run_sync(self._sweep_when_due)
+                await _in_thread(self._sweep_when_due)
             return await adrive(steps, self._aperform)
         except StoreUnavailable:
             return self._store_down(surface, decision_id)
@@ -273,7 +276,7 @@ class Guard:
     async def _aperform(self, step: Step) -> Any:
         if isinstance(step, Moderate):
             return await _averdict(step, self._moderator.amoderate)
-        return await anyio.to_thread.run_sync(self._perform, step)
+        return await _in_thread(self._perform, step)
 
     def _store_down(self, surface: str | None, decision_id: str) -> Refused:
         """Never allowed and not recorded: without the store nothing passes."""
@@ -311,7 +314,7 @@ class Guard:
 
     async def aclose(self) -> None:
         """`close` for async code."""
-        await anyio.to_thread.run_sync(self.store.close)
+        await _in_thread(self.store.close)
         await self._moderator.aclose()
 
     def __enter__(self) -> Self:
@@ -343,6 +346,20 @@ async def adrive(steps: Generator[Step, Any, A], perform: Callable[[Step], Await
             value: A = end.value
             return value
         answer = await perform(step)
+
+
+# Threads of our own: an app whose sync endpoints wait for images must not keep others from being refused or settled.
+_THREADS = 16
+_limiter: RunVar[anyio.CapacityLimiter] = RunVar("policyguard_threads")
+
+
+async def _in_thread(call: Callable[[Unpack[Arguments]], T], *args: *Arguments) -> T:
+    """Run a store call off the event loop."""
+    limiter = _limiter.get(None)
+    if limiter is None:
+        limiter = anyio.CapacityLimiter(_THREADS)
+        _limiter.set(limiter)
+    return await anyio.to_thread.run_sync(call, *args, limiter=limiter)
 
 
 def _verdict(step: Moderate, moderate: Callable[[Moderate], Verdict]) -> Verdict:

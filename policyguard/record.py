@@ -86,7 +86,9 @@ def decided(facts: Facts, *, leg_id: str | None = None, review_id: str | None = 
     )
 
 
-def rejected(decision: Decision, at: datetime, columns: Mapping[str, str | None], door: str) -> Event:
+def rejected(
+    decision: Decision, at: datetime, columns: Mapping[str, str | None], door: str, keep_days: int | None
+) -> Event:
     """The row of a request that could not even be read, or that no surface claims."""
     return Event(
         id=event_id("request.decided", decision.id),
@@ -96,6 +98,7 @@ def rejected(decision: Decision, at: datetime, columns: Mapping[str, str | None]
         outcome="deny",
         dimensions=_columns(columns),
         body={"door": door, "policy_digest": decision.policy_digest, "reasons": _reasons(decision.reasons)},
+        keep_days=keep_days,
     )
 
 

@@ -84,6 +84,12 @@ def test_names_of_unknown_parameters_are_repeated_only_where_they_are_plain() ->
     assert not any("secret" in message for message in messages)
 
 
+def test_unknown_parameters_pass_only_as_single_values_and_only_where_the_policy_lets_them() -> None:
+    asked = request(extra={"seed": 7, "messages": [{"content": "a dog"}], "input": {"text": "a dog"}})
+    passing = RequestRules(sizes=("1024x1024",), qualities=("low",), unknown_parameters="pass")
+    assert [r.param for r in fit(passing, asked, "enforce").reasons] == ["messages", "input"]
+
+
 def test_defaults_fill_only_what_is_missing() -> None:
     filled = with_defaults(RequestRules(default_model=MODEL, default_size="816x816"), ImageRequest(prompt="a"))
     assert (filled.model, filled.size, filled.quality, filled.n) == (MODEL, "816x816", "auto", 1)

@@ -43,6 +43,8 @@ def read_edit(body: bytes, content_type: str) -> Edit:
     fields = [part for part in parts if part.name not in (*_IMAGES, "mask")]
     if len(masks) > 1:
         raise InvalidRequest("`mask` is there twice", param="mask")
+    if any(part.filename is not None for part in fields):
+        raise InvalidRequest("a file that is neither `image` nor `mask`", param="image")
     if any(part.filename is None for part in (*files, *masks)):
         raise InvalidRequest("`image` and `mask` are files", param="image")
     images = tuple(input_image(part.data, part.filename or "") for part in files)
@@ -53,8 +55,6 @@ def read_edit(body: bytes, content_type: str) -> Edit:
 def _values(fields: list[FormPart]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for part in fields:
-        if part.filename is not None and part.name in KNOWN:
-            raise InvalidRequest(f"`{part.name}` is no file", param=part.name)
         if part.name in values:
             raise InvalidRequest("a form field is there twice", param=part.name if part.name in KNOWN else None)
         values[part.name] = _value(part)
@@ -62,8 +62,6 @@ def _values(fields: list[FormPart]) -> dict[str, Any]:
 
 
 def _value(part: FormPart) -> Any:
-    if part.filename is not None:
-        return "a file"
     text = part.text
     if part.name in WHOLE_NUMBERS:
         if not _WHOLE.fullmatch(text):

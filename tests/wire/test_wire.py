@@ -168,6 +168,8 @@ def test_an_edit_is_read_with_its_images_and_mask() -> None:
         (form(FILE, ('prompt"; filename="p.txt', "a")), FORM),
         (form(FILE, ('mask"; filename="m', picture()), ('mask"; filename="m', picture()), ("prompt", "a")), FORM),
         (form(*[FILE] * 17, ("prompt", "a")), FORM),
+        (form(FILE, ('image[0]"; filename="x.png', picture()), ("prompt", "a")), FORM),
+        (form(FILE, ('IMAGE"; filename="x.png', picture()), ("prompt", "a")), FORM),
         (form(FILE, ("prompt", "a" * 300_000)), FORM),
         (form(FILE, ("prompt", "a"))[:-10], FORM),
         (form(FILE, ("prompt", "a")), "multipart/form-data"),
