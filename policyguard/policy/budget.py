@@ -42,7 +42,13 @@ def window(period: Period, time_zone: str, now: datetime) -> tuple[datetime, dat
         return _BEGINNING, None
     if period in ("minute", "hour"):
         return _short(period, now)
-    return _calendar(period, time_zone, now.astimezone(_zone(time_zone)).replace(tzinfo=None).date().toordinal())
+    ordinal = now.astimezone(_zone(time_zone)).toordinal()
+    starts, ends = _calendar(period, time_zone, ordinal)
+    if now >= ends:  # clocks were set back over midnight: it is yesterday once more, in today's window
+        return _calendar(period, time_zone, ordinal + 1)
+    if now < starts:  # clocks were set ahead over midnight, from before it
+        return _calendar(period, time_zone, ordinal - 1)
+    return starts, ends
 
 
 def _short(period: Period, now: datetime) -> tuple[datetime, datetime]:

@@ -1,24 +1,20 @@
-"""Checked documents to compiled policies: names resolved, rules compiled, tables built, the meaning digested.
+"""Checked documents to compiled policies: names resolved, rules compiled, tables built.
 
 Everything that is wrong goes to the problems of the file that says it; nothing here raises for a policy.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass
-from datetime import date, timedelta
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from policyguard import pricing
 from policyguard.decision import Effect, Place
 from policyguard.policy import units
 from policyguard.policy.expr import CallerType, Compiled, Environment, ExpressionErrors, compile_expression
-from policyguard.policy.limits import Leaves
+from policyguard.policy.limits import Effective, Leaf, Leaves, thresholds
 from policyguard.policy.model import (
     AuditRules,
     Budget,
@@ -26,18 +22,14 @@ from policyguard.policy.model import (
     Escalation,
     Exemption,
     ModerationRules,
-    RequestRules,
     ReviewRules,
     Rule,
     Threshold,
 )
 from policyguard.policy.source import Path, Source, did_you_mean
-from policyguard.request import AUTO, ImageRequest, parse_size
 
 _EFFECTS: Mapping[str, Any] = {"deny": Effect.DENY, "review": Effect.REVIEW, "flag": Effect.FLAG}
-DENY_AT = 0.50  # where neither the surface nor the organisation says a threshold
-MODERATION_TIMEOUT = timedelta(seconds=10)
-REVIEW_EXPIRES = timedelta(hours=24)
+MODERATION_TIMEOUT = "10s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +64,9 @@ def _callers(source: Source) -> Iterator[CallerField]:
         if header and not source.data.get("trusted_proxies"):
             hint = "without a trusted proxy anybody could say who they are"
             source.problem((*path, "from"), "PG209", "a header needs `trusted_proxies`", hint)
+        if spec.get("required") and spec.get("default") is not None:
+            hint = "leave one of them out"
+            source.problem((*path, "required"), "PG208", "a value with a default is never missing", hint, key=True)
         values = tuple(spec.get("values") or ())
         default = spec.get("default")
         if default is not None and values and default not in values:
@@ -96,129 +91,49 @@ def trusted_proxies(source: Source) -> tuple[IPv4Network | IPv6Network, ...]:
     return tuple(found)
 
 
-# ---- request ----------------------------------------------------------------------------------------------
-
-
-def request_rules(values: Leaves, *, limits: bool = False) -> RequestRules:
-    """The table of what may be asked for. For limits alone, what is not said is not restricted."""
-
-    def get(*path: str) -> Any:
-        leaf = values.get(("request", *path))
-        return leaf.value if leaf else None
-
-    def listed(*path: str) -> tuple[str, ...] | None:
-        found = get(*path)
-        return None if found is None else tuple(found)
-
-    max_bytes = get("input_images", "max_bytes")
-    partial = get("partial_images", "max")
-    return RequestRules(
-        models=listed("models", "allow"),
-        default_model=get("models", "default"),
-        sizes=listed("sizes", "allow"),
-        max_pixels=get("sizes", "max_pixels"),
-        max_edge=get("sizes", "max_edge"),
-        default_size=get("sizes", "default"),
-        qualities=listed("quality", "allow"),
-        default_quality=get("quality", "default"),
-        max_n=get("n", "max") or (None if limits else 1),
-        formats=listed("formats", "allow"),
-        max_prompt_chars=get("prompt", "max_chars"),
-        max_input_images=get("input_images", "max"),
-        max_input_bytes=None if max_bytes is None else units.size_in_bytes(max_bytes),
-        max_partial_images=partial if partial is not None else 3 if limits else 0,
-        unknown_parameters=get("unknown_parameters") or ("pass" if limits else "deny"),
-        on_excess=get("on_excess") or "deny",
-        places=_places(values),
-    )
-
-
-_PLACES = {
-    "model": ("models",),
-    "size": ("sizes",),
-    "quality": ("quality",),
-    "n": ("n",),
-    "output_format": ("formats",),
-    "prompt": ("prompt",),
-    "input_images": ("input_images",),
-    "partial_images": ("partial_images",),
-    "extra": ("unknown_parameters",),
-}
-
-
-def _places(values: Leaves) -> dict[str, Place]:
-    found = {}
-    for name, start in _PLACES.items():
-        at = [leaf.place for path, leaf in values.items() if path[: 1 + len(start)] == ("request", *start)]
-        if at:
-            found[name] = min(at)
-    return found
-
-
-def check_request(source: Source, rules: RequestRules, values: Leaves) -> None:
-    """Models that exist, sizes and qualities that an allowed model knows, defaults that are in their lists."""
-    book = pricing.price_book().models
-    for path, name in _items(values, ("request", "models", "allow")):
-        if name not in book:
-            source.problem(path, "PG206", f"the price book has no model `{name}`", did_you_mean(name, book))
-        elif not book[name].usable:
-            source.problem(path, "PG206", f"`{name}` is {book[name].status.replace('_', ' ')}")
-    models = [m for m in rules.models or () if m in book and book[m].usable]
-    for path, text in _items(values, ("request", "sizes", "allow")):
-        if text != AUTO and parse_size(text) is None:
-            source.problem(path, "PG205", "a size is written like `1024x1536`, or `auto`")
-        elif models and (problem := _illegal_everywhere(models, text)):
-            source.problem(path, "PG204", f"no allowed model draws `{text}`: {problem}")
-    for path, text in _items(values, ("request", "quality", "allow")):
-        if text != AUTO and models and not any(text in pricing.qualities(m) for m in models):
-            source.problem(path, "PG204", f"no allowed model knows the quality `{text}`")
-    for key, default, allowed in (
-        ("models", rules.default_model, rules.models),
-        ("sizes", rules.default_size, rules.sizes),
-        ("quality", rules.default_quality, rules.qualities),
-    ):
-        if default is not None and allowed is not None and default not in allowed:
-            where = values[("request", key, "default")]
-            path = where.path if where.named else ("request", key)
-            source.problem(path, "PG303", f"the default `{default}` is not in the list", did_you_mean(default, allowed))
-
-
-def _items(values: Leaves, path: Path) -> Iterator[tuple[Path, Any]]:
-    """The items of a list that this file itself says, with their places."""
-    leaf = values.get(path)
-    if leaf is not None and leaf.named:
-        for index, item in enumerate(leaf.value):
-            yield (*leaf.path, index), item
-
-
-def _illegal_everywhere(models: list[str], size: str) -> str | None:
-    problems = [pricing.size_problem(model, size) for model in models]
-    return problems[0] if all(problems) else None
-
-
 # ---- moderation, review, audit ----------------------------------------------------------------------------
 
 
-def moderation_rules(
-    source: Source,
-    values: Leaves,
-    deny_at: Mapping[str, tuple[float, Place]],
-    review_at: Mapping[str, tuple[float, Place]],
+def moderation_rules(found: Effective) -> ModerationRules:
+    """What is scored and what follows; `deny_at` always has all thirteen categories."""
+    check = found.get("moderation", "check")
+    if check is not None and not check.value:
+        found.problem(check, "PG208", "nothing is moderated, so no threshold can hold", "write `check: [prompt]`")
+    return _moderation(
+        found.values,
+        Place(found.source.file, 1),
+        _thresholds(thresholds(found.values, found.limit, "deny_at")),
+        _thresholds(thresholds(found.values, found.limit, "review_at")),
+    )
+
+
+def limit_moderation(found: Effective, effective: ModerationRules) -> ModerationRules:
+    """The organisation's part alone, with the surface's model."""
+    alone = _moderation(
+        {("moderation", "check"): Leaf([], Place(found.org.file, 1)), **found.limit},
+        Place(found.org.file, 1),
+        _thresholds(thresholds({}, found.limit, "deny_at")),
+        _thresholds(thresholds({}, found.limit, "review_at")),
+    )
+    return replace(alone, model=effective.model, timeout_s=effective.timeout_s)
+
+
+def _moderation(
+    values: Leaves, otherwise: Place, deny_at: tuple[Threshold, ...], review_at: tuple[Threshold, ...]
 ) -> ModerationRules:
     def get(name: str, otherwise: Any) -> Any:
         leaf = values.get(("moderation", name))
         return leaf.value if leaf else otherwise
 
-    timeout = units.duration(get("timeout", "10s"))
     where = [leaf.place for path, leaf in values.items() if path[0] == "moderation"]
     return ModerationRules(
         model=get("model", "omni-moderation-latest"),
-        check=frozenset(get("check", ["prompt", "input_images"])),
-        deny_at=_thresholds(deny_at),
-        review_at=_thresholds(review_at),
+        check=frozenset(get("check", [])),
+        deny_at=deny_at,
+        review_at=review_at,
         when_unavailable=_EFFECTS[get("when_unavailable", "deny")],
-        timeout_s=timeout.total_seconds(),
-        place=min(where, default=Place(source.file, 1)),
+        timeout_s=units.duration(get("timeout", MODERATION_TIMEOUT)).total_seconds(),
+        place=min(where, default=otherwise),
     )
 
 
@@ -226,39 +141,48 @@ def _thresholds(found: Mapping[str, tuple[float, Place]]) -> tuple[Threshold, ..
     return tuple(Threshold(category, at, where) for category, (at, where) in found.items())
 
 
-def review_rules(source: Source, values: Leaves, groups: Mapping[str, tuple[str, ...]]) -> ReviewRules:
-    def get(name: str, otherwise: Any) -> Any:
-        leaf = values.get(("review", name))
-        return leaf.value if leaf else otherwise
-
-    def people(names: list[str], path: Path) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(p for i, n in enumerate(names) for p in _people(source, n, (*path, i), groups)))
-
-    expires = units.duration(leaf.value) if (leaf := values.get(("review", "expires"))) else REVIEW_EXPIRES
+def review_rules(found: Effective, groups: Mapping[str, tuple[str, ...]]) -> ReviewRules:
+    reviewers, escalate = found.get("review", "reviewers"), found.get("review", "escalate")
+    expires = found.values[("review", "expires")]
+    runs_out = units.duration(expires.value)
     steps = []
-    for index, step in enumerate(get("escalate", [])):
-        path: Path = ("review", "escalate", index)
+    for index, step in enumerate(escalate.value if escalate else ()):
         after = units.duration(step["after"])
-        if after >= expires:
-            source.problem((*path, "after"), "PG208", "this is after the review has run out", "raise `expires`")
-        steps.append(Escalation(after=after, to=people(step["to"], (*path, "to"))))
+        if after >= runs_out and escalate is not None:
+            blamed = expires if expires.named and not escalate.named else replace(escalate, path=_step(escalate, index))
+            message = f"`after: {step['after']}` is not before the review runs out ({expires.value}, {expires.place})"
+            found.problem(blamed, "PG208", message, "raise `expires`")
+        steps.append(Escalation(after=after, to=_people(found, escalate, step["to"], groups, index, "to")))
     return ReviewRules(
-        required=get("required", False),
-        reviewers=people(get("reviewers", []), ("review", "reviewers")),
-        approvals=get("approvals", 1),
+        required=found.value("review", "required") or False,
+        reviewers=_people(found, reviewers, reviewers.value if reviewers else (), groups),
+        approvals=found.value("review", "approvals"),
         escalate=tuple(sorted(steps, key=lambda s: s.after)),
-        expires=expires,
-        place=place(source, ("review",)),
+        expires=runs_out,
+        place=place(found.source, ("review",)),
     )
 
 
-def _people(source: Source, name: str, path: Path, groups: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
-    if not name.startswith("group:"):
-        return (name,)
-    group = name.removeprefix("group:")
-    if group not in groups:
-        source.problem(path, "PG206", f"there is no group `{group}` in org.yaml", did_you_mean(group, groups))
-    return groups.get(group, ())
+def _step(escalate: Leaf, index: int) -> Path:
+    return (*escalate.path, index, "after")
+
+
+def _people(
+    found: Effective, leaf: Leaf | None, names: Sequence[str], groups: Mapping[str, tuple[str, ...]], *below: str | int
+) -> tuple[str, ...]:
+    """People by name, groups resolved; each once."""
+    people: dict[str, None] = {}
+    for index, name in enumerate(names):
+        group = name.removeprefix("group:")
+        if group == name:
+            people[name] = None
+        elif group in groups:
+            people.update(dict.fromkeys(groups[group]))
+        elif leaf is not None:
+            hint = did_you_mean(group, groups)
+            blamed = replace(leaf, path=(*leaf.path, *below, index))
+            found.problem(blamed, "PG206", f"there is no group `{group}` in org.yaml", hint)
+    return tuple(people)
 
 
 def audit_rules(values: Leaves) -> AuditRules:
@@ -370,40 +294,3 @@ def _is_zone(name: str) -> bool:
     except (KeyError, ValueError, OSError):
         return False
     return True
-
-
-# ---- meaning ----------------------------------------------------------------------------------------------
-
-_NO_MEANING = frozenset({"place", "places", "title", "owner", "digest", "file", "loaded_at", "folder", "by", "why"})
-
-
-def digest(meaning: Any) -> str:
-    """Over everything that changes a decision, and nothing else."""
-    text = json.dumps(_plain(meaning), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Compiled):
-        return " ".join(value.source.split())
-    if is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in fields(value) if f.name not in _NO_MEANING}
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, frozenset | tuple | list):
-        return sorted((_plain(item) for item in value), key=lambda item: json.dumps(item, sort_keys=True))
-    if isinstance(value, timedelta):
-        return value.total_seconds()
-    if isinstance(value, date | IPv4Network | IPv6Network):
-        return str(value)
-    return value
-
-
-def constant_problem(name: str, value: str | int) -> str | None:
-    """Why `value` can be no constant for a parameter."""
-    try:
-        given: dict[str, Any] = {"prompt": "a prompt", name: value}
-        ImageRequest(**given)
-    except Exception as error:
-        return getattr(error, "message", None) or f"there is no parameter `{name}`"
-    return None

@@ -5,10 +5,10 @@ Codes are stable: tools and documentation refer to them. Messages are for produc
 
 from __future__ import annotations
 
+import re
 import unicodedata
-from collections.abc import Iterator, Mapping
-from types import UnionType
-from typing import Any, Union, get_args, get_origin
+from collections.abc import Container, Iterator, Mapping
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -70,14 +70,26 @@ _PATTERNS = {
 }
 
 
+_LENGTHS = {
+    "string_too_short": "this is empty",
+    "string_too_long": "this is too long",
+    "too_short": "this list is empty",
+    "too_long": "this list is too long",
+}
+_QUOTED = re.compile(r"'([^']*)'")
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")  # they would move what follows
+_SHOWN = 140  # characters of a line
+
+
 # ---- from pydantic ----------------------------------------------------------------------------------------
 
 
-def report(source: Source, model: type[BaseModel], error: ValidationError) -> None:
-    """Add every problem that pydantic found to `source`, in our words."""
+def report(source: Source, model: type[BaseModel], error: ValidationError, empty: Container[Path] = ()) -> None:
+    """Add every problem that pydantic found to `source`, in our words; `empty` keys are reported already."""
     for problem in _without_other_forms(error.errors(include_url=False)):
         path = tuple(part for part in problem["loc"] if _is_ours(part))
-        _report(source, model, path, problem)
+        if path not in empty:
+            _report(source, model, path, problem)
 
 
 def _is_ours(part: str | int) -> bool:
@@ -101,16 +113,14 @@ def _without_other_forms(problems: list[Any]) -> Iterator[Any]:
 
 def _report(source: Source, model: type[BaseModel], path: Path, problem: Any) -> None:
     kind, context, given = problem["type"], problem.get("ctx", {}), problem["input"]
-    name = str(path[-1]) if path else ""
+    name, is_key = str(path[-1]) if path else "", "[key]" in problem["loc"]
     if kind == "extra_forbidden":
-        hint = did_you_mean(name, names_at(model, path[:-1]))
+        hint = unknown_hint(name, names_at(model, path[:-1]))
         source.problem(path, "PG201", f"there is no key `{name}` here", hint, key=True)
     elif kind == "missing":
         source.problem(path[:-1], "PG202", f"the key `{name}` is missing")
     elif kind == "literal_error":
-        allowed = [text.strip("'") for text in context["expected"].replace(" or ", ", ").split(", ")]
-        is_key = "[key]" in problem["loc"]
-        source.problem(path, "PG204", f"`{given}` is not possible here", did_you_mean(str(given), allowed), key=is_key)
+        _not_possible(source, path, given, _QUOTED.findall(context["expected"]), is_key)
     elif kind in _KINDS:
         source.problem(path, "PG203", f"this needs {_KINDS[kind]}")
     elif kind in _BOUNDS:
@@ -119,11 +129,24 @@ def _report(source: Source, model: type[BaseModel], path: Path, problem: Any) ->
     elif kind == "value_error":
         source.problem(path, "PG205", str(context["error"]))
     elif kind == "string_pattern_mismatch":
-        is_key = "[key]" in problem["loc"]
         words = "a name is written in lower case" if is_key else _PATTERNS.get(name, "this is written in another form")
         source.problem(path, "PG205", words, key=is_key)
     else:
-        source.problem(path, "PG204", "this is empty, or too long")
+        source.problem(path, "PG204", _LENGTHS.get(kind, "this is not possible here"), key=is_key)
+
+
+def _not_possible(source: Source, path: Path, given: Any, allowed: list[str], is_key: bool) -> None:
+    if not isinstance(given, str | int | float):
+        source.problem(path, "PG203", f"this needs one of {', '.join(f'`{name}`' for name in allowed)}")
+        return
+    shown = str(given).lower() if isinstance(given, bool) else str(given)[:60]
+    source.problem(path, "PG204", f"`{shown}` is not possible here", did_you_mean(shown, allowed), key=is_key)
+
+
+def unknown_hint(name: str, names: list[str]) -> str:
+    """The nearest key, and all that there are."""
+    near, listed = did_you_mean(name, names), ", ".join(f"`{known}`" for known in names)
+    return f"{near} there is {listed}" if near.startswith("did") else near
 
 
 def names_at(model: type[BaseModel], path: Path) -> list[str]:
@@ -131,14 +154,18 @@ def names_at(model: type[BaseModel], path: Path) -> list[str]:
     kind: Any = model
     for part in path:
         kind = _step(kind, part)
-    return [field.alias or name for name, field in kind.model_fields.items()] if _is_model(kind) else []
+    found = _model_in(kind)
+    return [field.alias or name for name, field in found.model_fields.items()] if found else []
 
 
 def _step(kind: Any, part: str | int) -> Any:
+    """The annotation below `part`: of a document's key, or of the items of a list or mapping."""
     if _is_model(kind):
         named = {field.alias or name: field for name, field in kind.model_fields.items()}
-        return _model_in(named[str(part)].annotation) if str(part) in named else None
-    return kind if isinstance(part, int) else _model_in(kind)
+        return named[str(part)].annotation if str(part) in named else None
+    if get_origin(kind) in (list, dict):
+        return get_args(kind)[-1]
+    return next((found for form in get_args(kind) if (found := _step(form, part)) is not None), None)
 
 
 def _is_model(kind: Any) -> bool:
@@ -146,12 +173,10 @@ def _is_model(kind: Any) -> bool:
 
 
 def _model_in(kind: Any) -> Any:
-    """The document in an annotation such as `list[Rule] | None` or `dict[str, CallerField]`."""
+    """The document in an annotation, or in one of its forms."""
     if _is_model(kind):
         return kind
-    if get_origin(kind) in (Union, UnionType, list, dict) or get_args(kind):
-        return next((found for arg in get_args(kind) if (found := _model_in(arg)) is not None), None)
-    return None
+    return next((form for form in get_args(kind) if _is_model(form)), None)
 
 
 # ---- for people -------------------------------------------------------------------------------------------
@@ -163,21 +188,28 @@ def render(diagnostic: Diagnostic, text: str) -> str:
     lines = text.split("\n")
     shown = [head, f"  --> {diagnostic.file}:{diagnostic.line}:{diagnostic.column}"]
     if diagnostic.line <= len(lines):
-        line = lines[diagnostic.line - 1].rstrip("\r")
+        line, before = _window(lines[diagnostic.line - 1].rstrip("\r"), diagnostic.column - 1)
         gutter = " " * len(str(diagnostic.line))
-        caret = " " * _width(line[: diagnostic.column - 1]) + "^"
-        shown += [f"{gutter} |", f"{diagnostic.line} | {line.expandtabs(4)}", f"{gutter} | {caret}"]
+        shown += [f"{gutter} |", f"{diagnostic.line} | {line}", f"{gutter} | {' ' * _width(before)}^"]
     if diagnostic.hint:
         shown.append(f"  hint: {diagnostic.hint}")
     return "\n".join(shown)
 
 
+def _window(line: str, column: int) -> tuple[str, str]:
+    """The line and what stands before the caret, as they are printed: tabs widened, long lines cut, controls hidden."""
+    before, whole = (_CONTROLS.sub("\ufffd", part.expandtabs(4)) for part in (line[:column], line))
+    start = max(0, len(before) - _SHOWN // 2) if len(whole) > _SHOWN else 0
+    cut = "..." if start else ""
+    return cut + whole[start : start + _SHOWN], cut + before[start:]
+
+
 def _width(text: str) -> int:
-    """Columns on a terminal: wide characters take two, combining ones none."""
-    return sum(_columns(character) for character in text.expandtabs(4))
+    """Columns on a terminal: wide characters take two, combining and invisible ones none."""
+    return sum(_columns(character) for character in text)
 
 
 def _columns(character: str) -> int:
-    if unicodedata.combining(character):
+    if unicodedata.category(character) in ("Mn", "Me", "Cf"):
         return 0
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1

@@ -36,6 +36,8 @@ BudgetLimit = Annotated[str, _checked(units.budget_limit)]
 Header = Annotated[str, Field(pattern=r'^http\.headers\["[a-z0-9-]{1,64}"\]$')]
 RouteText = Annotated[str, _checked(units.route)]
 BodyPath = Annotated[str, _checked(lambda v: units.path_in(v, "body"))]
+Version = Annotated[Literal[1], _checked(units.version)]
+Condition = Annotated[str, Field(min_length=1, max_length=10_000)]
 ResponsePath = Annotated[str, _checked(lambda v: units.path_in(v, "response"))]
 
 
@@ -46,28 +48,40 @@ class Document(BaseModel):
 # ---- request ----------------------------------------------------------------------------------------------
 
 
-class Models(Document):
+class ModelList(Document):
     allow: list[Text] | None = Field(default=None, min_length=1)
     """The models that may be asked for, best as dated snapshots."""
+
+
+class Models(ModelList):
     default: Text | None = None
     """The model of a request that names none. Without it such a request is denied."""
 
 
-class Sizes(Document):
+class SizeBounds(Document):
     allow: list[Text] | None = Field(default=None, min_length=1)
     """The sizes that may be asked for, like `1024x1024`. `auto` counts only where it is listed."""
     max_pixels: Count | None = None
     """Width times height, at most."""
     max_edge: Count | None = None
     """The longer edge in pixels, at most."""
+
+
+class Sizes(SizeBounds):
     default: Text | None = None
     """The size of a request that names none."""
 
 
-class Qualities(Document):
-    allow: list[Literal["low", "medium", "high", "xhigh", "max", "auto"]] | None = Field(default=None, min_length=1)
+Quality = Literal["low", "medium", "high", "xhigh", "max", "auto"]
+
+
+class QualityList(Document):
+    allow: list[Quality] | None = Field(default=None, min_length=1)
     """The qualities that may be asked for. `auto` counts only where it is listed."""
-    default: Literal["low", "medium", "high", "xhigh", "max", "auto"] | None = None
+
+
+class Qualities(QualityList):
+    default: Quality | None = None
     """The quality of a request that names none."""
 
 
@@ -99,9 +113,9 @@ class InputImages(Document):
 
 
 class RequestLimits(Document):
-    models: Models | None = None
-    sizes: Sizes | None = None
-    quality: Qualities | None = None
+    models: ModelList | None = None
+    sizes: SizeBounds | None = None
+    quality: QualityList | None = None
     n: Number | None = None
     formats: Formats | None = None
     prompt: Prompt | None = None
@@ -112,6 +126,9 @@ class RequestLimits(Document):
 
 
 class Request(RequestLimits):
+    models: Models | None = None
+    sizes: Sizes | None = None
+    quality: Qualities | None = None
     on_excess: Literal["deny", "adjust"] | None = None
     """What happens to n, quality and size beyond the policy: deny, or bring them down. Nothing else is adjusted."""
     unknown_parameters: Literal["deny", "pass"] | None = None
@@ -194,7 +211,7 @@ class Audit(Document):
 class Rule(Document):
     id: Id
     """Its name in refusals, reports and tests."""
-    when: Text
+    when: Condition
     """A CEL condition."""
     then: Literal["deny", "review", "flag"]
     message: Annotated[str, Field(max_length=500)] = ""
@@ -218,7 +235,7 @@ class Budget(Document):
 class Exemption(Document):
     rules: list[Id] = Field(min_length=1)
     """Rules of this file that are switched off."""
-    when: Text
+    when: Condition
     until: Day
     """The last day, in UTC."""
     by: Text
@@ -238,7 +255,7 @@ class OwnRoute(Document):
 
 
 class Surface(Document):
-    version: Literal[1]
+    version: Version
     surface: Id
     title: Text
     owner: Text
@@ -287,7 +304,7 @@ class Limits(Document):
 
 
 class Organisation(Document):
-    version: Literal[1]
+    version: Version
     organisation: Text
     trusted_proxies: list[Text] = Field(default_factory=list)
     """Networks from which header values count, like `10.0.0.0/8`."""

@@ -7,7 +7,7 @@ limit is an error with both places; one that it got by default is brought to the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from policyguard.decision import Place
@@ -16,11 +16,12 @@ from policyguard.policy.source import Path, Source
 from policyguard.request import CATEGORIES, parse_size
 
 SECTIONS = ("request", "moderation", "review", "audit")
+THRESHOLDS = ("deny_at", "review_at")
 
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """One value with its place. `named`: the surface's own file says it, at `path`."""
+    """One value, its place, and the path at which `file` says it. `named`: the surface's own file does."""
 
     value: Any
     place: Place
@@ -29,6 +30,18 @@ class Leaf:
 
 
 Leaves = dict[Path, Leaf]
+
+# What holds where neither a surface nor org.yaml says anything. A limit is never a grant: without these, an
+# organisation that only limits n to 4 would give 4 to everybody.
+BUILT_IN: Mapping[Path, Any] = {
+    ("request", "n", "max"): 1,
+    ("request", "partial_images", "max"): 0,
+    ("moderation", "check"): ["prompt", "input_images"],
+    ("moderation", "deny_at", "default"): 0.50,
+    ("moderation", "when_unavailable"): "deny",
+    ("review", "approvals"): 1,
+    ("review", "expires"): "24h",
+}
 
 
 def leaves(source: Source, base: Path = (), *, named: bool = False) -> Leaves:
@@ -45,12 +58,36 @@ def leaves(source: Source, base: Path = (), *, named: bool = False) -> Leaves:
     return found
 
 
+def defaults(org: Source) -> Leaves:
+    """The organisation's defaults, and what is built in where it has none."""
+    built_in = {path: Leaf(value, Place(org.file, 1)) for path, value in BUILT_IN.items()}
+    return {**built_in, **leaves(org, ("defaults",))}
+
+
+def limits(org: Source, *parts: str) -> Leaves:
+    """Several sets of limits of org.yaml as one: the strictest of each."""
+    result: Leaves = {}
+    for part in parts:
+        for path, leaf in _covering(leaves(org, (part,))).items():
+            result[path] = _stricter(path, result[path], leaf) if path in result else leaf
+    return result
+
+
 def _flat(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
     if isinstance(value, dict):
         for key, item in value.items():
             yield from _flat(item, (*path, key))
     elif value is not None:
         yield path, value
+
+
+def _covering(found: Leaves) -> Leaves:
+    """A threshold for each category where there is a `default`: only so do several sets of limits meet."""
+    for at in THRESHOLDS:
+        default = found.get(("moderation", at, "default"))
+        for category in CATEGORIES if default else ():
+            found.setdefault(("moderation", at, category), default)  # type: ignore[arg-type]
+    return found
 
 
 # ---- how values meet --------------------------------------------------------------------------------------
@@ -79,7 +116,7 @@ def _by(read: Callable[[Any], Any]) -> Meeting:
 _LISTED = Meeting(_intersect, lambda value, limit: any(item not in limit for item in value))
 _SMALLER = _by(lambda value: value)
 _UNION = Meeting(_unite, lambda value, limit: False)
-_MEETINGS: Mapping[Path, Meeting] = {
+MEETINGS: Mapping[Path, Meeting] = {
     ("request", "models", "allow"): _LISTED,
     ("request", "sizes", "allow"): _LISTED,
     ("request", "sizes", "max_pixels"): _SMALLER,
@@ -97,92 +134,124 @@ _MEETINGS: Mapping[Path, Meeting] = {
     ("review", "required"): Meeting(lambda a, b: a or b, lambda value, limit: limit and not value),
     ("review", "approvals"): Meeting(max, lambda value, limit: value < limit),
     ("review", "expires"): _by(units.duration),
-    **{("moderation", at, c): _SMALLER for at in ("deny_at", "review_at") for c in (*CATEGORIES, "default")},
+    **{("moderation", at, c): _SMALLER for at in THRESHOLDS for c in (*CATEGORIES, "default")},
 }
 
 
-def together(limits: list[Leaves]) -> Leaves:
-    """Several sets of limits as one: the strictest of each."""
-    result: Leaves = {}
-    for more in limits:
-        for path, leaf in more.items():
-            result[path] = _stricter(path, result[path], leaf) if path in result else leaf
-    return result
-
-
 def _stricter(path: Path, a: Leaf, b: Leaf) -> Leaf:
-    value = _MEETINGS[path].strict(a.value, b.value)
+    value = MEETINGS[path].strict(a.value, b.value)
     return Leaf(value, b.place if value == b.value else a.place, b.path if value == b.value else a.path)
 
 
 # ---- the effective values ---------------------------------------------------------------------------------
 
 
-def effective(source: Source, default: Leaves, limit: Leaves) -> Leaves:
-    """A surface's values within the limits. Problems go to `source`, the surface's file."""
-    result = {**default, **leaves(source, named=True)}
+@dataclass(frozen=True, slots=True)
+class Effective:
+    """The values of one surface. A problem of a value goes to the file that says it."""
+
+    source: Source
+    org: Source
+    values: Leaves
+    limit: Leaves
+
+    def problem(self, leaf: Leaf, code: str, message: str, hint: str = "", *, item: str | None = None) -> None:
+        """A problem of a value, or of one item of a list, in the file that says it."""
+        file = self.source if leaf.named else self.org
+        listed = file.at(leaf.path)
+        path = (*leaf.path, listed.index(item)) if isinstance(listed, list) and item in listed else leaf.path
+        file.problem(path, code, message, hint)
+
+    def get(self, *path: str) -> Leaf | None:
+        return self.values.get(path)
+
+    def value(self, *path: str) -> Any:
+        leaf = self.values.get(path)
+        return None if leaf is None else leaf.value
+
+
+def effective(source: Source, org: Source, limit: Leaves) -> Effective:
+    """A surface's values within the limits."""
+    found = Effective(source, org, {**defaults(org), **leaves(source, named=True)}, limit)
     for path, bound in limit.items():
-        if _at(path) and path[-1] != "default":
-            continue  # thresholds of single categories are met when all thirteen are known
-        leaf = result.get(path)
-        if leaf is None:
-            result[path] = bound
-        elif leaf.named and _MEETINGS[path].beyond(leaf.value, bound.value):
-            _beyond(source, leaf, bound)
+        leaf = found.values.get(path)
+        if path[:1] == ("moderation",) and path[1] in THRESHOLDS:
+            if leaf is not None and leaf.named and leaf.value > bound.value:
+                _beyond(found, leaf, bound)  # they are met when all thirteen are known, by `thresholds`
+        elif leaf is None:
+            found.values[path] = bound
+        elif leaf.named and MEETINGS[path].beyond(leaf.value, bound.value):
+            _beyond(found, leaf, bound)
         else:
-            result[path] = _met(path, leaf, bound, source)
-    _sizes_within(source, result)
-    return result
+            found.values[path] = _met(found, path, leaf, bound)
+    _sizes_within(found)
+    return found
 
 
-def _at(path: Path) -> bool:
-    return path[:2] in (("moderation", "deny_at"), ("moderation", "review_at"))
+def _met(found: Effective, path: Path, leaf: Leaf, bound: Leaf) -> Leaf:
+    value = MEETINGS[path].strict(leaf.value, bound.value)
+    if value == leaf.value:
+        return leaf
+    if value == []:
+        _nothing_left(found, leaf, bound)
+    return replace(leaf, value=value, place=bound.place)
 
 
-def _met(path: Path, leaf: Leaf, bound: Leaf, source: Source) -> Leaf:
-    value = _MEETINGS[path].strict(leaf.value, bound.value)
-    if value == [] and leaf.value:
-        source.problem(path, "PG302", f"nothing of `{'.'.join(map(str, path))}` is within the limit of {bound.place}")
-    place = leaf.place if value == leaf.value else bound.place
-    return Leaf(value, place, leaf.path, leaf.named and value == leaf.value)
+def _nothing_left(found: Effective, leaf: Leaf, bound: Leaf) -> None:
+    found.problem(leaf, "PG302", f"nothing of this list is within the limit of {bound.place}")
 
 
-def _beyond(source: Source, leaf: Leaf, bound: Leaf) -> None:
-    limit = ", ".join(map(str, bound.value)) if isinstance(bound.value, list) else bound.value
-    source.problem(leaf.path, "PG301", f"beyond the organisation's limit, {limit} ({bound.place})")
-
-
-def _sizes_within(source: Source, result: Leaves) -> None:
-    """Listed sizes against the bounds in pixels: a named one beyond them is an error, a default one is dropped."""
-    listed = result.get(("request", "sizes", "allow"))
-    if listed is None:
+def _beyond(found: Effective, leaf: Leaf, bound: Leaf) -> None:
+    if isinstance(bound.value, list):
+        for item in leaf.value:
+            if item not in bound.value:
+                message = f"`{item}` is beyond the organisation's limit ({bound.place})"
+                found.problem(leaf, "PG301", message, f"the limit is {', '.join(bound.value)}", item=item)
         return
-    for key, measure in (("max_pixels", "pixels"), ("max_edge", "edge")):
-        bound = result.get(("request", "sizes", key))
-        if bound is None:
+    limit = "true" if bound.value is True else bound.value
+    found.problem(leaf, "PG301", f"beyond the organisation's limit, {limit} ({bound.place})")
+
+
+def _sizes_within(found: Effective) -> None:
+    """Listed sizes against the bounds in pixels: a named one beyond them is an error, a default one is dropped."""
+    for key in ("max_pixels", "max_edge"):
+        listed, bound = found.get("request", "sizes", "allow"), found.get("request", "sizes", key)
+        if listed is None or bound is None or not listed.value:
             continue
-        for index, text in enumerate(listed.value):
-            size = parse_size(text)
-            if size is not None and getattr(size, measure) > bound.value and listed.named:
-                path = (*listed.path, index)
-                source.problem(path, "PG301", f"`{text}` is beyond {key} {bound.value:,} ({bound.place})")
+        beyond = [text for text in listed.value if _is_beyond(text, key, bound.value)]
+        if listed.named:
+            _sizes_beyond(found, listed, bound, beyond, key)
+        elif beyond:
+            left = [text for text in listed.value if text not in beyond]
+            found.values[("request", "sizes", "allow")] = replace(listed, value=left)
+            if not left:
+                _nothing_left(found, listed, bound)
 
 
-def thresholds(
-    source: Source, result: Leaves, limit: Leaves, at: str, fallback: float | None
-) -> dict[str, tuple[float, Place]]:
+def _is_beyond(text: str, key: str, bound: int) -> bool:
+    """`auto` lets upstream choose, so it is within no bound."""
+    size = parse_size(text)
+    if size is None:
+        return text == "auto"
+    return (size.pixels if key == "max_pixels" else size.edge) > bound
+
+
+def _sizes_beyond(found: Effective, listed: Leaf, bound: Leaf, beyond: list[str], key: str) -> None:
+    code = "PG208" if bound.named else "PG301"
+    for text in beyond:
+        hint = "with `auto` upstream may choose any size" if text == "auto" else ""
+        message = f"`{text}` is beyond {key} {bound.value:,} ({bound.place})"
+        found.problem(listed, code, message, hint, item=text)
+
+
+def thresholds(values: Leaves, limit: Leaves, at: str) -> dict[str, tuple[float, Place]]:
     """The threshold of each category that has one, within the limits. `default` covers what is not named."""
     found: dict[str, tuple[float, Place]] = {}
     for category in CATEGORIES:
-        leaf = result.get(("moderation", at, category)) or result.get(("moderation", at, "default"))
-        bound = limit.get(("moderation", at, category)) or limit.get(("moderation", at, "default"))
-        if leaf is not None and bound is not None and leaf.value > bound.value:
-            if leaf.named and leaf.path[-1] == category:
-                _beyond(source, leaf, bound)
-            leaf = bound
-        chosen = leaf or bound
-        if chosen is not None:
+        leaf = values.get(("moderation", at, category)) or values.get(("moderation", at, "default"))
+        bound = limit.get(("moderation", at, category))
+        both = [one for one in (leaf, bound) if one is not None]
+        if both:
+            chosen = min(both, key=lambda one: float(one.value))
             found[category] = (float(chosen.value), chosen.place)
-        elif fallback is not None:
-            found[category] = (fallback, Place(source.file, 1))
     return found

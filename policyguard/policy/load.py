@@ -5,24 +5,26 @@ The only module of the policy language that touches files.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
-from policyguard.decision import Effect, Place
+from policyguard.decision import Effect
 from policyguard.errors import Diagnostic, PolicyError
 from policyguard.policy import compile as compiling
 from policyguard.policy import limits as limiting
-from policyguard.policy.compile import Shared, digest, place
+from policyguard.policy.compile import Shared, place
 from policyguard.policy.diagnostics import report
 from policyguard.policy.document import Organisation, Surface
-from policyguard.policy.model import Budget, ModerationRules, Policy, PolicySet, Rule
-from policyguard.policy.pending import report_pending
+from policyguard.policy.meaning import digest
+from policyguard.policy.model import Budget, Policy, PolicySet, Rule
+from policyguard.policy.parameters import check_request, request_rules
+from policyguard.policy.pending import report_empty, report_pending
 from policyguard.policy.routes import claimed_twice, routes
-from policyguard.policy.source import Source, read
+from policyguard.policy.source import MAX_BYTES, Source, read
 
 ORG = "org.yaml"
 
@@ -33,7 +35,7 @@ def load(folder: str | Path, *, now: datetime | None = None) -> PolicySet:
     `now` is only kept as `loaded_at`.
     """
     policies, problems = _load(Path(folder), now)
-    if problems or policies is None:
+    if policies is None or any(problem.severity == "error" for problem in problems):
         raise PolicyError(problems)
     return policies
 
@@ -44,52 +46,79 @@ def check(folder: str | Path) -> list[Diagnostic]:
 
 
 def _load(folder: Path, now: datetime | None) -> tuple[PolicySet | None, list[Diagnostic]]:
-    org = _document(folder / ORG, Organisation)
-    if org is None:
+    try:
+        files = sorted(_files(folder))
+    except OSError as error:
         hint = "`policyguard init` writes a folder to start from"
-        return None, [_file(folder / ORG, "PG501", "there is no org.yaml", hint)]
-    files = [path for path in sorted(_files(folder)) if path.name != ORG]
-    sources = [source for path in files if (source := _document(path, Surface)) is not None]
-    if not files:
+        return None, [_file(folder, "PG101", f"the folder cannot be read: {_why(error)}", hint)]
+    sources = [_document(path, Surface) for path in files if path.name != ORG]
+    found = folder / ORG in files
+    org = _document(folder / ORG, Organisation) if found else _no_organisation(folder)
+    if found and not sources:
         org.problems.append(_file(folder / ORG, "PG502", "there is no surface beside org.yaml"))
-    if org.data is None:  # without the organisation no surface has a meaning
-        return None, [p for source in (org, *sources) for p in source.problems]
-    policies = _set(folder, org, [s for s in sources if s.data is not None], now)
-    return policies, [p for source in (org, *sources) for p in source.problems]
+    policies = None
+    if org.data is not None:  # without the organisation no surface has a meaning
+        policies = _set(folder, org, [source for source in sources if source.data is not None], now)
+    return policies, list({problem: None for source in (org, *sources) for problem in source.problems})
 
 
 def _files(folder: Path) -> Iterable[Path]:
-    return (p for p in folder.iterdir() if p.suffix in (".yaml", ".yml") and not p.name.startswith(".") and p.is_file())
+    """Every policy, and what only looks like one: a broken link or a pipe is a problem, never a surface less."""
+    return (
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in (".yaml", ".yml") and not path.name.startswith(".") and not path.is_dir()
+    )
+
+
+def _no_organisation(folder: Path) -> Source:
+    source = Source(str(folder / ORG), "")
+    hint = "`policyguard init` writes a folder to start from"
+    source.problem((), "PG501", "there is no org.yaml", hint)
+    return source
+
+
+def _why(error: OSError) -> str:
+    return (error.strerror or "unknown").lower()
 
 
 def _file(path: Path, code: str, message: str, hint: str = "") -> Diagnostic:
     return Diagnostic(file=str(path), line=1, column=1, code=code, message=message, hint=hint)
 
 
-def _document(path: Path, model: type[BaseModel]) -> Source | None:
-    """One file, read and checked for its form; `data` is None where it has no form. None where it is not there."""
-    try:
-        raw = path.read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        source = Source(str(path), "")
-        source.problem((), "PG101", f"the file cannot be read: {error.strerror}")
-        return source
-    source = read(str(path), raw)
-    if source.problems:
+def _document(path: Path, model: type[BaseModel]) -> Source:
+    """One file, read and checked for its form; `data` is None where it has no form."""
+    source = _read(path)
+    if any(problem.code != "PG103" for problem in source.problems):  # a key twice hides nothing else
+        source.data = None
+    if source.data is None:
+        if not source.problems:
+            source.problem((), "PG203", "a policy is keys and values")
         return source
     if not isinstance(source.data, dict):
         source.problem((), "PG203", "a policy is keys and values")
         source.data = None
         return source
     report_pending(source)
+    empty = report_empty(source)
     try:
         model.model_validate(source.data)
     except ValidationError as error:
-        report(source, model, error)
+        report(source, model, error, empty)
         source.data = None
     return source
+
+
+def _read(path: Path) -> Source:
+    try:
+        if path.exists() and not path.is_file():
+            raise OSError(None, "it is no plain file")
+        with path.open("rb") as file:
+            return read(str(path), file.read(MAX_BYTES + 1))
+    except OSError as error:
+        source = Source(str(path), "")
+        source.problem((), "PG101", f"the file cannot be read: {_why(error)}")
+        return source
 
 
 # ---- the set ----------------------------------------------------------------------------------------------
@@ -100,8 +129,11 @@ def _set(folder: Path, org: Source, sources: list[Source], now: datetime | None)
     proxies = compiling.trusted_proxies(org)
     org_rules = compiling.rules(org, shared.environment, organisation=True)
     org_budgets = compiling.budgets(org, shared.caller, "org")
-    defaults = limiting.leaves(org, ("defaults",), named=True)
-    compiling.check_request(org, compiling.request_rules(defaults), defaults)
+    _unique(org, "rules", {})
+    _unique(org, "budgets", {})
+    for part in ("defaults", "limits", "high_stakes"):
+        check_request(limiting.Effective(org, org, limiting.leaves(org, (part,)), {}))
+    compiling.review_rules(limiting.Effective(org, org, limiting.defaults(org), {}), shared.groups)
     surfaces: dict[str, Policy] = {}
     by_name: dict[str, Source] = {}
     for source in sources:
@@ -129,17 +161,13 @@ def _set(folder: Path, org: Source, sources: list[Source], now: datetime | None)
 def _surface(
     source: Source, org: Source, shared: Shared, org_rules: tuple[Rule, ...], org_budgets: tuple[Budget, ...]
 ) -> Policy:
-    high = source.data["stakes"] == "high"
-    parts = ["limits", "high_stakes"] if high else ["limits"]
-    limit = limiting.together([limiting.leaves(org, (part,)) for part in parts])
-    values = limiting.effective(source, limiting.leaves(org, ("defaults",)), limit)
-    request = compiling.request_rules(values)
-    compiling.check_request(source, request, values)
-    review = compiling.review_rules(source, values, shared.groups)
-    moderation = _moderation(source, values, limit)
+    parts = ["limits", "high_stakes"] if source.data["stakes"] == "high" else ["limits"]
+    found = limiting.effective(source, org, limiting.limits(org, *parts))
+    check_request(found)
+    request, moderation = request_rules(found.values), compiling.moderation_rules(found)
     own_rules = compiling.rules(source, shared.environment, organisation=False)
-    _unique(source, "rules", [rule.id for rule in org_rules], org.file)
-    _unique(source, "budgets", [budget.id for budget in org_budgets], org.file)
+    _unique(source, "rules", _ids(org, "rules"))
+    _unique(source, "budgets", _ids(org, "budgets"))
     policy = Policy(
         surface=source.data["surface"],
         title=source.data["title"],
@@ -149,9 +177,9 @@ def _surface(
         place=place(source, ("surface",)),
         digest="",
         request=request,
-        limits=compiling.request_rules(limit, limits=True),
+        limits=request_rules(found.limit, limits=True),
         moderation=moderation,
-        limit_moderation=_limit_moderation(source, limit, moderation),
+        limit_moderation=compiling.limit_moderation(found, moderation),
         rules=(*org_rules, *own_rules),
         exempt=compiling.exemptions(source, shared.environment),
         budgets=tuple(
@@ -160,40 +188,28 @@ def _surface(
                 key=lambda b: b.identity,
             )
         ),
-        review=review,
-        audit=compiling.audit_rules(values),
+        review=compiling.review_rules(found, shared.groups),
+        audit=compiling.audit_rules(found.values),
         routes=routes(source, request),
-        limit_review=bool(leaf.value) if (leaf := limit.get(("review", "required"))) else False,
+        limit_review=bool(leaf.value) if (leaf := found.limit.get(("review", "required"))) else False,
         reasons_on_wire=source.data.get("reasons_on_wire", True),
     )
     _check_reviewers(source, policy)
     return policy
 
 
-def _moderation(source: Source, values: limiting.Leaves, limit: limiting.Leaves) -> ModerationRules:
-    deny = limiting.thresholds(source, values, limit, "deny_at", compiling.DENY_AT)
-    review = limiting.thresholds(source, values, limit, "review_at", None)
-    return compiling.moderation_rules(source, values, deny, review)
+def _ids(source: Source, section: str) -> dict[str, str]:
+    return {row["id"]: str(place(source, (section, i))) for i, row in enumerate(source.data.get(section) or [])}
 
 
-def _limit_moderation(source: Source, limit: limiting.Leaves, effective: ModerationRules) -> ModerationRules:
-    """The organisation's part alone, with the surface's model."""
-    deny = limiting.thresholds(source, limit, limit, "deny_at", None)
-    review = limiting.thresholds(source, limit, limit, "review_at", None)
-    alone = compiling.moderation_rules(source, {("moderation", "check"): _NO_CHECK, **limit}, deny, review)
-    return replace(alone, model=effective.model, timeout_s=effective.timeout_s)
-
-
-_NO_CHECK = limiting.Leaf([], Place("", 1))
-
-
-def _unique(source: Source, section: str, taken: list[str], org_file: str) -> None:
-    seen = dict.fromkeys(taken, org_file)
+def _unique(source: Source, section: str, taken: Mapping[str, str]) -> None:
+    """Ids are names in refusals, reports and the record: each is there once, the organisation's included."""
+    seen = dict(taken)
     for index, row in enumerate(source.data.get(section) or []):
-        id_ = row["id"]
-        if id_ in seen:
-            source.problem((section, index, "id"), "PG207", f"`{id_}` is an id already, in {seen[id_]}")
-        seen[id_] = source.file
+        path = (section, index, "id")
+        if row["id"] in seen:
+            source.problem(path, "PG207", f"`{row['id']}` is an id already ({seen[row['id']]})")
+        seen.setdefault(row["id"], str(place(source, path)))
 
 
 def _check_reviewers(source: Source, policy: Policy) -> None:
@@ -212,6 +228,7 @@ def _check_reviewers(source: Source, policy: Policy) -> None:
 def _can_hold(policy: Policy) -> bool:
     return (
         policy.review.required
+        or policy.stakes == "high"
         or bool(policy.moderation.review_at)
         or policy.moderation.when_unavailable is Effect.REVIEW
         or any(rule.then is Effect.REVIEW for rule in policy.rules)

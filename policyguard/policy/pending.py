@@ -1,4 +1,4 @@
-"""What the language will have and the engine does not enforce yet: a load error, never an accepted wish.
+"""What is never accepted as a wish: keys that the engine does not enforce yet, and keys without a value.
 
 Each entry is taken out of the values after it is reported, so that the rest of the file is checked as usual.
 """
@@ -58,3 +58,21 @@ def _hold(source: Source, path: Path) -> None:
     if section.get("hold") == "output":
         source.problem((*path, "hold"), "PG210", "`hold: output` is not enforced yet", "`hold: request` is")
         del section["hold"]
+
+
+def report_empty(source: Source) -> frozenset[Path]:
+    """Report and remove every key without a value: a limit that was left half-written must not mean no limit."""
+    found: list[Path] = []
+    source.data = _filled(source, source.data, (), found)
+    return frozenset(found)
+
+
+def _filled(source: Source, value: Any, path: Path, found: list[Path]) -> Any:
+    if isinstance(value, list):
+        return [_filled(source, item, (*path, index), found) for index, item in enumerate(value)]
+    if not isinstance(value, dict):
+        return value
+    for key in [key for key, item in value.items() if item is None]:
+        found.append((*path, key))
+        source.problem((*path, key), "PG203", f"`{key}` has no value", "write one, or leave the key out", key=True)
+    return {key: _filled(source, item, (*path, key), found) for key, item in value.items() if item is not None}

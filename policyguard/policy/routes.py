@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from policyguard.errors import InvalidRequest
 from policyguard.policy import units
-from policyguard.policy.compile import constant_problem, place
+from policyguard.policy.compile import place
 from policyguard.policy.model import RequestRules, Route
+from policyguard.policy.parameters import model_problem
 from policyguard.policy.source import Path, Source, did_you_mean
-from policyguard.request import AUTO
+from policyguard.request import AUTO, ImageRequest, Size, parse_size
 
 _SHAPES = {"/images/generations": "generations", "/images/edits": "edits"}
 NEEDED = ("model", "size", "quality", "n")
@@ -33,6 +35,9 @@ def _shaped(source: Source, path: Path, text: str) -> Route | None:
     if shape is None:
         hint = "write it as `{route: ..., fields: ..., constants: ...}`, so that it is known where its parameters stand"
         source.problem(path, "PG209", "an app's own route needs its fields", hint)
+        return None
+    if method != "POST":
+        source.problem(path, "PG204", f"OpenAI's routes are called by POST, not by {method}")
         return None
     return Route(method=method, path=where, shape=shape, place=place(source, path))
 
@@ -75,6 +80,7 @@ def _check_names(source: Source, path: Path, fields: Mapping[str, str], constant
         source.problem((*path, "constants", name), "PG208", f"`{name}` is a field and a constant", key=True)
     if "prompt" not in fields:
         source.problem(path, "PG209", "the prompt must be a field, or it is not seen")
+    _check_paths(source, path, fields)
     for name in NEEDED:
         if name not in fields and name not in constants:
             hint = f"write `{name}` into `fields` or `constants`"
@@ -90,13 +96,50 @@ def _check_constants(source: Source, path: Path, constants: Mapping[str, Any], r
             source.problem(where, "PG204", problem)
 
 
+def _check_paths(source: Source, path: Path, fields: Mapping[str, str]) -> None:
+    """Two parameters at one place, or one inside the other, would be written over each other."""
+    taken: dict[tuple[str, ...], str] = {}
+    for name, text in fields.items():
+        found = units.path_in(text, "body")
+        for other, first in taken.items():
+            if found[: len(other)] == other or other[: len(found)] == found:
+                source.problem((*path, "fields", name), "PG208", f"`{name}` stands where `{first}` stands")
+        taken[found] = name
+
+
 def _constant(name: str, value: Any, rules: RequestRules) -> str | None:
-    allowed = {"model": rules.models, "size": rules.sizes, "quality": rules.qualities}.get(name)
-    if allowed is not None and value not in allowed:
-        return f"`{value}` is not allowed by this policy itself"
-    if name == "n" and isinstance(value, int) and rules.max_n is not None and value > rules.max_n:
-        return f"{value} images are not allowed by this policy itself"
-    return constant_problem(name, value) if name in PARAMETERS else None
+    """Why the policy itself would refuse this constant."""
+    if name not in PARAMETERS:
+        return None  # reported already
+    try:
+        given: dict[str, Any] = {"prompt": "a prompt", name: value}
+        ImageRequest(**given)
+    except InvalidRequest as error:
+        return error.message
+    if name == "model" and (problem := model_problem(value)):
+        return problem
+    if not _allowed(name, value, rules):
+        return f"{name} `{value}` is not allowed by this policy itself"
+    return None
+
+
+def _allowed(name: str, value: Any, rules: RequestRules) -> bool:
+    lists = {"model": rules.models, "size": rules.sizes, "quality": rules.qualities, "output_format": rules.formats}
+    listed = lists.get(name)
+    if listed is not None:
+        return value in listed
+    if name in ("size", "quality") and value == AUTO:
+        return False  # `auto` counts only where it is listed
+    if name == "n":
+        return rules.max_n is None or value <= rules.max_n
+    size = parse_size(str(value)) if name == "size" else None
+    return size is None or _within(size, rules)
+
+
+def _within(size: Size, rules: RequestRules) -> bool:
+    return (rules.max_pixels is None or size.pixels <= rules.max_pixels) and (
+        rules.max_edge is None or size.edge <= rules.max_edge
+    )
 
 
 def claimed_twice(sources: Mapping[str, Source], found: Mapping[str, tuple[Route, ...]]) -> None:

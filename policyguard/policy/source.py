@@ -89,14 +89,15 @@ class Source:
 
     def inside(self, path: Path, line: int, column: int) -> tuple[int, int]:
         """Where line and column of the text at `path` stand in the file, in whatever style it is written."""
-        mark, value = self.values.get(path), self._value(path)
+        mark, value = self.values.get(path), self.at(path)
         if mark is None or not isinstance(value, str):
             return self.mark(path).line, self.mark(path).column
         before = value.split("\n")[: line - 1]
         index = min(len(value), sum(len(text) + 1 for text in before) + column - 1)
         return _line_column(self.text, offset_of(self.text, mark.offset, mark.style, value, index))
 
-    def _value(self, path: Path) -> Any:
+    def at(self, path: Path) -> Any:
+        """The value at `path`."""
         value = self.data
         for part in path:
             value = value[part]
@@ -236,7 +237,8 @@ class _Reader:
     def _key(self, event: Any, path: Path, found: Mapping[str, Any]) -> str | None:
         """The key's text; None where it is refused, and its problem is noted."""
         if not isinstance(event, yaml.ScalarEvent):
-            self._note("PG109", event, path, "a key is a text")
+            if not isinstance(event, yaml.AliasEvent):  # that is a problem of its own
+                self._note("PG109", event, path, "a key is a text")
             self._value(event, (*path, _REFUSED))
             return None
         self._unused(event, path)

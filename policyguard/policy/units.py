@@ -63,6 +63,12 @@ def budget_limit(text: object) -> Limit:
     return Limit("usd" if usd else "images", amount, cast(Period, match[3]))
 
 
+def version(number: object) -> int:
+    if type(number) is not int:
+        raise ValueError("the version of the language is written as `1`")
+    return number
+
+
 def day(text: object) -> date:
     try:
         return date.fromisoformat(str(text))
@@ -70,7 +76,7 @@ def day(text: object) -> date:
         raise ValueError("a day is written like `2027-01-31`") from None
 
 
-_ROUTE = re.compile(r"(GET|POST|PUT|PATCH) (/[\x21-\x7e]*)", re.ASCII)
+_ROUTE = re.compile(r"(POST|PUT|PATCH) (/[A-Za-z0-9._~:@!$&'()+,;=/-]*)", re.ASCII)
 _PATH = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*(?:\[\])?(?:\.[A-Za-z_][A-Za-z0-9_-]*(?:\[\])?)*", re.ASCII)
 
 
@@ -78,10 +84,11 @@ def route(text: object) -> tuple[str, str]:
     """`POST /v1/images/generations` as method and path."""
     match = _ROUTE.fullmatch(text) if isinstance(text, str) else None
     if match is None:
-        raise ValueError("a route is written like `POST /v1/images/generations`")
+        hint = "with POST, PUT or PATCH, and without placeholders, `%`, `?` and `#`"
+        raise ValueError(f"a route is written like `POST /v1/images/generations`, {hint}")
     path = match[2]
-    if "//" in path or "/./" in path or "/../" in path or "?" in path or "#" in path or "%" in path:
-        raise ValueError("a route's path is plain: no `//`, dots, `%`, `?` or `#`")
+    if "//" in path or {".", ".."} & set(path.split("/")):
+        raise ValueError("a route's path is plain: no `//`, no `.` and no `..` between slashes")
     return match[1], path
 
 
@@ -90,6 +97,8 @@ def path_in(text: object, root: Literal["body", "response"]) -> tuple[str, ...]:
     start = f"{root}."
     if not isinstance(text, str) or not text.startswith(start) or not _PATH.fullmatch(text[len(start) :]):
         raise ValueError(f"this is a path like `{root}.name`")
+    if root == "body" and "[]" in text:
+        raise ValueError("a field is one value of the body, so its path has no `[]`")
     return tuple(part for name in text[len(start) :].split(".") for part in _list_part(name))
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
 from hypothesis import given
@@ -106,3 +106,23 @@ def test_what_is_written_otherwise_says_how_it_is_written(read: Any, text: Any) 
 def test_paths_are_tuples() -> None:
     assert path_in("response.data[].b64_json", "response") == ("data", "[]", "b64_json")
     assert (duration("30m"), days("2d"), size_in_bytes("10MB")) == (timedelta(minutes=30), 2, 10_000_000)
+
+
+@given(
+    st.sampled_from(["day", "week", "month", "year"]),
+    st.sampled_from(sorted(available_timezones())),
+    st.datetimes(datetime(1975, 1, 1), datetime(2035, 1, 1)).map(lambda t: t.replace(tzinfo=UTC)),  # noqa: DTZ001
+)
+def test_calendar_windows_meet_without_gaps_in_every_zone(period: Any, zone: str, now: datetime) -> None:
+    starts, ends = window(period, zone, now)
+    assert ends is not None
+    assert starts <= now < ends
+    assert window(period, zone, ends)[0] == ends
+    assert window(period, zone, ends - timedelta(microseconds=1)) == (starts, ends)
+
+
+@pytest.mark.parametrize("now", ["2010-11-07T02:30Z", "2010-11-07T02:45Z", "2010-11-07T03:29Z", "2010-11-07T03:30Z"])
+def test_clocks_that_are_set_back_over_midnight_open_no_second_day(now: str) -> None:
+    """In St. John's 0:01 became 23:01: the hour that comes twice counts to the day that has begun."""
+    expected = (datetime(2010, 11, 7, 2, 30, tzinfo=UTC), datetime(2010, 11, 8, 3, 30, tzinfo=UTC))
+    assert window("day", "America/St_Johns", datetime.fromisoformat(now)) == expected

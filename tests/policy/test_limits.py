@@ -56,3 +56,32 @@ def test_what_a_surface_allows_the_limits_allow(
     if combine(judged.reasons) is Effect.ALLOW:
         assert given_["n"] <= limit_n
         assert all(score < limit_at.get(c, limit_at.get("default", 2)) for c, score in found.items())
+
+
+HIGH = SURFACE.replace("stakes: low", "stakes: high") + "review: {reviewers: [group:trust]}\n"
+
+
+@settings(deadline=None, max_examples=100)
+@given(thresholds, thresholds, thresholds, thresholds)
+def test_several_limits_meet_in_the_strictest_of_each_category(first: Any, second: Any, default: Any, own: Any) -> None:
+    """`default` of one section also holds for what another section names."""
+    org = ORG.replace("{default: 0.50}", f"{ {'default': 0.5, **default} }".replace("'", ""))
+    org += f"limits: {{moderation: {{deny_at: {first}}}}}\nhigh_stakes: {{moderation: {{deny_at: {second}}}}}\n"
+    policy = _load(org, HIGH + f"moderation: {{deny_at: {own}}}\n")
+    bound = {c: min(first.get(c, first.get("default", 1)), second.get(c, second.get("default", 1))) for c in CATEGORIES}
+    if policy is None:
+        every = min(first.get("default", 1), second.get("default", 1))
+        assert any(at > {**bound, "default": every}[c] for c, at in own.items())
+        return
+    assert len(policy.moderation.deny_at) == 13
+    assert all(t.at <= bound[t.category] for t in policy.moderation.deny_at)
+
+
+def test_a_default_of_one_section_holds_for_what_another_names() -> None:
+    org = (
+        ORG + "limits: {moderation: {deny_at: {violence: 0.5}}}\nhigh_stakes: {moderation: {deny_at: {default: 0.1}}}\n"
+    )
+    assert _load(org, HIGH + "moderation: {deny_at: {violence: 0.4}}\n") is None
+    policy = _load(org, HIGH)
+    assert policy is not None
+    assert {t.at for t in policy.moderation.deny_at} == {0.1}

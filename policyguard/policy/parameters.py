@@ -1,0 +1,152 @@
+"""What a request may ask for: the table of one surface, and whether its models, sizes and qualities exist at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from policyguard import pricing
+from policyguard.decision import Place
+from policyguard.policy import units
+from policyguard.policy.limits import Effective, Leaf, Leaves
+from policyguard.policy.model import RequestRules
+from policyguard.policy.source import did_you_mean
+from policyguard.request import AUTO, parse_size
+
+_PLACES = {
+    "model": ("models",),
+    "size": ("sizes",),
+    "quality": ("quality",),
+    "n": ("n",),
+    "output_format": ("formats",),
+    "prompt": ("prompt",),
+    "input_images": ("input_images",),
+    "partial_images": ("partial_images",),
+    "extra": ("unknown_parameters",),
+}
+
+
+def request_rules(values: Leaves, *, limits: bool = False) -> RequestRules:
+    """The table of what may be asked for. For limits alone, what is not said is not restricted."""
+
+    def get(*path: str) -> Any:
+        leaf = values.get(("request", *path))
+        return leaf.value if leaf else None
+
+    def listed(*path: str) -> tuple[str, ...] | None:
+        found = get(*path)
+        return None if found is None else tuple(found)
+
+    max_bytes = get("input_images", "max_bytes")
+    partial = get("partial_images", "max")
+    return RequestRules(
+        models=listed("models", "allow"),
+        default_model=get("models", "default"),
+        sizes=listed("sizes", "allow"),
+        max_pixels=get("sizes", "max_pixels"),
+        max_edge=get("sizes", "max_edge"),
+        default_size=get("sizes", "default"),
+        qualities=listed("quality", "allow"),
+        default_quality=get("quality", "default"),
+        max_n=get("n", "max"),
+        formats=listed("formats", "allow"),
+        max_prompt_chars=get("prompt", "max_chars"),
+        max_input_images=get("input_images", "max"),
+        max_input_bytes=None if max_bytes is None else units.size_in_bytes(max_bytes),
+        max_partial_images=3 if partial is None else partial,
+        unknown_parameters=get("unknown_parameters") or ("pass" if limits else "deny"),
+        on_excess=get("on_excess") or "deny",
+        places=_places(values),
+    )
+
+
+def _places(values: Leaves) -> dict[str, Place]:
+    found = {}
+    for name, start in _PLACES.items():
+        at = [leaf.place for path, leaf in values.items() if path[: 1 + len(start)] == ("request", *start)]
+        if at:
+            found[name] = min(at)
+    return found
+
+
+# ---- does it exist ----------------------------------------------------------------------------------------
+
+
+def check_request(found: Effective) -> None:
+    """Models that exist, sizes and qualities that an allowed model knows, defaults that are within their lists."""
+    _check_models(found)
+    models = _models(found)
+    for leaf, text in _said(found, "sizes"):
+        if problem := _size_problem(text, models):
+            found.problem(leaf, "PG205" if parse_size(text) is None else "PG204", problem, item=text)
+    for leaf, text in _said(found, "quality"):
+        if text != AUTO and models and not any(text in pricing.qualities(m) for m in models):
+            found.problem(leaf, "PG204", f"no allowed model knows the quality `{text}`", item=text)
+    for key in ("models", "sizes", "quality"):
+        _check_default(found, key)
+
+
+def _said(found: Effective, key: str) -> Iterator[tuple[Leaf, str]]:
+    """The items of a list, and the default where it is in no list."""
+    listed, default = found.get("request", key, "allow"), found.get("request", key, "default")
+    if listed is not None:
+        yield from ((listed, text) for text in listed.value)
+    elif default is not None:
+        yield default, default.value
+
+
+def _models(found: Effective) -> list[str]:
+    book = pricing.price_book().models
+    return [m for m in found.value("request", "models", "allow") or () if m in book and book[m].usable]
+
+
+def _check_models(found: Effective) -> None:
+    for leaf, name in _said(found, "models"):
+        if problem := model_problem(name):
+            found.problem(leaf, "PG206", problem, did_you_mean(name, _usable()), item=name)
+
+
+def _usable() -> list[str]:
+    return [name for name, row in pricing.price_book().models.items() if row.usable]
+
+
+def model_problem(name: str) -> str | None:
+    """Why nobody can ask for this model."""
+    row = pricing.price_book().models.get(name)
+    if row is None:
+        return f"the price book has no model `{name}`"
+    return None if row.usable else f"`{name}` is {row.status.replace('_', ' ')}"
+
+
+def _size_problem(text: str, models: list[str]) -> str | None:
+    if text == AUTO:
+        return None
+    if parse_size(text) is None:
+        return "a size is written like `1024x1536`, or `auto`"
+    problems = [pricing.size_problem(model, text) for model in models]
+    return f"no allowed model draws `{text}`: {problems[0]}" if problems and all(problems) else None
+
+
+def _check_default(found: Effective, key: str) -> None:
+    """A default that is not allowed would deny every request that says nothing."""
+    default, listed = found.get("request", key, "default"), found.get("request", key, "allow")
+    if default is None or (listed is not None and (not listed.value or default.value in listed.value)):
+        return
+    blamed = default if default.named or listed is None or not listed.named else listed
+    if listed is not None:
+        hint = did_you_mean(default.value, listed.value)
+        found.problem(blamed, "PG303", f"the default `{default.value}` is not in the list", hint)
+    elif default.value == AUTO:
+        found.problem(default, "PG303", "`auto` counts only where `allow` lists it")
+    elif key == "sizes" and (bound := _bound(found, default.value)):
+        found.problem(default, "PG303", f"the default `{default.value}` is beyond {bound}")
+
+
+def _bound(found: Effective, text: str) -> str | None:
+    """The bound in pixels that a size is beyond, as a text."""
+    size = parse_size(text)
+    for key, measure in (("max_pixels", "pixels"), ("max_edge", "edge")):
+        bound = found.get("request", "sizes", key)
+        if size is not None and bound is not None and getattr(size, measure) > bound.value:
+            return f"{key} {bound.value:,} ({bound.place})"
+    return None
