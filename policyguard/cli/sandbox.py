@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from ipaddress import ip_address
 from typing import Annotated
 
@@ -31,16 +32,20 @@ def sandbox(
         fail(
             f"`{host}` is not this machine alone", hint="the sandbox has no users; --allow-remote listens all the same"
         )
-    import uvicorn
-
-    from policyguard.sandbox import create_app
-
+    try:
+        from policyguard.sandbox import create_app
+        from policyguard.sandbox.server import listen, run
+    except ImportError as error:
+        fail("the sandbox needs more than is installed", hint=str(error))
+    listening = listen(host, port)
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     if format == "json":
-        print_json({"url": f"http://{host}:{port}", "base_url": f"http://{host}:{port}/v1"})
+        print_json({"url": url, "base_url": f"{url}/v1"})
+        sys.stdout.flush()  # whoever reads a pipe waits for this line
     out = console(stderr=format == "json")
-    out.print(f"sandbox on http://{host}:{port}, stop it with ctrl-c")
-    out.print(f"use it: OPENAI_BASE_URL=http://{host}:{port}/v1 OPENAI_API_KEY=sk-sandbox")
-    uvicorn.run(create_app(), host=host, port=port, log_level="warning", proxy_headers=False, ws="none")
+    out.print(f"sandbox on {url}, stop it with ctrl-c")
+    out.print(f"use it: OPENAI_BASE_URL={url}/v1 OPENAI_API_KEY=sk-sandbox")
+    run(create_app(), listening)
 
 
 def _is_loopback(host: str) -> bool:

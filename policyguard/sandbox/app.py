@@ -6,10 +6,12 @@ import base64
 import hashlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from html import escape
 from typing import Any
 
 import anyio
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
@@ -18,11 +20,11 @@ from policyguard import pricing
 from policyguard.request import AUTO, Size, parse_size
 from policyguard.sandbox import scores
 from policyguard.sandbox.counters import Counters
-from policyguard.sandbox.edit_body import read_edit
+from policyguard.sandbox.edit_body import Edit, read_edit
 from policyguard.sandbox.faults import HEADER, Faults, raise_fault, seconds
 from policyguard.sandbox.moderations import decisions, moderations
 from policyguard.sandbox.pictures import picture
-from policyguard.sandbox.wire import ApiError, blocked, check_images, json_object
+from policyguard.sandbox.wire import ApiError, blocked, check_images, json_object, usable_model
 
 CREATED = 1_764_000_000  # every answer's time: the same request gives the same bytes
 IMAGES = "/v1/images/"
@@ -42,7 +44,7 @@ def create_app() -> Starlette:
         Route("/sandbox/faults", sandbox.switched, methods=["POST", "DELETE"]),
         Route("/", sandbox.page),
     ]
-    return Starlette(routes=routes)
+    return Starlette(routes=routes, exception_handlers={HTTPException: _no_route})
 
 
 Handler = Callable[[Request, str | None], Awaitable[Response]]
@@ -83,32 +85,28 @@ class _Sandbox:
     # ---- images -----------------------------------------------------------------------------------------------
 
     async def generations(self, request: Request, fault: str | None) -> Response:
-        values = await json_object(request)
-        return self._images(request, values, (), fault)
+        return self._images(request, Edit(await json_object(request), (), ()), fault)
 
     async def edits(self, request: Request, fault: str | None) -> Response:
-        values, sizes = await read_edit(request)
-        return self._images(request, values, sizes, fault)
+        return self._images(request, await read_edit(request), fault)
 
-    def _images(
-        self, request: Request, values: Mapping[str, Any], inputs: tuple[Size | None, ...], fault: str | None
-    ) -> Response:
-        retry = request.headers.get("x-stainless-retry-count")
-        row = self.counters.asked(request.url.path, values, len(inputs), retry)
+    def _images(self, request: Request, asked: Edit, fault: str | None) -> Response:
+        retry, inputs = request.headers.get("x-stainless-retry-count"), asked.sizes
+        row = self.counters.asked(request.url.path, asked.values, asked.files, len(inputs), retry)
         request.state.row = row
         raise_fault(fault)
-        values = {name: value for name, value in values.items() if value is not None}
+        values = {name: value for name, value in asked.values.items() if value is not None}
         check_images(values)
         prompt = values["prompt"]
         if scores.BLOCK in prompt:
             raise blocked(["violence"])
-        body = _body(values, inputs)
+        body = answer_body(values, inputs)
         self.counters.made(row, edit=bool(inputs), images=len(body["data"]))
         if fault == "no_usage":
             del body["usage"]
         if fault == "nonsense":
             return Response(b"<html>not the API</html>", media_type="text/html")
-        if values.get("stream") in (True, "true"):
+        if values.get("stream"):
             kind = "image_edit" if inputs else "image_generation"
             return StreamingResponse(_events(kind, body, values), media_type="text/event-stream")
         return JSONResponse(body)
@@ -133,11 +131,18 @@ class _Sandbox:
 
     async def page(self, request: Request) -> Response:
         data = self.counters.data()
-        rows = "".join(f"<tr><td>{path}<td>{count}" for path, count in sorted(data["paths"].items()))
+        rows = "".join(f"<tr><td>{escape(path)}<td>{count}" for path, count in sorted(data["paths"].items()))
         return HTMLResponse(
             "<!doctype html><meta charset=utf-8><title>policyguard sandbox</title><h1>policyguard sandbox</h1>"
             f"<p>{data['generations']} requests made {data['images']} images.<table>{rows}</table>"
         )
+
+
+async def _no_route(request: Request, error: Exception) -> Response:
+    """A path or a method that is not there: OpenAI's body here too."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    message = f"Invalid URL ({request.method} {request.url.path})"
+    return ApiError(status, message, code="unknown_url" if status == 404 else None).response({})
 
 
 def _check_key(request: Request) -> None:
@@ -146,14 +151,14 @@ def _check_key(request: Request) -> None:
         raise ApiError(401, "Incorrect API key provided.", code="invalid_api_key")
 
 
-def _body(values: Mapping[str, Any], inputs: tuple[Size | None, ...]) -> dict[str, Any]:
+def answer_body(values: Mapping[str, Any], inputs: tuple[Size | None, ...]) -> dict[str, Any]:
     """The answer, with `auto` resolved and tokens by the formula of the price book."""
     size = "1024x1024" if values.get("size") in (None, AUTO) else values["size"]
     quality = "medium" if values.get("quality") in (None, AUTO) else values["quality"]
     count, output_format = values.get("n", 1), values.get("output_format", "png")
     seed = hashlib.sha256(values["prompt"].encode()).hexdigest()[:8]
     shape = parse_size(size) or Size(1024, 1024)
-    partial = values.get("partial_images", 0) if values.get("stream") in (True, "true") else 0
+    partial = values.get("partial_images", 0) if values.get("stream") else 0
     background = values.get("background", AUTO)
     body = {
         "created": CREATED,
@@ -216,7 +221,7 @@ class _Cut(Response):
         whole.headers["content-length"] = str(len(body))
         await send({"type": "http.response.start", "status": whole.status_code, "headers": whole.raw_headers})
         await send({"type": "http.response.body", "body": body[: len(body) // 2], "more_body": True})
-        await send({"type": "http.response.body", "body": b""})  # shorter than promised: the server closes
+        # leaving the answer open makes the server close the connection
 
 
 async def _models(request: Request, fault: str | None) -> Response:
@@ -226,9 +231,7 @@ async def _models(request: Request, fault: str | None) -> Response:
 
 async def _model(request: Request, fault: str | None) -> Response:
     name = request.path_params["id"]
-    row = pricing.price_book().models.get(name)
-    if row is None or not row.usable:
-        raise ApiError(404, f"The model '{name}' does not exist.", code="model_not_found", param="model")
+    usable_model(name)
     return JSONResponse(_model_row(name))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 KEPT = 500
@@ -20,6 +20,7 @@ class Counters:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._arrivals = 0  # never reset: a request id stands for one request
         self.reset()
 
     def reset(self) -> None:
@@ -34,15 +35,21 @@ class Counters:
         """Count an arrival; its number makes the request id."""
         with self._lock:
             self.paths[path] += 1
-            return sum(self.paths.values())
+            self._arrivals += 1
+            return self._arrivals
 
-    def asked(self, path: str, values: Mapping[str, Any], images: int, retry: str | None) -> dict[str, Any]:
-        """Note a request for images; `images` and `status` are filled in when they are known."""
+    def asked(
+        self, path: str, values: Mapping[str, Any], files: Sequence[str], images: int, retry: str | None
+    ) -> dict[str, Any]:
+        """Note a request for images; `images` and `status` are filled in when they are known.
+
+        `files` names the fields that came beside `values`: input images and the mask.
+        """
         prompt = str(values.get("prompt", ""))
         row = {
             "path": path,
             **{name: values.get(name) for name in _SHOWN},
-            "fields": sorted(values),
+            "fields": sorted({*values, *files}),
             "prompt_sha256": hashlib.sha256(prompt.encode()).hexdigest(),
             "prompt_chars": len(prompt),
             "input_images": images,

@@ -15,6 +15,8 @@ from policyguard.sandbox.scores import image_scores, text_scores
 from policyguard.sandbox.wire import ApiError, json_object
 
 MODEL = "omni-moderation-2024-09-26"
+_ALIASES = ("omni-moderation-latest", MODEL)
+DECIDES = "gpt-6-luna"
 FLAGGED_AT = 0.5
 CONFIDENT = 0.9
 
@@ -22,6 +24,7 @@ CONFIDENT = 0.9
 async def moderations(request: Request, fault: str | None) -> Response:
     """A text, a list of texts (one result each), or a list of parts (one result, one image at most)."""
     values = await json_object(request)
+    _check_model(values.get("model") or MODEL, _ALIASES)
     if fault == "nonsense":
         return JSONResponse({"id": "modr-1", "model": MODEL, "results": "none"})
     given = values.get("input")
@@ -68,6 +71,9 @@ def _result(scores: Mapping[str, float], kinds: set[str]) -> dict[str, Any]:
 async def decisions(request: Request, fault: str | None) -> Response:
     """Predicate, choice and score questions, answered from a hash: deterministic, without a meaning."""
     values = await json_object(request)
+    _check_model(values.get("model"), (DECIDES,))
+    if fault == "nonsense":
+        return JSONResponse({"id": "dec-1", "object": "decision", "model": DECIDES, "answers": "none"})
     questions = values.get("questions")
     if not isinstance(questions, list) or not 1 <= len(questions) <= 400 or "input" not in values:
         raise ApiError(400, "Invalid 'questions'.", param="questions")
@@ -80,9 +86,13 @@ async def decisions(request: Request, fault: str | None) -> Response:
         "output_tokens_details": {"reasoning_tokens": 0},
         "total_tokens": tokens,
     }
-    return JSONResponse(
-        {"id": "dec-1", "object": "decision", "model": "gpt-6-luna", "answers": answers, "usage": usage}
-    )
+    body = {"id": "dec-1", "object": "decision", "model": DECIDES, "answers": answers}
+    return JSONResponse(body if fault == "no_usage" else body | {"usage": usage})
+
+
+def _check_model(name: Any, known: tuple[str, ...]) -> None:
+    if name not in known:
+        raise ApiError(404, f"The model '{name}' does not exist.", code="model_not_found", param="model")
 
 
 def _answer(question: Any, text: str) -> dict[str, Any]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Mapping
 from functools import lru_cache
+from typing import Any
 
 try:
     from PIL import Image, ImageDraw
@@ -12,6 +14,13 @@ except ImportError as error:
     raise ImportError("the sandbox needs Pillow: pip install 'policyguard[demo]'") from error
 
 from policyguard.request import Size
+
+# Flat colours are smallest without loss: as WebP some 300 bytes, with loss fifteen times that.
+_OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    "png": {"compress_level": 1},
+    "webp": {"lossless": True, "method": 1, "quality": 0},
+    "jpeg": {"quality": 60},
+}
 
 
 @lru_cache(maxsize=256)
@@ -28,6 +37,5 @@ def picture(seed: str, size: Size, output_format: str) -> bytes:
     if output_format != "png":
         image = image.convert("RGB")
     buffer = io.BytesIO()
-    options = {"png": {"compress_level": 1}, "webp": {"quality": 60, "method": 0}, "jpeg": {"quality": 60}}
-    image.save(buffer, output_format.upper(), **options[output_format])
+    image.save(buffer, output_format.upper(), **_OPTIONS[output_format])
     return buffer.getvalue()

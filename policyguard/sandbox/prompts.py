@@ -41,9 +41,10 @@ def demo_prompts() -> list[DemoPrompt]:
 
 
 def read_prompts(path: Path) -> list[DemoPrompt]:
-    """Prompts from JSON lines (`text` or `prompt`), CSV or plain text. Raises `ConfigError` with file and line.
+    """Prompts from JSON lines (`text` or `prompt`), CSV, TSV or plain text. Raises `ConfigError` with file and line.
 
-    Surface, user, tenant and tier are filled in, in turn, where the file does not say.
+    A table without a column `text` or `prompt` is read by its first column. Surface, user, tenant and tier are filled
+    in, in turn, where the file does not say.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -64,7 +65,7 @@ def _json_lines(text: str, path: Path) -> Iterator[tuple[int, Mapping[str, Any]]
             continue
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ConfigError(f"{path}:{number}: this is no JSON") from None
         if not isinstance(row, dict):
             raise ConfigError(f"{path}:{number}: this is no JSON object")
@@ -72,14 +73,28 @@ def _json_lines(text: str, path: Path) -> Iterator[tuple[int, Mapping[str, Any]]
 
 
 def _csv(text: str, path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    reader = csv.reader(io.StringIO(text, newline=""))
-    header = [name.strip().lower() for name in next(reader, [])]
+    rows = _table_rows(text, path)
+    number, first = next(rows, (1, []))
+    header = [name.strip().lower() for name in first]
     named = "text" in header or "prompt" in header
-    if not named and header:
-        yield 1, {"text": header[0]}
-    for row in reader:
-        if row:
-            yield reader.line_num, dict(zip(header, row, strict=False)) if named else {"text": row[0]}
+    if not named and first:
+        yield number, {"text": first[0]}
+    for number, row in rows:
+        yield number, dict(zip(header, row, strict=False)) if named else {"text": row[0]}
+
+
+def _table_rows(text: str, path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Rows that have something in them. Strict: a quote that is never closed must not swallow the rest of the file."""
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
+    before = csv.field_size_limit(max(len(text), 1))  # a prompt may be longer than the module's 131,072 characters
+    try:
+        rows = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
+    except csv.Error:
+        raise ConfigError(f"{path}:{reader.line_num}: this is no CSV, perhaps a quote is not closed") from None
+    finally:
+        csv.field_size_limit(before)
+    return iter(rows)
 
 
 def _lines(text: str, path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -89,9 +104,11 @@ def _lines(text: str, path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
 
 _READERS: Mapping[str, Callable[[str, Path], Iterator[tuple[int, Mapping[str, Any]]]]] = {
+    ".json": _json_lines,
     ".jsonl": _json_lines,
     ".ndjson": _json_lines,
     ".csv": _csv,
+    ".tsv": _csv,
 }
 _NAMES = frozenset(f.name for f in fields(DemoPrompt))
 
@@ -100,6 +117,8 @@ def _prompt(row: Mapping[str, Any], number: int, path: Path | None = None) -> De
     text = row.get("text") or row.get("prompt")
     if not isinstance(text, str) or not text.strip():
         raise ConfigError(f"{path or 'the demo'}:{number}: there is no `text` or `prompt`")
+    if not _is_text(text):
+        raise ConfigError(f"{path or 'the demo'}:{number}: the prompt is no text (half of a surrogate pair)")
     filled = {
         "id": str(number),
         "surface": _SURFACES[number % len(_SURFACES)],
@@ -120,7 +139,22 @@ def _typed(given: Mapping[str, Any]) -> dict[str, Any]:
     if not all(isinstance(given[name], str) for name in ("tier", "size", "quality") if name in given):
         raise TypeError
     if "n" in given:
-        typed["n"] = int(given["n"])
+        typed["n"] = _whole(given["n"])
     if "edit" in given:
-        typed["edit"] = given["edit"] in (True, "true", "1", 1)
+        typed["edit"] = str(given["edit"]).lower() in ("true", "1", "yes")
     return typed
+
+
+def _whole(value: Any) -> int:
+    """2 and "2", never 2.7 or true."""
+    if isinstance(value, bool | float) and not (isinstance(value, float) and value.is_integer()):
+        raise ValueError
+    return int(value)
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -11,6 +12,8 @@ try:
     import uvicorn
 except ImportError as error:
     raise ImportError("this needs uvicorn: pip install 'policyguard[demo]'") from error
+
+from policyguard.errors import ConfigError
 
 
 class Server:
@@ -36,6 +39,27 @@ class Server:
         self._server.should_exit = True
         self._thread.join(timeout=30)
         self._socket.close()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A bound socket. Raises `ConfigError` where the address is taken or is none of this machine's."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except OSError as error:
+        listening.close()
+        reason = (error.strerror or "unknown").lower()
+        raise ConfigError(f"cannot listen on port {port} of `{host}`: {reason}") from None
+    return listening
+
+
+def run(app: Any, listening: socket.socket) -> None:
+    """Serve `app` on a bound socket until ctrl-c."""
+    config = uvicorn.Config(app, log_level="warning", proxy_headers=False, ws="none")
+    with listening, suppress(KeyboardInterrupt):  # uvicorn stops in good order, then raises it again
+        uvicorn.Server(config).run(sockets=[listening])
 
 
 class _Announcing(uvicorn.Server):

@@ -49,6 +49,34 @@ def test_a_cut_ends_in_the_middle_of_the_body_and_the_image_counts(
     assert http.get("/sandbox/requests").json()["images"] == 1
 
 
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        ("429", openai.RateLimitError),
+        ("500", openai.InternalServerError),
+        ("503", openai.InternalServerError),
+        ("moderation_blocked", openai.BadRequestError),
+        ("cut", openai.APIConnectionError),
+    ],
+)
+def test_the_sdk_raises_its_own_error(client: OpenAI, fault: str, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        ask(client, fault)
+
+
+@pytest.mark.parametrize("path", ["/v1/moderations", "/v1/decisions"])
+def test_nonsense_is_of_no_shape_that_can_be_read(http: httpx2.Client, path: str) -> None:
+    question = {"type": "predicate", "instructions": "a boat?"}
+    body = {"input": "a boat"} | ({"model": "gpt-6-luna", "questions": [question]} if "decisions" in path else {})
+    answer = http.post(path, json=body, headers={"x-sandbox-fault": "nonsense"}).json()
+    assert "none" in (answer.get("results"), answer.get("answers"))
+
+
+def test_usage_can_be_left_out_of_a_decision(http: httpx2.Client) -> None:
+    body = {"model": "gpt-6-luna", "input": "x", "questions": [{"type": "predicate", "instructions": "a boat?"}]}
+    assert "usage" not in http.post("/v1/decisions", json=body, headers={"x-sandbox-fault": "no_usage"}).json()
+
+
 def test_usage_can_be_left_out_of_an_answer_and_of_a_stream(client: OpenAI) -> None:
     assert ask(client, "no_usage").usage is None
     assert "usage" not in list(ask(client, "no_usage", stream=True))[-1].to_dict()

@@ -7,12 +7,15 @@ from typing import Any
 import httpx2
 import openai
 import pytest
-from openai import OpenAI
+from hypothesis import given
+from hypothesis import strategies as st
+from openai import AsyncOpenAI, OpenAI
 from PIL import Image
 
 from policyguard import pricing
-from policyguard.request import Size
+from policyguard.request import ImageRequest, Size, Usage
 from policyguard.sandbox import SandboxServer
+from policyguard.sandbox.app import answer_body
 from policyguard.sandbox.pictures import picture
 
 GENERATIONS = "/v1/images/generations"
@@ -73,6 +76,42 @@ def test_an_edit_as_a_form_counts_its_input_images(client: OpenAI) -> None:
     assert len(answer.data or []) == 2
 
 
+def test_an_edit_of_one_file_with_a_mask_counts_the_file_alone(client: OpenAI) -> None:
+    size = Size(640, 480)
+    image, mask = ("a.png", picture("aa", size, "png")), ("m.png", picture("mm", size, "png"))
+    answer = client.images.edit(model="gpt-image-2", prompt=PROMPT, image=image, mask=mask)
+    assert answer.usage is not None
+    assert answer.usage.input_tokens_details.image_tokens == pricing.input_image_tokens(size)
+
+
+@pytest.mark.anyio
+async def test_the_async_sdk_makes_edits_moderates_and_streams(server: SandboxServer) -> None:
+    async with AsyncOpenAI(api_key="sk-sandbox", base_url=f"{server.url}/v1", max_retries=0) as client:
+        made = await client.images.generate(model="gpt-image-2", prompt=PROMPT, quality="low", n=2)
+        assert len(made.data or []) == 2
+        file = ("a.png", picture("aa", Size(64, 64), "png"))
+        edited = await client.images.edit(model="gpt-image-2", prompt=PROMPT, image=file, size="1024x1536")
+        assert opened((edited.data or [])[0].b64_json).size == (1024, 1536)
+        assert len((await client.moderations.create(input=["a", "b"])).results) == 2
+        stream = await client.images.generate(model="gpt-image-2", prompt=PROMPT, stream=True, partial_images=1)
+        kinds = [event.type async for event in stream]
+        assert kinds == ["image_generation.partial_image", "image_generation.completed"]
+
+
+@given(prompt=st.text(min_size=1, max_size=400).filter(str.strip), data=st.data())
+def test_what_is_billed_never_exceeds_the_ceiling(prompt: str, data: st.DataObject) -> None:
+    model = data.draw(st.sampled_from(["gpt-image-2", "gpt-image-2.5-flare", "gpt-image-2.6-sunburst"]))
+    quality = data.draw(st.sampled_from([*pricing.qualities(model), "auto"]))
+    size, n = data.draw(st.sampled_from(["auto", "1024x1024", "1536x864"])), data.draw(st.integers(1, 10))
+    request = ImageRequest(prompt=prompt, model=model, size=size, quality=quality, n=n)
+    usage = answer_body({"prompt": prompt, "model": model, "size": size, "quality": quality, "n": n}, ())["usage"]
+    billed = Usage(
+        input_text_tokens=usage["input_tokens_details"]["text_tokens"],
+        output_image_tokens=usage["output_tokens_details"]["image_tokens"],
+    )
+    assert pricing.actual(model, billed) <= pricing.ceiling(request).ceiling_micros
+
+
 def test_an_edit_as_json_counts_data_urls_and_bounds_what_it_cannot_see(http: httpx2.Client) -> None:
     size = Size(640, 480)
     url = "data:image/png;base64," + base64.b64encode(picture("aa", size, "png")).decode()
@@ -119,6 +158,22 @@ def test_an_edit_streams_under_its_own_name(client: OpenAI) -> None:
         ({"n": 11}, 400, "invalid_value", "n"),
         ({"n": True}, 400, "invalid_value", "n"),
         ({"prompt": None}, 400, "missing_required_parameter", "prompt"),
+        ({"prompt": ""}, 400, "invalid_value", "prompt"),
+        ({"prompt": "x" * 32_001}, 400, "string_above_max_length", "prompt"),
+        ({"size": []}, 400, "invalid_type", "size"),
+        ({"size": ""}, 400, "invalid_value", "size"),
+        ({"quality": 5}, 400, "invalid_type", "quality"),
+        ({"response_format": "b64_json"}, 400, "unknown_parameter", "response_format"),
+        ({"image": "a.png"}, 400, "unknown_parameter", "image"),
+        ({"background": "transparent", "output_format": "jpeg"}, 400, "invalid_value", "background"),
+        ({"output_compression": 50}, 400, "invalid_value", "output_compression"),
+        ({"output_compression": 101, "output_format": "jpeg"}, 400, "invalid_value", "output_compression"),
+        ({"stream": "yes"}, 400, "invalid_value", "stream"),
+        ({"safety_identifier": "x" * 129}, 400, "invalid_value", "safety_identifier"),
+        ({"input_fidelity": "high"}, 400, "invalid_input_fidelity_model", "input_fidelity"),
+        ({"output_format": "svg", "model": "gpt-image-2.6-flare"}, 400, "invalid_value", "output_format"),
+        ({"model": "gpt-image-1"}, 404, "model_not_found", "model"),
+        ({"model": "dall-e-3"}, 404, "model_not_found", "model"),
         ({"colour": "red"}, 400, "unknown_parameter", "colour"),
         ({"moderation": "off"}, 400, "invalid_value", "moderation"),
         ({"background": "striped"}, 400, "invalid_value", "background"),
@@ -138,6 +193,26 @@ def test_what_the_api_refuses_is_refused_in_its_shape(
 @pytest.mark.parametrize("body", [b"{", b"[]", b"\xff", b'{"prompt": "\\ud800"}', b"[" * 100_000])
 def test_a_body_that_is_no_json_object_is_a_400(http: httpx2.Client, body: bytes) -> None:
     assert http.post(GENERATIONS, content=body).status_code == 400
+
+
+@pytest.mark.parametrize("content_type", ["multipart/form-data", "multipart/form-data; boundary=b", "text/plain"])
+def test_a_form_that_cannot_be_read_is_a_400_of_the_same_shape(http: httpx2.Client, content_type: str) -> None:
+    answer = http.post("/v1/images/edits", content=b"xx", headers={"content-type": content_type})
+    assert (answer.status_code, answer.json()["error"]["type"]) == (400, "invalid_request_error")
+    assert answer.headers["x-request-id"].startswith("req_")
+
+
+@pytest.mark.parametrize("n", ["0", "11", "two", "9" * 5000, "-1"])
+def test_a_number_in_a_form_is_checked_like_one_in_json(http: httpx2.Client, n: str) -> None:
+    files = [("image", ("a.png", picture("aa", Size(64, 64), "png"), "image/png"))]
+    answer = http.post("/v1/images/edits", data={"model": "gpt-image-2", "prompt": PROMPT, "n": n}, files=files)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "n")
+
+
+@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/v1/nothing", 404), ("GET", GENERATIONS, 405)])
+def test_no_route_has_the_same_body(http: httpx2.Client, method: str, path: str, status: int) -> None:
+    answer = http.request(method, path)
+    assert (status, {"message", "type", "param", "code"}) == (answer.status_code, set(answer.json()["error"]))
 
 
 def test_a_null_counts_as_absent(http: httpx2.Client) -> None:

@@ -72,8 +72,8 @@ def test_decisions_answer_each_question_in_its_shape_and_order(client: OpenAI) -
         {"type": "choice", "instructions": "which?", "choices": [{"value": "a"}, {"value": True}]},
         {"type": "score", "instructions": "how good?", "levels": [{"label": "bad"}, {"label": "good"}]},
     ]
-    path, body = "/decisions", {"model": "gpt-6-luna", "input": "a photo", "questions": questions}
-    answer: Any = client.post(path, body=body, cast_to=object)
+    decision = client.decisions.create(model="gpt-6-luna", input="a photo", questions=questions)
+    answer: Any = decision.to_dict()
     assert [row["type"] for row in answer["answers"]] == ["predicate", "choice", "score"]
     predicate, choice, score = answer["answers"]
     assert predicate["name"] == "minor"
@@ -81,6 +81,18 @@ def test_decisions_answer_each_question_in_its_shape_and_order(client: OpenAI) -
     assert choice["choice"] in ["a", True]
     assert [row["value"] for row in choice["probabilities"]] == ["a", True]
     assert [row["label"] for row in score["probabilities"]] == ["bad", "good"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/moderations", {"model": "omni-moderation-9", "input": "a photo"}),
+        ("/v1/decisions", {"model": "gpt-image-2", "input": "a photo", "questions": [{"type": "predicate"}]}),
+    ],
+)
+def test_an_unknown_model_is_a_404(http: httpx2.Client, path: str, body: dict[str, Any]) -> None:
+    answer = http.post(path, json=body)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
 
 
 @pytest.mark.parametrize("question", [1, {"type": "essay"}, {"type": "choice", "choices": [{"value": "a"}]}])

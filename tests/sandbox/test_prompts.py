@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import csv
+import json
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from policyguard.errors import ConfigError
 from policyguard.sandbox.prompts import DemoPrompt, demo_prompts, read_prompts
@@ -46,11 +50,35 @@ def test_a_prompt_is_not_in_its_repr() -> None:
         ("a.jsonl", '{"text": "a boat"}\n\n{"prompt": "a kite"}\n'),
         ("a.csv", "prompt,n\na boat,\na kite,\n"),
         ("a.csv", "a boat\na kite\n"),
+        ("a.csv", "\nprompt\na boat\n  \n,,\na kite\n"),
+        ("a.tsv", "Prompt\tCategory\na boat\tBasic\na kite\tBasic\n"),
+        ("a.json", '{"text": "a boat"}\n{"text": "a kite"}\n'),
         ("a.txt", "a boat\n\n  a kite\n"),
     ],
 )
 def test_json_lines_csv_and_plain_text_are_read(tmp_path: Path, name: str, text: str) -> None:
     assert [prompt.text for prompt in read_prompts(written(tmp_path, name, text))] == ["a boat", "a kite"]
+
+
+def test_a_prompt_keeps_its_capitals_and_its_length(tmp_path: Path) -> None:
+    assert [p.text for p in read_prompts(written(tmp_path, "a.csv", "A Boat\nKite\n"))] == ["A Boat", "Kite"]
+    long = "x" * 200_000
+    for name, text in (("a.csv", f"prompt\n{long}\n"), ("a.jsonl", json.dumps({"text": long})), ("a.txt", long)):
+        assert [long] == [prompt.text for prompt in read_prompts(written(tmp_path, name, text))]
+    assert csv.field_size_limit() == 131_072
+
+
+@given(text=st.text(max_size=300), name=st.sampled_from(["a.jsonl", "a.csv", "a.tsv", "a.txt"]))
+def test_any_text_is_read_or_refused_in_plain_words(
+    tmp_path_factory: pytest.TempPathFactory, text: str, name: str
+) -> None:
+    path = written(tmp_path_factory.getbasetemp(), name, text)
+    said = ""
+    try:
+        assert all(prompt.text.strip() for prompt in read_prompts(path))
+    except ConfigError as error:
+        said = str(error)
+    assert not said or str(path) in said
 
 
 def test_what_a_file_does_not_say_is_filled_in_turn(tmp_path: Path) -> None:
@@ -84,6 +112,12 @@ def test_what_a_file_says_is_kept(tmp_path: Path) -> None:
         ("a.jsonl", '{"size": "1024x1024"}', ":1: there is no `text` or `prompt`"),
         ("a.csv", "text,n\na boat,many\n", ":2: a value cannot be read"),
         ("a.jsonl", '{"text": "a boat", "size": 7}', ":1: a value cannot be read"),
+        ("a.jsonl", '{"text": "a boat", "n": 2.7}', ":1: a value cannot be read"),
+        ("a.jsonl", '{"text": "a boat", "n": true}', ":1: a value cannot be read"),
+        ("a.jsonl", '{"text": "a boat", "n": Infinity}', ":1: a value cannot be read"),
+        ("a.jsonl", '{"text": "\\ud800"}', ":1: the prompt is no text"),
+        ("a.jsonl", "[" * 200_000, ":1: this is no JSON"),
+        ("a.csv", 'text\na boat\n"a kite\nanother\n', ":4: this is no CSV"),
         ("a.txt", "\n", "has no prompts"),
     ],
 )
