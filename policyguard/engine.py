@@ -13,11 +13,11 @@ from typing import Any, Literal
 
 from policyguard import pricing
 from policyguard.decision import Adjustment, Effect, Kind, Mode, Place, Reason
-from policyguard.fit import Fitting, fit, forced, size_of, with_defaults
+from policyguard.fit import Fitting, fit, forced, with_defaults
 from policyguard.policy.expr import EvaluationError, RequestFacts, Unavailable
 from policyguard.policy.model import CallerField, Exemption, ModerationRules, Policy, Rule
 from policyguard.pricing import Quote
-from policyguard.request import Caller, ImageRequest, Verdict
+from policyguard.request import Caller, ImageRequest, Verdict, parse_size
 
 _MAX_CALLER_CHARS = 256
 # Caller values that may stand in a record as they are; the others name a person or may do so.
@@ -63,7 +63,7 @@ def resolve_caller(fields: tuple[CallerField, ...], given: Caller) -> tuple[Call
         value = given.get(spec.name) or spec.default
         problem = _caller_problem(spec, value)
         if problem:
-            reasons.append(_caller_reason(spec.name, problem, spec.place))
+            reasons.append(caller_reason(spec.name, problem, spec.place))
         else:
             values[spec.name] = value
     return Caller.of(values), tuple(reasons)
@@ -72,21 +72,21 @@ def resolve_caller(fields: tuple[CallerField, ...], given: Caller) -> tuple[Call
 def _caller_problem(spec: CallerField, value: str | None) -> str | None:
     if value is None:
         return f"the caller's `{spec.name}` is missing" if spec.required else None
-    if len(value) > _MAX_CALLER_CHARS or not value.isprintable():
+    if not isinstance(value, str) or len(value) > _MAX_CALLER_CHARS or not value.isprintable():
         return f"the caller's `{spec.name}` is no short printable text"
     if spec.values and value not in spec.values:
         return f"the caller's `{spec.name}` is not one of the declared values"
     return None
 
 
-def _caller_reason(name: str, message: str, place: Place) -> Reason:
+def caller_reason(name: str, message: str, place: Place | None = None) -> Reason:
     return Reason(id=f"caller.{name}", kind=Kind.CALLER, effect=Effect.DENY, message=message, place=place, param=None)
 
 
 def _budget_callers(policy: Policy, caller: Caller) -> Iterator[Reason]:
     missing = {b.per: b.place for b in policy.budgets if b.per is not None and caller.get(b.per) is None}
     for name, place in sorted(missing.items()):
-        yield _caller_reason(name, f"the caller's `{name}` is missing, and a budget is kept per `{name}`", place)
+        yield caller_reason(name, f"the caller's `{name}` is missing, and a budget is kept per `{name}`", place)
 
 
 # ---- before moderation ------------------------------------------------------------------------------------
@@ -252,7 +252,7 @@ def _rules(screened: Screened, verdict: Verdict | None, *, late: bool) -> Iterat
 
 def facts(screened: Screened, verdict: Verdict | None) -> dict[str, Any]:
     """What conditions can read, by root name."""
-    request, size = screened.request, size_of(screened.request)
+    request, size = screened.request, parse_size(screened.request.size or "")
     scores = None
     if verdict is not None:
         scores = {c: s for c, s in verdict.scores.items() if c not in verdict.incomplete}
@@ -262,9 +262,9 @@ def facts(screened: Screened, verdict: Verdict | None) -> dict[str, Any]:
             prompt=request.prompt,
             model=request.model or "",
             size=request.size or "",
-            width=size.width,
-            height=size.height,
-            pixels=size.pixels,
+            width=size.width if size else None,
+            height=size.height if size else None,
+            pixels=size.pixels if size else None,
             quality=request.quality or "",
             n=request.n or 1,
             background=request.background or "auto",

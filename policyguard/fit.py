@@ -13,9 +13,13 @@ from typing import Any
 from policyguard import pricing
 from policyguard.decision import Adjustment, Effect, Kind, Mode, Place, Reason
 from policyguard.policy.model import RequestRules
-from policyguard.request import AUTO, ImageRequest, Size, parse_size
+from policyguard.request import AUTO, ImageRequest, parse_size
 
 QUALITY_RANK = {"low": 0, "medium": 1, "high": 2, "xhigh": 3, "max": 4}
+_IMPOSTOR = re.compile(
+    "prompt|image|mask|messages|input|instruction|markup|"
+    r"^\W*(model|size|quality|n|moderation|stream|user|safety_identifier|output_format|background)\W*$"
+)
 _PLAIN_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}", re.ASCII)
 
 
@@ -204,9 +208,9 @@ def _input_images(f: Fitting) -> None:
 
 
 def _extra(f: Fitting) -> None:
-    """Lists and objects are never let through: there is room in them for prompts and pictures that nobody looked at."""
+    """`pass` is for single values: never for what could be a prompt, a picture or another spelling of what is known."""
     for name, value in f.request.extra.items():
-        if f.rules.unknown_parameters == "deny" or isinstance(value, dict | list):
+        if f.rules.unknown_parameters == "deny" or isinstance(value, dict | list) or _IMPOSTOR.search(name.lower()):
             plain = name if _PLAIN_NAME.fullmatch(name) else "an unnamed parameter"  # a key can hold anything
             f.deny("extra", f"`{plain}` is not a parameter that this surface lets through", param=plain)
 
@@ -235,8 +239,3 @@ def forced(request: ImageRequest) -> Fitting:
 
 
 _NO_RULES = RequestRules()
-
-
-def size_of(request: ImageRequest) -> Size:
-    """The size as a pair; zeros where it is `auto`."""
-    return parse_size(request.size or "") or Size(0, 0)

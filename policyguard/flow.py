@@ -30,7 +30,7 @@ from policyguard.events import Event, EventType
 from policyguard.policy.budget import windows
 from policyguard.policy.model import Policy, PolicySet
 from policyguard.refusal import budget_reason, paused_reason, refuse
-from policyguard.request import Caller, ImageRequest, Outcome, Verdict
+from policyguard.request import Caller, ImageRequest, Outcome, Usage, Verdict
 from policyguard.resumption import Way, resumption, state_reason
 from policyguard.states import Leg
 from policyguard.steps import (
@@ -258,6 +258,8 @@ def _charges(path: _Path, ceiling_micros: int) -> tuple[Charge, ...]:
 
 
 def _hold(path: _Path) -> Flow:
+    if path.dimensions["user"] is None:  # an approval is somebody's; without a name anybody could use it
+        return (yield from _refuse(path, engine.caller_reason("user", "a request that is reviewed needs a user")))
     decision = _decision(path)
     hold = record.hold(_facts(path, decision, "hold"), path.ask.new_review_id, path.screened)
     yield hold
@@ -282,8 +284,17 @@ def _resume(path: _Path, review_id: str) -> Flow:
 def _reopen(path: _Path, item: ReviewItem) -> Flow:
     """The policy's meaning changed since the approval: the votes are void, the item waits for new ones."""
     decision = _decision(path)
-    reasons = record.review_reasons(decision.reasons)
-    yield Reopen(item.review_id, path.policy.digest, reasons, _review_event(path, item, "reopened"))
+    review, quote = path.policy.review, path.screened.quote
+    yield Reopen(
+        review_id=item.review_id,
+        policy_digest=path.policy.digest,
+        reasons=record.review_reasons(decision.reasons),
+        approvals=review.approvals,
+        reviewers=review.reviewers,
+        escalate=record.escalation(review, path.ask.now),
+        ceiling_micros=quote.ceiling_micros if quote else item.ceiling_micros,
+        event=_review_event(path, item, "reopened"),
+    )
     facts = _facts(path, decision, "hold")
     yield Record((record.decided(facts, review_id=item.review_id),), record.prompt(facts))
     return Held(decision=decision, review_id=item.review_id, expires_at=item.due_at)
@@ -328,13 +339,16 @@ def no_surface_reason() -> Reason:
     )
 
 
-def expired_reason() -> Reason:
-    return Reason(
+def expired(admitted: Admitted, now: datetime) -> Refused:
+    """The answer where an admitted request came too late to be sent. Its decision stands; its leg says how it ended."""
+    reason = Reason(
         id="reservation.expired",
         kind=Kind.UNAVAILABLE,
         effect=Effect.DENY,
         message="the reservation ran out before the request was sent",
     )
+    decision = admitted.decision
+    return refuse(replace(decision, effect=Effect.DENY, reasons=(*decision.reasons, reason)), now=now)
 
 
 def reject(policies: PolicySet, what: Unreadable, keys: Keys) -> Generator[Step, Any, Refused]:
@@ -395,11 +409,16 @@ _Ended = Literal[Leg.SETTLED, Leg.RELEASED, Leg.PRESUMED]
 
 
 def _charge(ticket: Ticket, outcome: Outcome) -> tuple[_Ended, int | None]:
-    if outcome.usage is not None:
+    if outcome.usage is not None and _made_something(outcome.usage):
         return Leg.SETTLED, pricing.actual(ticket.model, outcome.usage)
     if outcome.definite and _unbilled(outcome):
         return Leg.RELEASED, 0
     return Leg.PRESUMED, None
+
+
+def _made_something(usage: Usage) -> bool:
+    """Images without output tokens are not to be had: such counts are none."""
+    return usage.output_image_tokens + usage.output_text_tokens > 0
 
 
 def _unbilled(outcome: Outcome) -> bool:

@@ -229,9 +229,13 @@ class Guard:
 
     async def asettle(self, ticket: Ticket, outcome: Outcome) -> Settled:
         """`settle` for async code, shielded: a cancelled request is still accounted for."""
-        with anyio.CancelScope(shield=True):
-            settled = await _in_thread(self.settle, ticket, outcome)
-        return settled  # noqa: RET504 (a cancel scope can end early by its type, so the return stands outside)
+        try:
+            with anyio.CancelScope(shield=True):
+                settled = await _in_thread(self.settle, ticket, outcome)
+        except BaseException:  # cancelled past the shield, for example at shutdown: settling twice is settling once
+            threading.Thread(target=self.settle, args=(ticket, outcome), name="policyguard-settle").start()
+            raise
+        return settled
 
     def enforce(
         self,

@@ -18,7 +18,7 @@ import orjson
 from policyguard.decision import Decision, Effect, Reason
 from policyguard.engine import Screened
 from policyguard.events import DIMENSIONS, Event, EventType, event_id
-from policyguard.policy.model import Policy
+from policyguard.policy.model import Policy, ReviewRules
 from policyguard.pricing import Quote
 from policyguard.request import CALLER_FIELDS, Caller, ImageRequest, Outcome, Usage, Verdict
 from policyguard.steps import Hold, Private
@@ -258,13 +258,18 @@ def hold(facts: Facts, review_id: str, screened: Screened) -> Hold:
         reasons=review_reasons(decision.reasons),
         approvals=review.approvals,
         reviewers=review.reviewers,
-        escalate=tuple((facts.at + step.after, step.to) for step in review.escalate),
+        escalate=escalation(review, facts.at),
         created_at=facts.at,
         due_at=facts.at + review.expires,
         ceiling_micros=facts.quote.ceiling_micros if facts.quote else 0,
         events=events,
         private=(sealed, *prompt(facts)),
     )
+
+
+def escalation(review: ReviewRules, held_at: datetime) -> tuple[tuple[datetime, tuple[str, ...]], ...]:
+    """When who may decide, too."""
+    return tuple((held_at + step.after, step.to) for step in review.escalate)
 
 
 def review_reasons(reasons: Iterable[Reason]) -> tuple[str, ...]:

@@ -24,7 +24,8 @@ LEG_MOVES: dict[Leg, frozenset[Leg]] = {
     Leg.SENT: frozenset({Leg.SETTLED, Leg.RELEASED, Leg.PRESUMED}),
     Leg.PRESUMED: frozenset({Leg.SETTLED, Leg.RELEASED}),
     Leg.SETTLED: frozenset(),
-    Leg.RELEASED: frozenset(),
+    # only where it was never marked as sent: what was used all the same is charged, late
+    Leg.RELEASED: frozenset({Leg.SETTLED, Leg.PRESUMED}),
 }
 
 

@@ -133,11 +133,18 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Reopen:
-    """Put an approved item back to held under a new policy digest; its votes are void. Answer: bool (did it)."""
+    """Put an approved item back to held under the policy that is in force now: its reviewers, its quorum, no votes.
+
+    Answer: bool (did it).
+    """
 
     review_id: str
     policy_digest: str
     reasons: tuple[str, ...]
+    approvals: int
+    reviewers: tuple[str, ...]
+    escalate: tuple[tuple[datetime, tuple[str, ...]], ...]
+    ceiling_micros: int
     event: Event
 
 

@@ -107,9 +107,9 @@ def test_a_held_request_raises_with_its_review() -> None:
 
 
 def test_no_state_leads_back_from_an_end() -> None:
-    assert {state for state, targets in LEG_MOVES.items() if not targets} == {Leg.SETTLED, Leg.RELEASED}
+    assert {state for state, targets in LEG_MOVES.items() if not targets} == {Leg.SETTLED}
     assert sources(LEG_MOVES, "sent") == ["held"]
-    assert sources(LEG_MOVES, "settled") == ["sent", "presumed"]
+    assert sources(LEG_MOVES, "settled") == ["sent", "presumed", "released"]
 
 
 def test_no_timeout_ever_approves() -> None:

@@ -16,10 +16,10 @@ import anyio
 
 from policyguard.adapters.body import ClientLeft, Message, Receive, Send, read_body, replay
 from policyguard.adapters.identity import CallerOf, caller_of, header
-from policyguard.adapters.routes import Table, looks_like_images
+from policyguard.adapters.routes import Table, looks_like_images, paths
 from policyguard.decision import Admitted, Held, Reason, Refused
 from policyguard.errors import InvalidRequest
-from policyguard.flow import expired_reason, no_surface_reason
+from policyguard.flow import expired, no_surface_reason
 from policyguard.guard import Guard
 from policyguard.policy.model import Route
 from policyguard.request import Caller, Failure, Outcome
@@ -34,6 +34,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Parsed = Generation | Edit | Own
 KEY = "policyguard"  # our place in the scope, and in `request.state`
 MAX_BODY_BYTES = 64 * 1024 * 1024  # a request: sixteen images of four megabytes
+MAX_JSON_BYTES = 1_000_000  # a prompt of 32,000 characters and everything beside it
 MAX_ANSWER_BYTES = 128 * 1024 * 1024  # an answer that is kept to read its usage
 
 
@@ -41,8 +42,8 @@ class PolicyGuardMiddleware:
     """Guards the routes that the policies declare.
 
     `caller` gets the ASGI scope and says who asks, as a `Caller` or a mapping; without it declared headers of trusted
-    proxies and `policyguard.caller(...)` count. A body larger than `max_body_bytes`, or slower than `body_timeout_s`,
-    is refused.
+    proxies and `policyguard.caller(...)` count. A form larger than `max_body_bytes`, JSON larger than
+    `max_json_bytes`, and a body slower than `body_timeout_s` are refused.
     """
 
     def __init__(
@@ -52,12 +53,14 @@ class PolicyGuardMiddleware:
         guard: Guard,
         caller: CallerOf | None = None,
         max_body_bytes: int = MAX_BODY_BYTES,
+        max_json_bytes: int = MAX_JSON_BYTES,
         body_timeout_s: float = 60.0,
     ) -> None:
         self.app = app
         self.guard = guard
         self.caller = caller
         self.max_body_bytes = max_body_bytes
+        self.max_json_bytes = max_json_bytes
         self.body_timeout_s = body_timeout_s
         self._table = Table(guard.policies)
 
@@ -65,7 +68,7 @@ class PolicyGuardMiddleware:
         if scope["type"] != "http" or KEY in scope:  # a guard further out has decided already
             await self.app(scope, receive, send)
             return
-        match = self._routes().match(scope["method"], scope["path"])
+        match = self._routes().match(scope["method"], *paths(scope))
         if match is not None:
             await _Guarded(self, scope, receive, send, *match).run()
         elif scope["method"] not in ("GET", "HEAD", "OPTIONS") and looks_like_images(scope["path"]):
@@ -136,7 +139,7 @@ class _Guarded:
         body = await read_body(
             self.receive,
             header(headers, "content-length"),
-            limit=self.door.max_body_bytes,
+            limit=self.door.max_body_bytes if self.route.shape == "edits" else self.door.max_json_bytes,
             timeout_s=self.door.body_timeout_s,
         )
         if self.route.shape == "generations":
@@ -157,7 +160,7 @@ class _Guarded:
     async def _forward(self, parsed: Parsed, admitted: Admitted) -> None:
         body, content_type = parsed.write(admitted.request, admitted.ticket.safety_identifier)
         if not await self.guard.asent(admitted.ticket):
-            await self._refuse(expired_reason())
+            await self._say(expired(admitted, self.guard.clock()))
             return
         scope = self._rewritten(admitted, body, content_type)
         answer = _Answer(self.send, admitted)

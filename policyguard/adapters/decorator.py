@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, ParamSpec, TypeVar, cast
 
-from policyguard.adapters.files import is_given, read_image
+from policyguard.adapters.files import is_image, read_image
 from policyguard.decision import Admission, Admitted, refused_error
 from policyguard.errors import ConfigError, InvalidRequest
-from policyguard.flow import expired_reason
+from policyguard.flow import expired
 from policyguard.guard import Guard
 from policyguard.request import AUTO, Failure, ImageRequest, InputImage, Operation, Outcome
 from policyguard.wire.outcome import usage_from
@@ -27,7 +27,10 @@ from policyguard.wire.parameters import DECIDED, KNOWN
 
 P = ParamSpec("P")
 R = TypeVar("R")
+V = TypeVar("V")
 _DOOR = "decorator"
+_BYPASSES = frozenset({"extra_body", "extra_query", "messages"})
+_NOT_GIVEN = frozenset({"NotGiven", "Omit"})  # the SDK's marks for what is not given, without importing it
 UsageOf = Callable[[Any], Any]
 
 
@@ -61,7 +64,7 @@ def _guard_sync(door: _Door, function: Callable[P, R]) -> Callable[P, R]:
             raise refused_error(door.guard.reject(error, surface=door.surface, door=_DOOR)) from None
         admitted = _admitted(door.guard.admit(request, **door.options))
         if not door.guard.sent(admitted.ticket):
-            raise refused_error(door.guard.reject(expired_reason(), surface=door.surface, door=_DOOR))
+            raise refused_error(expired(admitted, door.guard.clock()))
         door.force(call, admitted)
         started = time.monotonic()
         outcome = Outcome(failure=Failure.CANCELLED)
@@ -89,7 +92,7 @@ def _guard_async(door: _Door, function: Callable[..., Any]) -> Callable[..., Any
             raise refused_error(await guard.areject(error, surface=door.surface, door=_DOOR)) from None
         admitted = _admitted(await guard.aadmit(request, **door.options))
         if not await guard.asent(admitted.ticket):
-            raise refused_error(await guard.areject(expired_reason(), surface=door.surface, door=_DOOR))
+            raise refused_error(expired(admitted, guard.clock()))
         door.force(call, admitted)
         started = time.monotonic()
         outcome = Outcome(failure=Failure.CANCELLED)
@@ -117,11 +120,16 @@ def _failed(error: Exception, started: float) -> Outcome:
     timeout = isinstance(error, TimeoutError | asyncio.TimeoutError) or "Timeout" in type(error).__name__
     return Outcome(
         failure=Failure.TIMEOUT if timeout else Failure.ERROR,
-        status=getattr(error, "status_code", None),
-        error_code=getattr(error, "code", None),
-        request_id=getattr(error, "request_id", None),
+        status=_plain(getattr(error, "status_code", None), int),
+        error_code=_plain(getattr(error, "code", None), str),
+        request_id=_plain(getattr(error, "request_id", None), str),
         latency_ms=_since(started),
     )
+
+
+def _plain(value: Any, kind: type[V]) -> V | None:
+    """An exception of somebody else's can have anything under these names; only what the record can hold counts."""
+    return value if type(value) is kind and len(str(value)) <= 100 else None
 
 
 def _since(started: float) -> int:
@@ -156,6 +164,9 @@ class _Door:
 
     def check(self, function: Callable[..., Any]) -> None:
         name = getattr(function, "__qualname__", "the function")
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise ConfigError(f"`{name}` is a generator; guard the function that makes the images")
+        self._check_arguments(name)
         surfaces = self.guard.policies.surfaces
         if self.surface not in surfaces:
             close = get_close_matches(self.surface, surfaces, n=1)
@@ -174,6 +185,14 @@ class _Door:
                     f"constants={{'{parameter}': ...}}"
                 )
         self._check_constants()
+
+    def _check_arguments(self, name: str) -> None:
+        """Everything that can carry a parameter has a name of its own, or it would go past the policy."""
+        for argument in self.signature.parameters.values():
+            if argument.kind in (argument.VAR_KEYWORD, argument.VAR_POSITIONAL):
+                raise ConfigError(f"`{name}` takes any argument (`*{argument.name}`): name those that it has")
+            if argument.name in _BYPASSES:
+                raise ConfigError(f"`{name}` has the argument `{argument.name}`, which goes past the policy")
 
     def _check_constants(self) -> None:
         for parameter, value in self.constants.items():
@@ -199,20 +218,29 @@ class _Door:
         values: dict[str, Any] = dict(self.constants)
         for parameter in KNOWN:
             value = call.arguments.get(self._argument(parameter))
-            if isinstance(value, str | int):  # None, and the SDK's own marks for what is not given, count as absent
+            if _is_given(value):
                 values[parameter] = value
         if "prompt" not in values:
             raise InvalidRequest("`prompt` must be a text that is not empty", param="prompt")
         images = self._images(call, "image")
         masks = self._images(call, "mask")
+        self._check_others(call)
         operation: Operation = "edit" if images else "generate"
         return ImageRequest(**values, operation=operation, images=images, mask=masks[0] if masks else None)
+
+    def _check_others(self, call: inspect.BoundArguments) -> None:
+        """A picture in an argument of another name would go past moderation and past the price."""
+        seen = {self._argument(name) for name in ("image", "mask")}
+        for name, value in call.arguments.items():
+            items = value if isinstance(value, list) else [value]
+            if name not in seen and name != "self" and any(is_image(item) for item in items):
+                raise InvalidRequest("a picture in an argument that is neither `image` nor `mask`", param="image")
 
     def _images(self, call: inspect.BoundArguments, parameter: str) -> tuple[InputImage, ...]:
         """The images, whose arguments become bytes that can be read again by the function."""
         name = self._argument(parameter)
         given = call.arguments.get(name)
-        if not is_given(given):
+        if not _is_given(given):
             return ()
         listed = given if isinstance(given, list) else [given]
         images = [read_image(item, parameter) for item in listed]
@@ -239,6 +267,10 @@ class _Door:
             request_id=getattr(result, "_request_id", None),
             latency_ms=_since(started),
         )
+
+
+def _is_given(value: Any) -> bool:
+    return value is not None and type(value).__name__ not in _NOT_GIVEN
 
 
 def _usage_in(result: Any) -> Any:

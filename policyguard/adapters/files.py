@@ -10,12 +10,12 @@ from policyguard.errors import InvalidRequest
 from policyguard.request import InputImage
 from policyguard.wire.image_header import input_image
 
-_KINDS = (bytes, bytearray, os.PathLike, tuple, list)
 
-
-def is_given(value: Any) -> bool:
-    """Whether an argument is an image at all; None and the SDK's marks for what is not given are none."""
-    return isinstance(value, _KINDS) or hasattr(value, "read")
+def is_image(value: Any) -> bool:
+    """Whether a value could be a picture: bytes, a path, an open file, or the SDK's tuple around one."""
+    if isinstance(value, tuple):
+        return any(is_image(item) for item in value)
+    return isinstance(value, bytes | bytearray | memoryview | os.PathLike) or hasattr(value, "read")
 
 
 def read_image(value: Any, param: str) -> InputImage:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Mapping
+from typing import Any
 from urllib.parse import unquote
 
 from policyguard.policy.model import PolicySet, Route
@@ -24,9 +25,16 @@ class Table:
             for route in policy.routes
         }
 
-    def match(self, method: str, path: str) -> tuple[str, Route] | None:
-        """Surface and route, by the exact method and path."""
-        return self._routes.get((method, path))
+    def match(self, method: str, *paths: str) -> tuple[str, Route] | None:
+        """Surface and route, by the exact method and the first path that is claimed."""
+        return next((found for path in paths if (found := self._routes.get((method, path)))), None)
+
+
+def paths(scope: Mapping[str, Any]) -> tuple[str, ...]:
+    """The path as it came, and as the app routes it: without the root path of a mount or a proxy."""
+    path: str = scope["path"]
+    root = scope.get("root_path", "").rstrip("/")
+    return (path, path[len(root) :]) if root and path.startswith(f"{root}/") else (path,)
 
 
 def looks_like_images(path: str) -> bool:

@@ -35,7 +35,13 @@ class Vault:
         self._subject = lru_cache(maxsize=_CACHED_SUBJECTS)(lambda subject: AESGCM(_derive(private, subject.encode())))
 
     def pseudonym(self, kind: str, text: str) -> str:
-        """`kind` and 32 hex digits, for example `user_3f...`: the same for the same text, nobody else's to guess."""
+        """`kind` and 32 hex digits, for example `user_3f...`: the same for the same text, nobody else's to guess.
+
+        Mail addresses are one person in any case, so that nobody gets a second budget, or a vote on a request of
+        their own, by another spelling.
+        """
+        if "@" in text:
+            text = text.casefold()
         digest = hmac.digest(self._pseudonyms, _bound(kind, text), "sha256")
         return f"{kind}_{digest[:16].hex()}"
 

@@ -244,11 +244,21 @@ def _sizes_beyond(found: Effective, listed: Leaf, bound: Leaf, beyond: list[str]
         found.problem(listed, code, message, hint, item=text)
 
 
+def _threshold(own: Leaf | None, default: Leaf | None) -> Leaf | None:
+    """What is said of the category itself, else the default. A surface's default meets what the organisation says of
+    the category: the stricter holds, so that neither is loosened by accident."""
+    if own is None or default is None:
+        return own or default
+    if default.named and not own.named:
+        return min(own, default, key=lambda leaf: float(leaf.value))
+    return own
+
+
 def thresholds(values: Leaves, limit: Leaves, at: str) -> dict[str, tuple[float, Place]]:
     """The threshold of each category that has one, within the limits. `default` covers what is not named."""
     found: dict[str, tuple[float, Place]] = {}
     for category in CATEGORIES:
-        leaf = values.get(("moderation", at, category)) or values.get(("moderation", at, "default"))
+        leaf = _threshold(values.get(("moderation", at, category)), values.get(("moderation", at, "default")))
         bound = limit.get(("moderation", at, category))
         both = [one for one in (leaf, bound) if one is not None]
         if both:

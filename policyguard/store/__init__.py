@@ -187,9 +187,10 @@ class Store:
         `policy_digest` is the item's as the reviewer saw it: a vote on an older one does not count.
         """
         note = self._note(reviewer, reason)
+        own = frozenset(self._cipher.pseudonym(kind, reviewer) for kind in ("user", "engineer"))
 
         def work(connection: Connection) -> ReviewItem | None:
-            keep_days = votes.vote(connection, review_id, reviewer, verdict, note, policy_digest, now)
+            keep_days = votes.vote(connection, review_id, reviewer, verdict, note, policy_digest, now, own)
             record.write_private(connection, [(note.sealed, keep_days)], now)
             return review.item(connection, review_id, self._open_note)
 

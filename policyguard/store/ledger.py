@@ -183,15 +183,15 @@ def _budget_row(charge: Charge, balance: tuple[int, int]) -> dict[str, Any]:
 
 _SEND = Sql(
     """
-    UPDATE legs SET state = 'sent', sent_us = COALESCE(sent_us, :now), expires_us = :expires
-    WHERE leg_id = :leg_id AND ((state = 'held' AND expires_us > :now) OR state = 'sent')
+    UPDATE legs SET state = 'sent', sent_us = :now, expires_us = :expires
+    WHERE leg_id = :leg_id AND state = 'held' AND expires_us > :now
     """
 )
 _RENEW = Sql("UPDATE legs SET expires_us = :expires WHERE leg_id = :leg_id AND state = 'sent'")
 
 
 def mark_sent(connection: Connection, leg_id: str, expires_at: datetime, now: datetime) -> bool:
-    """Only an unexpired held leg may be sent; a leg that is sent already gets the new time."""
+    """Only an unexpired held leg may be sent, and only once."""
     values = {"leg_id": leg_id, "expires": us(expires_at), "now": us(now)}
     return run(connection, _SEND, values).rowcount == 1
 
@@ -209,10 +209,12 @@ _END = Sql(
       charged_micros = COALESCE(CAST(:charge AS BIGINT), ceiling_micros),
       presumed_micros = CASE WHEN :presumes = 1
         THEN COALESCE(CAST(:charge AS BIGINT), ceiling_micros) ELSE presumed_micros END
-    WHERE leg_id = :leg_id AND state = :source AND expires_us <= :due
+    WHERE leg_id = :leg_id AND state = :source AND expires_us <= :due AND (state <> 'released' OR sent_us IS NULL)
     RETURNING ceiling_micros, charged_micros, presumed_micros, review_id
     """
 )
+# What was used without having been marked as sent was sent all the same.
+_SENT_UNSAID = Sql("UPDATE legs SET state = 'sent', sent_us = :now WHERE leg_id = :leg_id AND state = 'held'")
 # `usd` and `images` are what goes into spent, `live` is 1 where the money was still reserved.
 _MOVE = Sql(
     """
@@ -244,6 +246,8 @@ class Ended:
 
 def settle(connection: Connection, step: Settle, now: datetime) -> Settled:
     """End a leg once; every further call answers the first end."""
+    if step.state is not Leg.RELEASED:
+        run(connection, _SENT_UNSAID, {"leg_id": step.leg_id, "now": us(now)})
     for source in _SOURCES[step.state]:
         ended = end_leg(connection, step.leg_id, Leg(source), step.state, step.charge_micros, now)
         if ended is not None:
@@ -276,7 +280,7 @@ def end_leg(
     released = into is Leg.RELEASED
     money = {
         "leg_id": leg_id,
-        "live": int(not late),
+        "live": int(source not in (Leg.PRESUMED, Leg.RELEASED)),
         "usd": row.charged_micros - row.presumed_micros if late else row.charged_micros,
         "images": -int(released) if late else int(not released),
     }

@@ -30,7 +30,8 @@ _INSERT = insert("reviews", _COLUMNS, conflict="review_id")
 _REOPEN = Sql(
     """
     UPDATE reviews SET state = 'held', round = round + 1, version = version + 1,
-      policy_digest = :policy_digest, reasons = :reasons
+      policy_digest = :policy_digest, reasons = :reasons, approvals = :approvals, reviewers = :reviewers,
+      escalate = :escalate, escalate_us = :escalate_us, level = 0, ceiling_micros = :ceiling
     WHERE review_id = :review_id AND state = 'approved' AND due_us > :now
     """
 )
@@ -75,6 +76,11 @@ def reopen(connection: Connection, step: Reopen, now: datetime) -> bool:
         "review_id": step.review_id,
         "policy_digest": step.policy_digest,
         "reasons": to_json(step.reasons),
+        "approvals": step.approvals,
+        "reviewers": to_json(step.reviewers),
+        "escalate": to_json([[us(at), people] for at, people in step.escalate]),
+        "escalate_us": us(step.escalate[0][0]) if step.escalate else None,
+        "ceiling": step.ceiling_micros,
         "now": us(now),
     }
     done = run(connection, _REOPEN, values).rowcount == 1

@@ -37,7 +37,7 @@ class ReviewConflict(PolicyguardError):
 _OPEN = Sql(
     """
     UPDATE reviews SET version = version + 1 WHERE review_id = :review_id AND state = 'held' AND due_us > :now
-    RETURNING "user", reviewers, escalate, round, policy_digest, approvals
+    RETURNING "user", engineer, reviewers, escalate, round, policy_digest, approvals
     """
 )
 _WHY_NOT = Sql("SELECT state FROM reviews WHERE review_id = :review_id")
@@ -62,16 +62,18 @@ def vote(
     note: Note,
     policy_digest: str | None,
     now: datetime,
+    own: frozenset[str],
 ) -> int | None:
     """Count one vote and decide the item where it is enough: any rejection, or as many approvals as are needed.
 
-    `policy_digest` is what the reviewer saw, where the caller knows. Answers the days that the note is kept.
+    `policy_digest` is what the reviewer saw, where the caller knows; `own` are the pseudonyms under which the reviewer
+    could have asked. Answers the days that the note is kept.
     Raises `ReviewConflict`.
     """
     row = run(connection, _OPEN, {"review_id": review_id, "now": us(now)}).first()
     if row is None:
         raise _not_open(connection, review_id)
-    _may_vote(row, reviewer, note.pseudonym, policy_digest, now)
+    _may_vote(row, reviewer, own, policy_digest, now)
     values = {
         "review_id": review_id,
         "reviewer": note.pseudonym,
@@ -110,11 +112,11 @@ def _not_open(connection: Connection, review_id: str) -> ReviewConflict:
     return ReviewConflict("decided", f"this review is {state} already")
 
 
-def _may_vote(row: Row[Any], reviewer: str, pseudonym: str, policy_digest: str | None, now: datetime) -> None:
+def _may_vote(row: Row[Any], reviewer: str, own: frozenset[str], policy_digest: str | None, now: datetime) -> None:
     due = [people for at, people in levels(row.escalate) if at <= now]
     if not any(reviewer in people for people in (orjson.loads(row.reviewers), *due)):
         raise ReviewConflict("not_reviewer", "this request is not yours to decide")
-    if row.user == pseudonym:
+    if not own.isdisjoint((row.user, row.engineer)):
         raise ReviewConflict("own_request", "nobody decides a request of their own")
     if policy_digest is not None and policy_digest != row.policy_digest:
         raise ReviewConflict("changed", "the policy has changed since you looked, look again")

@@ -29,7 +29,8 @@ class Edit:
         forced = {name: str(value) for name, value in decided(request).items()}
         if safety_identifier is not None:
             forced["safety_identifier"] = safety_identifier
-        kept = [part for part in self.parts if part.name not in forced and part.name != "moderation"]
+        dropped = {"moderation", "safety_identifier", *forced}
+        kept = [part for part in self.parts if part.name not in dropped]
         return write_form([*kept, *(plain_part(name, value) for name, value in forced.items())], self.boundary)
 
 

@@ -5,6 +5,7 @@ Parsing is python-multipart's; limits and the refusal of what is ambiguous are h
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,17 +15,27 @@ from policyguard.errors import InvalidRequest
 
 MAX_PARTS = 200
 MAX_HEADER_BYTES = 8_192
+# Names are read as everybody reads them, or not at all: no second name, no encoded one, no quoting.
+_DISPOSITION = re.compile(
+    rb'form-data; *name="([A-Za-z0-9_\[\]-]{1,100})"(?:; *filename="([^"\\\r\n]*)")?;?', re.IGNORECASE
+)
+_BOUNDARY = re.compile(rb"[A-Za-z0-9'()+_,./:=?-]{1,70}")
+_TYPE = re.compile(rb"[\x20-\x7e]{1,200}")
 MAX_FIELD_BYTES = 200_000  # a prompt of 32,000 characters at most
 
 
 @dataclass(slots=True)
 class FormPart:
-    """One part. `headers` are the raw lines without the end, `filename` None for a plain field."""
+    """One part. `raw_filename` and `content_type` are as they came; `raw_filename` None is a plain field."""
 
     name: str = ""
-    filename: str | None = None
-    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+    raw_filename: bytes | None = None
+    content_type: bytes | None = None
     data: bytes = field(default=b"", repr=False)
+
+    @property
+    def filename(self) -> str | None:
+        return None if self.raw_filename is None else self.raw_filename.decode("utf-8", "replace")
 
     @property
     def text(self) -> str:
@@ -39,7 +50,7 @@ def parse_form(body: bytes, content_type: str) -> tuple[list[FormPart], bytes]:
     """The parts in order, and the boundary. Raises `InvalidRequest`."""
     kind, options = parse_options_header(content_type.encode("latin-1", "replace"))
     boundary = options.get(b"boundary", b"")
-    if kind.lower() != b"multipart/form-data" or not 1 <= len(boundary) <= 200:
+    if kind.lower() != b"multipart/form-data" or not _BOUNDARY.fullmatch(boundary):
         raise InvalidRequest("the content type must be multipart/form-data with a boundary")
     reader = _Reader()
     parser = MultipartParser(boundary, reader.callbacks())
@@ -56,19 +67,23 @@ def parse_form(body: bytes, content_type: str) -> tuple[list[FormPart], bytes]:
 
 
 def write_form(parts: list[FormPart], boundary: bytes) -> tuple[bytes, str]:
-    """Body and content type, with the boundary that came: it is in none of the parts that came with it."""
+    """Body and content type, with the boundary that came: it is in none of the parts that came with it.
+
+    Headers are written anew from what was read, so that no other reader can find another name in them.
+    """
     lines: list[bytes] = []
     for part in parts:
-        lines.append(b"--" + boundary)
-        lines += [name + b": " + value for name, value in part.headers]
+        filename = b"" if part.raw_filename is None else b'; filename="' + part.raw_filename + b'"'
+        lines += [b"--" + boundary, b'Content-Disposition: form-data; name="' + part.name.encode() + b'"' + filename]
+        if part.content_type is not None:
+            lines.append(b"Content-Type: " + part.content_type)
         lines += [b"", part.data]
     lines += [b"--" + boundary + b"--", b""]
     return b"\r\n".join(lines), f'multipart/form-data; boundary="{boundary.decode("latin-1")}"'
 
 
 def plain_part(name: str, value: str) -> FormPart:
-    header = (b"Content-Disposition", f'form-data; name="{name}"'.encode())
-    return FormPart(name, None, [header], value.encode())
+    return FormPart(name, data=value.encode())
 
 
 class _Reader:
@@ -79,6 +94,7 @@ class _Reader:
         self.ended = False
         self._chunks: list[bytes] = []
         self._name, self._value = b"", b""
+        self._headers: list[tuple[bytes, bytes]] = []
 
     def callbacks(self) -> Any:
         return {
@@ -96,7 +112,7 @@ class _Reader:
         if len(self.parts) >= MAX_PARTS:
             raise InvalidRequest(f"the form has more than {MAX_PARTS} parts")
         self.parts.append(FormPart())
-        self._chunks = []
+        self._chunks, self._headers = [], []
 
     def _header_name(self, data: bytes, start: int, end: int) -> None:
         self._name += data[start:end]
@@ -111,22 +127,21 @@ class _Reader:
             raise InvalidRequest("a form header is too long")
 
     def _header_end(self) -> None:
-        self.parts[-1].headers.append((self._name, self._value))
+        self._headers.append((self._name.lower(), self._value.strip()))
         self._name, self._value = b"", b""
 
     def _headers_finished(self) -> None:
-        part = self.parts[-1]
-        found = [value for name, value in part.headers if name.lower() == b"content-disposition"]
-        if len(found) != 1:
-            raise InvalidRequest("a form part needs one content disposition")
-        if any(name.lower() == b"content-transfer-encoding" for name, _ in part.headers):
+        headers = dict(self._headers)
+        if len(headers) != len(self._headers):
+            raise InvalidRequest("a form part has a header twice")
+        if b"content-transfer-encoding" in headers:
             raise InvalidRequest("a form part is encoded, which is not possible here")
-        kind, options = parse_options_header(found[0])
-        if kind.lower() != b"form-data" or b"name" not in options or b"filename*" in found[0].lower():
+        match = _DISPOSITION.fullmatch(headers.get(b"content-disposition", b""))
+        type_ = headers.get(b"content-type")
+        if match is None or (type_ is not None and not _TYPE.fullmatch(type_)):
             raise InvalidRequest("a form part has no plain name")
-        part.name = options[b"name"].decode("utf-8", "replace")
-        filename = options.get(b"filename")
-        part.filename = None if filename is None else filename.decode("utf-8", "replace")
+        part = self.parts[-1]
+        part.name, part.raw_filename, part.content_type = match[1].decode(), match[2], type_
 
     def _data(self, data: bytes, start: int, end: int) -> None:
         self._chunks.append(data[start:end])

@@ -23,7 +23,9 @@ class Generation:
         forced: dict[str, Any] = {**decided(request), "moderation": AUTO}
         if safety_identifier is not None:
             forced["safety_identifier"] = safety_identifier
-        return dump({**self.document, **forced}), "application/json"
+        # the client's own identifier never goes on: it could be anybody's
+        kept = {name: value for name, value in self.document.items() if name != "safety_identifier"}
+        return dump({**kept, **forced}), "application/json"
 
 
 def read_generation(body: bytes, content_type: str) -> Generation:

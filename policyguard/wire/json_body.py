@@ -13,7 +13,8 @@ from policyguard.errors import InvalidRequest
 
 MAX_DEPTH = 32
 MAX_DIGITS = 19
-_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_BRACKETS = re.compile(rb"[\[\]{}]")
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
@@ -37,12 +38,12 @@ def parse_object(body: bytes) -> dict[str, Any]:
 def _check_depth(body: bytes) -> None:
     """Before parsing, in one pass over the brackets that stand outside of strings."""
     depth = 0
-    for character in _STRINGS.sub(b"", body):
-        if character in b"[{":
+    for bracket in _BRACKETS.findall(_STRINGS.sub(b"", body)):
+        if bracket in b"[{":
             depth += 1
             if depth > MAX_DEPTH:
                 raise InvalidRequest(f"the body is nested more than {MAX_DEPTH} deep")
-        elif character in b"]}":
+        else:
             depth -= 1
 
 

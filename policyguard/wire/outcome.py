@@ -38,7 +38,7 @@ def read_outcome(
         failure=failed,
         definite=definite,
         error_code=_text(error.get("code")),
-        moderation_stage=_text((error.get("moderation_details") or {}).get("moderation_stage")),
+        moderation_stage=_stage(error.get("moderation_details")),
         request_id=headers.get("x-request-id"),
         latency_ms=latency_ms,
         size=_text(document.get("size")),
@@ -57,6 +57,10 @@ def _document(body: bytes) -> dict[str, Any]:
 
 def _first(document: Mapping[str, Any], path: tuple[str, ...] | None) -> Any:
     return next(at(document, path), None) if path else None
+
+
+def _stage(details: object) -> str | None:
+    return _text(details.get("moderation_stage")) if isinstance(details, Mapping) else None
 
 
 def _text(value: object) -> str | None:
@@ -85,7 +89,7 @@ def usage_from(value: Any) -> Usage | None:
     if not isinstance(value, Mapping):
         return None
     inputs, outputs = _count(value.get("input_tokens")), _count(value.get("output_tokens"))
-    if inputs is None or outputs is None:
+    if inputs is None or not outputs:  # images without output tokens are not to be had
         return None
     split_in = _split(value.get("input_tokens_details"), inputs)
     split_out = _split(value.get("output_tokens_details"), outputs)

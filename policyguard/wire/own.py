@@ -41,6 +41,7 @@ def read_own(body: bytes, content_type: str, route: Route) -> Own:
         if len(found) > 1:
             raise InvalidRequest(f"`{'.'.join(path)}` is there more than once", param=name)
         values[name] = found[0] if found else None
+        _check_place(document, path, name)
     return Own(build(values, "generate"), document, route)
 
 
@@ -55,10 +56,15 @@ def at(value: Any, path: tuple[str, ...]) -> Iterator[Any]:
         yield from at(value[path[0]], path[1:])
 
 
+def _check_place(document: Any, path: tuple[str, ...], name: str) -> None:
+    """What is decided is written back there, so it must be a place for a value: known before anything is reserved."""
+    for key in path[:-1]:
+        document = document.get(key, {})
+        if not isinstance(document, dict):
+            raise InvalidRequest(f"`{'.'.join(path)}` is no place for a value", param=name)
+
+
 def _set(document: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
     for key in path[:-1]:
-        inner = document.setdefault(key, {})
-        if not isinstance(inner, dict):
-            raise InvalidRequest(f"`{'.'.join(path)}` is no place for a value")
-        document = inner
+        document = document.setdefault(key, {})
     document[path[-1]] = value

@@ -163,6 +163,53 @@ async def test_a_second_mount_does_not_decide_twice(open_guard: Callable[..., Gu
     assert (len(app.bodies), len(decisions(guard))) == (1, 1)
 
 
+@pytest.mark.parametrize(
+    ("root", "path"), [("/prod", "/prod/api/avatars"), ("", "/api/avatars"), ("/prod", "/api/avatars")]
+)
+async def test_a_root_path_or_a_mount_leads_around_nothing(
+    open_guard: Callable[..., Guard], root: str, path: str
+) -> None:
+    own = "{route: POST /api/avatars, fields: {prompt: body.text}, constants: {model: gpt-image-2-2026-04-21, "
+    own += "size: 1024x1024, quality: low, n: 1}}"
+    guard, app = open_guard(avatars=SURFACE.replace("POST /v1/images/edits", own)), App()
+    answer = await ask(PolicyGuardMiddleware(app, guard=guard), b'{"text": "a cat"}', path=path, root_path=root)
+    assert (answer.status, len(decisions(guard))) == (200, 1)
+    assert "x-policyguard-decision" in answer.headers
+
+
+async def test_a_reservation_that_ran_out_before_it_was_sent_has_one_decision_and_is_not_sent(
+    open_guard: Callable[..., Guard], monkeypatch: Any
+) -> None:
+    guard, app = open_guard(), App()
+    monkeypatch.setattr(guard.store, "mark_sent", lambda *_: False)
+    answer = await ask(PolicyGuardMiddleware(app, guard=guard))
+    assert (answer.status, answer.code, app.bodies, len(decisions(guard))) == (503, "policy_unavailable", [], 1)
+
+
+async def test_a_request_cancelled_twice_is_settled_all_the_same(open_guard: Callable[..., Guard]) -> None:
+    """A time-out and then a shutdown: a cancel scope's shield does not hold against the second."""
+    import asyncio
+    import threading
+
+    guard, started = open_guard(), anyio.Event()
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        started.set()
+        await anyio.sleep_forever()
+
+    task = asyncio.ensure_future(ask(PolicyGuardMiddleware(slow, guard=guard)))
+    await started.wait()
+    task.cancel()
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    for thread in threading.enumerate():
+        if thread.name == "policyguard-settle":
+            await anyio.to_thread.run_sync(thread.join)
+    assert ends(guard) == [("leg.presumed", "cancelled")]
+
+
 # ---- what reaches the app ---------------------------------------------------------------------------------
 
 
@@ -233,7 +280,7 @@ async def test_a_callable_says_who_asks_and_wins_over_headers(open_guard: Callab
 
 async def test_a_body_that_never_ends_is_cut_by_size_and_by_time(open_guard: Callable[..., Guard]) -> None:
     guard = open_guard()
-    door = PolicyGuardMiddleware(App(), guard=guard, max_body_bytes=1000, body_timeout_s=0.05)
+    door = PolicyGuardMiddleware(App(), guard=guard, max_json_bytes=1000, body_timeout_s=0.05)
     assert (await ask(door, [b"a" * 400] * 10)).status == 413
 
     async def never() -> Any:

@@ -253,6 +253,103 @@ def test_a_broken_picture_is_refused_and_recorded(open_guard: Callable[..., Guar
     assert len(guard.store.events(type="request.decided")) == 1
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"image": "https://example.com/a.png"},
+        {"image": object()},
+        {"n": 1.0},
+        {"stream": 1},
+        {"background": 5},
+        {"reference": png()},
+        {"reference": [png()]},
+        {"reference": ("a.png", png())},
+    ],
+)
+def test_what_cannot_be_looked_at_does_not_pass(open_guard: Callable[..., Guard], given: dict[str, Any]) -> None:
+    guard, runs = open_guard(), []
+
+    @guard.enforce("avatars", constants={"model": FORCED["model"], "size": "1024x1024", "quality": "low"})
+    def draw(
+        prompt: str, n: Any = 1, image: Any = None, stream: Any = None, background: Any = None, reference: Any = None
+    ) -> Any:
+        runs.append(prompt)
+        return RESULT
+
+    with policyguard.caller(user="u1"), pytest.raises(PolicyDenied) as caught:
+        draw("a cat", **given)
+    assert (caught.value.code, runs) == ("invalid_request", [])
+
+
+def test_the_sdks_marks_for_what_is_not_given_count_as_absent(open_guard: Callable[..., Guard]) -> None:
+    from openai import NOT_GIVEN, omit
+
+    guard = open_guard()
+
+    @guard.enforce("avatars", constants={**FORCED})  # type: ignore[arg-type]
+    def draw(prompt: str, background: Any = NOT_GIVEN, image: Any = omit) -> Any:
+        return RESULT
+
+    with policyguard.caller(user="u1"):
+        assert draw("a cat") == RESULT
+
+
+def test_an_exception_with_odd_attributes_is_settled_and_goes_on(open_guard: Callable[..., Guard]) -> None:
+    class Odd(Exception):
+        status_code = "500"
+        request_id = None
+
+        def code(self) -> str:
+            return "UNAVAILABLE"
+
+    guard = open_guard()
+
+    @guard.enforce("avatars", constants={**FORCED})  # type: ignore[arg-type]
+    def draw(prompt: str) -> Any:
+        raise Odd
+
+    with policyguard.caller(user="u1"), pytest.raises(Odd):
+        draw("a cat")
+    assert ends(guard) == [("leg.presumed", "error")]
+
+
+def test_a_caller_value_that_is_no_text_is_refused(open_guard: Callable[..., Guard]) -> None:
+    guard = open_guard()
+
+    @guard.enforce("avatars", constants={**FORCED})  # type: ignore[arg-type]
+    def draw(prompt: str) -> Any:
+        return RESULT
+
+    with policyguard.caller(user=42), pytest.raises(PolicyDenied) as caught:  # type: ignore[arg-type]
+        draw("a cat")
+    assert caught.value.code == "policy_caller_missing"
+
+
+def test_arguments_that_go_past_the_policy_are_an_error_at_decoration(open_guard: Callable[..., Guard]) -> None:
+    guard = open_guard()
+
+    def anything(prompt: str, **more: Any) -> Any:
+        return RESULT
+
+    def body(prompt: str, extra_body: Any = None) -> Any:
+        return RESULT
+
+    def parts(prompt: str) -> Any:
+        yield RESULT
+
+    async def stream(prompt: str) -> Any:
+        yield RESULT
+
+    for function, message in (
+        (anything, "takes any argument"),
+        (body, "extra_body"),
+        (parts, "generator"),
+        (stream, "generator"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            guard.enforce("avatars", constants={**FORCED})(function)  # type: ignore[arg-type]
+
+
 def test_what_is_not_known_is_an_error_at_decoration(open_guard: Callable[..., Guard]) -> None:
     guard = open_guard()
 

@@ -134,7 +134,7 @@ def test_only_an_unexpired_held_leg_is_sent(store: Store) -> None:
 
 def test_a_sent_leg_gets_more_time_and_an_ended_one_none(store: Store) -> None:
     sent(store)
-    assert store.mark_sent("leg_1", NOW + 2 * HOUR, NOW)
+    assert not store.mark_sent("leg_1", NOW + 2 * HOUR, NOW)  # a reservation is sent once
     assert store.renew("leg_1", NOW + 3 * HOUR)
     assert store.sweep(NOW + 2 * HOUR).presumed == 0
     store.perform(settle("leg_1"), NOW)
@@ -202,10 +202,24 @@ def test_a_cost_above_the_ceiling_is_kept(store: Store, path: Path) -> None:
     assert_books_balance(path)
 
 
-def test_what_was_never_sent_cannot_cost(store: Store) -> None:
+def test_what_was_used_is_charged_even_where_nobody_said_that_it_was_sent(store: Store) -> None:
     store.perform(reserve("leg_1"), NOW)
-    assert store.perform(settle("leg_1"), NOW) == Settled(Leg.HELD, 0, 10 * CENTS, changed=False)
-    assert store.perform(settle("leg_1", Leg.RELEASED), NOW) == Settled(Leg.RELEASED, 0, 10 * CENTS, changed=True)
+    assert store.perform(settle("leg_1"), NOW) == Settled(Leg.SETTLED, 4 * CENTS, 10 * CENTS, changed=True)
+    assert balance(store) == (0, 4 * CENTS)
+
+
+def test_what_was_used_after_an_unsent_reservation_ran_out_is_charged_late(store: Store) -> None:
+    store.perform(reserve("leg_1"), NOW)
+    store.sweep(NOW + timedelta(days=1))
+    assert balance(store) == (0, 0)
+    assert store.perform(settle("leg_1"), NOW).changed is True
+    assert balance(store) == (0, 4 * CENTS)
+
+
+def test_a_release_after_it_was_sent_is_final(store: Store) -> None:
+    sent(store)
+    store.perform(settle("leg_1", Leg.RELEASED), NOW)
+    assert store.perform(settle("leg_1"), NOW) == Settled(Leg.RELEASED, 0, 10 * CENTS, changed=False)
 
 
 def test_a_settle_charges_the_window_of_its_reservation(store: Store) -> None:

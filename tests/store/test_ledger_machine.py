@@ -27,6 +27,8 @@ class Model:
     expires: datetime
     state: Leg = Leg.HELD
     charged: int = 0
+    sent: bool = False  # marked as sent, or settled as if it had been
+    late: bool = False  # charged after its reservation had been released
 
 
 class Ledger(RuleBasedStateMachine):
@@ -69,18 +71,21 @@ class Ledger(RuleBasedStateMachine):
     def send(self, leg: str, minutes: int) -> None:
         model = self.model[leg]
         until = self.now + timedelta(minutes=minutes)
-        may = model.state is Leg.SENT or (model.state is Leg.HELD and self.now < model.expires)
+        may = model.state is Leg.HELD and self.now < model.expires
         assert self.store.mark_sent(leg, until, self.now) is may
         if may:
-            model.state, model.expires = Leg.SENT, until
+            model.state, model.expires, model.sent = Leg.SENT, until, True
 
     @rule(leg=legs, state=st.sampled_from([Leg.SETTLED, Leg.RELEASED, Leg.PRESUMED]), cost=st.integers(0, 70))
     def end(self, leg: str, state: Leg, cost: int) -> None:
         model = self.model[leg]
-        may = state in LEG_MOVES[model.state]
+        if model.state is Leg.HELD and state is not Leg.RELEASED:
+            model.state, model.sent = Leg.SENT, True  # what was used was sent, said or not
+        may = state in LEG_MOVES[model.state] and not (model.state is Leg.RELEASED and model.sent)
         answer = self.store.perform(settle(leg, state, cost), self.now)  # type: ignore[arg-type]
         assert answer.changed is may
         if may:
+            model.late = model.late or model.state is Leg.RELEASED
             self.finish(model, state, cost)
         assert (answer.state, answer.charged_micros) == (model.state, model.charged)
 
@@ -147,7 +152,9 @@ class Ledger(RuleBasedStateMachine):
     def only_a_cost_above_its_ceiling_exceeds_a_limit(self) -> None:
         if not hasattr(self, "store"):
             return
-        overshoot = sum(max(0, model.charged - model.ceiling) for model in self.model.values())
+        overshoot = sum(
+            model.charged if model.late else max(0, model.charged - model.ceiling) for model in self.model.values()
+        )
         for window in self.store.budget_windows():
             assert window.reserved + window.spent <= window.limit + overshoot
 

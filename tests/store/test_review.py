@@ -20,6 +20,7 @@ from store.books import (
     types,
 )
 
+from policyguard.events import Event
 from policyguard.states import Leg, Review
 from policyguard.steps import FindReview, NotResumable, OverBudget, Reopen, Reserved, ReviewItem
 from policyguard.store import Store, Swept
@@ -147,9 +148,22 @@ def test_a_late_settle_writes_no_second_end_of_the_review(store: Store) -> None:
 # ---- reopen -----------------------------------------------------------------------------------------------
 
 
+def to_reopen(review_id: str, reopened: Event) -> Reopen:
+    return Reopen(
+        review_id=review_id,
+        policy_digest="sha256:q",
+        reasons=("real-people",),
+        approvals=1,
+        reviewers=("oncall", "ada"),
+        escalate=(),
+        ceiling_micros=7,
+        event=reopened,
+    )
+
+
 def reopen(store: Store, review_id: str = "rev_1") -> bool:
     reopened = event("review.reopened", f"{review_id}:dec", review_id=review_id)
-    done: bool = store.perform(Reopen(review_id, "sha256:q", ("real-people",), reopened), NOW)
+    done: bool = store.perform(to_reopen(review_id, reopened), NOW)
     return done
 
 
@@ -159,6 +173,7 @@ def test_a_changed_policy_voids_the_votes(store: Store) -> None:
     item = store.review("rev_1")
     assert item is not None
     assert (item.state, item.round, item.policy_digest, item.reasons) == (Review.HELD, 2, "sha256:q", ("real-people",))
+    assert (item.reviewers, item.escalate, item.ceiling_micros, item.level) == (("oncall", "ada"), (), 7, 0)
     assert store.vote("rev_1", "ada", "approve", "", NOW).state is Review.APPROVED
 
 

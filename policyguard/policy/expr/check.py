@@ -250,8 +250,7 @@ class Checker:
             hint = did_you_mean(name, REQUEST)
             return self.problem(tree.children[1], "PG403", f"`request` has no field `{name}`", hint)
         self.reads.add(f"request.{name}")
-        get = operator.attrgetter(name)
-        return Part(REQUEST[name], lambda i: get(i["request"]))
+        return Part(REQUEST[name], runtime.request_value(name))
 
     def _caller(self, tree: Any, name: str, known: Known) -> Part:
         declared = self.environment.caller.get(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 from policyguard.policy.expr.types import Run
@@ -29,15 +30,15 @@ class EvaluationError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestFacts:
-    """A request as conditions read it. Pixels are 0 where the size is `auto`; a mask is no input image."""
+    """A request as conditions read it. Where the size is `auto` it has no pixels; a mask is no input image."""
 
     operation: str
     prompt: str = field(repr=False)
     model: str
     size: str
-    width: int
-    height: int
-    pixels: int
+    width: int | None
+    height: int | None
+    pixels: int | None
     quality: str
     n: int
     background: str
@@ -102,6 +103,18 @@ def score_of(inputs: Mapping[str, Any], category: str) -> float:
     if value is None:
         raise Unavailable(f"scores.{category}")
     return float(value)
+
+
+def request_value(name: str) -> Run:
+    get = attrgetter(name)
+
+    def run(inputs: Mapping[str, Any]) -> Any:
+        value = get(inputs["request"])
+        if value is None:  # pixels of `auto`: what upstream picks is not known, so the rule is not either
+            raise EvaluationError("unknown_size")
+        return value
+
+    return run
 
 
 def caller_value(name: str) -> Run:
