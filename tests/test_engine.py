@@ -193,6 +193,14 @@ def test_an_exemption_ends_after_its_day_and_holds_for_nobody_else(tmp_path: Pat
     assert outcome(p, request(quality="high"), c=caller(tenant="other"))[0] == "deny"
 
 
+def test_a_rule_about_pixels_does_not_pass_what_upstream_may_choose(tmp_path: Path) -> None:
+    base = SURFACE.replace("[1024x1024, 1024x1536, 1536x1024]", "[1024x1024, 1024x1536, 1536x1024, auto]")
+    rule = "rules: [{id: big, when: request.pixels > 2000000, then: deny}]\n"
+    p = policy(tmp_path, base=base + rule)
+    assert outcome(p, request()) == ("allow", [])
+    assert outcome(p, request(size="auto")) == ("deny", ["big"])
+
+
 # ---- shadow -----------------------------------------------------------------------------------------------
 
 SHADOW = SURFACE.replace("stakes: low", "stakes: low\nmode: shadow") + RULES + "review: {reviewers: [group:trust]}\n"

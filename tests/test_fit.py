@@ -85,9 +85,25 @@ def test_names_of_unknown_parameters_are_repeated_only_where_they_are_plain() ->
 
 
 def test_unknown_parameters_pass_only_as_single_values_and_only_where_the_policy_lets_them() -> None:
-    asked = request(extra={"seed": 7, "messages": [{"content": "a dog"}], "input": {"text": "a dog"}})
+    extra = {
+        "seed": 7,
+        "steps": {"a": 1},
+        "negative_prompt": "x",
+        "Prompt": "x",
+        "N": 9,
+        "image_url": "x",
+        "input": "x",
+    }
+    asked = request(extra=extra)
     passing = RequestRules(sizes=("1024x1024",), qualities=("low",), unknown_parameters="pass")
-    assert [r.param for r in fit(passing, asked, "enforce").reasons] == ["messages", "input"]
+    assert [r.param for r in fit(passing, asked, "enforce").reasons] == [
+        "steps",
+        "negative_prompt",
+        "an unnamed parameter",
+        "an unnamed parameter",
+        "image_url",
+        "input",
+    ]
 
 
 def test_defaults_fill_only_what_is_missing() -> None:

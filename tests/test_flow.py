@@ -180,6 +180,13 @@ def test_a_request_that_needs_a_review_is_held_after_moderation_and_reserves_not
     assert asked[-1].reasons == ("review.required",)
 
 
+def test_nothing_is_held_for_somebody_without_a_name(tmp_path: Path) -> None:
+    org = ORG.replace(", required: true", "")
+    loaded = policies(tmp_path, org=org, avatars=REVIEWED)
+    answer, asked = run(flow.admit(loaded, ask(request(), caller=caller(user=None)), Keys()))
+    assert (answer.code, kinds(asked)[-1]) == ("policy_caller_missing", "Record")
+
+
 def test_deny_wins_over_review(tmp_path: Path) -> None:
     answer, _ = admit(tmp_path, REVIEWED, Moderate=verdict({"sexual": 0.9}))
     assert isinstance(answer, Refused)
@@ -276,6 +283,7 @@ def test_a_definite_unbilled_answer_releases(status: int) -> None:
         Outcome(status=502, definite=True, failure=Failure.ERROR),
         Outcome(status=503, definite=True, failure=Failure.ERROR),  # without OpenAI's error body
         Outcome(status=200, definite=True, failure=Failure.NO_USAGE),
+        Outcome(status=200, usage=Usage(input_text_tokens=5)),  # images without output tokens are not to be had
         Outcome(failure=Failure.TIMEOUT),
         Outcome(failure=Failure.CUT),
         Outcome(failure=Failure.CANCELLED),

@@ -19,6 +19,7 @@ from policyguard.moderation.keyword import KeywordModerator
 from policyguard.moderation.scripted import ScriptedModerator
 from policyguard.request import Outcome, Usage
 from policyguard.states import Leg, Review
+from policyguard.store import ReviewConflict
 
 BUDGET = "budgets: [{id: day, limit: $1 / day}]\n"
 REVIEW = "review: {required: true, reviewers: [group:trust], approvals: 2, expires: 4h, escalate: [{after: 30m, to: [group:oncall]}]}\n"  # noqa: E501
@@ -205,6 +206,29 @@ def test_a_changed_policy_voids_the_votes(tmp_path: Path) -> None:
         item = guard.store.review(held.review_id)
         assert item is not None
         assert (item.state, item.round) == (Review.HELD, 2)
+
+
+def test_a_reopened_review_is_for_the_people_of_the_policy_in_force(tmp_path: Path) -> None:
+    one = "review: {required: true, reviewers: [grace@example.com], expires: 4h}\n"
+    with opened(tmp_path, SURFACE + one) as guard:
+        held = admit(guard)
+        guard.store.vote(held.review_id, "grace@example.com", "approve", "", NOW)
+        (tmp_path / "policies" / "avatars.yaml").write_text(SURFACE + one.replace("grace@", "ada@"))
+        guard.reload()
+        resume(guard, held.review_id)
+        with pytest.raises(ReviewConflict, match="not yours to decide"):
+            guard.store.vote(held.review_id, "grace@example.com", "approve", "", NOW)
+        assert guard.store.vote(held.review_id, "ada@example.com", "approve", "", NOW).state is Review.APPROVED
+
+
+@pytest.mark.parametrize("asking", [{"user": "Ada@Example.com"}, {"user": "u1", "engineer": "ada@example.com"}])
+def test_nobody_approves_what_they_asked_for_under_another_spelling(tmp_path: Path, asking: dict[str, str]) -> None:
+    org = ORG.replace("  feature: {}", "  feature: {}\n  engineer: {}")
+    one = "review: {required: true, reviewers: [ada@example.com, grace@example.com], expires: 4h}\n"
+    with opened(tmp_path, SURFACE + one, org=org) as guard:
+        held: Any = guard.admit(request(), caller(**asking), surface="avatars")
+        with pytest.raises(ReviewConflict, match="their own"):
+            guard.store.vote(held.review_id, "ada@example.com", "approve", "", NOW)
 
 
 def test_a_budget_refusal_at_resume_keeps_the_approval(tmp_path: Path) -> None:

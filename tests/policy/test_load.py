@@ -161,6 +161,14 @@ def test_a_default_is_brought_to_the_limit(tmp_path: Path) -> None:
     assert at == {c: 0.02 if c == "sexual/minors" else 0.4 for c in CATEGORIES}
 
 
+def test_a_surfaces_default_threshold_meets_what_the_organisation_says_of_a_category(tmp_path: Path) -> None:
+    org = ORG.replace("deny_at: {default: 0.50}", "deny_at: {default: 0.50, sexual: 0.9, sexual/minors: 0.02}")
+    surface = SURFACE + "moderation: {deny_at: {default: 0.1}}\n"
+    policy = policies(tmp_path, org=org, avatars=surface).surfaces["avatars"]
+    at = {t.category: t.at for t in policy.moderation.deny_at}
+    assert (at["sexual"], at["sexual/minors"], at["hate"]) == (0.1, 0.02, 0.1)
+
+
 def test_high_stakes_add_limits_of_their_own(tmp_path: Path) -> None:
     org = ORG + "high_stakes: {review: {required: true, approvals: 2}}\n"
     high = SURFACE.replace("stakes: low", "stakes: high") + "review: {reviewers: [group:trust]}\n"

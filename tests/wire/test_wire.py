@@ -7,6 +7,8 @@ import contextlib
 import hashlib
 import io
 import json
+import tracemalloc
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -168,6 +170,10 @@ def test_an_edit_is_read_with_its_images_and_mask() -> None:
         (form(FILE, ('prompt"; filename="p.txt', "a")), FORM),
         (form(FILE, ('mask"; filename="m', picture()), ('mask"; filename="m', picture()), ("prompt", "a")), FORM),
         (form(*[FILE] * 17, ("prompt", "a")), FORM),
+        (form(FILE, ('moderation"; name="user', "low"), ("prompt", "a")), FORM),
+        (form(FILE, ("user\"; name*=utf-8''moderation; x=\"", "low"), ("prompt", "a")), FORM),
+        (form(FILE, (" moderation", "low"), ("prompt", "a")), FORM),
+        (form(FILE, ("prompt", "a"), boundary='x"y'), 'multipart/form-data; boundary="x\\"y"'),
         (form(FILE, ('image[0]"; filename="x.png', picture()), ("prompt", "a")), FORM),
         (form(FILE, ('IMAGE"; filename="x.png', picture()), ("prompt", "a")), FORM),
         (form(FILE, ("prompt", "a" * 300_000)), FORM),
@@ -264,6 +270,22 @@ def test_an_own_route_is_read_from_its_fields_and_constants_and_written_back() -
     assert written == {"input": {"text": "a cat", "mood": "calm"}, "count": 2}
 
 
+@pytest.mark.parametrize("opts", ["null", '"x"', "[1]"])
+def test_a_place_that_cannot_be_written_back_is_refused_before_anything_is_reserved(opts: str) -> None:
+    nested = replace(OWN, fields={"prompt": ("text",), "n": ("opts", "n")})
+    with pytest.raises(InvalidRequest):
+        read_own(b'{"text": "a", "opts": ' + opts.encode() + b"}", JSON, nested)
+
+
+def test_a_large_body_is_read_in_bounded_memory() -> None:
+    body = b'{"prompt": "' + b"a\\n" * 300_000 + b'", "list": [' + b"1," * 50_000 + b"1]}"
+    tracemalloc.start()
+    parse_object(body)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20 * len(body)
+
+
 def test_a_default_is_written_where_the_field_was_missing() -> None:
     written = json.loads(read_own(b'{"input": {"text": "a"}}', JSON, OWN).write(request(n=1), None)[0])
     assert written["count"] == 1
@@ -315,6 +337,7 @@ def test_usage_request_id_and_digests_are_read_from_an_answer() -> None:
         {"input_tokens": True, "output_tokens": 1},
         {"input_tokens": 1.5, "output_tokens": 1},
         {"input_tokens": 10**12, "output_tokens": 1},
+        {"input_tokens": 5, "output_tokens": 0},
     ],
 )
 def test_usage_that_cannot_be_believed_is_none(usage: Any) -> None:
