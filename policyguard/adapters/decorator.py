@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, ParamSpec, TypeVar, cast
 
-from policyguard.adapters.files import is_image, read_image
+from policyguard.adapters.files import holds_picture, read_image
 from policyguard.decision import Admission, Admitted, refused_error
 from policyguard.errors import ConfigError, InvalidRequest
 from policyguard.flow import expired
@@ -232,8 +232,7 @@ class _Door:
         """A picture in an argument of another name would go past moderation and past the price."""
         seen = {self._argument(name) for name in ("image", "mask")}
         for name, value in call.arguments.items():
-            items = value if isinstance(value, list) else [value]
-            if name not in seen and name != "self" and any(is_image(item) for item in items):
+            if name not in seen and holds_picture(value):
                 raise InvalidRequest("a picture in an argument that is neither `image` nor `mask`", param="image")
 
     def _images(self, call: inspect.BoundArguments, parameter: str) -> tuple[InputImage, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,11 @@ from policyguard.request import InputImage
 from policyguard.wire.image_header import input_image
 
 
-def is_image(value: Any) -> bool:
-    """Whether a value could be a picture: bytes, a path, an open file, or the SDK's tuple around one."""
-    if isinstance(value, tuple):
-        return any(is_image(item) for item in value)
-    return isinstance(value, bytes | bytearray | memoryview | os.PathLike) or hasattr(value, "read")
+def holds_picture(value: Any) -> bool:
+    """Whether a value could be a picture: bytes, an open file, or the SDK's tuple around one. A path may be for output."""
+    if isinstance(value, tuple | list):
+        return any(holds_picture(item) for item in value)
+    return isinstance(value, bytes | bytearray | memoryview) or isinstance(value, io.IOBase)
 
 
 def read_image(value: Any, param: str) -> InputImage:

@@ -264,6 +264,7 @@ def test_a_broken_picture_is_refused_and_recorded(open_guard: Callable[..., Guar
         {"reference": png()},
         {"reference": [png()]},
         {"reference": ("a.png", png())},
+        {"reference": io.BytesIO(png())},
     ],
 )
 def test_what_cannot_be_looked_at_does_not_pass(open_guard: Callable[..., Guard], given: dict[str, Any]) -> None:
@@ -279,6 +280,17 @@ def test_what_cannot_be_looked_at_does_not_pass(open_guard: Callable[..., Guard]
     with policyguard.caller(user="u1"), pytest.raises(PolicyDenied) as caught:
         draw("a cat", **given)
     assert (caught.value.code, runs) == ("invalid_request", [])
+
+
+def test_a_path_to_write_to_is_the_functions_own_business(open_guard: Callable[..., Guard], tmp_path: Path) -> None:
+    guard = open_guard()
+
+    @guard.enforce("avatars", constants={**FORCED})  # type: ignore[arg-type]
+    def draw(prompt: str, *, out: Path, tags: list[str]) -> Any:
+        return RESULT
+
+    with policyguard.caller(user="u1"):
+        assert draw("a cat", out=tmp_path / "cat.png", tags=["a", "b"]) == RESULT
 
 
 def test_the_sdks_marks_for_what_is_not_given_count_as_absent(open_guard: Callable[..., Guard]) -> None:
