@@ -13,10 +13,12 @@ from policyguard.wire.image_header import input_image
 
 
 def holds_picture(value: Any) -> bool:
-    """Whether a value could be a picture: bytes, an open file, or the SDK's tuple around one. A path may be for output."""
+    """Whether a value could be a picture: bytes, a file to read, or the SDK's tuple around one. A path may be output."""
     if isinstance(value, tuple | list):
         return any(holds_picture(item) for item in value)
-    return isinstance(value, bytes | bytearray | memoryview) or isinstance(value, io.IOBase)
+    if isinstance(value, io.IOBase):
+        return value.readable()
+    return isinstance(value, bytes | bytearray | memoryview)
 
 
 def read_image(value: Any, param: str) -> InputImage:
