@@ -7,7 +7,6 @@ answer.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -16,7 +15,7 @@ import anyio
 
 from policyguard.adapters.body import ClientLeft, Message, Receive, Send, read_body, replay
 from policyguard.adapters.identity import CallerOf, caller_of, header
-from policyguard.adapters.routes import Table, looks_like_images, paths
+from policyguard.adapters.routes import Table, paths
 from policyguard.decision import Admitted, Held, Reason, Refused
 from policyguard.errors import InvalidRequest
 from policyguard.flow import expired, no_surface_reason
@@ -25,7 +24,7 @@ from policyguard.policy.model import Route
 from policyguard.request import Caller, Failure, Outcome
 from policyguard.wire.edits import Edit, read_edit
 from policyguard.wire.generations import Generation, read_generation
-from policyguard.wire.outcome import read_outcome
+from policyguard.wire.outcome import plain_word, read_outcome
 from policyguard.wire.own import Own, read_own
 from policyguard.wire.refusals import render
 
@@ -68,10 +67,11 @@ class PolicyGuardMiddleware:
         if scope["type"] != "http" or KEY in scope:  # a guard further out has decided already
             await self.app(scope, receive, send)
             return
-        match = self._routes().match(scope["method"], *paths(scope))
+        table, places = self._routes(), paths(scope)
+        match = table.match(scope["method"], *places)
         if match is not None:
             await _Guarded(self, scope, receive, send, *match).run()
-        elif scope["method"] not in ("GET", "HEAD", "OPTIONS") and looks_like_images(scope["path"]):
+        elif table.evaded(scope["method"], *places):
             await self._no_surface(scope, send)
         else:
             await self.app(scope, receive, send)
@@ -121,7 +121,7 @@ class _Guarded:
             door="asgi",
             fixed=frozenset(self.route.constants),
             forced=self.route.shape != "custom" or "moderation" in self.route.fields,
-            request_id=_plain_id(header(self.scope["headers"], "x-request-id")),
+            request_id=plain_word(header(self.scope["headers"], "x-request-id")),
         )
         if isinstance(answer, Admitted):
             await self._forward(parsed, answer)
@@ -176,16 +176,16 @@ class _Guarded:
                 await self.guard.asettle(admitted.ticket, answer.outcome(failure, self.route))
 
     def _rewritten(self, admitted: Admitted, body: bytes, content_type: str) -> Scope:
-        replaced = (b"content-length", b"content-type", b"transfer-encoding")
+        forced = {
+            b"content-length": str(len(body)).encode(),
+            b"content-type": content_type.encode("latin-1"),
+            b"accept-encoding": b"identity",  # an answer that something inside compresses has no usage to be read
+        }
+        replaced = (*forced, b"transfer-encoding")
         headers = [(name, value) for name, value in self.scope["headers"] if name.lower() not in replaced]
-        headers += [(b"content-length", str(len(body)).encode()), (b"content-type", content_type.encode("latin-1"))]
+        headers += forced.items()
         state = {**self.scope.get("state", {}), KEY: admitted.decision}
         return {**self.scope, "headers": headers, "state": state, KEY: admitted.decision.id}
-
-
-def _plain_id(text: str | None) -> str | None:
-    """A client's request id as it may stand in the record: no sentence fits."""
-    return text if text is not None and re.fullmatch(r"[A-Za-z0-9._:-]{1,100}", text) else None
 
 
 class _Answer:
@@ -206,9 +206,10 @@ class _Answer:
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
+            headers = list(message.get("headers", ()))  # any iterable, and it is needed twice
             self._status = message["status"]
-            self._answered = {n.decode("latin-1").lower(): v.decode("latin-1") for n, v in message.get("headers", [])}
-            message = {**message, "headers": [*message.get("headers", []), *self._headers]}
+            self._answered = {n.decode("latin-1").lower(): v.decode("latin-1") for n, v in headers}
+            message = {**message, "headers": [*headers, *self._headers]}
         elif message["type"] == "http.response.body":
             self._keep(message)
         await self._send(message)

@@ -38,7 +38,7 @@ async def read_body(receive: Receive, declared: str | None, *, limit: int, timeo
                 if not message.get("more_body", False):
                     return b"".join(chunks)
     except TimeoutError:
-        raise InvalidRequest(f"the body did not arrive within {timeout_s:g} seconds", status=408) from None
+        raise InvalidRequest(f"the body did not arrive within {timeout_s:g} seconds") from None
 
 
 def _too_large(limit: int) -> InvalidRequest:

@@ -22,14 +22,14 @@ from policyguard.errors import ConfigError, InvalidRequest
 from policyguard.flow import expired
 from policyguard.guard import Guard
 from policyguard.request import AUTO, Failure, ImageRequest, InputImage, Operation, Outcome
-from policyguard.wire.outcome import usage_from
+from policyguard.wire.outcome import digests, plain_word, usage_from
 from policyguard.wire.parameters import DECIDED, KNOWN
 
 P = ParamSpec("P")
 R = TypeVar("R")
-V = TypeVar("V")
 _DOOR = "decorator"
 _BYPASSES = frozenset({"extra_body", "extra_query", "messages"})
+_OFTEN_OBJECTS = frozenset({"user", "safety_identifier"})  # an app's own user object is none of the API's parameters
 _NOT_GIVEN = frozenset({"NotGiven", "Omit"})  # the SDK's marks for what is not given, without importing it
 UsageOf = Callable[[Any], Any]
 
@@ -117,19 +117,15 @@ def _admitted(answer: Admission) -> Admitted:
 
 def _failed(error: Exception, started: float) -> Outcome:
     """A function that raised may have been billed all the same: never definite."""
+    status = getattr(error, "status_code", None)
     timeout = isinstance(error, TimeoutError | asyncio.TimeoutError) or "Timeout" in type(error).__name__
     return Outcome(
         failure=Failure.TIMEOUT if timeout else Failure.ERROR,
-        status=_plain(getattr(error, "status_code", None), int),
-        error_code=_plain(getattr(error, "code", None), str),
-        request_id=_plain(getattr(error, "request_id", None), str),
+        status=status if type(status) is int else None,  # an exception of somebody else's can have anything there
+        error_code=plain_word(getattr(error, "code", None)),
+        request_id=plain_word(getattr(error, "request_id", None)),
         latency_ms=_since(started),
     )
-
-
-def _plain(value: Any, kind: type[V]) -> V | None:
-    """An exception of somebody else's can have anything under these names; only what the record can hold counts."""
-    return value if type(value) is kind and len(str(value)) <= 100 else None
 
 
 def _since(started: float) -> int:
@@ -218,8 +214,8 @@ class _Door:
         values: dict[str, Any] = dict(self.constants)
         for parameter in KNOWN:
             value = call.arguments.get(self._argument(parameter))
-            if _is_given(value):
-                values[parameter] = value
+            if _is_given(value) and (isinstance(value, str) or parameter not in _OFTEN_OBJECTS):
+                values[parameter] = str.__str__(value) if isinstance(value, str) else value
         if "prompt" not in values:
             raise InvalidRequest("`prompt` must be a text that is not empty", param="prompt")
         images = self._images(call, "image")
@@ -257,14 +253,16 @@ class _Door:
                 call.arguments[name] = value
 
     def outcome(self, result: Any, started: float) -> Outcome:
-        given = self.usage(result) if self.usage else _usage_in(result)
-        usage = usage_from(given)
+        usage = usage_from(self.usage(result) if self.usage else _in(result, "usage"))
         return Outcome(
             status=200,
             usage=usage,
             failure=None if usage else Failure.NO_USAGE,
-            request_id=getattr(result, "_request_id", None),
+            request_id=plain_word(_in(result, "_request_id")),
             latency_ms=_since(started),
+            size=plain_word(_in(result, "size")),
+            quality=plain_word(_in(result, "quality")),
+            image_digests=_digests(result),
         )
 
 
@@ -272,5 +270,10 @@ def _is_given(value: Any) -> bool:
     return value is not None and type(value).__name__ not in _NOT_GIVEN
 
 
-def _usage_in(result: Any) -> Any:
-    return result.get("usage") if isinstance(result, Mapping) else getattr(result, "usage", None)
+def _in(result: Any, name: str) -> Any:
+    return result.get(name) if isinstance(result, Mapping) else getattr(result, name, None)
+
+
+def _digests(result: Any) -> tuple[str, ...]:
+    data = _in(result, "data")
+    return digests(_in(image, "b64_json") for image in data) if isinstance(data, list | tuple) else ()

@@ -11,9 +11,11 @@ from policyguard.errors import InvalidRequest
 from policyguard.request import InputImage
 from policyguard.wire.image_header import input_image
 
+MAX_BYTES = 50_000_000  # the API's own bound on one input image
+
 
 def holds_picture(value: Any) -> bool:
-    """Whether a value could be a picture: bytes, a file to read, or the SDK's tuple around one. A path may be output."""
+    """Whether a value could be a picture: bytes, a file to read, the SDK's tuple around one. A path may be output."""
     if isinstance(value, tuple | list):
         return any(holds_picture(item) for item in value)
     if isinstance(value, io.IOBase):
@@ -22,10 +24,12 @@ def holds_picture(value: Any) -> bool:
 
 
 def read_image(value: Any, param: str) -> InputImage:
-    """The image's bytes and size. Raises `InvalidRequest`."""
+    """The image's bytes and size; an open file is left where it was. Raises `InvalidRequest`."""
     name, content = _content(value)
     if not isinstance(content, bytes):
         raise InvalidRequest(f"`{param}` must be bytes, a path or an open binary file", param=param)
+    if len(content) > MAX_BYTES:
+        raise InvalidRequest(f"`{param}` is larger than {MAX_BYTES:,} bytes", param=param, status=413)
     return input_image(content, name, param)
 
 
@@ -36,11 +40,22 @@ def _content(value: Any) -> tuple[str, Any]:
     if isinstance(value, os.PathLike):
         path = Path(value)
         try:
-            return path.name, path.read_bytes()
+            with path.open("rb") as file:
+                return path.name, file.read(MAX_BYTES + 1)
         except OSError:
             return path.name, None
     if isinstance(value, bytearray):
         return "", bytes(value)
     if hasattr(value, "read"):
-        return os.path.basename(str(getattr(value, "name", ""))), value.read()
+        return os.path.basename(str(getattr(value, "name", ""))), _read(value)
     return "", value
+
+
+def _read(file: Any) -> Any:
+    """From where it stands, and back: after a hold the caller sends the same file again."""
+    seekable = hasattr(file, "seekable") and file.seekable()
+    start = file.tell() if seekable else 0
+    content = file.read(MAX_BYTES + 1)
+    if seekable:
+        file.seek(start)
+    return content

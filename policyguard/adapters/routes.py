@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+import unicodedata
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
@@ -11,6 +12,8 @@ from urllib.parse import unquote
 from policyguard.policy.model import PolicySet, Route
 
 # Paths that make images, however they are spelt; one that no surface claims is refused.
+# What some reader of a path drops: queries, fragments, parameters of a segment, control characters, repeated slashes.
+_NOISE = re.compile(r"[?#\0].*|;[^/]*|[\x01-\x20\x7f]|(?<=/)/+", re.DOTALL)
 _IMAGE_ROUTE = re.compile(r"/images/(generations|edits|variations)$")
 
 
@@ -24,10 +27,17 @@ class Table:
             for name, policy in policies.surfaces.items()
             for route in policy.routes
         }
+        self._normal = frozenset((method, _normal(path)) for method, path in self._routes)
 
     def match(self, method: str, *paths: str) -> tuple[str, Route] | None:
         """Surface and route, by the exact method and the first path that is claimed."""
         return next((found for path in paths if (found := self._routes.get((method, path)))), None)
+
+    def evaded(self, method: str, *paths: str) -> bool:
+        """Whether what did not match is a claimed route in another spelling, or an image route that nobody claims."""
+        return any((method, _normal(path)) in self._normal for path in paths) or (
+            method not in ("GET", "HEAD", "OPTIONS") and any(map(looks_like_images, paths))
+        )
 
 
 def paths(scope: Mapping[str, Any]) -> tuple[str, ...]:
@@ -38,9 +48,17 @@ def paths(scope: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def looks_like_images(path: str) -> bool:
-    """Whether some server could take `path` for an image route: after decoding, dots, slashes and case."""
+    """Whether some server could take `path` for one of OpenAI's image routes."""
+    return _IMAGE_ROUTE.search(_normal(path)) is not None
+
+
+def _normal(path: str) -> str:
+    """`path` as the most lenient reader takes it: decoded, and without noise, dots, odd slashes and case."""
     for _ in range(3):  # decoded more than once by somebody on the way
+        if "%" not in path:
+            break
         path = unquote(path)
-    path = path.replace("\\", "/").split(";", 1)[0].split("?", 1)[0].split("\0", 1)[0]
-    normal = posixpath.normpath(re.sub("/+", "/", f"/{path}")).lower().strip()
-    return _IMAGE_ROUTE.search(normal) is not None
+    if not path.isascii():
+        path = unicodedata.normalize("NFKC", path)
+    path = _NOISE.sub("", path.replace("\\", "/"))
+    return posixpath.normpath(f"/{path}".replace("//", "/")).casefold()

@@ -21,6 +21,7 @@ _DISPOSITION = re.compile(
 )
 _BOUNDARY = re.compile(rb"[A-Za-z0-9'()+_,./:=?-]{1,70}")
 _TYPE = re.compile(rb"[\x20-\x7e]{1,200}")
+_TEXT = re.compile(rb'text/plain *(?:; *charset="?(?:utf-?8|us-ascii)"? *)?', re.IGNORECASE)
 MAX_FIELD_BYTES = 200_000  # a prompt of 32,000 characters at most
 
 
@@ -86,6 +87,15 @@ def plain_part(name: str, value: str) -> FormPart:
     return FormPart(name, data=value.encode())
 
 
+def _check_meaning(part: FormPart) -> None:
+    """A field in another character set is another text upstream, and a part of parts is several files."""
+    type_ = part.content_type or b"text/plain"
+    if part.name.lower() == "_charset_" or (part.raw_filename is None and not _TEXT.fullmatch(type_)):
+        raise InvalidRequest("a form field is no UTF-8 text")
+    if type_.lower().startswith((b"multipart/", b"message/")):
+        raise InvalidRequest("a form part holds parts of its own")
+
+
 class _Reader:
     """Collects what the parser calls back."""
 
@@ -142,6 +152,7 @@ class _Reader:
             raise InvalidRequest("a form part has no plain name")
         part = self.parts[-1]
         part.name, part.raw_filename, part.content_type = match[1].decode(), match[2], type_
+        _check_meaning(part)
 
     def _data(self, data: bytes, start: int, end: int) -> None:
         self._chunks.append(data[start:end])

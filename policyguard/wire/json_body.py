@@ -6,6 +6,7 @@ Duplicate keys, numbers that are not finite or beyond 64 bits, half characters, 
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Any, NoReturn
 
@@ -13,7 +14,10 @@ from policyguard.errors import InvalidRequest
 
 MAX_DEPTH = 32
 MAX_DIGITS = 19
-_STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+MAX_DECIMAL_CHARS = 64
+# A string that does not end matches as well: otherwise every quote in it would be tried anew, in quadratic time.
+_STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _BRACKETS = re.compile(rb"[\[\]{}]")
 
 
@@ -27,11 +31,15 @@ def parse_object(body: bytes) -> dict[str, Any]:
         raise InvalidRequest("the body starts with a byte order mark")
     _check_depth(body)
     try:
-        value = json.loads(text, object_pairs_hook=_object, parse_constant=_constant, parse_int=_whole)
+        value = json.loads(
+            text, object_pairs_hook=_object, parse_constant=_constant, parse_int=_whole, parse_float=_decimal
+        )
     except (json.JSONDecodeError, RecursionError):
         raise InvalidRequest("the body is no JSON") from None
     if not isinstance(value, dict):
         raise InvalidRequest("the body must be a JSON object")
+    if _SURROGATE.search(body):
+        _check_characters(value)
     return value
 
 
@@ -45,6 +53,14 @@ def _check_depth(body: bytes) -> None:
                 raise InvalidRequest(f"the body is nested more than {MAX_DEPTH} deep")
         else:
             depth -= 1
+
+
+def _check_characters(value: dict[str, Any]) -> None:
+    """Half of a surrogate pair can be escaped in JSON, but not written as UTF-8: known before anything is reserved."""
+    try:
+        dump(value)
+    except UnicodeEncodeError:
+        raise InvalidRequest("a text holds half of a surrogate pair") from None
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -62,6 +78,14 @@ def _whole(text: str) -> int:
     value = int(text) if len(text) <= MAX_DIGITS + 1 else 2**64
     if not -(2**63) <= value < 2**63:
         raise InvalidRequest("a whole number is too large")
+    return value
+
+
+def _decimal(text: str) -> float:
+    """`1e400` is a number in JSON, and infinity to those who read it."""
+    value = float(text) if len(text) <= MAX_DECIMAL_CHARS else math.inf
+    if not math.isfinite(value):
+        raise InvalidRequest("a number is too large or too long")
     return value
 
 

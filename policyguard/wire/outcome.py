@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -13,6 +13,8 @@ import orjson
 from policyguard.policy.model import Route
 from policyguard.request import Failure, Outcome, Usage
 from policyguard.wire.own import at
+
+_WORD = re.compile(r"[A-Za-z0-9._:-]{1,100}", re.ASCII)
 
 
 def read_outcome(
@@ -37,13 +39,13 @@ def read_outcome(
         usage=usage if status < 400 else None,
         failure=failed,
         definite=definite,
-        error_code=_text(error.get("code")),
+        error_code=plain_word(error.get("code")),
         moderation_stage=_stage(error.get("moderation_details")),
-        request_id=headers.get("x-request-id"),
+        request_id=plain_word(headers.get("x-request-id")),
         latency_ms=latency_ms,
-        size=_text(document.get("size")),
-        quality=_text(document.get("quality")),
-        image_digests=tuple(_digests(images)) if status < 400 else (),
+        size=plain_word(document.get("size")),
+        quality=plain_word(document.get("quality")),
+        image_digests=digests(images) if status < 400 else (),
     )
 
 
@@ -60,20 +62,24 @@ def _first(document: Mapping[str, Any], path: tuple[str, ...] | None) -> Any:
 
 
 def _stage(details: object) -> str | None:
-    return _text(details.get("moderation_stage")) if isinstance(details, Mapping) else None
+    return plain_word(details.get("moderation_stage")) if isinstance(details, Mapping) else None
 
 
-def _text(value: object) -> str | None:
-    return value[:100] if isinstance(value, str) else None
+def plain_word(value: object) -> str | None:
+    """A code or an id as it may stand in the record. An app can answer anything there; no sentence fits in here."""
+    return value if isinstance(value, str) and _WORD.fullmatch(value) else None
 
 
-def _digests(images: Iterable[Any]) -> Iterable[str]:
-    for image in images:
-        if isinstance(image, str):
-            try:
-                yield hashlib.sha256(base64.b64decode(image, validate=True)).hexdigest()
-            except binascii.Error:
-                continue
+def digests(images: Iterable[Any]) -> tuple[str, ...]:
+    """Of the decoded images; what is no base64 has none."""
+    return tuple(hashlib.sha256(data).hexdigest() for image in images if (data := _decoded(image)) is not None)
+
+
+def _decoded(image: object) -> bytes | None:
+    try:
+        return base64.b64decode(image, validate=True) if isinstance(image, str) else None
+    except ValueError:  # binascii.Error for a wrong alphabet, plain ValueError for what is not ASCII
+        return None
 
 
 # ---- usage ------------------------------------------------------------------------------------------------

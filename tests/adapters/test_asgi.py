@@ -20,6 +20,12 @@ USAGE = {"usage": {"input_tokens": 10, "output_tokens": 196}, "data": []}
 HEADERS = [(b"content-type", b"application/json"), (b"x-user-id", b"u1")]
 
 
+OWN = (
+    "{route: POST /api/avatars, fields: {prompt: body.text}, usage: response.usage, "
+    "constants: {model: gpt-image-2-2026-04-21, size: 1024x1024, quality: low, n: 1, moderation: auto}}"
+)
+
+
 class App:
     """Answers with `document`, and remembers what reached it."""
 
@@ -138,6 +144,11 @@ async def test_lifespan_and_websockets_pass(open_guard: Callable[..., Guard], ki
         "/v1/images/generations;x=1",
         "/v1/images\\generations",
         "/v1/images/generations%00",
+        "/v1/images;x=1/generations",
+        "/v1/images/generations#top",
+        "/v1/images/genera\ttions",
+        "/v1/image\u017f/generations",
+        "/v1/images/%2567enerations",
         "/v2/images/edits",
         "/v1/images/variations",
         "/openai/deployments/x/images/generations",
@@ -150,6 +161,14 @@ async def test_every_spelling_of_an_image_route_that_no_surface_claims_is_refuse
     answer = await ask(PolicyGuardMiddleware(app, guard=guard), path=path)
     assert (answer.status, answer.code, app.bodies) == (403, "policy_no_surface", [])
     assert [event.outcome for event in decisions(guard)] == ["deny"]
+
+
+@pytest.mark.parametrize("path", ["/api//avatars", "/api/avatars/", "/API/avatars", "/api/%61vatars", "/api/avatars;x"])
+async def test_an_own_route_in_another_spelling_is_refused(open_guard: Callable[..., Guard], path: str) -> None:
+    guard, app = open_guard(avatars=SURFACE.replace("POST /v1/images/edits", OWN)), App()
+    door = PolicyGuardMiddleware(app, guard=guard)
+    assert ((await ask(door, path=path)).code, app.bodies) == ("policy_no_surface", [])
+    assert (await ask(door, b"{}", path=path, method="PUT")).status == 200
 
 
 def test_what_is_no_image_route_does_not_look_like_one() -> None:
@@ -224,6 +243,30 @@ async def test_the_app_gets_what_was_decided_with_the_right_length(open_guard: C
     assert app.scopes[0]["state"]["policyguard"].id == answer.headers["x-policyguard-decision"]
 
 
+async def test_an_answer_is_asked_for_without_compression_so_that_its_usage_can_be_read(
+    open_guard: Callable[..., Guard],
+) -> None:
+    app = App()
+    await ask(PolicyGuardMiddleware(app, guard=open_guard()), headers=[*HEADERS, (b"Accept-Encoding", b"gzip, br")])
+    sent = [value for name, value in app.scopes[0]["headers"] if name.lower() == b"accept-encoding"]
+    assert sent == [b"identity"]
+
+
+async def test_what_cannot_be_written_back_is_refused_before_anything_is_reserved(
+    open_guard: Callable[..., Guard],
+) -> None:
+    guard, app = open_guard(avatars=SURFACE + "budgets: [{id: day, limit: $10 / day}]\n"), App()
+    answer = await ask(PolicyGuardMiddleware(app, guard=guard), b'{"prompt": "a cat", "user": "\\ud800"}')
+    assert (answer.code, app.bodies, guard.store.budget_windows()) == ("invalid_request", [], [])
+
+
+@pytest.mark.parametrize("odd", [{"data": [{"b64_json": "\u00e9"}]}, {"data": {"b64_json": [1]}}, {"size": [1]}])
+async def test_whatever_an_app_answers_its_leg_ends(open_guard: Callable[..., Guard], odd: Any) -> None:
+    guard = open_guard()
+    answer = await ask(PolicyGuardMiddleware(App({**USAGE, **odd}), guard=guard))
+    assert (answer.status, ends(guard)) == (200, [("leg.settled", None)])
+
+
 async def test_an_own_route_gets_adjusted_values_back_and_is_declared(open_guard: Callable[..., Guard]) -> None:
     own = (
         "{route: POST /api/avatars, fields: {prompt: body.text, n: body.count}, usage: response.tokens, "
@@ -292,7 +335,7 @@ async def test_a_body_that_never_ends_is_cut_by_size_and_by_time(open_guard: Cal
         sent.append(message)
 
     await door({"type": "http", "method": "POST", "path": PATH, "headers": HEADERS, "client": None}, never, send)
-    assert sent[0]["status"] == 408
+    assert sent[0]["status"] == 400
     assert [event.outcome for event in decisions(guard)] == ["deny", "deny"]
 
 

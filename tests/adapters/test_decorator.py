@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Callable
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from PIL import Image
 from support import SURFACE
 
 import policyguard
+from policyguard.adapters import files
 from policyguard.decision import BudgetExceeded, PolicyDenied, PolicyUnavailable, ReviewRequired
 from policyguard.errors import ConfigError
 from policyguard.guard import Guard
@@ -238,6 +241,82 @@ def test_pictures_in_any_form_are_seen_and_still_readable(
     assert all((data, media_type) == (png(), "image/png") for _, data, media_type in sent)
     body = guard.store.events(type="request.decided")[0].event.body
     assert (body["request"]["operation"], body["input_images"]) == ("edit", len(sent))
+
+
+def test_an_open_file_can_be_sent_again_after_a_hold(open_guard: Callable[..., Guard]) -> None:
+    guard = open_guard(avatars=SURFACE + "review: {required: true, reviewers: [group:trust]}\n")
+    photo = io.BytesIO(png())
+
+    @guard.enforce("avatars", constants={**FORCED})  # type: ignore[arg-type]
+    def edit(prompt: str, image: Any) -> Any:
+        return RESULT
+
+    with policyguard.caller(user="u1"):
+        with pytest.raises(ReviewRequired) as caught:
+            edit("a hat", photo)
+        review_id = caught.value.review_id or ""
+        guard.store.vote(review_id, "ada@example.com", "approve", "fine", guard.clock())
+        with policyguard.resume(review_id):
+            assert edit("a hat", photo) == RESULT
+
+
+def test_a_picture_is_read_up_to_the_apis_limit_only(
+    open_guard: Callable[..., Guard], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "MAX_BYTES", 1000)
+    guard, asked = open_guard(), []
+
+    class Endless:
+        def read(self, size: int = -1) -> bytes:
+            asked.append(size)
+            return b"\0" * size
+
+    @guard.enforce("avatars", constants={**FORCED})  # type: ignore[arg-type]
+    def edit(prompt: str, image: Any) -> Any:
+        return RESULT
+
+    with policyguard.caller(user="u1"), pytest.raises(PolicyDenied) as caught:
+        edit("a hat", Endless())
+    assert (asked, caught.value.code) == ([1001], "invalid_request")
+
+
+def test_a_user_object_of_the_apps_own_is_left_alone(open_guard: Callable[..., Guard]) -> None:
+    guard, account = open_guard(), object()
+
+    @guard.enforce("avatars", constants={**FORCED})  # type: ignore[arg-type]
+    def draw(prompt: str, user: Any) -> Any:
+        assert user is account
+        return RESULT
+
+    with policyguard.caller(user="u1"):
+        assert draw("a cat", account) == RESULT
+
+
+def test_a_member_of_an_enumeration_counts_as_its_value(open_guard: Callable[..., Guard]) -> None:
+    quality_type: Any = Enum("Quality", {"LOW": "low"}, type=str)
+    guard = open_guard()
+
+    @guard.enforce("avatars", constants={"model": FORCED["model"], "size": "1024x1024", "n": 1})
+    def draw(prompt: str, quality: Any) -> Any:
+        return RESULT
+
+    with policyguard.caller(user="u1"):
+        draw("a cat", quality_type.LOW)
+    assert guard.store.events(type="request.decided")[0].event.body["request"]["quality"] == "low"
+
+
+def test_what_was_made_is_in_the_record(open_guard: Callable[..., Guard]) -> None:
+    guard = open_guard()
+
+    @guard.enforce("avatars", constants={**FORCED})  # type: ignore[arg-type]
+    def draw(prompt: str) -> Any:
+        return {**RESULT, "size": "1024x1024", "quality": "low", "data": [{"b64_json": "eA=="}, {"b64_json": "\u00e9"}]}
+
+    with policyguard.caller(user="u1"):
+        draw("a cat")
+    body = guard.store.events(type="leg.settled")[0].event.body
+    assert (body["rendered_size"], body["rendered_quality"]) == ("1024x1024", "low")
+    assert body["image_digests"] == [hashlib.sha256(b"x").hexdigest()]
 
 
 def test_a_broken_picture_is_refused_and_recorded(open_guard: Callable[..., Guard]) -> None:

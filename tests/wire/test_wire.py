@@ -25,7 +25,7 @@ from policyguard.request import Failure, Size, Usage
 from policyguard.wire.edits import read_edit
 from policyguard.wire.generations import read_generation
 from policyguard.wire.image_header import input_image
-from policyguard.wire.json_body import parse_object
+from policyguard.wire.json_body import _STRINGS, parse_object
 from policyguard.wire.outcome import read_outcome, usage_from
 from policyguard.wire.own import read_own
 from policyguard.wire.refusals import render
@@ -76,11 +76,27 @@ FILE = ('image"; filename="a.png', picture())
         '{"a": 1}'.encode("utf-16"),
         b'{"a": ' + b"[" * 40 + b"]" * 40 + b"}",
         b'{"a": 1} {"b": 2}',
+        b'{"a": 1e400}',
+        b'{"a": 0.' + b"1" * 100 + b"}",
+        b'{"a": "\\ud800"}',
+        b'{"a": ["\\udfff\\ud83d"]}',
+        b'{"\\uDABC": 1}',
     ],
 )
 def test_json_that_two_parsers_could_read_differently_is_refused(body: bytes) -> None:
     with pytest.raises(InvalidRequest):
         parse_object(body)
+
+
+def test_escaped_pairs_and_escaped_backslashes_are_characters() -> None:
+    assert parse_object(b'{"a": "\\ud83d\\ude00", "b": "\\\\ud800"}') == {"a": "\U0001f600", "b": "\\ud800"}
+
+
+def test_a_string_that_does_not_end_takes_linear_time() -> None:
+    """Every quote in it could be taken for a beginning. One match means one look."""
+    body = b'"' + b'\\"' * 20_000
+    assert [match.span() for match in _STRINGS.finditer(body)] == [(0, len(body))]
+    assert [match.span() for match in _STRINGS.finditer(body + b"\\")] == [(0, len(body) + 1)]
 
 
 def test_brackets_in_strings_are_no_nesting() -> None:
@@ -170,6 +186,13 @@ def test_an_edit_is_read_with_its_images_and_mask() -> None:
         (form(FILE, ('prompt"; filename="p.txt', "a")), FORM),
         (form(FILE, ('mask"; filename="m', picture()), ('mask"; filename="m', picture()), ("prompt", "a")), FORM),
         (form(*[FILE] * 17, ("prompt", "a")), FORM),
+        (form(FILE, ("prompt", "a"), ("_charset_", "utf-7")), FORM),
+        (
+            form(FILE, ("prompt", "a")).replace(b"\r\n\r\na", b"\r\nContent-Type: text/plain; charset=utf-7\r\n\r\na"),
+            FORM,
+        ),
+        (form(FILE, ("prompt", "a")).replace(b"\r\n\r\na", b"\r\nContent-Type: application/json\r\n\r\na"), FORM),
+        (form(FILE, ("prompt", "a")).replace(b'.png"', b'.png"\r\nContent-Type: multipart/mixed; boundary=y'), FORM),
         (form(FILE, ('moderation"; name="user', "low"), ("prompt", "a")), FORM),
         (form(FILE, ("user\"; name*=utf-8''moderation; x=\"", "low"), ("prompt", "a")), FORM),
         (form(FILE, (" moderation", "low"), ("prompt", "a")), FORM),
@@ -251,6 +274,8 @@ def test_no_cut_or_changed_picture_escapes_with_another_exception(kind: str, dat
 
 # ---- an app's own route -----------------------------------------------------------------------------------
 
+ANSWER_KEYS = ["data", "b64_json", "usage", "input_tokens", "output_tokens", "input_tokens_details", "text_tokens"]
+ANSWER_KEYS += ["error", "code", "moderation_details", "moderation_stage", "size", "quality"]
 OWN = Route(
     method="POST",
     path="/api/avatars",
@@ -366,9 +391,22 @@ def test_an_own_routes_answer_is_read_at_its_paths() -> None:
     assert (outcome.usage, len(outcome.image_digests)) == (Usage(input_image_tokens=1, output_image_tokens=2), 1)
 
 
-@given(st.binary(max_size=60), st.sampled_from([200, 400, 500]))
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(ANSWER_KEYS), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.binary(max_size=60) | ANYTHING.map(lambda v: json.dumps(v).encode()), st.sampled_from([200, 400, 500]))
 def test_any_answer_is_an_outcome(body: bytes, status: int) -> None:
     assert read_outcome(status, {}, body).status == status
+
+
+def test_no_sentence_of_an_answer_gets_into_the_record() -> None:
+    words = "a portrait of Ada"
+    outcome = answer({"size": words, "quality": words, "error": {"code": words}}, 400, **{"x-request-id": words})
+    assert (outcome.size, outcome.quality, outcome.error_code, outcome.request_id) == (None, None, None, None)
 
 
 # ---- refusals ---------------------------------------------------------------------------------------------
