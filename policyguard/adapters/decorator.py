@@ -11,7 +11,7 @@ import asyncio
 import functools
 import inspect
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, ParamSpec, TypeVar, cast
@@ -68,17 +68,35 @@ def _guard_sync(door: _Door, function: Callable[P, R]) -> Callable[P, R]:
         door.force(call, admitted)
         started = time.monotonic()
         outcome = Outcome(failure=Failure.CANCELLED)
+        result: Any = None
         try:
             result = function(*call.args, **call.kwargs)
+            if inspect.isawaitable(result):  # a plain function that hands on a coroutine: it ends when that ends
+                return cast(R, _settled(door, admitted, result, started))
             outcome = door.outcome(result, started)
         except Exception as error:
             outcome = _failed(error, started)
             raise
         finally:
-            door.guard.settle(admitted.ticket, outcome)
-        return result
+            if not inspect.isawaitable(result):
+                door.guard.settle(admitted.ticket, outcome)
+        return cast(R, result)
 
     return guarded
+
+
+async def _settled(door: _Door, admitted: Admitted, result: Awaitable[Any], started: float) -> Any:
+    """Await what a call gave, and settle by it."""
+    outcome = Outcome(failure=Failure.CANCELLED)
+    try:
+        value = await result
+        outcome = door.outcome(value, started)
+    except Exception as error:
+        outcome = _failed(error, started)
+        raise
+    finally:
+        await door.guard.asettle(admitted.ticket, outcome)
+    return value
 
 
 def _guard_async(door: _Door, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -94,17 +112,7 @@ def _guard_async(door: _Door, function: Callable[..., Any]) -> Callable[..., Any
         if not await guard.asent(admitted.ticket):
             raise refused_error(expired(admitted, guard.clock()))
         door.force(call, admitted)
-        started = time.monotonic()
-        outcome = Outcome(failure=Failure.CANCELLED)
-        try:
-            result = await function(*call.args, **call.kwargs)
-            outcome = door.outcome(result, started)
-        except Exception as error:
-            outcome = _failed(error, started)
-            raise
-        finally:
-            await guard.asettle(admitted.ticket, outcome)
-        return result
+        return await _settled(door, admitted, function(*call.args, **call.kwargs), time.monotonic())
 
     return guarded
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ MAX_BYTES = 50_000_000  # the API's own bound on one input image
 
 def holds_picture(value: Any) -> bool:
     """Whether a value could be a picture: bytes, a file to read, the SDK's tuple around one. A path may be output."""
-    if isinstance(value, tuple | list):
+    if isinstance(value, Mapping):
+        return any(holds_picture(item) for item in value.values())
+    if isinstance(value, tuple | list | set | frozenset):
         return any(holds_picture(item) for item in value)
     if isinstance(value, io.IOBase):
         return value.readable()

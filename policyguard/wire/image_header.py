@@ -13,6 +13,7 @@ from policyguard.request import InputImage, Size
 MAX_PIXELS = 100_000_000
 MAX_EDGE = 16_384
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_JPEG_SEGMENTS = 4096
 _JPEG_BARE = frozenset({0x01, *range(0xD0, 0xD8)})
 
 
@@ -40,9 +41,11 @@ def _png(data: bytes) -> Size | None:
 
 
 def _jpeg(data: bytes) -> Size | None:
-    """Walk the segments to the first frame."""
+    """Walk the segments to the first frame, which must come to an end; not so far that it could stall anybody."""
     at = 2
-    while at + 9 < len(data):
+    for _ in range(_JPEG_SEGMENTS):
+        if at + 9 >= len(data):
+            return None
         if data[at] != 0xFF:
             return None
         marker = data[at + 1]
@@ -51,6 +54,8 @@ def _jpeg(data: bytes) -> Size | None:
         elif marker in _JPEG_BARE:
             at += 2
         elif marker in _JPEG_FRAMES:
+            if data.rfind(b"\xff\xd9") < at:
+                return None
             return Size(int.from_bytes(data[at + 7 : at + 9]), int.from_bytes(data[at + 5 : at + 7]))
         else:
             at += 2 + max(2, int.from_bytes(data[at + 2 : at + 4]))

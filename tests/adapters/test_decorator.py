@@ -110,6 +110,26 @@ async def test_coroutines_and_methods_are_guarded_the_same(open_guard: Callable[
 
 
 @pytest.mark.anyio
+async def test_a_plain_function_that_hands_on_a_coroutine_is_settled_when_that_ends(
+    open_guard: Callable[..., Guard],
+) -> None:
+    guard = open_guard()
+
+    async def later() -> Any:
+        return RESULT
+
+    @guard.enforce("avatars", constants={**FORCED})  # type: ignore[arg-type]
+    def draw(prompt: str) -> Any:
+        return later()
+
+    with policyguard.caller(user="u1"):
+        answer = draw("a cat")
+        assert ends(guard) == []
+        assert await answer == RESULT
+    assert ends(guard) == [("leg.settled", None)]
+
+
+@pytest.mark.anyio
 async def test_a_cancelled_coroutine_is_presumed(open_guard: Callable[..., Guard]) -> None:
     guard, started = open_guard(), anyio.Event()
 
@@ -344,6 +364,7 @@ def test_a_broken_picture_is_refused_and_recorded(open_guard: Callable[..., Guar
         {"reference": [png()]},
         {"reference": ("a.png", png())},
         {"reference": io.BytesIO(png())},
+        {"reference": {"first": png()}},
     ],
 )
 def test_what_cannot_be_looked_at_does_not_pass(open_guard: Callable[..., Guard], given: dict[str, Any]) -> None:
