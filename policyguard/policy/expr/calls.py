@@ -1,107 +1,127 @@
-"""The functions and loops of conditions, as a table: what they take, what they give, how they compute.
-
-Names with a dot are called on a value. Patterns, times and zones are written out and checked when the policy loads.
-"""
+"""The static check of functions and loops: their forms, and texts that must be written out."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
 from typing import Any
-from zoneinfo import ZoneInfo
 
-from policyguard.policy.expr import runtime
-from policyguard.policy.expr.types import BOOL, DOUBLE, DURATION, INT, STRING, TIMESTAMP, Type
+from policyguard.policy.expr import operations, syntax
+from policyguard.policy.expr.checked import CallerHas, Loop, Root, Truth
+from policyguard.policy.expr.checker import NOTHING, Checker, Known, Part, named, wrong
+from policyguard.policy.expr.names import caller
+from policyguard.policy.expr.operations import Operation
+from policyguard.policy.expr.suggest import did_you_mean, shown
+from policyguard.policy.expr.types import ANYTHING, BOOL, CATEGORY, ROOTS, SCORES, Type
 
-LOOPS: Mapping[str, bool] = {"exists": True, "all": False}  # which result of the condition ends the loop
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """`prepare` reads the last argument, which must be written out, once; it raises ValueError with the reason."""
-
-    takes: tuple[str, ...]
-    gives: Type
-    compute: Callable[..., Any]
-    prepare: Callable[[str], Any] | None = None
+MAX_LOOPS = 2  # a loop, and one inside it
 
 
-def _pattern(text: str) -> Any:
-    import re2  # linear in the text, so that no prompt can stall a rule; cel-python brings it
+def call(checker: Checker, node: syntax.Call, known: Known) -> Part:
+    if node.target is None and node.name == "has":
+        return _has(checker, node)
+    if node.target is not None and node.name in operations.LOOPS:
+        return _loop(checker, node, node.target, known)
+    target = () if node.target is None else (node.target,)
+    parts = [checker.part(argument, known) for argument in (*target, *node.arguments)]
+    if node.name in operations.REFUSED:
+        return checker.problem(node.name_at, "PG414", f"policies do not use `{node.name}`")
+    forms = operations.FUNCTIONS.get(f".{node.name}" if target else node.name)
+    if forms is None:
+        return _no_function(checker, node)
+    if any(part.type is ANYTHING for part in parts):
+        return wrong(node.at)
+    operation = operations.form(forms, [part.type for part in parts])
+    if operation is None:
+        return _no_form(checker, node, forms, parts)
+    if operation.prepare is not None:
+        return _prepared(checker, node, operation, parts)
+    return checker.applied(node.at, operation, *parts)
 
-    options = re2.Options()
-    options.log_errors = False
+
+def _no_function(checker: Checker, node: syntax.Call) -> Part:
+    names = [name for name in operations.FUNCTIONS if name.startswith(".") == (node.target is not None)]
+    names += operations.LOOPS if node.target else ("has",)
+    hint = did_you_mean(node.name, dict.fromkeys(name.lstrip(".") for name in names))
+    other = node.name if node.target else f".{node.name}"
+    if not hint and other in operations.FUNCTIONS:
+        form = f"{node.name}(text)" if node.target else f"text.{node.name}(...)"
+        hint = f"write `{form}`"
+    return checker.problem(node.name_at, "PG404", f"there is no function {shown(node.name)}", hint)
+
+
+def _no_form(checker: Checker, node: syntax.Call, forms: tuple[Operation, ...], parts: list[Part]) -> Part:
+    got = ", ".join(str(part.type) for part in parts) or "nothing"
+    takes = " or ".join(f"({', '.join(t.name for t in form.takes)})" for form in forms)
+    return checker.problem(node.at, "PG404", f"no form of `{node.name}` takes {got}", f"it takes {takes}")
+
+
+def _prepared(checker: Checker, node: syntax.Call, operation: Operation, parts: list[Part]) -> Part:
+    literal = parts[-1].literal
+    prepare: Callable[[str], Any] | None = operation.prepare
+    if prepare is None or literal is None or literal.slot is None or not isinstance(literal.value, str):
+        hint = "write it out, so that it is checked when the policy loads"
+        return checker.problem(parts[-1].at, "PG408", f"`{node.name}` needs a text in quotes here", hint)
     try:
-        return re2.compile(text, options=options)
-    except re2.error as error:
-        raise ValueError(f"this is no RE2 pattern: {_reason(error)}") from None
+        prepare(literal.value)
+    except ValueError as error:
+        return checker.problem(literal.at, "PG408", str(error))
+    checker.demands[literal.slot].prepare = prepare
+    return checker.applied(node.at, operation, *parts)
 
 
-def _reason(error: Exception) -> str:
-    reason = error.args[0] if error.args else ""
-    return reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)
+# ---- has and loops --------------------------------------------------------------------------------------------
 
 
-def _timestamp(text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise ValueError("a time is written like `2026-11-24T12:00:00Z`") from None
-    if moment.tzinfo is None:
-        raise ValueError("a time needs its zone, for example `Z` at its end")
-    return moment
+def _has(checker: Checker, node: syntax.Call) -> Part:
+    """A guard for one caller value; on anything that is always there, or can be down, it would only mislead."""
+    field = node.arguments[0] if len(node.arguments) == 1 else None
+    if not isinstance(field, syntax.Field):
+        return checker.problem(node.at, "PG411", "`has()` takes one field, like `has(caller.feature)`")
+    root = field.operand.name if isinstance(field.operand, syntax.Name) else ""
+    if root != "caller":
+        if checker.part(field, NOTHING).type is ANYTHING:
+            return wrong(node.at)
+        hint = "a rule over scores that are down denies or reviews by itself" if root == "scores" else ""
+        return checker.problem(node.at, "PG411", f"`{root}.{field.name}` needs no guard", hint)
+    if caller(checker, field, frozenset({field.name})).type is ANYTHING:
+        return wrong(node.at)
+    if not checker.environment.caller[field.name].optional:
+        return checker.problem(node.at, "PG411", f"`caller.{field.name}` is always there and needs no guard")
+    return Part(BOOL, CallerHas(checker.parameter(field.name)), node.at, when_true=frozenset({field.name}))
 
 
-_DURATION = re.compile(r"(?=.)(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,9})s)?", re.ASCII)
+def _loop(checker: Checker, node: syntax.Call, target: syntax.Node, known: Known) -> Part:
+    over = checker.part(target, known)
+    variable = node.arguments[0] if len(node.arguments) in (2, 3 if node.name == "map" else 2) else None
+    if not isinstance(variable, syntax.Name):
+        what = "an expression" if node.name == "map" else "a condition"
+        return checker.problem(node.name_at, "PG404", f"`{node.name}` takes a variable and {what}")
+    if len(checker.variables) >= MAX_LOOPS:
+        return checker.problem(node.name_at, "PG409", f"loops are nested more than {MAX_LOOPS} deep")
+    if variable.name in ROOTS or variable.name in checker.variables:
+        return checker.problem(
+            variable.at, "PG402", f"the loop variable hides `{variable.name}`", "choose another name"
+        )
+    item = CATEGORY if over.type == SCORES else over.type.item
+    if item is None:
+        if over.type is ANYTHING:
+            item = ANYTHING
+        else:
+            return checker.problem(target.at, "PG405", f"`{node.name}` needs a list, got {named(over.type)}")
+    return _body(checker, node, over, variable.name, item, known)
 
 
-def _duration(text: str) -> timedelta:
-    match = _DURATION.fullmatch(text)
-    if match is None:
-        raise ValueError("a duration is written like `1h30m` or `90s`")
-    hours, minutes, seconds = (int(part or 0) for part in match.groups())
-    return timedelta(hours=hours, minutes=minutes, seconds=seconds)
-
-
-def _zone(text: str) -> Any:
-    try:
-        return ZoneInfo(text)
-    except (KeyError, ValueError, OSError):
-        raise ValueError(f"`{text}` is no time zone; write one like `Europe/Berlin`") from None
-
-
-def _accessor(read: Callable[[datetime], int]) -> tuple[Call, ...]:
-    """CEL's time parts: in UTC, or in a zone that is written out."""
-    return (
-        Call(("timestamp",), INT, lambda t: read(t.astimezone(UTC))),
-        Call(("timestamp", "string"), INT, lambda t, zone: read(t.astimezone(zone)), _zone),
-    )
-
-
-_SIZES = (Call(("string",), INT, len), Call(("list",), INT, len))
-
-CALLS: Mapping[str, tuple[Call, ...]] = {
-    "size": _SIZES,
-    ".size": _SIZES,
-    ".contains": (Call(("string", "string"), BOOL, lambda text, part: part in text),),
-    ".startsWith": (Call(("string", "string"), BOOL, str.startswith),),
-    ".endsWith": (Call(("string", "string"), BOOL, str.endswith),),
-    ".matches": (Call(("string", "string"), BOOL, lambda text, pattern: pattern.search(text) is not None, _pattern),),
-    "int": (Call(("double",), INT, runtime.to_int), Call(("string",), INT, runtime.to_int), Call(("int",), INT, int)),
-    "double": (
-        Call(("int",), DOUBLE, runtime.to_double),
-        Call(("string",), DOUBLE, runtime.to_double),
-        Call(("double",), DOUBLE, runtime.to_double),
-    ),
-    "string": (Call(("int",), STRING, str), Call(("string",), STRING, str)),
-    "timestamp": (Call(("string",), TIMESTAMP, _timestamp, _timestamp),),
-    "duration": (Call(("string",), DURATION, _duration, _duration),),
-    ".getFullYear": _accessor(lambda t: t.year),
-    ".getMonth": _accessor(lambda t: t.month - 1),
-    ".getDate": _accessor(lambda t: t.day),
-    ".getDayOfWeek": _accessor(lambda t: t.isoweekday() % 7),
-    ".getHours": _accessor(lambda t: t.hour),
-    ".getMinutes": _accessor(lambda t: t.minute),
-}
+def _body(checker: Checker, node: syntax.Call, over: Part, variable: str, item: Type, known: Known) -> Part:
+    depth = len(checker.variables)
+    checker.variables[variable] = item
+    tests, gives = node.arguments[1:], None
+    if node.name == "map":
+        gives = checker.part(tests[-1], known)
+        tests = tests[:-1]
+    body = checker.boolean(tests[0], known, node.name).node if tests else Truth(True)
+    del checker.variables[variable]
+    if over.type is ANYTHING:
+        return wrong(node.at)
+    type_ = BOOL if node.name in ("exists", "all", "exists_one") else Type("list", item=gives.type if gives else item)
+    items = Root("categories") if over.type == SCORES else over.node
+    return Part(type_, Loop(node.name, items, depth, body, gives.node if gives else None), node.at)

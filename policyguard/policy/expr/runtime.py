@@ -1,15 +1,22 @@
-"""What compiled conditions do when they run: CEL's arithmetic, absorption of errors, loops, and what they may raise."""
+"""What conditions compute with when they run: CEL's arithmetic and conversions, and what they may raise.
+
+Numbers follow CEL, not Python: integers have 64 bits, division truncates, doubles follow IEEE 754.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from operator import attrgetter
+from datetime import UTC, datetime, timedelta
+from math import copysign, isfinite, nan
 from typing import Any
 
-from policyguard.policy.expr.types import Run
+from policyguard.policy.expr.literals import HIGHEST, LOWEST
+from policyguard.request import CATEGORIES
 
-_LOW, _HIGH = -(2**63), 2**63 - 1
+_INT = re.compile(r"[-+]?[0-9]{1,40}", re.ASCII)
+_DOUBLE = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]{1,6})?", re.ASCII)
 
 
 class Unavailable(Exception):
@@ -48,153 +55,127 @@ class RequestFacts:
     has_mask: bool
 
 
-# ---- absorption -------------------------------------------------------------------------------------------
-
-
-def either(runs: tuple[Run, ...], decides: bool) -> Run:
-    """`||` (decides on True) and `&&` (on False): one deciding operand wins over whatever went wrong in another."""
-
-    def run(inputs: Mapping[str, Any]) -> bool:
-        wrong: Exception | None = None
-        for operand in runs:
-            try:
-                found: bool = operand(inputs)
-            except (Unavailable, EvaluationError) as error:
-                wrong = _worse(wrong, error)
-                continue
-            if found is decides:
-                return decides
-        if wrong is not None:
-            raise wrong
-        return not decides
-
-    return run
-
-
-def _worse(old: Exception | None, new: Exception) -> Exception:
-    """An error is stricter than an unavailable input, which may only be reviewed."""
-    return new if old is None or isinstance(new, EvaluationError) else old
-
-
-def loop(items: Callable[[Mapping[str, Any]], Iterable[Any]], variable: str, body: Run, decides: bool) -> Run:
-    """`exists` (decides on True) and `all` (on False)."""
-
-    def run(inputs: Mapping[str, Any]) -> bool:
-        runs = tuple(_bound(body, variable, item) for item in items(inputs))
-        return bool(either(runs, decides)(inputs))
-
-    return run
-
-
-def _bound(body: Run, variable: str, item: Any) -> Run:
-    return lambda inputs: body({**inputs, variable: item})
-
-
 # ---- inputs -----------------------------------------------------------------------------------------------
 
 
-def score(category: str) -> Run:
-    return lambda inputs: score_of(inputs, category)
+def drawn(pixels: int | None) -> int:
+    """What upstream picks for `auto` is not known, so a rule over it is not either."""
+    if pixels is None:
+        raise EvaluationError("unknown_size")
+    return pixels
 
 
-def score_of(inputs: Mapping[str, Any], category: str) -> float:
-    scores = inputs["scores"]
+def categories(scores: Mapping[str, float] | None) -> tuple[str, ...]:
+    """What a loop over scores runs over: every category, also one that was not assessed."""
+    if scores is None:
+        raise Unavailable("scores")
+    return CATEGORIES
+
+
+def score_of(scores: Mapping[str, float] | None, category: str) -> float:
     value = None if scores is None else scores.get(category)
     if value is None:
         raise Unavailable(f"scores.{category}")
-    return float(value)
+    return value
 
 
-def request_value(name: str) -> Run:
-    get = attrgetter(name)
-
-    def run(inputs: Mapping[str, Any]) -> Any:
-        value = get(inputs["request"])
-        if value is None:  # pixels of `auto`: what upstream picks is not known, so the rule is not either
-            raise EvaluationError("unknown_size")
-        return value
-
-    return run
+def moment(now: datetime) -> datetime:
+    """In UTC, so that comparing and subtracting never goes by a wall clock."""
+    if now.tzinfo is UTC:
+        return now
+    if now.tzinfo is None:
+        raise EvaluationError("internal")
+    return now.astimezone(UTC)
 
 
-def caller_value(name: str) -> Run:
-    def run(inputs: Mapping[str, Any]) -> str:
-        value = inputs["caller"].get(name)
-        if value is None:
-            raise EvaluationError("missing_caller_value")
-        return str(value)
-
-    return run
-
-
-# ---- arithmetic -------------------------------------------------------------------------------------------
+# ---- whole numbers ----------------------------------------------------------------------------------------
 
 
 def whole(value: int) -> int:
     """CEL's integers have 64 bits; beyond them is an error, never a wrapped number."""
-    if not _LOW <= value <= _HIGH:
+    if LOWEST <= value <= HIGHEST:
+        return value
+    raise EvaluationError("overflow")
+
+
+def divide(left: int, right: int) -> int:
+    """Truncates towards zero."""
+    if right == 0:
+        raise EvaluationError("division_by_zero")
+    quotient = abs(left) // abs(right)
+    return whole(quotient if (left < 0) == (right < 0) else -quotient)
+
+
+def modulo(left: int, right: int) -> int:
+    """The sign is that of the left side."""
+    if right == 0:
+        raise EvaluationError("division_by_zero")
+    if right == -1 and left == LOWEST:
+        raise EvaluationError("overflow")
+    return abs(left) % abs(right) * (-1 if left < 0 else 1)
+
+
+# ---- doubles ----------------------------------------------------------------------------------------------
+
+
+def ratio(left: float, right: float) -> float:
+    """By zero gives an infinity or no number, as IEEE 754 says."""
+    if right != 0:
+        return left / right
+    if left == 0 or left != left:
+        return nan
+    return copysign(1.0, left) * copysign(float("inf"), right)
+
+
+def same(left: Sequence[Any], right: Sequence[Any]) -> bool:
+    """Lists of doubles: no number equals no number, which Python's lists overlook."""
+    return len(left) == len(right) and all(_equal(a, b) for a, b in zip(left, right, strict=True))
+
+
+def _equal(left: Any, right: Any) -> bool:
+    return same(left, right) if isinstance(left, list | tuple) else bool(left == right)
+
+
+def among(value: Any, items: Sequence[Any]) -> bool:
+    return any(_equal(value, item) for item in items)
+
+
+# ---- conversions ------------------------------------------------------------------------------------------
+
+
+def int_of_double(value: float) -> int:
+    if not LOWEST < value < -LOWEST:
+        raise EvaluationError("overflow")
+    return int(value)
+
+
+def int_of_text(text: str) -> int:
+    if not _INT.fullmatch(text):
+        raise EvaluationError("not_a_number")
+    return whole(int(text))
+
+
+def double_of_text(text: str) -> float:
+    if not _DOUBLE.fullmatch(text):
+        raise EvaluationError("not_a_number")
+    value = float(text)
+    if not isfinite(value):
         raise EvaluationError("overflow")
     return value
 
 
-def add(left: Any, right: Any) -> Any:
-    return whole(left + right) if type(left) is int else left + right
+# ---- time -------------------------------------------------------------------------------------------------
 
 
-def subtract(left: Any, right: Any) -> Any:
-    return whole(left - right) if type(left) is int else left - right
-
-
-def multiply(left: Any, right: Any) -> Any:
-    return whole(left * right) if type(left) is int else left * right
-
-
-def divide(left: Any, right: Any) -> Any:
-    """Integers truncate towards zero; doubles follow IEEE 754."""
-    if type(left) is int:
-        if right == 0:
-            raise EvaluationError("division_by_zero")
-        quotient = abs(left) // abs(right)
-        return whole(quotient if (left < 0) == (right < 0) else -quotient)
-    if right == 0:
-        return _by_zero(left, right)
-    return left / right
-
-
-def _by_zero(left: float, right: float) -> float:
-    if left == 0 or left != left:
-        return float("nan")
-    same_sign = (left > 0) == (str(right)[0] != "-")
-    return float("inf") if same_sign else float("-inf")
-
-
-def modulo(left: int, right: int) -> int:
-    if right == 0:
-        raise EvaluationError("division_by_zero")
-    return whole(abs(left) % abs(right) * (-1 if left < 0 else 1))
-
-
-def negate(value: Any) -> Any:
-    return whole(-value) if type(value) is int else -value
-
-
-def to_int(value: Any) -> int:
-    if isinstance(value, str):
-        try:
-            return whole(int(value)) if value.lstrip("-").isdecimal() and value.isascii() else _not_a_number()
-        except ValueError:
-            return _not_a_number()
-    if value != value or value in (float("inf"), float("-inf")):
-        raise EvaluationError("overflow")
-    return whole(int(value))
-
-
-def to_double(value: Any) -> float:
+def later(left: datetime | timedelta, right: datetime | timedelta) -> Any:
     try:
-        return float(value)
-    except ValueError:
-        raise EvaluationError("not_a_number") from None
+        return left + right  # type: ignore[operator]
+    except OverflowError:
+        raise EvaluationError("overflow") from None
 
 
-def _not_a_number() -> int:
-    raise EvaluationError("not_a_number")
+def earlier(left: datetime | timedelta, right: datetime | timedelta) -> Any:
+    try:
+        return left - right  # type: ignore[operator]
+    except OverflowError:
+        raise EvaluationError("overflow") from None

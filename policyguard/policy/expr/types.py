@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from policyguard.errors import PolicyguardError
 from policyguard.request import AUTO, CATEGORIES, parse_size
-
-Run = Callable[[Mapping[str, Any]], Any]
 
 # Every problem of an expression, by code.
 CODES: Mapping[str, str] = {
@@ -68,7 +65,7 @@ class Environment:
 class Type:
     """`name` is bool, int, double, string, timestamp, duration, list, scores, category, or an object's root name.
 
-    `values` are all values of an enumeration, `shape` is a check for literals, `item` is the type in a list.
+    `values` are all values of an enumeration, `size` and `score` restrict literals, `item` is the type in a list.
     """
 
     name: str
@@ -83,6 +80,7 @@ class Type:
 
 BOOL, INT, DOUBLE, STRING = Type("bool"), Type("int"), Type("double"), Type("string")
 TIMESTAMP, DURATION = Type("timestamp"), Type("duration")
+LIST = Type("list")  # of whatever
 SCORES, SCORE = Type("scores"), Type("double", score=True)
 CATEGORY = Type("string", values=CATEGORIES)
 ANYTHING = Type("anything")  # the type of what is already wrong, so that one mistake is one problem
@@ -103,6 +101,7 @@ REQUEST: Mapping[str, Type] = {
     "input_images": INT,
     "has_mask": BOOL,
 }
+OF_THE_SIZE = frozenset({"width", "height", "pixels"})  # not known where the size is `auto`
 ROOTS: Mapping[str, Type] = {
     "request": Type("request"),
     "caller": Type("caller"),
@@ -115,10 +114,15 @@ NOT_YET_ROOTS = frozenset({"answers", "images", "output"})
 NOT_YET_FIELDS = frozenset({"request.obfuscated"})
 
 
-def literal_problem(type_: Type, text: str) -> str | None:
-    """Why a value of this type can never be `text`."""
-    if type_.values and text not in type_.values:
-        return f"`{text}` is not one of {', '.join(type_.values)}"
-    if type_.size and text != AUTO and parse_size(text) is None:
-        return f"`{text}` is no size"
-    return None
+def possible(type_: Type, text: str) -> bool:
+    """Whether a value of this type can be `text`."""
+    if type_.values:
+        return text in type_.values
+    return not type_.size or text == AUTO or parse_size(text) is not None
+
+
+def varies(sign: str, bound: float) -> bool:
+    """Whether `score sign bound` is true for some scores from 0 to 1, and false for others."""
+    if sign in ("==", "!="):
+        return 0 <= bound <= 1
+    return 0 < bound <= 1 if sign in ("<", ">=") else 0 <= bound < 1

@@ -1,0 +1,136 @@
+"""The static check of comparison and arithmetic: types that go together, and literals that a field can have."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from policyguard.policy.expr import names, operations, syntax
+from policyguard.policy.expr.checked import Apply, Root
+from policyguard.policy.expr.checker import Checker, Known, Part, named, wrong
+from policyguard.policy.expr.suggest import did_you_mean, shown
+from policyguard.policy.expr.syntax import Literal
+from policyguard.policy.expr.types import ANYTHING, BOOL, DOUBLE, INT, ROOTS, SCORES, Type, possible, varies
+from policyguard.request import parse_size
+
+_ORDERED = ("int", "double", "string", "timestamp", "duration")
+_FLIPPED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "==", "!=": "!="}
+
+
+def relation(checker: Checker, node: syntax.Relation, known: Known) -> Part:
+    left, right = checker.part(node.left, known), checker.part(node.right, known)
+    if ANYTHING in (left.type, right.type):
+        return wrong(node.at)
+    if node.sign == "in":
+        return _in(checker, node, left, right)
+    _literals(checker, left, right, node.sign)
+    problem = _incomparable(left, right, node.sign)
+    if problem:
+        return checker.problem(node.at, "PG405", *problem)
+    return checker.applied(node.at, operations.comparison(node.sign, left.type), left, right)
+
+
+def _literals(checker: Checker, left: Part, right: Part, sign: str) -> None:
+    """A literal beside a field must be one that the field can have, or the condition is a mistake."""
+    for part, other, seen in ((left, right, sign), (right, left, _FLIPPED[sign])):
+        if other.literal is not None:
+            _possible(checker, part.type, other.literal)
+            if part.type.score:
+                _score_range(checker, other.literal, seen)
+
+
+def _possible(checker: Checker, type_: Type, literal: Literal) -> None:
+    if literal.slot is None or not isinstance(literal.value, str) or not (type_.values or type_.size):
+        return
+    if not possible(type_, literal.value):
+        checker.problem(literal.at, "PG406", *_impossible(type_, literal.value))
+    checker.demands[literal.slot].allowed.append(partial(possible, type_))
+
+
+def _score_range(checker: Checker, literal: Literal, sign: str) -> None:
+    if literal.slot is None or not isinstance(literal.value, int | float):
+        return
+    if not varies(sign, literal.value):
+        message = f"a score is from 0 to 1, so `{sign} {literal.value}` is the same for every score"
+        checker.problem(literal.at, "PG412", message)
+    checker.demands[literal.slot].allowed.append(partial(varies, sign))
+
+
+def _in(checker: Checker, node: syntax.Relation, left: Part, right: Part) -> Part:
+    if right.type == SCORES:
+        return _category_known(checker, node, left)
+    if right.type.item is None:
+        return checker.problem(node.right.at, "PG405", f"`in` needs a list, got {named(right.type)}")
+    if right.type.item not in (left.type, ANYTHING):
+        return checker.problem(node.at, "PG405", f"cannot look for {named(left.type)} in a {right.type}")
+    for item in right.items:
+        if item.literal is not None:
+            _possible(checker, left.type, item.literal)
+    if left.literal is not None:
+        _possible(checker, right.type.item, left.literal)
+    exact = left.type == DOUBLE or left.type.item
+    return checker.applied(node.at, operations.MEMBER_OF_DOUBLES if exact else operations.MEMBER, left, right)
+
+
+def _category_known(checker: Checker, node: syntax.Relation, left: Part) -> Part:
+    category = names.category(checker, left)
+    if category is None:
+        return checker.problem(node.left.at, "PG405", "a score is looked up by the name of its category")
+    if isinstance(category, Part):
+        return category
+    return Part(BOOL, Apply(operations.CATEGORY_KNOWN, (Root("scores"), category)), node.at)
+
+
+def _incomparable(left: Part, right: Part, sign: str) -> tuple[str, str] | None:
+    """Why two parts cannot be compared, and what to do."""
+    ordering = sign not in ("==", "!=")
+    if left.type in (SCORES, ROOTS["request"], ROOTS["caller"]) and left.type == right.type:
+        return f"`{sign}` compares single values", ""
+    if left.type != right.type or (ordering and left.type.name not in _ORDERED):
+        return f"cannot compare {left.type} {sign} {right.type}", _one_kind(left, right)
+    for part in (left, right):
+        if ordering and part.type.values:
+            return f"`{sign}` goes by the alphabet here, not by rank", "list the values: `in [...]`"
+        if ordering and part.type.size:
+            return (
+                f"`{sign}` goes by the alphabet here",
+                "compare `request.pixels`, `request.width` or `request.height`",
+            )
+    return None
+
+
+def _one_kind(left: Part, right: Part) -> str:
+    """How to make a whole number and a double comparable."""
+    if {left.type.name, right.type.name} != {"int", "double"}:
+        return ""
+    whole = left if left.type == INT else right
+    if whole.literal is not None:
+        return f"write `{whole.literal.value}.0`"
+    return "convert the whole number with `double(...)`"
+
+
+def _impossible(type_: Type, text: str) -> tuple[str, str]:
+    if type_.values:
+        return f"{shown(text)} is not one of {', '.join(type_.values)}", did_you_mean(text, type_.values)
+    plain = "".join("x" if c in "×xX*" else c for c in text if not c.isspace())
+    size = plain if parse_size(plain) else "1024x1024"
+    meant = f"did you mean `{size}`?" if parse_size(plain) else f"a size is written like `{size}`, or `auto`"
+    return f"{shown(text)} is no size", meant
+
+
+def arithmetic(checker: Checker, node: syntax.Arithmetic, known: Known) -> Part:
+    left = checker.part(node.first, known)
+    for sign, operand in node.rest:
+        right = checker.part(operand, known)
+        left = _computed(checker, node, sign, left, right)
+    return left
+
+
+def _computed(checker: Checker, node: syntax.Arithmetic, sign: str, left: Part, right: Part) -> Part:
+    if ANYTHING in (left.type, right.type):
+        return wrong(node.at)
+    operation = operations.form(operations.ARITHMETIC[sign], [left.type, right.type])
+    if operation is None or (left.type.item and left.type != right.type):
+        hint = _one_kind(left, right)
+        return checker.problem(node.at, "PG405", f"cannot compute {left.type} {sign} {right.type}", hint)
+    part = checker.applied(node.at, operation, left, right)
+    return Part(left.type, part.node, node.at) if left.type.item else part

@@ -1,0 +1,110 @@
+"""The static check of names: what can be read, with did-you-mean, and which caller values need a guard."""
+
+from __future__ import annotations
+
+from policyguard.policy.expr import operations, syntax
+from policyguard.policy.expr.checked import Apply, CallerValue, Checked, RequestField, Root, Variable
+from policyguard.policy.expr.checker import Checker, Known, Part, named, wrong
+from policyguard.policy.expr.suggest import did_you_mean, shown
+from policyguard.policy.expr.syntax import At
+from policyguard.policy.expr.types import (
+    ANYTHING,
+    CATEGORY,
+    NOT_YET_FIELDS,
+    NOT_YET_ROOTS,
+    REQUEST,
+    ROOTS,
+    SCORE,
+    Type,
+)
+from policyguard.request import CATEGORIES
+
+
+def name(checker: Checker, node: syntax.Name, known: Known) -> Part:
+    name = node.name
+    if name in checker.variables:
+        return Part(checker.variables[name], Variable(list(checker.variables).index(name)), node.at)
+    if name in NOT_YET_ROOTS:
+        return checker.problem(node.at, "PG410", f"`{name}` is not enforced yet")
+    if name == "google":
+        return checker.problem(node.at, "PG414", "policies do not use messages")
+    if name not in ROOTS:
+        hint = did_you_mean(name, (*ROOTS, *checker.variables, "true", "false"))
+        return checker.problem(node.at, "PG402", f"there is no {shown(name)} here", hint)
+    if name in ("surface", "now", "scores"):
+        checker.reads.add(name)
+    return Part(ROOTS[name], Root(name), node.at)
+
+
+def field(checker: Checker, node: syntax.Field, known: Known) -> Part:
+    root = node.operand.name if isinstance(node.operand, syntax.Name) else None
+    if root == "request":
+        return _request(checker, node)
+    if root == "caller":
+        return caller(checker, node, known)
+    if root == "scores":
+        return _score(checker, node.at, node.name_at, node.name)
+    part = checker.part(node.operand, known)
+    if part.type is ANYTHING:
+        return wrong(node.at)
+    return checker.problem(node.name_at, "PG403", f"{named(part.type)} has no fields")
+
+
+def _request(checker: Checker, node: syntax.Field) -> Part:
+    if f"request.{node.name}" in NOT_YET_FIELDS:
+        return checker.problem(node.name_at, "PG410", f"`request.{node.name}` is not enforced yet")
+    if node.name not in REQUEST:
+        hint = did_you_mean(node.name, REQUEST)
+        return checker.problem(node.name_at, "PG403", f"`request` has no field {shown(node.name)}", hint)
+    checker.reads.add(f"request.{node.name}")
+    return Part(REQUEST[node.name], RequestField(node.name), node.at)
+
+
+def caller(checker: Checker, node: syntax.Field, known: Known) -> Part:
+    declared = checker.environment.caller.get(node.name)
+    if declared is None:
+        hint = did_you_mean(node.name, checker.environment.caller)
+        return checker.problem(node.name_at, "PG403", f"`caller` has no field {shown(node.name)}", hint)
+    checker.reads.add(f"caller.{node.name}")
+    if declared.optional and node.name not in known:
+        hint = f"guard it: `has(caller.{node.name}) && ...`"
+        checker.problem(node.name_at, "PG407", f"`caller.{node.name}` may be absent", hint)
+    return Part(Type("string", values=declared.values), CallerValue(checker.parameter(node.name)), node.at)
+
+
+def _score(checker: Checker, at: At, name_at: At, category: str) -> Part:
+    if category not in CATEGORIES:
+        hint = did_you_mean(category, CATEGORIES)
+        return checker.problem(name_at, "PG406", f"{shown(category)} is no moderation category", hint)
+    checker.reads.add(f"scores.{category}")
+    return Part(SCORE, Apply(operations.CATEGORY_SCORE, (Root("scores"), checker.parameter(category))), at)
+
+
+def index(checker: Checker, node: syntax.Index, known: Known) -> Part:
+    index = checker.part(node.index, known)
+    if not (isinstance(node.operand, syntax.Name) and node.operand.name == "scores"):
+        operand = checker.part(node.operand, known)
+        if operand.type is ANYTHING:
+            return wrong(node.at)
+        return checker.problem(node.at, "PG414", "only `scores` is looked up with `[...]`")
+    if index.type is ANYTHING:
+        return wrong(node.at)
+    named_category = category(checker, index)
+    if named_category is None:
+        return checker.problem(index.at, "PG405", "a score is looked up by the name of its category")
+    if isinstance(named_category, Part):
+        return named_category
+    return Part(SCORE, Apply(operations.CATEGORY_SCORE, (Root("scores"), named_category)), node.at)
+
+
+def category(checker: Checker, part: Part) -> Checked | Part | None:
+    """What names a category, with its reading noted; a `Part` where it is a problem, None where it is no name."""
+    literal = part.literal
+    if literal is not None and literal.slot is not None and isinstance(literal.value, str):
+        checker.demands[literal.slot].fixed = True
+        score = _score(checker, part.at, literal.at, literal.value)
+        return score if score.type is ANYTHING else part.node
+    if part.type == CATEGORY and part.type.values == CATEGORIES:
+        checker.reads.add("scores")
+        return part.node
+    return None

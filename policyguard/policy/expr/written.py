@@ -1,0 +1,75 @@
+"""Texts that a condition must write out, read once when the policy loads: patterns, times, durations and zones.
+
+Each reader raises ValueError with what is wrong in words.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any
+from zoneinfo import ZoneInfo
+
+_TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:[Zz]|[-+]\d\d:\d\d)", re.ASCII)
+_DURATION = re.compile(r"-?(?:\d{1,12}(?:\.\d{1,9})?(?:h|ms|m|s|us|ns))+", re.ASCII)
+_DURATION_PART = re.compile(r"([\d.]+)([a-z]+)", re.ASCII)
+_MICROSECONDS = {
+    "h": Fraction(3_600_000_000),
+    "m": Fraction(60_000_000),
+    "s": Fraction(1_000_000),
+    "ms": Fraction(1000),
+    "us": Fraction(1),
+    "ns": Fraction(1, 1000),
+}
+
+
+@lru_cache(maxsize=4096)
+def pattern(text: str) -> Any:
+    """RE2 is linear in the text that it searches, so that no prompt can stall a rule."""
+    import re2  # cel-python brings it
+
+    options = re2.Options()
+    options.log_errors = False
+    try:
+        return re2.compile(text, options=options)
+    except re2.error as error:
+        raise ValueError(f"not a valid RE2 pattern: {_reason(error)}") from None
+    except Exception:
+        raise ValueError("not a valid RE2 pattern") from None
+
+
+def _reason(error: Exception) -> str:
+    reason = error.args[0] if error.args else ""
+    return reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)
+
+
+def timestamp(text: str) -> datetime:
+    """RFC 3339, in UTC."""
+    try:
+        if _TIMESTAMP.fullmatch(text):
+            return datetime.fromisoformat(text.upper()).astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise ValueError("a time is written like `2026-11-24T12:00:00Z`, with its zone")
+
+
+def duration(text: str) -> timedelta:
+    if not _DURATION.fullmatch(text):
+        raise ValueError("a duration is written like `1h30m` or `90s`")
+    parts = _DURATION_PART.findall(text)
+    total = sum((Fraction(number) * _MICROSECONDS[unit] for number, unit in parts), Fraction(0))
+    if total.denominator != 1:
+        raise ValueError("a duration is in whole microseconds")
+    try:
+        return timedelta(microseconds=int(-total if text.startswith("-") else total))
+    except OverflowError:
+        raise ValueError("the duration is too long") from None
+
+
+def zone(text: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(text)
+    except (KeyError, ValueError, OSError):
+        raise ValueError("there is no such time zone; one is written like `Europe/Berlin`") from None

@@ -1,0 +1,133 @@
+"""What conditions cost: microseconds for an evaluation against hand-written Python, and for compiling one.
+
+Run it: `python tests/bench/bench_expr.py`. Exits 1 where a figure is beyond what is never acceptable.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from statistics import median
+from time import perf_counter
+from timeit import repeat
+from typing import Any
+
+from policyguard.policy.expr import CallerType, Environment, RequestFacts, compile_expression, emit, share
+from policyguard.request import CATEGORIES
+
+ROUNDS = 50_000
+WORST_RATIO = 5.0
+ENVIRONMENT = Environment(
+    {"tier": CallerType(False, ("free", "pro")), "cohort": CallerType(True), "tenant": CallerType(False)}
+)
+INPUTS: Mapping[str, Any] = {
+    "request": RequestFacts(
+        operation="generate",
+        prompt="a watercolour of a lighthouse at dusk, soft light, no people",
+        model="gpt-image-2",
+        size="1024x1536",
+        width=1024,
+        height=1536,
+        pixels=1024 * 1536,
+        quality="high",
+        n=2,
+        background="auto",
+        output_format="png",
+        partial_images=0,
+        input_images=0,
+        has_mask=False,
+    ),
+    "caller": {"tier": "free", "tenant": "acme"},
+    "scores": dict.fromkeys(CATEGORIES, 0.01),
+    "surface": "avatars",
+    "now": datetime(2026, 11, 24, 12, tzinfo=UTC),
+}
+
+
+def by_tier(inputs: Mapping[str, Any]) -> bool:
+    return inputs["caller"]["tier"] == "free" and inputs["request"].quality == "high"
+
+
+def four_clauses(inputs: Mapping[str, Any]) -> bool:
+    request, scores = inputs["request"], inputs["scores"]
+    return ((request.n > 4 or request.pixels > 4_000_000) and request.quality in ("high", "max")) or scores[
+        "sexual"
+    ] > 0.5
+
+
+def any_score(inputs: Mapping[str, Any]) -> bool:
+    scores = inputs["scores"]
+    return any(scores[c] > 0.5 for c in CATEGORIES)
+
+
+RULES: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], bool]]] = {
+    "two clauses": ('caller.tier == "free" && request.quality == "high"', by_tier),
+    "four clauses": (
+        '(request.n > 4 || request.pixels > 4000000) && request.quality in ["high", "max"] || scores.sexual > 0.5',
+        four_clauses,
+    ),
+    "any of 13 scores": ("scores.exists(c, scores[c] > 0.5)", any_score),
+}
+
+
+def microseconds(function: Callable[[Mapping[str, Any]], object]) -> float:
+    return min(repeat(lambda: function(INPUTS), number=ROUNDS, repeat=7)) / ROUNDS * 1e6
+
+
+def evaluation() -> bool:
+    fine = True
+    print(f"{'evaluation, us':<24}{'by hand':>10}{'compiled':>10}{'ratio':>8}{'run':>8}{'down':>10}")
+    down = {**INPUTS, "scores": None}
+    for name, (source, by_hand) in RULES.items():
+        condition = compile_expression(source, ENVIRONMENT)
+        assert condition(INPUTS) is by_hand(INPUTS)
+        floor, ours, plain = (microseconds(f) for f in (by_hand, condition, condition.run))
+        figures = f"{floor:>10.3f}{ours:>10.3f}{ours / floor:>8.2f}{plain / floor:>8.2f}"
+        print(f"{name:<24}{figures}{_down(condition, down):>10}")
+        fine = fine and ours / floor <= WORST_RATIO
+    return fine
+
+
+def _down(condition: Callable[[Mapping[str, Any]], bool], inputs: Mapping[str, Any]) -> str:
+    """The same with moderation down, which takes the exact form."""
+
+    def ask() -> None:
+        try:
+            condition(inputs)
+        except Exception:
+            return
+
+    return f"{min(repeat(ask, number=2000, repeat=5)) / 2000 * 1e6:.2f}"
+
+
+def compiling() -> None:
+    """Cold: parsed, checked, compiled. Shared: another condition of the same shape is known."""
+    start = perf_counter()
+    compile_expression("true", ENVIRONMENT)
+    print(f"\nthe first condition of a process, with its parser: {(perf_counter() - start) * 1e3:.0f} ms")
+    print(f"{'compiling, us':<24}{'cold':>10}{'shared':>10}")
+    for name, (source, _) in RULES.items():
+        cold = [_timed(source, forget=True) for _ in range(50)]
+        shared = [_timed(source.replace("0.5", f"0.{1000 + n}"), forget=False) for n in range(2000)]
+        print(f"{name:<24}{median(cold):>10.0f}{median(shared):>10.1f}")
+
+
+def _timed(source: str, *, forget: bool) -> float:
+    if forget:
+        share.forget()
+        emit.forget()
+    start = perf_counter()
+    compile_expression(source, ENVIRONMENT)
+    return (perf_counter() - start) * 1e6
+
+
+def main() -> int:
+    compiling()
+    gc.collect()
+    return 0 if evaluation() else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
