@@ -293,11 +293,12 @@ def _reopen(path: _Path, item: ReviewItem) -> Flow:
         reviewers=review.reviewers,
         escalate=record.escalation(review, path.ask.now),
         ceiling_micros=quote.ceiling_micros if quote else item.ceiling_micros,
+        due_at=min(item.due_at, path.ask.now + review.expires),
         event=_review_event(path, item, "reopened"),
     )
     facts = _facts(path, decision, "hold")
     yield Record((record.decided(facts, review_id=item.review_id),), record.prompt(facts))
-    return Held(decision=decision, review_id=item.review_id, expires_at=item.due_at)
+    return Held(decision=decision, review_id=item.review_id, expires_at=min(item.due_at, path.ask.now + review.expires))
 
 
 def _review_event(path: _Path, item: ReviewItem | None, what: Literal["resuming", "reopened"]) -> Event:

@@ -232,6 +232,8 @@ class Guard:
         try:
             with anyio.CancelScope(shield=True):
                 settled = await _in_thread(self.settle, ticket, outcome)
+        except Exception:
+            raise
         except BaseException:  # cancelled past the shield, for example at shutdown: settling twice is settling once
             threading.Thread(target=self.settle, args=(ticket, outcome), name="policyguard-settle").start()
             raise

@@ -145,6 +145,7 @@ class Reopen:
     reviewers: tuple[str, ...]
     escalate: tuple[tuple[datetime, tuple[str, ...]], ...]
     ceiling_micros: int
+    due_at: datetime  # or the item's own end, where that is sooner
     event: Event
 
 

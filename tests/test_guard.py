@@ -195,6 +195,22 @@ def test_escalation_lets_others_decide_and_nothing_approves_by_itself(tmp_path: 
         assert {"review.escalated", "review.expired"} <= set(types)
 
 
+def test_levels_of_a_reopened_review_are_recorded_anew(tmp_path: Path) -> None:
+    clock = Clock()
+    with opened(tmp_path, SURFACE + REVIEW, clock=clock) as guard:
+        held = admit(guard)
+        clock.passes(timedelta(minutes=31))
+        guard.sweep()
+        for reviewer in ("ada@example.com", "grace@example.com"):
+            guard.store.vote(held.review_id, reviewer, "approve", "", clock())
+        (tmp_path / "policies" / "avatars.yaml").write_text(SURFACE.replace("{max: 2}", "{max: 3}") + REVIEW)
+        guard.reload()
+        resume(guard, held.review_id)
+        clock.passes(timedelta(minutes=31))
+        guard.sweep()
+        assert len(guard.store.events(type="review.escalated")) == 2
+
+
 def test_a_changed_policy_voids_the_votes(tmp_path: Path) -> None:
     with opened(tmp_path, SURFACE + REVIEW) as guard:
         held = admit(guard)

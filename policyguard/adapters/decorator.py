@@ -28,6 +28,7 @@ from policyguard.wire.parameters import DECIDED, KNOWN
 P = ParamSpec("P")
 R = TypeVar("R")
 _DOOR = "decorator"
+KNOWN_NAMES = frozenset(KNOWN)
 _BYPASSES = frozenset({"extra_body", "extra_query", "messages"})
 _OFTEN_OBJECTS = frozenset({"user", "safety_identifier"})  # an app's own user object is none of the API's parameters
 _NOT_GIVEN = frozenset({"NotGiven", "Omit"})  # the SDK's marks for what is not given, without importing it
@@ -45,6 +46,8 @@ def enforce(
     """See `Guard.enforce`. Raises `ConfigError` for a function of which not every parameter is known."""
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        if isinstance(function, classmethod | staticmethod):
+            raise ConfigError("put `@guard.enforce(...)` below `@classmethod` or `@staticmethod`")
         door = _Door(guard, surface, dict(constants or {}), dict(fields or {}), usage, inspect.signature(function))
         door.check(function)
         if inspect.iscoroutinefunction(function):
@@ -236,7 +239,11 @@ class _Door:
         """A picture in an argument of another name would go past moderation and past the price."""
         seen = {self._argument(name) for name in ("image", "mask")}
         for name, value in call.arguments.items():
-            if name not in seen and holds_picture(value):
+            if name in seen or name in ("self", "cls"):
+                continue
+            if isinstance(value, Mapping) and not KNOWN_NAMES.isdisjoint(value):
+                raise InvalidRequest("parameters in an argument that the policy does not see", param=None)
+            if holds_picture(value):
                 raise InvalidRequest("a picture in an argument that is neither `image` nor `mask`", param="image")
 
     def _images(self, call: inspect.BoundArguments, parameter: str) -> tuple[InputImage, ...]:

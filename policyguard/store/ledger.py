@@ -206,6 +206,7 @@ def renew(connection: Connection, leg_id: str, expires_at: datetime) -> bool:
 _END = Sql(
     """
     UPDATE legs SET state = :into, ended_us = :now,
+      sent_us = CASE WHEN state = 'released' THEN :now ELSE sent_us END,
       charged_micros = COALESCE(CAST(:charge AS BIGINT), ceiling_micros),
       presumed_micros = CASE WHEN :presumes = 1
         THEN COALESCE(CAST(:charge AS BIGINT), ceiling_micros) ELSE presumed_micros END

@@ -31,7 +31,7 @@ _REOPEN = Sql(
     """
     UPDATE reviews SET state = 'held', round = round + 1, version = version + 1,
       policy_digest = :policy_digest, reasons = :reasons, approvals = :approvals, reviewers = :reviewers,
-      escalate = :escalate, escalate_us = :escalate_us, level = 0, ceiling_micros = :ceiling
+      escalate = :escalate, escalate_us = :escalate_us, level = 0, ceiling_micros = :ceiling, due_us = :due
     WHERE review_id = :review_id AND state = 'approved' AND due_us > :now
     """
 )
@@ -81,6 +81,7 @@ def reopen(connection: Connection, step: Reopen, now: datetime) -> bool:
         "escalate": to_json([[us(at), people] for at, people in step.escalate]),
         "escalate_us": us(step.escalate[0][0]) if step.escalate else None,
         "ceiling": step.ceiling_micros,
+        "due": us(step.due_at),
         "now": us(now),
     }
     done = run(connection, _REOPEN, values).rowcount == 1
@@ -202,7 +203,7 @@ _EXPIRE = Sql(
 )
 _LATE = Sql(
     """
-    SELECT review_id, level, escalate FROM reviews
+    SELECT review_id, round, level, escalate FROM reviews
     WHERE state = 'held' AND escalate_us <= :now ORDER BY escalate_us LIMIT :batch
     """
 )
@@ -238,6 +239,9 @@ def _escalate(connection: Connection, row: Row[Any], now: datetime) -> int:
     fired = range(row.level + 1, level + 1)
     write_events(
         connection,
-        [item_event(connection, "review.escalated", row.review_id, str(n), now, {"level": n}) for n in fired],
+        [
+            item_event(connection, "review.escalated", row.review_id, f"{row.round}:{n}", now, {"level": n})
+            for n in fired
+        ],
     )
     return len(fired)

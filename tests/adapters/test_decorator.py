@@ -365,6 +365,8 @@ def test_a_broken_picture_is_refused_and_recorded(open_guard: Callable[..., Guar
         {"reference": ("a.png", png())},
         {"reference": io.BytesIO(png())},
         {"reference": {"first": png()}},
+        {"reference": {"size": "4096x4096"}},
+        {"reference": "data:image/png;base64,eA=="},
     ],
 )
 def test_what_cannot_be_looked_at_does_not_pass(open_guard: Callable[..., Guard], given: dict[str, Any]) -> None:
@@ -386,11 +388,15 @@ def test_a_path_to_write_to_is_the_functions_own_business(open_guard: Callable[.
     guard = open_guard()
 
     @guard.enforce("avatars", constants={**FORCED})  # type: ignore[arg-type]
-    def draw(prompt: str, *, out: Path, tags: list[str]) -> Any:
+    def draw(prompt: str, *, out: Any, tags: list[Any]) -> Any:
         return RESULT
 
     with policyguard.caller(user="u1"):
         assert draw("a cat", out=tmp_path / "cat.png", tags=["a", "b"]) == RESULT
+        assert draw("a cat", out=io.BytesIO(), tags=[b"token"]) == RESULT
+        (tmp_path / "photo.png").write_bytes(png())
+        with pytest.raises(PolicyDenied):
+            draw("a cat", out=tmp_path / "photo.png", tags=[])
 
 
 def test_the_sdks_marks_for_what_is_not_given_count_as_absent(open_guard: Callable[..., Guard]) -> None:

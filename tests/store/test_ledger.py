@@ -216,6 +216,13 @@ def test_what_was_used_after_an_unsent_reservation_ran_out_is_charged_late(store
     assert balance(store) == (0, 4 * CENTS)
 
 
+def test_a_leg_that_was_never_marked_as_sent_ends_late_once_and_not_to_and_fro(store: Store) -> None:
+    store.perform(reserve("leg_1"), NOW)
+    changes = [store.perform(settle("leg_1", state), NOW).changed for state in [Leg.RELEASED, Leg.PRESUMED] * 3]
+    assert changes == [True, True, True, False, False, False]
+    assert balance(store) == (0, 0)
+
+
 def test_a_release_after_it_was_sent_is_final(store: Store) -> None:
     sent(store)
     store.perform(settle("leg_1", Leg.RELEASED), NOW)

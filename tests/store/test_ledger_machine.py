@@ -86,6 +86,7 @@ class Ledger(RuleBasedStateMachine):
         assert answer.changed is may
         if may:
             model.late = model.late or model.state is Leg.RELEASED
+            model.sent = model.sent or model.state is Leg.RELEASED
             self.finish(model, state, cost)
         assert (answer.state, answer.charged_micros) == (model.state, model.charged)
 

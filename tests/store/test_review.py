@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 from store.books import (
@@ -157,6 +158,7 @@ def to_reopen(review_id: str, reopened: Event) -> Reopen:
         reviewers=("oncall", "ada"),
         escalate=(),
         ceiling_micros=7,
+        due_at=NOW + timedelta(hours=1),
         event=reopened,
     )
 
