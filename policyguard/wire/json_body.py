@@ -15,8 +15,6 @@ from policyguard.errors import InvalidRequest
 MAX_DEPTH = 32
 MAX_DIGITS = 19
 MAX_DECIMAL_CHARS = 64
-# A string that does not end matches as well: otherwise every quote in it would be tried anew, in quadratic time.
-_STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _BRACKETS = re.compile(rb"[\[\]{}]")
 
@@ -44,9 +42,10 @@ def parse_object(body: bytes) -> dict[str, Any]:
 
 
 def _check_depth(body: bytes) -> None:
-    """Before parsing, in one pass over the brackets that stand outside of strings."""
+    """Before parsing, in linear time: without escapes, every second piece between quotes is outside of texts."""
+    plain = body.replace(rb"\\", b"").replace(rb"\"", b"")
     depth = 0
-    for bracket in _BRACKETS.findall(_STRINGS.sub(b"", body)):
+    for bracket in _BRACKETS.findall(b"".join(plain.split(b'"')[::2])):
         if bracket in b"[{":
             depth += 1
             if depth > MAX_DEPTH:

@@ -25,7 +25,7 @@ from policyguard.request import Failure, Size, Usage
 from policyguard.wire.edits import read_edit
 from policyguard.wire.generations import read_generation
 from policyguard.wire.image_header import input_image
-from policyguard.wire.json_body import _STRINGS, parse_object
+from policyguard.wire.json_body import parse_object
 from policyguard.wire.outcome import read_outcome, usage_from
 from policyguard.wire.own import read_own
 from policyguard.wire.refusals import render
@@ -92,11 +92,18 @@ def test_escaped_pairs_and_escaped_backslashes_are_characters() -> None:
     assert parse_object(b'{"a": "\\ud83d\\ude00", "b": "\\\\ud800"}') == {"a": "\U0001f600", "b": "\\ud800"}
 
 
-def test_a_string_that_does_not_end_takes_linear_time() -> None:
-    """Every quote in it could be taken for a beginning. One match means one look."""
-    body = b'"' + b'\\"' * 20_000
-    assert [match.span() for match in _STRINGS.finditer(body)] == [(0, len(body))]
-    assert [match.span() for match in _STRINGS.finditer(body + b"\\")] == [(0, len(body) + 1)]
+@pytest.mark.parametrize("end", [b"", b"\\"])
+def test_a_string_that_does_not_end_takes_linear_time(end: bytes) -> None:
+    """Every quote in it could be taken for a beginning; at quadratic time this would not come back."""
+    with pytest.raises(InvalidRequest):
+        parse_object(b'{"a": "' + b'\\"' * 400_000 + end)
+
+
+@pytest.mark.parametrize("text", [r'"\\"', r'"\\\""', r'"a\\\\"', r'"\""', '""'])
+def test_depth_is_counted_behind_texts_with_escapes(text: str) -> None:
+    assert parse_object(f'{{"a": {text}, "b": {"[" * 31}{"]" * 31}}}'.encode())["a"] == json.loads(text)
+    with pytest.raises(InvalidRequest, match="nested"):
+        parse_object(f'{{"a": {text}, "b": {"[" * 32}{"]" * 32}}}'.encode())
 
 
 def test_brackets_in_strings_are_no_nesting() -> None:

@@ -11,25 +11,27 @@ from dataclasses import dataclass
 
 from policyguard.policy.expr.syntax import Kind, Span
 
+# No possessive repeats and no atomic groups: the first releases of Python 3.11 match them wrongly. The alternatives of
+# each repeat exclude each other, so that what does not match fails in linear time all the same.
 _START = re.compile(
-    r"""(?P<comment>//[^\n]*+)
+    r"""(?P<comment>//[^\n]*)
       | (?P<prefix>[bB]?[rR]?)(?P<quote>\"{3}|'{3}|["'])
-      | (?P<name>[A-Za-z_]\w*+)
-      | (?P<number>(?<![\w.])(?>0x[0-9a-fA-F]+|(?:\d+\.\d+(?:[eE][+-]?\d+)?|\d+[eE][+-]?\d+)|\d+)(?![\w.]))
+      | (?P<name>[A-Za-z_]\w*)
+      | (?P<number>(?<![\w.])(?:0x[0-9a-fA-F]+|(?:\d+\.\d+(?:[eE][+-]?\d+)?|\d+[eE][+-]?\d+)|\d+)(?![\w.]))
       | (?P<digit>\d)""",
     re.ASCII | re.VERBOSE,
 )
 _REST = {
-    '"': re.compile(r'(?:[^"\\\r\n]|\\[^\r\n])*+"'),
-    "'": re.compile(r"(?:[^'\\\r\n]|\\[^\r\n])*+'"),
-    '"""': re.compile(r'(?:[^"\\]|\\.|"(?!""))*+"""', re.DOTALL),
-    "'''": re.compile(r"(?:[^'\\]|\\.|'(?!''))*+'''", re.DOTALL),
+    '"': re.compile(r'(?:[^"\\\r\n]|\\[^\r\n])*"'),
+    "'": re.compile(r"(?:[^'\\\r\n]|\\[^\r\n])*'"),
+    '"""': re.compile(r'(?:[^"\\]|\\.|"(?!""))*"""', re.DOTALL),
+    "'''": re.compile(r"(?:[^'\\]|\\.|'(?!''))*'''", re.DOTALL),
 }
 _RAW_REST = {
-    '"': re.compile(r'[^"\r\n]*+"'),
-    "'": re.compile(r"[^'\r\n]*+'"),
-    '"""': re.compile(r'(?:[^"]|"(?!""))*+"""'),
-    "'''": re.compile(r"(?:[^']|'(?!''))*+'''"),
+    '"': re.compile(r'[^"\r\n]*"'),
+    "'": re.compile(r"[^'\r\n]*'"),
+    '"""': re.compile(r'(?:[^"]|"(?!""))*"""'),
+    "'''": re.compile(r"(?:[^']|'(?!''))*'''"),
 }
 
 
