@@ -23,7 +23,7 @@ from policyguard.pricing import Quote
 from policyguard.request import CALLER_FIELDS, Caller, ImageRequest, Outcome, Usage, Verdict
 from policyguard.steps import Hold, Private
 
-_PSEUDONYMS = frozenset(DIMENSIONS) - {"user", "engineer"}  # these stand as they are; everything else is hashed
+_IN_CLEAR = frozenset(DIMENSIONS) - {"user", "engineer"}  # these stand as they are; everything else is hashed
 ANONYMOUS = "anonymous"
 
 
@@ -50,7 +50,7 @@ def dimensions(surface: str | None, caller: Caller, pseudonym: Callable[[str, st
     values: dict[str, str | None] = dict.fromkeys(DIMENSIONS)
     values["surface"] = surface
     for name, value in caller.items():
-        values[name] = value if name in _PSEUDONYMS else pseudonym(name, value)
+        values[name] = value if name in _IN_CLEAR else pseudonym(name, value)
     return values
 
 
@@ -63,7 +63,7 @@ def decided(facts: Facts, *, leg_id: str | None = None, review_id: str | None = 
     body = {
         **shared(facts),
         "asked": parameters(facts.asked),
-        "reasons": [reason_row(r) for r in decision.reasons],
+        "reasons": _reasons(decision.reasons),
         "adjusted": [str(a) for a in decision.adjustments],
         "moderation": _moderation(decision.verdict),
         "latency_ms": _latency(facts),
@@ -244,7 +244,9 @@ def hold(facts: Facts, review_id: str, screened: Screened) -> Hold:
     )
     events = (
         decided(facts, review_id=review_id),
-        review_event("review.held", review_id, facts.at, facts.dimensions, decision.id, keep_days=_kept(facts)),
+        review_event(
+            "review.held", review_id, facts.at, facts.dimensions, decision.id, keep_days=policy.audit.events_days
+        ),
     )
     return Hold(
         review_id=review_id,
@@ -297,10 +299,6 @@ def review_event(
         dimensions=_columns(columns),
         keep_days=keep_days,
     )
-
-
-def _kept(facts: Facts) -> int | None:
-    return facts.policy.audit.events_days
 
 
 def _whole_request(request: ImageRequest, caller: Caller) -> bytes:
