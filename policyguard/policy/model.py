@@ -217,7 +217,7 @@ class Policy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicySet:
-    """All surfaces of a folder. `digest` is over all of them."""
+    """All surfaces of a folder. `digest` is over all of them; `origin` is what `load` needs to follow the folder."""
 
     organisation: str
     folder: str
@@ -227,3 +227,4 @@ class PolicySet:
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
     groups: Mapping[str, tuple[str, ...]]
     surfaces: Mapping[str, Policy]
+    origin: Any = field(default=None, repr=False, compare=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from policyguard import pricing
@@ -13,16 +13,17 @@ from policyguard.policy.model import RequestRules
 from policyguard.policy.source import did_you_mean
 from policyguard.request import AUTO, parse_size
 
-_PLACES = {
-    "model": ("models",),
-    "size": ("sizes",),
-    "quality": ("quality",),
-    "n": ("n",),
-    "output_format": ("formats",),
-    "prompt": ("prompt",),
-    "input_images": ("input_images",),
-    "partial_images": ("partial_images",),
-    "extra": ("unknown_parameters",),
+# Keys of a request, and what the engine calls them.
+_PLACES: Mapping[str | int, str] = {
+    "models": "model",
+    "sizes": "size",
+    "quality": "quality",
+    "n": "n",
+    "formats": "output_format",
+    "prompt": "prompt",
+    "input_images": "input_images",
+    "partial_images": "partial_images",
+    "unknown_parameters": "extra",
 }
 
 
@@ -61,11 +62,11 @@ def request_rules(values: Leaves, *, limits: bool = False) -> RequestRules:
 
 
 def _places(values: Leaves) -> dict[str, Place]:
-    found = {}
-    for name, start in _PLACES.items():
-        at = [leaf.place for path, leaf in values.items() if path[: 1 + len(start)] == ("request", *start)]
-        if at:
-            found[name] = min(at)
+    found: dict[str, Place] = {}
+    for path, leaf in values.items():
+        name = _PLACES.get(path[1]) if path[0] == "request" else None
+        if name is not None and (name not in found or leaf.place < found[name]):
+            found[name] = leaf.place
     return found
 
 

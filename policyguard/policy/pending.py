@@ -62,6 +62,8 @@ def _hold(source: Source, path: Path) -> None:
 
 def report_empty(source: Source) -> frozenset[Path]:
     """Report and remove every key without a value: a limit that was left half-written must not mean no limit."""
+    if not source.has_empty:
+        return frozenset()
     found: list[Path] = []
     source.data = _filled(source, source.data, (), found)
     return frozenset(found)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from policyguard.decision import Place
 from policyguard.errors import InvalidRequest
 from policyguard.policy import units
 from policyguard.policy.compile import place
@@ -142,20 +143,14 @@ def _within(size: Size, rules: RequestRules) -> bool:
     )
 
 
-def claimed_twice(sources: Mapping[str, Source], found: Mapping[str, tuple[Route, ...]]) -> None:
-    """One route of two surfaces, or twice of one, is a problem of the later file."""
-    first: dict[tuple[str, str], Route] = {}
-    for surface, route in _all(found):
+Claims = dict[tuple[str, str], Place]  # which place claims a method and path
+
+
+def claim(source: Source, found: tuple[Route, ...], claimed: Claims) -> None:
+    """Add the routes of a surface. One that is claimed already, by another surface or this one, is a problem."""
+    for route in found:
         key = (route.method, route.path)
-        if key in first:
-            message = f"`{route.method} {route.path}` is claimed already ({first[key].place})"
-            at = route.place
-            sources[surface].problem_at(at.line, at.column, ("routes",), "PG504", message)
-        else:
-            first[key] = route
-
-
-def _all(found: Mapping[str, tuple[Route, ...]]) -> Iterator[tuple[str, Route]]:
-    for surface in sorted(found):
-        for route in found[surface]:
-            yield surface, route
+        if key in claimed:
+            message = f"`{route.method} {route.path}` is claimed already ({claimed[key]})"
+            source.problem_at(route.place.line, route.place.column, ("routes",), "PG504", message)
+        claimed.setdefault(key, route.place)
