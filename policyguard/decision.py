@@ -122,7 +122,11 @@ class Adjustment(NamedTuple):
 
 def combine(reasons: Iterable[Reason]) -> Effect:
     """The strongest enforced effect; shadow reasons never count."""
-    return max((r.effect for r in reasons if r.enforced), default=Effect.ALLOW)
+    strongest = Effect.ALLOW
+    for reason in reasons:
+        if reason.effect > strongest and reason.enforced:
+            strongest = reason.effect
+    return strongest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

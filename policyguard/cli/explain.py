@@ -59,7 +59,7 @@ def _explain(loaded: Any, surface: str, request: Any, given: Any, scores: dict[s
     policy = loaded.surfaces[surface]
     now = datetime.now(UTC)
     caller, reasons = engine.resolve_caller(loaded.caller, given)
-    screened = engine.screen(policy, request, caller, now)
+    screened = engine.price(engine.screen(policy, request, caller, now))
     verdict = None
     if screened.check_prompt:
         error = "down" if scores is None else None

@@ -273,7 +273,6 @@ def rules(source: Source, environment: Environment, *, organisation: bool) -> tu
                 mode=row.get("mode", "enforce"),
                 place=place(source, path),
                 organisation=organisation,
-                needs_scores=any(name.split(".", 1)[0] == "scores" for name in when.reads),
             )
         )
     return tuple(found)
