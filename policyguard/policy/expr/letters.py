@@ -30,11 +30,11 @@ _WORD = re.compile(r"[^\W\d_]+")
 _LATIN = re.compile(r"[A-Za-zÀ-ɏ]")
 _ESCAPE = re.compile(r"\\(?:[xX]..|u....|U........|.)", re.DOTALL)
 _SIGNS = {
-    **dict.fromkeys("“”„«»″", '"'),
-    **dict.fromkeys("‘’‚′´", "'"),
-    **dict.fromkeys("\u00a0\u2002\u2003\u2009\u202f\u3000", " "),
-    **dict.fromkeys("–—−‐‑", "-"),
-    **dict(zip("≤≥≠×÷∧∨¬", ("<=", ">=", "!=", "*", "/", "&&", "||", "!"), strict=True)),
+    **dict.fromkeys("“”„«»″", '`"`'),
+    **dict.fromkeys("‘’‚′´", "`'`"),
+    **dict.fromkeys("\u00a0\u2002\u2003\u2009\u202f\u3000", "a plain space"),
+    **dict.fromkeys("–—−‐‑", "`-`"),
+    **dict(zip("≤≥≠×÷∧∨¬", ("`<=`", "`>=`", "`!=`", "`*`", "`/`", "`&&`", "`||`", "`!`"), strict=True)),
 }
 
 
@@ -71,7 +71,7 @@ def meant(sign: str) -> str:
     """What was probably meant by a sign that no condition can hold outside of a text; empty where that is not known."""
     if sign in _ALIKE:
         return f"{_code(sign)} only looks like `{_ALIKE[sign]}`"
-    return f"write `{_SIGNS[sign]}`" if sign in _SIGNS else ""
+    return f"write {_SIGNS[sign]}" if sign in _SIGNS else ""
 
 
 def _code(sign: str) -> str:
