@@ -39,17 +39,9 @@ def test_a_letter_that_is_taken_for_another_is_found_in_a_known_shape_too() -> N
 @pytest.mark.parametrize(
     "text",
     [
-        "狐の絵 AI画像",
-        "лиса и fox",
-        "USB-порт",
-        "αλεπού",
-        "10 μm",
-        "Ünïcode",
-        "👩\u200d🎨",
-        "می\u200cخواهم",
-        r"\u0456mage",
-    ]
-    + [r"\nвот", r"\x41вот", "لوحة", "תמונה", "여우 그림", "Ꙁ", "ﬁx", r"gpt-\u202e"],
+        *("狐の絵 AI画像", "лиса и fox", "USB-порт", "αλεπού", "10 μm", "Ünïcode", "👩\u200d🎨", "می\u200cخواهم"),
+        *(r"\u0456mage", r"\nвот", r"\x41вот", "لوحة", "תמונה", "여우 그림", "Ꙁ", "ﬁx", r"gpt-\u202e"),
+    ],
 )
 def test_letters_of_the_world_stay_as_they_are(text: str) -> None:
     assert problems(f"request.prompt.contains('{text}')") == {}
