@@ -86,7 +86,7 @@ OVERLAY: Mapping[str, Callable[..., Any]] = {
 def cel_python(source: str, inputs: Mapping[str, Any], overlay: Mapping[str, Any] | None = None) -> Answer:
     """The interpreter as it is. An input that is down is an error object in its place."""
     try:
-        result = _interpreted(source, overlay is not None).evaluate(_activation(inputs))
+        result = interpreted(source, overlay is not None).evaluate(activation(inputs))
     except Exception as error:
         return REFUSES if isinstance(error, celpy.CELParseError) else ERRS
     return bool(result) if isinstance(result, celtypes.BoolType) else ERRS
@@ -97,11 +97,11 @@ def mended_cel_python(source: str, inputs: Mapping[str, Any]) -> Answer:
 
 
 @lru_cache(maxsize=64)
-def _interpreted(source: str, mended: bool) -> Any:
+def interpreted(source: str, mended: bool) -> Any:
     return _CEL.program(_CEL.compile(source), functions=OVERLAY if mended else None)
 
 
-def _activation(inputs: Mapping[str, Any]) -> dict[str, Any]:
+def activation(inputs: Mapping[str, Any]) -> dict[str, Any]:
     down, scores = celpy.CELEvalError("down"), inputs["scores"]
     known = {c: celtypes.DoubleType(scores[c]) if c in (scores or {}) else down for c in CATEGORIES}
     return {
@@ -130,7 +130,7 @@ _TYPED = cel.NewEnv(
 def cel_expr(source: str, inputs: Mapping[str, Any]) -> Answer:
     """Google's engine. An input that is down is not there; errors come back as values."""
     try:
-        program = _checked(source)
+        program = checked(source)
     except RuntimeError:
         return REFUSES
     result = program.eval(data=cel_expr_data(inputs))
@@ -144,5 +144,5 @@ def cel_expr_data(inputs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=64)
-def _checked(source: str) -> Any:
+def checked(source: str) -> Any:
     return _TYPED.compile(source)
