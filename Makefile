@@ -6,7 +6,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 
-.PHONY: demo test check format bench lock clean
+.PHONY: demo test check format differential bench lock clean
 
 demo: $(READY)
 	$(BIN)/policyguard demo
@@ -24,6 +24,9 @@ check: $(READY)
 format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+differential: $(READY)
+	POLICYGUARD_DIFFERENTIAL=30000 $(BIN)/python -m pytest -n auto tests/policy/test_expr_differential.py
 
 bench: $(READY)
 	for bench in tests/bench/bench_*.py; do $(BIN)/python $$bench || exit 1; done

@@ -55,6 +55,7 @@ WRONG: dict[str, tuple[str, str, dict[str, str]]] = {
     "PG412": ("", rule("scores.sexual > 30.0"), {}),
     "PG413": ("", rule("request.n"), {}),
     "PG414": ("", rule("{'a': 1} == {'a': 1}"), {}),
+    "PG415": ("", rule("request.model == 'gpt-\u0456mage'"), {}),
     "PG503": ("", "", {"again": SURFACE}),
     "PG504": ("", "", {"other": OTHER}),
 }
