@@ -26,7 +26,8 @@ from policyguard.policy.model import (
     Rule,
     Threshold,
 )
-from policyguard.policy.source import Path, Source, did_you_mean
+from policyguard.policy.source import Path, Source
+from policyguard.suggest import known_names
 
 _EFFECTS: Mapping[str, Any] = {"deny": Effect.DENY, "review": Effect.REVIEW, "flag": Effect.FLAG}
 MODERATION_TIMEOUT = "10s"
@@ -179,7 +180,7 @@ def _people(
         elif group in groups:
             people.update(dict.fromkeys(groups[group]))
         elif leaf is not None:
-            hint = did_you_mean(group, groups)
+            hint = known_names(group, groups)
             blamed = replace(leaf, path=(*leaf.path, *below, index))
             found.problem(blamed, "PG206", f"there is no group `{group}` in org.yaml", hint)
     return tuple(people)
@@ -242,7 +243,7 @@ def exemptions(source: Source, environment: Environment) -> tuple[Exemption, ...
         path: Path = ("exempt", index)
         for i, id_ in enumerate(row["rules"]):
             if id_ not in own:
-                hint = did_you_mean(id_, own) or "only rules of this file can be exempted"
+                hint = known_names(id_, own) or "only rules of this file can be exempted"
                 source.problem((*path, "rules", i), "PG206", f"this file has no rule `{id_}`", hint)
         when = condition(source, (*path, "when"), row["when"], environment)
         if when is not None:
@@ -269,7 +270,7 @@ def budgets(source: Source, callers: tuple[CallerField, ...], owner: str) -> tup
         per = row["per"].removeprefix("caller.") if row.get("per") else None
         zone = row.get("time_zone", "UTC")
         if per is not None and per not in names:
-            source.problem((*path, "per"), "PG206", f"org.yaml declares no `caller.{per}`", did_you_mean(per, names))
+            source.problem((*path, "per"), "PG206", f"org.yaml declares no `caller.{per}`", known_names(per, names))
         if not _is_zone(zone):
             source.problem((*path, "time_zone"), "PG206", "there is no such time zone", "write it like `Europe/Berlin`")
         found.append(

@@ -14,7 +14,8 @@ from pydantic import BaseModel, ValidationError
 
 from policyguard.errors import Diagnostic
 from policyguard.policy.expr import CODES as EXPRESSION_CODES
-from policyguard.policy.source import Path, Source, did_you_mean
+from policyguard.policy.source import Path, Source
+from policyguard.suggest import did_you_mean, known_names
 
 CODES: Mapping[str, str] = {
     "PG101": "the file cannot be read",
@@ -140,13 +141,13 @@ def _not_possible(source: Source, path: Path, given: Any, allowed: list[str], is
         source.problem(path, "PG203", f"this needs one of {', '.join(f'`{name}`' for name in allowed)}")
         return
     shown = str(given).lower() if isinstance(given, bool) else str(given)[:60]
-    source.problem(path, "PG204", f"`{shown}` is not possible here", did_you_mean(shown, allowed), key=is_key)
+    source.problem(path, "PG204", f"`{shown}` is not possible here", known_names(shown, allowed), key=is_key)
 
 
 def unknown_hint(name: str, names: list[str]) -> str:
     """The nearest key, and all that there are."""
     near, listed = did_you_mean(name, names), ", ".join(f"`{known}`" for known in names)
-    return f"{near} there is {listed}" if near.startswith("did") else near
+    return f"{near} there is {listed}".strip() if listed else ""
 
 
 def names_at(model: type[BaseModel], path: Path) -> list[str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from math import isfinite
 from typing import Any
 
@@ -280,12 +279,3 @@ class _Reader:
 
 def _is_no_text(text: str) -> bool:
     return text in _WORDS or any(form.fullmatch(text) for form in (_INT, _FLOAT, _NOT_FINITE))
-
-
-def did_you_mean(text: str, names: Any) -> str:
-    """A hint with the nearest name, or all of them where none is near."""
-    listed = [str(name) for name in names]
-    close = get_close_matches(text, listed, n=1, cutoff=0.6)
-    if close:
-        return f"did you mean `{close[0]}`?"
-    return "there is " + ", ".join(f"`{name}`" for name in listed[:20]) if listed else ""

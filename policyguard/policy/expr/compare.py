@@ -7,10 +7,10 @@ from functools import partial
 from policyguard.policy.expr import names, operations, syntax
 from policyguard.policy.expr.checked import Apply, Root
 from policyguard.policy.expr.checker import Checker, Known, Part, named, wrong
-from policyguard.policy.expr.suggest import did_you_mean, shown
 from policyguard.policy.expr.syntax import Literal
 from policyguard.policy.expr.types import ANYTHING, BOOL, DOUBLE, INT, ROOTS, SCORES, Type, possible, varies
 from policyguard.request import parse_size
+from policyguard.suggest import did_you_mean, shown
 
 _ORDERED = ("int", "double", "string", "timestamp", "duration")
 _FLIPPED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "==", "!=": "!="}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from policyguard.policy.expr import operations, syntax
 from policyguard.policy.expr.checked import Apply, CallerValue, Checked, RequestField, Root, Variable
 from policyguard.policy.expr.checker import Checker, Known, Part, named, wrong
-from policyguard.policy.expr.suggest import did_you_mean, shown
 from policyguard.policy.expr.syntax import At
 from policyguard.policy.expr.types import (
     ANYTHING,
@@ -18,6 +17,7 @@ from policyguard.policy.expr.types import (
     Type,
 )
 from policyguard.request import CATEGORIES
+from policyguard.suggest import did_you_mean, shown
 
 
 def name(checker: Checker, node: syntax.Name, known: Known) -> Part:

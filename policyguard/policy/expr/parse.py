@@ -17,7 +17,6 @@ from typing import Any
 
 from policyguard.policy.expr.literals import value_of
 from policyguard.policy.expr.scan import Unfinished, scan
-from policyguard.policy.expr.suggest import shown
 from policyguard.policy.expr.syntax import (
     Arithmetic,
     At,
@@ -38,6 +37,7 @@ from policyguard.policy.expr.syntax import (
     Wrong,
 )
 from policyguard.policy.expr.types import ExpressionErrors, Problem
+from policyguard.suggest import shown
 
 MAX_CHARS = 10_000
 MAX_NODES = 500
