@@ -6,6 +6,7 @@ Everything that is wrong goes to the problems of the file that says it; nothing 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
@@ -26,7 +27,7 @@ from policyguard.policy.model import (
     Rule,
     Threshold,
 )
-from policyguard.policy.source import Path, Source
+from policyguard.policy.source import Path, Source, dotted
 from policyguard.suggest import known_names
 
 _EFFECTS: Mapping[str, Any] = {"deny": Effect.DENY, "review": Effect.REVIEW, "flag": Effect.FLAG}
@@ -52,9 +53,14 @@ def place(source: Source, path: Path) -> Place:
 
 def shared(source: Source) -> Shared:
     callers = tuple(_callers(source))
-    types = {f.name: CallerType(optional=not f.required and f.default is None, values=f.values) for f in callers}
     groups = {name: tuple(people) for name, people in (source.data.get("groups") or {}).items()}
-    return Shared(Environment(types), callers, groups)
+    return Shared(_environment(callers), callers, groups)
+
+
+def _environment(callers: tuple[CallerField, ...]) -> Environment:
+    return Environment(
+        {f.name: CallerType(optional=not f.required and f.default is None, values=f.values) for f in callers}
+    )
 
 
 def _callers(source: Source) -> Iterator[CallerField]:
@@ -71,7 +77,8 @@ def _callers(source: Source) -> Iterator[CallerField]:
         values = tuple(spec.get("values") or ())
         default = spec.get("default")
         if default is not None and values and default not in values:
-            source.problem((*path, "default"), "PG303", f"`{default}` is not one of the values")
+            hint = known_names(default, values)
+            source.problem((*path, "default"), "PG303", f"`{default}` is not one of the values", hint)
         yield CallerField(
             name=name,
             place=place(source, path),
@@ -88,8 +95,16 @@ def trusted_proxies(source: Source) -> tuple[IPv4Network | IPv6Network, ...]:
         try:
             found.append(ip_network(text))
         except ValueError:
-            source.problem(("trusted_proxies", index), "PG205", "a network is written like `10.0.0.0/8`")
+            message = "a network is written like `10.0.0.0/8`"
+            source.problem(("trusted_proxies", index), "PG205", message, _network(text))
     return tuple(found)
+
+
+def _network(text: str) -> str:
+    """The network that an address with its mask is in."""
+    with suppress(ValueError):
+        return f"did you mean `{ip_network(text, strict=False)}`?"
+    return ""
 
 
 # ---- moderation, review, audit ----------------------------------------------------------------------------
@@ -234,6 +249,18 @@ def condition(source: Source, path: Path, text: str, environment: Environment) -
             line, column = source.inside(path, p.line, p.column)
             source.problem_at(line, column, path, p.code, p.message, p.hint)
         return None
+
+
+def conditions(source: Source, callers: tuple[CallerField, ...]) -> None:
+    """Check the conditions of a file whose form is wrong elsewhere, so that one run shows both."""
+    environment, wrong = _environment(callers), {problem.path for problem in source.problems}
+    for section in ("rules", "exempt"):
+        rows = (source.formless or {}).get(section)
+        for index, row in enumerate(rows if isinstance(rows, list) else ()):
+            path: Path = (section, index, "when")
+            text = row.get("when") if isinstance(row, dict) else None
+            if isinstance(text, str) and dotted(path) not in wrong:
+                condition(source, path, text, environment)
 
 
 def exemptions(source: Source, environment: Environment) -> tuple[Exemption, ...]:

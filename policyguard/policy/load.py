@@ -5,9 +5,9 @@ The only module of the policy language that touches files.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
@@ -19,12 +19,14 @@ from policyguard.policy import limits as limiting
 from policyguard.policy.compile import Shared, place
 from policyguard.policy.diagnostics import report
 from policyguard.policy.document import Organisation, Surface
+from policyguard.policy.limits import Effective
 from policyguard.policy.meaning import digest
 from policyguard.policy.model import Budget, Policy, PolicySet, Rule
 from policyguard.policy.parameters import check_request, request_rules
 from policyguard.policy.pending import report_empty, report_pending
 from policyguard.policy.routes import claimed_twice, routes
 from policyguard.policy.source import MAX_BYTES, Source, read
+from policyguard.policy.source import Path as KeyPath
 
 ORG = "org.yaml"
 
@@ -40,8 +42,8 @@ def load(folder: str | Path, *, now: datetime | None = None) -> PolicySet:
     return policies
 
 
-def check(folder: str | Path) -> list[Diagnostic]:
-    """Every problem of a folder, by file and line; none where it loads."""
+def check(folder: str | Path, *, today: date | None = None) -> list[Diagnostic]:
+    """Every problem of a folder, by file and line; none where it loads. `today` is needed to find what has expired."""
     return sorted(_load(Path(folder), None)[1])
 
 
@@ -59,6 +61,8 @@ def _load(folder: Path, now: datetime | None) -> tuple[PolicySet | None, list[Di
     policies = None
     if org.data is not None:  # without the organisation no surface has a meaning
         policies = _set(folder, org, [source for source in sources if source.data is not None], now)
+        for source in sources:
+            compiling.conditions(source, policies.caller)
     return policies, list({problem: None for source in (org, *sources) for problem in source.problems})
 
 
@@ -105,7 +109,7 @@ def _document(path: Path, model: type[BaseModel]) -> Source:
         model.model_validate(source.data)
     except ValidationError as error:
         report(source, model, error, empty)
-        source.data = None
+        source.data, source.formless = None, source.data
     return source
 
 
@@ -194,7 +198,7 @@ def _surface(
         limit_review=bool(leaf.value) if (leaf := found.limit.get(("review", "required"))) else False,
         reasons_on_wire=source.data.get("reasons_on_wire", True),
     )
-    _check_reviewers(source, policy)
+    _check_reviewers(found, policy, shared.groups)
     return policy
 
 
@@ -212,24 +216,32 @@ def _unique(source: Source, section: str, taken: Mapping[str, str]) -> None:
         seen.setdefault(row["id"], str(place(source, path)))
 
 
-def _check_reviewers(source: Source, policy: Policy) -> None:
+def _check_reviewers(found: Effective, policy: Policy, groups: Mapping[str, tuple[str, ...]]) -> None:
     """Where something can be held, somebody must be there to decide it."""
-    review = policy.review
-    if not _can_hold(policy):
-        return
-    if not review.reviewers:
+    review, source = policy.review, found.source
+    holds = next(_holding(found, policy), None)
+    named = found.value("review", "reviewers") or ()
+    if holds is None or any(name.startswith("group:") and name[6:] not in groups for name in named):
+        return  # an unknown group is a problem already, and may be all that is wrong
+    where = ("review",) if ("review",) in source.values else holds
+    people = len(set(review.reviewers))
+    if not people:
         hint = "write `review: {reviewers: [group:NAME]}`"
-        source.problem(("review",), "PG209", "requests of this surface can be held, and it has no reviewers", hint)
-    elif len(set(review.reviewers)) < review.approvals:
-        message = f"{review.approvals} approvals are needed, and there are {len(set(review.reviewers))} reviewers"
-        source.problem(("review",), "PG208", message)
+        source.problem(where, "PG209", "requests of this surface can be held, and it has no reviewers", hint)
+    elif people < review.approvals:
+        counted = "there is 1 reviewer" if people == 1 else f"there are {people} reviewers"
+        source.problem(where, "PG208", f"{review.approvals} approvals are needed, and {counted}")
 
 
-def _can_hold(policy: Policy) -> bool:
-    return (
-        policy.review.required
-        or policy.stakes == "high"
-        or bool(policy.moderation.review_at)
-        or policy.moderation.when_unavailable is Effect.REVIEW
-        or any(rule.then is Effect.REVIEW for rule in policy.rules)
-    )
+def _holding(found: Effective, policy: Policy) -> Iterator[KeyPath]:
+    """What can hold a request, where the surface's own file says it, else where it begins."""
+    if policy.stakes == "high":
+        yield ("stakes",)
+    if policy.moderation.review_at:
+        yield ("moderation", "review_at")
+    if policy.moderation.when_unavailable is Effect.REVIEW:
+        yield ("moderation", "when_unavailable")
+    reviewing = [i for i, row in enumerate(found.source.data.get("rules") or ()) if row["then"] == "review"]
+    yield from (("rules", i, "then") for i in reviewing)
+    if policy.review.required or any(rule.then is Effect.REVIEW for rule in policy.rules):
+        yield ("surface",)

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from policyguard.errors import Diagnostic
+from policyguard.policy.broken import explain
 from policyguard.policy.written import offset_of
 
 MAX_BYTES = 1_000_000
@@ -65,6 +66,7 @@ class Source:
     values: dict[Path, Mark] = field(default_factory=dict)
     keys: dict[Path, Mark] = field(default_factory=dict)
     problems: list[Diagnostic] = field(default_factory=list)
+    formless: Any = None  # what was read where its form is wrong, and `data` therefore None
 
     def mark(self, path: Path, *, key: bool = False) -> Mark:
         """The nearest place that there is for `path`: its key or value, else what it is part of."""
@@ -97,7 +99,7 @@ class Source:
 
     def at(self, path: Path) -> Any:
         """The value at `path`."""
-        value = self.data
+        value = self.formless if self.data is None else self.data
         for part in path:
             value = value[part]
         return value
@@ -142,10 +144,12 @@ def _line_column(text: str, offset: int) -> tuple[int, int]:
     return before.count("\n") + 1, offset - (before.rfind("\n") + 1) + 1
 
 
-def _not_yaml(error: yaml.MarkedYAMLError) -> SourceProblem:
+def _not_yaml(error: yaml.MarkedYAMLError, text: str) -> SourceProblem:
     mark: Any = error.problem_mark or error.context_mark
-    line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-    return SourceProblem("PG102", line, column, f"this is not YAML: {error.problem or error.context}")
+    start: Any = error.context_mark or mark
+    found = explain(error.problem or "", error.context or "", text[mark.index : mark.index + 1], start.line + 1)
+    place = start if found.from_start else mark
+    return SourceProblem("PG102", place.line + 1, place.column + 1, found.message, found.hint)
 
 
 def _mark(event: Any, style: str = "") -> Mark:
@@ -172,7 +176,7 @@ class _Reader:
                     raise self._wrong("PG106", event, f"nested more than {MAX_DEPTH} deep")
                 yield event
         except yaml.MarkedYAMLError as error:
-            raise _not_yaml(error) from None
+            raise _not_yaml(error, self.source.text) from None
         except yaml.reader.ReaderError:  # what it refuses was looked for before; its position counts bytes
             raise SourceProblem("PG108", 1, 1, "a character that YAML does not have") from None
 
