@@ -54,16 +54,23 @@ _WHOLE: Mapping[str, Sequence[Any]] = {
 }
 
 
-def candidates(subject: str, atoms: Sequence[Atom], environment: Environment, base: World) -> list[Any]:
-    """Values of a subject that these atoms tell apart, the plain one first."""
+def candidates(
+    subject: str, atoms: Sequence[Atom], environment: Environment, base: World, bounds: Sequence[Any] = ()
+) -> list[Any]:
+    """Values of a subject that these atoms tell apart, the plain one first.
+
+    `bounds` are numbers that matter beside the literals: of a score, or of the length of a prompt.
+    """
     whole = finite(subject, environment)
     if whole is not None:
         found: Iterable[Any] = whole
     elif subject.startswith("scores."):
-        found = (*_scores(_literals(atoms, float)), None)
+        found = (*_scores([*_literals(atoms, float), *bounds]), None)
     elif subject.startswith("caller."):
         optional = environment.caller[subject.removeprefix("caller.")].optional
-        found = (*([None] if optional else []), OTHER, *_texts(atoms, OTHER, _MAX_CALLER_CHARS))
+        found = (*([None] if optional else []), OTHER, *_texts(atoms, OTHER, _MAX_CALLER_CHARS, ()))
+    elif subject == "prompt":
+        found = _texts(atoms, "a cat", MAX_PROMPT_CHARS, bounds)
     else:
         found = _OTHERS[subject](atoms, base)
     return _unique([base[subject], *found] if subject in base else found)
@@ -105,7 +112,7 @@ def _overlays(atoms: Sequence[Atom], base: World) -> list[Any]:
 # ---- texts ------------------------------------------------------------------------------------------------
 
 
-def _texts(atoms: Sequence[Atom], plain: str, longest: int) -> list[str]:
+def _texts(atoms: Sequence[Atom], plain: str, longest: int, bounds: Sequence[int]) -> list[str]:
     """The literals, what matches the patterns, several of them in one text, and texts of every critical length."""
     written = _literals(atoms, str)
     patterns = [p for atom in atoms for p in atom.literals if hasattr(p, "pattern")]
@@ -121,7 +128,8 @@ def _texts(atoms: Sequence[Atom], plain: str, longest: int) -> list[str]:
     ]
     around = [text for one in found for text in (f"{one} {plain}", f"{plain} {one}")]
     texts = [plain, *found, *around, *several, *ordered]
-    lengths = {v + d for atom in atoms if atom.length for v in atom.literals if type(v) is int for d in (-1, 0, 1)}
+    limits = [*bounds, *_literals([atom for atom in atoms if atom.length], int)]
+    lengths = {limit + d for limit in limits for d in (-1, 0, 1)}
     ends = [(text, "") for text in [plain, *found]] + list(permutations(found[:_MAX_JOINED], 2))
     padded = [_padded(start, end, length) for length in sorted(lengths) for start, end in ends]
     return [text for text in (*texts, *padded) if text.strip() and len(text) <= longest]
@@ -132,17 +140,13 @@ def _padded(start: str, end: str, length: int) -> str:
     return (start + "x" * filler + end)[: max(0, length)]
 
 
-def _prompts(atoms: Sequence[Atom], base: World) -> list[str]:
-    return _texts(atoms, "a cat", MAX_PROMPT_CHARS)
-
-
 def _models(atoms: Sequence[Atom], base: World) -> list[str]:
     usable = [name for name, row in price_book().models.items() if row.usable]
-    return [*usable, *_texts(atoms, OTHER, 100)]
+    return [*usable, *_texts(atoms, OTHER, 100, ())]
 
 
 def _surfaces(atoms: Sequence[Atom], base: World) -> list[str]:
-    return [OTHER, *_texts(atoms, OTHER, 100)]
+    return [OTHER, *_texts(atoms, OTHER, 100, ())]
 
 
 # ---- sizes ------------------------------------------------------------------------------------------------
@@ -217,7 +221,6 @@ def _times(names: set[str]) -> list[dict[str, Any]]:
 
 
 _OTHERS: Mapping[str, Callable[[Sequence[Atom], World], Iterable[Any]]] = {
-    "prompt": _prompts,
     "model": _models,
     "size": _sizes,
     "surface": _surfaces,

@@ -83,55 +83,61 @@ def _coprime(total: int) -> int:
 
 # ---- axes -------------------------------------------------------------------------------------------------
 
+Alike = Callable[[str, Any], Any]
+
 
 def axes(
     found: Sequence[Atom],
     environment: Environment,
     base: World,
+    *,
     given: Mapping[str, Sequence[Any]] | None = None,
-    alike: Callable[[str, Any], Any] | None = None,
+    bounds: Mapping[str, Sequence[Any]] | None = None,
+    alike: Alike | None = None,
 ) -> tuple[Axis, ...]:
-    """The axes of all subjects that the atoms read.
+    """The axes of all subjects that the atoms read, and of all that `given` and `bounds` name.
 
-    `given` are all the values that a subject can have; `alike(subject, value)` is what else tells values apart. A loop
-    over scores and a test of one of them are not independent, so together they are a sample.
+    `given` are all the values that a subject can have, `bounds` are numbers that matter beside the literals; what
+    `alike(subject, value)` gives tells values apart, too. A loop over scores and a test of one of them are not
+    independent, so together they are a sample.
     """
-    domain = given or {}
-    subjects = sorted({subject_of(path) for atom in found for path in atom.reads} | domain.keys())
-    every = (axis(subject, found, environment, base, domain.get(subject), alike) for subject in subjects)
-    if "scores" in subjects and any(subject.startswith("scores.") for subject in subjects):
-        every = (replace(one, exact=one.exact and not one.subject.startswith("scores")) for one in every)
-    return tuple(every)
+    every, more = given or {}, bounds or {}
+    subjects = sorted({subject_of(path) for atom in found for path in atom.reads} | every.keys() | more.keys())
+    single = any(subject.startswith("scores.") for subject in subjects)
+    made = []
+    for subject in subjects:
+        own = [atom for atom in found if subject in _subjects(atom)]
+        tried, whole = every.get(subject), True
+        if tried is None:
+            whole = finite(subject, environment) is not None
+            tried = candidates(subject, own, environment, base, more.get(subject, ()))
+        one = _axis(subject, tried, own, base, whole, alike)
+        loops = subject.startswith("scores") and single and any("scores" in atom.reads for atom in found)
+        made.append(replace(one, exact=one.exact and not loops))
+    return tuple(made)
 
 
-def axis(
-    subject: str,
-    found: Sequence[Atom],
-    environment: Environment,
-    base: World,
-    given: Sequence[Any] | None = None,
-    alike: Callable[[str, Any], Any] | None = None,
+def _axis(
+    subject: str, tried: Sequence[Any], own: Sequence[Atom], base: World, whole: bool, alike: Alike | None
 ) -> Axis:
     """One value for each combination of results of the atoms that read this subject."""
-    own = [atom for atom in found if subject in _subjects(atom)]
     alone = [atom for atom in own if len(_subjects(atom)) == 1]
-    tried = list(given) if given is not None else candidates(subject, own, environment, base)
     classes: dict[Any, Any] = {}
     for value in tried:
         world = inputs({**base, subject: value}) if alone else {}
         results = tuple(atom(world) for atom in alone)
         classes.setdefault((results, alike(subject, value) if alike else None), value)
-    whole = given is not None or finite(subject, environment) is not None
-    if len(alone) < len(own):
-        return _entangled(subject, tried, list(classes.values()), whole)
-    return Axis(subject, tuple(classes.values()), whole or _is_exact(alone, classes))
+    chosen = list(classes.values())
+    if len(alone) == len(own):
+        return Axis(subject, tuple(chosen), whole or _is_exact(alone, classes))
+    return _entangled(subject, tried, chosen, whole)
 
 
 def _subjects(atom: Atom) -> frozenset[str]:
     return frozenset(map(subject_of, atom.reads))
 
 
-def _entangled(subject: str, tried: list[Any], chosen: list[Any], whole: bool) -> Axis:
+def _entangled(subject: str, tried: Sequence[Any], chosen: list[Any], whole: bool) -> Axis:
     """An atom compares this subject with another one, so that every value counts."""
     if whole:
         return Axis(subject, tuple(tried), True)
@@ -140,11 +146,13 @@ def _entangled(subject: str, tried: list[Any], chosen: list[Any], whole: bool) -
 
 
 def _is_exact(alone: Sequence[Atom], classes: Mapping[Any, Any]) -> bool:
-    """Every atom is direct, or every combination of true and false was found."""
+    """Every atom is direct, or every combination of true and false was found, beside whatever else tells apart."""
     if all(atom.direct for atom in alone) and _one_clock(alone):
         return True
-    plain = {results for results, _ in classes if all(result in ("true", "false") for result in results)}
-    return len(plain) == 1 << len(alone)
+    plain: dict[Any, int] = {}
+    for results, other in classes:
+        plain[other] = plain.get(other, 0) + all(one in ("true", "false") for one in results)
+    return all(count == 1 << len(alone) for count in plain.values())
 
 
 def _one_clock(alone: Sequence[Atom]) -> bool:
@@ -200,7 +208,7 @@ def cases(
     base = plain_world(environment, now)
     first = {subject: values[0] for subject, values in (given or {}).items()}
     base = {**base, **first}
-    return Cases(base, axes(found, environment, base, given), limit)
+    return Cases(base, axes(found, environment, base, given=given), limit)
 
 
 def _verdicts(whole: Tree, found: Cases) -> Verdicts:
