@@ -46,6 +46,19 @@ CODES: Mapping[str, str] = {
     "PG502": "the folder has no surface",
     "PG503": "a surface is there twice",
     "PG504": "a route is claimed twice",
+    "PG701": "a condition that is never true",
+    "PG702": "a condition that is always true",
+    "PG703": "a rule that lists, limits or thresholds decide already",
+    "PG704": "a rule that adds nothing to another one",
+    "PG705": "a review threshold that the deny threshold comes before",
+    "PG706": "a threshold that every request reaches",
+    "PG707": "a group that no review names",
+    "PG708": "a budget that can never admit one image",
+    "PG709": "high stakes without a review",
+    "PG710": "an exemption that has ended",
+    "PG711": "an exemption that changes nothing",
+    "PG712": "an escalation to nobody new",
+    "PG713": "a model that is shut down soon",
 }
 
 _KINDS = {

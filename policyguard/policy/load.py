@@ -5,9 +5,10 @@ The only module of the policy language that touches files.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import date, datetime
+from functools import partial
 from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
@@ -20,6 +21,7 @@ from policyguard.policy.compile import Shared, place
 from policyguard.policy.diagnostics import report
 from policyguard.policy.document import Organisation, Surface
 from policyguard.policy.limits import Effective
+from policyguard.policy.lint import lint
 from policyguard.policy.meaning import digest
 from policyguard.policy.model import Budget, Policy, PolicySet, Rule
 from policyguard.policy.parameters import check_request, request_rules
@@ -44,10 +46,12 @@ def load(folder: str | Path, *, now: datetime | None = None) -> PolicySet:
 
 def check(folder: str | Path, *, today: date | None = None) -> list[Diagnostic]:
     """Every problem of a folder, by file and line; none where it loads. `today` is needed to find what has expired."""
-    return sorted(_load(Path(folder), None)[1])
+    return sorted(_load(Path(folder), None, partial(lint, today=today))[1])
 
 
-def _load(folder: Path, now: datetime | None) -> tuple[PolicySet | None, list[Diagnostic]]:
+def _load(
+    folder: Path, now: datetime | None, lint: Callable[[PolicySet, Source, list[Source]], None] | None = None
+) -> tuple[PolicySet | None, list[Diagnostic]]:
     try:
         files = sorted(_files(folder))
     except OSError as error:
@@ -63,6 +67,8 @@ def _load(folder: Path, now: datetime | None) -> tuple[PolicySet | None, list[Di
         policies = _set(folder, org, [source for source in sources if source.data is not None], now)
         for source in sources:
             compiling.conditions(source, policies.caller)
+        if lint is not None and not any(source.problems for source in (org, *sources)):
+            lint(policies, org, sources)
     return policies, list({problem: None for source in (org, *sources) for problem in source.problems})
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from typing import Any
 
@@ -79,6 +79,11 @@ class Source:
     def problem(self, path: Path, code: str, message: str, hint: str = "", *, key: bool = False) -> None:
         mark = self.mark(path, key=key)
         self.problems.append(self._diagnostic(code, mark.line, mark.column, message, hint, path))
+
+    def warning(self, path: Path, code: str, message: str, hint: str = "", *, key: bool = False) -> None:
+        """A problem with which the policy loads."""
+        self.problem(path, code, message, hint, key=key)
+        self.problems[-1] = replace(self.problems[-1], severity="warning")
 
     def problem_at(self, line: int, column: int, path: Path, code: str, message: str, hint: str = "") -> None:
         self.problems.append(self._diagnostic(code, line, column, message, hint, path))

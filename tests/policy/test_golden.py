@@ -89,6 +89,10 @@ def test_every_code_has_a_case() -> None:
     assert len(FILES) + len(FOLDERS) >= 80
 
 
+def test_every_code_has_a_sentence() -> None:
+    assert all(words and not words.endswith(".") and words[0] == words[0].lower() for words in CODES.values())
+
+
 # ---- what is no readable file -----------------------------------------------------------------------------
 
 
