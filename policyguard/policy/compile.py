@@ -6,6 +6,7 @@ Everything that is wrong goes to the problems of the file that says it; nothing 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
@@ -30,7 +31,8 @@ from policyguard.policy.model import (
     Threshold,
 )
 from policyguard.policy.parameters import request_rules
-from policyguard.policy.source import Path, Source, did_you_mean
+from policyguard.policy.source import Path, Source, dotted
+from policyguard.suggest import known_names
 
 _EFFECTS: Mapping[str, Any] = {"deny": Effect.DENY, "review": Effect.REVIEW, "flag": Effect.FLAG}
 MODERATION_TIMEOUT = "10s"
@@ -122,7 +124,8 @@ def _callers(source: Source) -> Iterator[CallerField]:
         values = tuple(spec.get("values") or ())
         default = spec.get("default")
         if default is not None and values and default not in values:
-            source.problem((*path, "default"), "PG303", f"`{default}` is not one of the values")
+            hint = known_names(default, values)
+            source.problem((*path, "default"), "PG303", f"`{default}` is not one of the values", hint)
         yield CallerField(
             name=name,
             place=place(source, path),
@@ -139,8 +142,16 @@ def _trusted_proxies(source: Source) -> tuple[IPv4Network | IPv6Network, ...]:
         try:
             found.append(ip_network(text))
         except ValueError:
-            source.problem(("trusted_proxies", index), "PG205", "a network is written like `10.0.0.0/8`")
+            message = "a network is written like `10.0.0.0/8`"
+            source.problem(("trusted_proxies", index), "PG205", message, _network(text))
     return tuple(found)
+
+
+def _network(text: str) -> str:
+    """The network that an address with its mask is in."""
+    with suppress(ValueError):
+        return f"did you mean `{ip_network(text, strict=False)}`?"
+    return ""
 
 
 # ---- moderation, review, audit ----------------------------------------------------------------------------
@@ -234,7 +245,7 @@ def _people(
         elif group in groups:
             people.update(dict.fromkeys(groups[group]))
         elif leaf is not None:
-            hint = did_you_mean(group, groups)
+            hint = known_names(group, groups)
             blamed = leaf._replace(path=(*leaf.path, *below, index))
             found.problem(blamed, "PG206", f"there is no group `{group}` in org.yaml", hint)
     return tuple(people)
@@ -289,6 +300,18 @@ def condition(source: Source, path: Path, text: str, environment: Environment) -
         return None
 
 
+def conditions(source: Source, environment: Environment) -> None:
+    """Check the conditions of a file whose form is wrong elsewhere, so that one run shows both."""
+    wrong = {problem.path for problem in source.problems}
+    for section in ("rules", "exempt"):
+        rows = (source.formless or {}).get(section)
+        for index, row in enumerate(rows if isinstance(rows, list) else ()):
+            path: Path = (section, index, "when")
+            text = row.get("when") if isinstance(row, dict) else None
+            if isinstance(text, str) and dotted(path) not in wrong:
+                condition(source, path, text, environment)
+
+
 def exemptions(source: Source, environment: Environment) -> tuple[Exemption, ...]:
     own = [row["id"] for row in source.data.get("rules") or []]
     found = []
@@ -296,7 +319,7 @@ def exemptions(source: Source, environment: Environment) -> tuple[Exemption, ...
         path: Path = ("exempt", index)
         for i, id_ in enumerate(row["rules"]):
             if id_ not in own:
-                hint = did_you_mean(id_, own) or "only rules of this file can be exempted"
+                hint = known_names(id_, own) or "only rules of this file can be exempted"
                 source.problem((*path, "rules", i), "PG206", f"this file has no rule `{id_}`", hint)
         when = condition(source, (*path, "when"), row["when"], environment)
         if when is not None:
@@ -323,7 +346,7 @@ def budgets(source: Source, callers: tuple[CallerField, ...], owner: str) -> tup
         per = row["per"].removeprefix("caller.") if row.get("per") else None
         zone = row.get("time_zone", "UTC")
         if per is not None and per not in names:
-            source.problem((*path, "per"), "PG206", f"org.yaml declares no `caller.{per}`", did_you_mean(per, names))
+            source.problem((*path, "per"), "PG206", f"org.yaml declares no `caller.{per}`", known_names(per, names))
         if not _is_zone(zone):
             source.problem((*path, "time_zone"), "PG206", "there is no such time zone", "write it like `Europe/Berlin`")
         found.append(

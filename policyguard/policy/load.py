@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import date, datetime
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,12 +24,15 @@ from policyguard.policy import limits as limiting
 from policyguard.policy.compile import Shared, place, unique_ids
 from policyguard.policy.diagnostics import report
 from policyguard.policy.document import Organisation, Surface
+from policyguard.policy.limits import Effective
+from policyguard.policy.lint import lint
 from policyguard.policy.meaning import digest, digest_of_all
 from policyguard.policy.model import Policy, PolicySet
 from policyguard.policy.parameters import check_request, request_rules
 from policyguard.policy.pending import report_empty, report_pending
 from policyguard.policy.routes import Claims, claim, routes
 from policyguard.policy.source import MAX_BYTES, Source, read
+from policyguard.policy.source import Path as KeyPath
 
 ORG = "org.yaml"
 
@@ -67,9 +71,9 @@ def load(
     return loaded.policies
 
 
-def check(folder: str | Path) -> list[Diagnostic]:
-    """Every problem of a folder, by file and line; none where it loads."""
-    return sorted(_load(Path(folder), None, None, None).problems)
+def check(folder: str | Path, *, today: date | None = None) -> list[Diagnostic]:
+    """Every problem of a folder, by file and line; none where it loads. `today` is needed to find what has expired."""
+    return sorted(_load(Path(folder), lint=partial(lint, today=today)).problems)
 
 
 def look(folder: Path) -> Stamps:
@@ -111,16 +115,31 @@ class Loaded(NamedTuple):
     problems: list[Diagnostic]
 
 
-def _load(folder: Path, now: datetime | None, previous: PolicySet | None, stamps: Stamps | None) -> Loaded:
+def _load(
+    folder: Path,
+    now: datetime | None = None,
+    previous: PolicySet | None = None,
+    stamps: Stamps | None = None,
+    lint: Callable[[PolicySet, Source, list[Source]], None] | None = None,
+) -> Loaded:
     try:
         stamps = look(folder) if stamps is None else stamps
     except OSError as error:
         hint = "`policyguard init` writes a folder to start from"
         return Loaded(None, [_file(folder, "PG101", f"the folder cannot be read: {_why(error)}", hint)])
     base = _unchanged(folder, previous, stamps) or _organisation(folder, stamps)
-    problems = [problem for name in sorted(stamps) if name not in base.stamps for problem in _add(folder / name, base)]
-    unique = list(dict.fromkeys((*base.org.problems, *problems)))
-    return Loaded(_set(folder, replace(base, stamps=stamps), now), unique)
+    sources, problems = [], []
+    for name in sorted(stamps.keys() - base.stamps.keys()):
+        source = _document(folder / name, Surface)
+        _add(source, base)
+        problems += source.problems
+        if lint is not None:  # else it is forgotten: a folder may have thousands
+            sources.append(source)
+    policies = _set(folder, replace(base, stamps=stamps), now)
+    if lint is not None and policies is not None and not problems and not base.org.problems:
+        lint(policies, base.org, sources)
+        problems = [problem for source in sources for problem in source.problems]
+    return Loaded(policies, list(dict.fromkeys((*base.org.problems, *problems))))
 
 
 def _why(error: OSError) -> str:
@@ -150,7 +169,7 @@ def _document(path: Path, model: type[BaseModel]) -> Source:
         model.model_validate(source.data)
     except ValidationError as error:
         report(source, model, error, empty)
-        source.data = None
+        source.data, source.formless = None, source.data
     return source
 
 
@@ -214,20 +233,21 @@ def _unchanged(folder: Path, previous: PolicySet | None, stamps: Stamps) -> Orig
     return base
 
 
-def _add(path: Path, base: Origin) -> list[Diagnostic]:
-    """Read and compile one surface into `base`, and forget its source: a folder may have thousands."""
-    source = _document(path, Surface)
-    if source.data is None or base.shared is None:  # without the organisation no surface has a meaning
-        return source.problems
+def _add(source: Source, base: Origin) -> None:
+    """Compile one surface into `base`."""
+    if base.shared is None:  # without the organisation no surface has a meaning
+        return
+    if source.data is None:
+        compiling.conditions(source, base.shared.environment)
+        return
     name = source.data["surface"]
     if name in base.surfaces:
         there = base.surfaces[name].place
         source.problem(("surface",), "PG503", f"the surface `{name}` is there already ({there})")
-        return source.problems
+        return
     policy = _surface(source, base.org, base.shared)
-    base.files[path.name] = base.surfaces[name] = policy
+    base.files[Path(source.file).name] = base.surfaces[name] = policy
     claim(source, policy.routes, base.claimed)
-    return source.problems
 
 
 def _set(folder: Path, origin: Origin, now: datetime | None) -> PolicySet | None:
@@ -276,28 +296,36 @@ def _surface(source: Source, org: Source, shared: Shared) -> Policy:
         limit_review=bool(leaf.value) if (leaf := found.limit.get(("review", "required"))) else False,
         reasons_on_wire=source.data.get("reasons_on_wire", True),
     )
-    _check_reviewers(source, policy)
+    _check_reviewers(found, policy, shared.groups)
     return replace(policy, digest=digest((policy, shared.caller_digest)))
 
 
-def _check_reviewers(source: Source, policy: Policy) -> None:
+def _check_reviewers(found: Effective, policy: Policy, groups: Mapping[str, tuple[str, ...]]) -> None:
     """Where something can be held, somebody must be there to decide it."""
-    review = policy.review
-    if not _can_hold(policy):
-        return
-    if not review.reviewers:
+    review, source = policy.review, found.source
+    holds = next(_holding(found, policy), None)
+    named = found.value("review", "reviewers") or ()
+    if holds is None or any(name.startswith("group:") and name[6:] not in groups for name in named):
+        return  # an unknown group is a problem already, and may be all that is wrong
+    where = ("review",) if "review" in source.data else holds
+    people = len(set(review.reviewers))
+    if not people:
         hint = "write `review: {reviewers: [group:NAME]}`"
-        source.problem(("review",), "PG209", "requests of this surface can be held, and it has no reviewers", hint)
-    elif len(set(review.reviewers)) < review.approvals:
-        message = f"{review.approvals} approvals are needed, and there are {len(set(review.reviewers))} reviewers"
-        source.problem(("review",), "PG208", message)
+        source.problem(where, "PG209", "requests of this surface can be held, and it has no reviewers", hint)
+    elif people < review.approvals:
+        counted = "there is 1 reviewer" if people == 1 else f"there are {people} reviewers"
+        source.problem(where, "PG208", f"{review.approvals} approvals are needed, and {counted}")
 
 
-def _can_hold(policy: Policy) -> bool:
-    return (
-        policy.review.required
-        or policy.stakes == "high"
-        or bool(policy.moderation.review_at)
-        or policy.moderation.when_unavailable is Effect.REVIEW
-        or any(rule.then is Effect.REVIEW for rule in policy.rules)
-    )
+def _holding(found: Effective, policy: Policy) -> Iterator[KeyPath]:
+    """What can hold a request, where the surface's own file says it, else where it begins."""
+    if policy.stakes == "high":
+        yield ("stakes",)
+    if policy.moderation.review_at:
+        yield ("moderation", "review_at")
+    if policy.moderation.when_unavailable is Effect.REVIEW:
+        yield ("moderation", "when_unavailable")
+    reviewing = [i for i, row in enumerate(found.source.data.get("rules") or ()) if row["then"] == "review"]
+    yield from (("rules", i, "then") for i in reviewing)
+    if policy.review.required or any(rule.then is Effect.REVIEW for rule in policy.rules):
+        yield ("surface",)

@@ -10,8 +10,8 @@ from policyguard.decision import Place
 from policyguard.policy import units
 from policyguard.policy.limits import Effective, Leaf, Leaves
 from policyguard.policy.model import RequestRules
-from policyguard.policy.source import did_you_mean
 from policyguard.request import AUTO, parse_size
+from policyguard.suggest import known_names
 
 # Keys of a request, and what the engine calls them.
 _PLACES: Mapping[str | int, str] = {
@@ -104,7 +104,7 @@ def _models(found: Effective) -> list[str]:
 def _check_models(found: Effective) -> None:
     for leaf, name in _said(found, "models"):
         if problem := model_problem(name):
-            found.problem(leaf, "PG206", problem, did_you_mean(name, _usable()), item=name)
+            found.problem(leaf, "PG206", problem, known_names(name, _usable()), item=name)
 
 
 def _usable() -> list[str]:
@@ -135,7 +135,7 @@ def _check_default(found: Effective, key: str) -> None:
         return
     blamed = default if default.named or listed is None or not listed.named else listed
     if listed is not None:
-        hint = did_you_mean(default.value, listed.value)
+        hint = known_names(default.value, listed.value)
         found.problem(blamed, "PG303", f"the default `{default.value}` is not in the list", hint)
     elif default.value == AUTO:
         found.problem(default, "PG303", "`auto` counts only where `allow` lists it")

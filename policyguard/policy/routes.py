@@ -11,8 +11,9 @@ from policyguard.policy import units
 from policyguard.policy.compile import place
 from policyguard.policy.model import RequestRules, Route
 from policyguard.policy.parameters import model_problem
-from policyguard.policy.source import Path, Source, did_you_mean
+from policyguard.policy.source import Path, Source
 from policyguard.request import AUTO, ImageRequest, Size, parse_size
+from policyguard.suggest import known_names
 
 _SHAPES = {"/images/generations": "generations", "/images/edits": "edits"}
 NEEDED = ("model", "size", "quality", "n")
@@ -75,7 +76,7 @@ def _check_names(source: Source, path: Path, fields: Mapping[str, str], constant
     for part, names in (("fields", fields), ("constants", constants)):
         for name in names:
             if name not in PARAMETERS:
-                hint = did_you_mean(name, PARAMETERS)
+                hint = known_names(name, PARAMETERS)
                 source.problem((*path, part, name), "PG206", f"there is no parameter `{name}`", hint, key=True)
     for name in fields.keys() & constants.keys():
         source.problem((*path, "constants", name), "PG208", f"`{name}` is a field and a constant", key=True)

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from difflib import get_close_matches
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from policyguard.errors import Diagnostic
+from policyguard.policy.broken import explain
 from policyguard.policy.written import offset_of
 
 MAX_BYTES = 1_000_000
@@ -79,6 +79,7 @@ class Source:
     spot: Spot | None = None
     has_empty: bool = False  # a value that is nothing is somewhere in it
     problems: list[Diagnostic] = field(default_factory=list)
+    formless: Any = None  # what was read where its form is wrong, and `data` therefore None
 
     def mark(self, path: Path, *, key: bool = False) -> Mark:
         """The nearest place that there is for `path`: its key or value, else what it is part of."""
@@ -94,6 +95,11 @@ class Source:
     def problem(self, path: Path, code: str, message: str, hint: str = "", *, key: bool = False) -> None:
         mark = self.mark(path, key=key)
         self.problems.append(self._diagnostic(code, mark.line, mark.column, message, hint, path))
+
+    def warning(self, path: Path, code: str, message: str, hint: str = "", *, key: bool = False) -> None:
+        """A problem with which the policy loads."""
+        self.problem(path, code, message, hint, key=key)
+        self.problems[-1] = replace(self.problems[-1], severity="warning")
 
     def problem_at(self, line: int, column: int, path: Path, code: str, message: str, hint: str = "") -> None:
         self.problems.append(self._diagnostic(code, line, column, message, hint, path))
@@ -114,7 +120,7 @@ class Source:
 
     def at(self, path: Path) -> Any:
         """The value at `path`."""
-        value = self.data
+        value = self.formless if self.data is None else self.data
         for part in path:
             value = value[part]
         return value
@@ -159,10 +165,12 @@ def _line_column(text: str, offset: int) -> tuple[int, int]:
     return before.count("\n") + 1, offset - (before.rfind("\n") + 1) + 1
 
 
-def _not_yaml(error: yaml.MarkedYAMLError) -> SourceProblem:
+def _not_yaml(error: yaml.MarkedYAMLError, text: str) -> SourceProblem:
     mark: Any = error.problem_mark or error.context_mark
-    line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-    return SourceProblem("PG102", line, column, f"this is not YAML: {error.problem or error.context}")
+    start: Any = error.context_mark or mark
+    found = explain(error.problem or "", error.context or "", text[mark.index : mark.index + 1], start.line + 1)
+    place = start if found.from_start else mark
+    return SourceProblem("PG102", place.line + 1, place.column + 1, found.message, found.hint)
 
 
 def _mark(event: Any) -> Mark:
@@ -184,7 +192,7 @@ class _Reader:
         try:
             return self._document()
         except yaml.MarkedYAMLError as error:
-            raise _not_yaml(error) from None
+            raise _not_yaml(error, self.source.text) from None
         except yaml.reader.ReaderError:  # what it refuses was looked for before; its position counts bytes
             raise SourceProblem("PG108", 1, 1, "a character that YAML does not have") from None
 
@@ -313,12 +321,3 @@ class _Reader:
 
 def _is_no_text(text: str) -> bool:
     return text in _WORDS or (text[0] in _NUMERIC and any(form.fullmatch(text) for form in (_INT, _FLOAT, _NOT_FINITE)))
-
-
-def did_you_mean(text: str, names: Any) -> str:
-    """A hint with the nearest name, or all of them where none is near."""
-    listed = [str(name) for name in names]
-    close = get_close_matches(text, listed, n=1, cutoff=0.6)
-    if close:
-        return f"did you mean `{close[0]}`?"
-    return "there is " + ", ".join(f"`{name}`" for name in listed[:20]) if listed else ""

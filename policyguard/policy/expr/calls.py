@@ -10,8 +10,8 @@ from policyguard.policy.expr.checked import CallerHas, Loop, Root, Truth
 from policyguard.policy.expr.checker import NOTHING, Checker, Known, Part, named, wrong
 from policyguard.policy.expr.names import caller
 from policyguard.policy.expr.operations import Operation
-from policyguard.policy.expr.suggest import did_you_mean, shown
 from policyguard.policy.expr.types import ANYTHING, BOOL, CATEGORY, ROOTS, SCORES, Type, is_single
+from policyguard.suggest import did_you_mean, shown
 
 MAX_LOOPS = 2  # a loop, and one inside it or over what it gives: each can make a list longer than the one before
 

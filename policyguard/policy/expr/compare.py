@@ -7,7 +7,6 @@ from functools import partial
 from policyguard.policy.expr import names, operations, syntax
 from policyguard.policy.expr.checked import Apply, Root
 from policyguard.policy.expr.checker import Checker, Known, Part, named, wrong
-from policyguard.policy.expr.suggest import did_you_mean, shown
 from policyguard.policy.expr.syntax import Literal
 from policyguard.policy.expr.types import (
     ANYTHING,
@@ -22,6 +21,7 @@ from policyguard.policy.expr.types import (
     varies,
 )
 from policyguard.request import parse_size
+from policyguard.suggest import did_you_mean, shown
 
 _ORDERED = ("int", "double", "string", "timestamp", "duration")
 _FLIPPED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "==", "!=": "!="}

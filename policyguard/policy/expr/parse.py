@@ -18,7 +18,6 @@ from typing import Any
 from policyguard.policy.expr import letters
 from policyguard.policy.expr.literals import value_of
 from policyguard.policy.expr.scan import Unfinished, scan
-from policyguard.policy.expr.suggest import shown
 from policyguard.policy.expr.syntax import (
     Arithmetic,
     At,
@@ -39,6 +38,7 @@ from policyguard.policy.expr.syntax import (
     Wrong,
 )
 from policyguard.policy.expr.types import ExpressionErrors, Problem
+from policyguard.suggest import shown
 
 MAX_CHARS = 10_000
 MAX_NODES = 500
@@ -78,7 +78,15 @@ _UNSUPPORTED = {
     "BYTES_LIT": "bytes",
     "NULL_LIT": "`null`",
 }
-_MEANT = {"and": "&&", "or": "||", "not": "!", "=": "==", "&": "&&", "|": "||", "AND": "&&", "OR": "||", "NOT": "!"}
+_MEANT = {"and": "&&", "or": "||", "not": "!", "=": "==", "&": "&&", "|": "||", "AND": "&&", "OR": "||", "NOT": "!"} | {
+    **dict.fromkeys("“”„‘’«»", '"'),
+    "≥": ">=",
+    "≤": "<=",
+    "≠": "!=",
+    "×": "*",
+    "–": "-",
+    "−": "-",
+}
 
 
 @dataclass(frozen=True, slots=True)

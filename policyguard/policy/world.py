@@ -1,0 +1,155 @@
+"""One imagined request with everything around it: what a condition could read, as one mapping that can be varied.
+
+A world maps subjects to values: what varies by itself. A size is one subject, because width, height and pixels
+come with it; so are the input images, because an edit needs one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Literal, NamedTuple
+
+from policyguard.policy.expr import CallerType, Environment, RequestFacts
+from policyguard.policy.model import CallerField
+from policyguard.pricing import price_book
+from policyguard.request import CATEGORIES, Caller, ImageRequest, InputImage, Verdict, parse_size
+
+World = Mapping[str, Any]
+
+
+class Images(NamedTuple):
+    """What a request brings along."""
+
+    operation: Literal["generate", "edit"]
+    number: int
+    has_mask: bool
+
+
+NO_IMAGES = Images("generate", 0, False)
+ONE_IMAGE = Images("edit", 1, False)
+NOON = datetime(2026, 1, 15, 12, 0, tzinfo=UTC)
+_SUBJECTS = {
+    "request.width": "size",
+    "request.height": "size",
+    "request.pixels": "size",
+    "request.operation": "images",
+    "request.input_images": "images",
+    "request.has_mask": "images",
+}
+_PLAIN: World = {
+    "images": NO_IMAGES,
+    "prompt": "a cat",
+    "size": "1024x1024",
+    "quality": "low",
+    "n": 1,
+    "background": "auto",
+    "output_format": "png",
+    "partial_images": 0,
+    "scores": {},
+    "surface": "any",
+}
+
+
+def subject_of(path: str) -> str:
+    """What varies when `path`, a dotted name of a condition, does."""
+    return _SUBJECTS.get(path) or path.removeprefix("request.")
+
+
+def plain_world(environment: Environment, now: datetime = NOON) -> dict[str, Any]:
+    """A request that nobody minds: one small picture, no score above 0, a caller with what is always there."""
+    model = next(name for name, row in price_book().models.items() if row.usable)
+    callers = {f"caller.{name}": _anyone(declared) for name, declared in environment.caller.items()}
+    return {**_PLAIN, "model": model, "now": now, **callers}
+
+
+def _anyone(declared: CallerType) -> str | None:
+    if declared.optional:
+        return None
+    return declared.values[0] if declared.values else "somebody"
+
+
+# ---- as conditions read it --------------------------------------------------------------------------------
+
+
+def inputs(world: World) -> dict[str, Any]:
+    """What conditions read, by root name."""
+    size = parse_size(world["size"] or "")
+    images: Images = world["images"]
+    return {
+        "request": RequestFacts(
+            operation=images.operation,
+            prompt=world["prompt"],
+            model=world["model"] or "",
+            size=world["size"] or "",
+            width=size.width if size else None,
+            height=size.height if size else None,
+            pixels=size.pixels if size else None,
+            quality=world["quality"] or "",
+            n=world["n"] or 1,
+            background=world["background"] or "auto",
+            output_format=world["output_format"] or "png",
+            partial_images=world["partial_images"] or 0,
+            input_images=images.number,
+            has_mask=images.has_mask,
+        ),
+        "caller": dict(caller(world).items()),
+        "scores": scores(world),
+        "surface": world["surface"],
+        "now": world["now"],
+    }
+
+
+def scores(world: World) -> dict[str, float] | None:
+    """The categories that were assessed; None where moderation is down."""
+    if world["scores"] is None:
+        return None
+    own = {category: world.get(f"scores.{category}", world["scores"].get(category, 0.0)) for category in CATEGORIES}
+    return {category: score for category, score in own.items() if score is not None}
+
+
+# ---- as the engine takes it -------------------------------------------------------------------------------
+
+
+def request(world: World) -> ImageRequest:
+    """None stays what the client did not say."""
+    images: Images = world["images"]
+    picture = InputImage(bytes(world.get("image_bytes", 8)), "image/png")
+    return ImageRequest(
+        prompt=world["prompt"],
+        operation=images.operation,
+        model=world["model"],
+        size=world["size"],
+        quality=world["quality"],
+        n=world["n"],
+        background=None if world["background"] == "auto" else world["background"],
+        output_format=world["output_format"],
+        partial_images=world["partial_images"],
+        images=(picture,) * images.number,
+        mask=picture if images.has_mask else None,
+        extra=world.get("extra", {}),
+    )
+
+
+def caller(world: World) -> Caller:
+    prefix = "caller."
+    return Caller.of({name.removeprefix(prefix): value for name, value in world.items() if name.startswith(prefix)})
+
+
+def verdict(world: World, model: str, *, prompt: bool = True, images: bool = False) -> Verdict | None:
+    """What a moderator says that looks at the prompt, at the images or at both; None where it looks at nothing.
+
+    `scores` are of the prompt; `image_score` is that of every category of an image, 0 where the world has none.
+    """
+    if not prompt and not images:
+        return None
+    found: dict[str, float] | None = scores(world) if prompt else dict.fromkeys(CATEGORIES, 0.0)
+    if found is None:
+        return Verdict(model=model, error="down")
+    seen = world.get("image_score", 0.0) if images else 0.0
+    return Verdict(model=model, scores={category: max(score, seen) for category, score in found.items()})
+
+
+def environment_of(fields: tuple[CallerField, ...]) -> Environment:
+    """The environment of conditions in which these callers are declared."""
+    return Environment({f.name: CallerType(not f.required and f.default is None, f.values) for f in fields})
