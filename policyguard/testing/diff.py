@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from policyguard.decision import Effect, Place
 from policyguard.policy.critical import LIMIT
+from policyguard.policy.model import Policy
 from policyguard.policy.world import World
 from policyguard.request import CATEGORIES, parse_size
 from policyguard.testing import diff_values
@@ -38,7 +39,8 @@ class Finding:
     """One kind of different decisions: `old -> new`, for the same reasons. `cases` of those tried differ like this.
 
     The reasons are those that decide the witness. `upstream` says what else would be sent where both sides let it
-    through: the parameter, the old and the new value.
+    through: the parameter, the old and the new value. The places are where each side speaks of it, also where it lets
+    the witness through.
     """
 
     direction: Direction
@@ -49,6 +51,8 @@ class Finding:
     upstream: tuple[tuple[str, str, str], ...]
     cases: int
     witness: Witness
+    old_place: Place | None
+    new_place: Place | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +146,7 @@ def _findings(pair: Pair, where: Space, old: Side, new: Side) -> tuple[tuple[Fin
             kind.cases += 1
             if distance < kind.distance:
                 kind.distance, kind.witness = distance, Witness(world, before, after)
-    shown = [_finding(key, found[key], old, new) for key in _simplest(found)]
+    shown = [_finding(pair, key, found[key], old, new) for key in _simplest(found)]
     return tuple(_merged(shown)), tried
 
 
@@ -224,17 +228,30 @@ def _simplest(found: Iterable[Key]) -> Iterator[Key]:
 _ORDER = {"loosened": 0, "tightened": 1, "neutral": 2}
 
 
-def _finding(key: Key, kind: _Kind, old: Side, new: Side) -> Finding:
-    direction, before, after, _ = key
+def _finding(pair: Pair, key: Key, kind: _Kind, old: Side, new: Side) -> Finding:
+    direction, before, after, cause = key
     seen = kind.witness
     upstream: tuple[tuple[str, str, str], ...] = ()
     if seen.old.effect == seen.new.effect:
-        pairs = ((name, getattr(seen.old.request, name), getattr(seen.new.request, name)) for name in _SENT)
-        upstream = tuple((name, str(a), str(b)) for name, a, b in pairs if a != b)
+        sent = ((name, getattr(seen.old.request, name), getattr(seen.new.request, name)) for name in _SENT)
+        upstream = tuple((name, str(a), str(b)) for name, a, b in sent if a != b)
     deciding = (_deciding(old, seen.old), _deciding(new, seen.new))
-    return Finding(direction, before, after, *deciding, upstream, kind.cases, seen)
+    places = (_place(pair.old, old, deciding[0], cause), _place(pair.new, new, deciding[1], cause))
+    return Finding(direction, before, after, *deciding, upstream, kind.cases, seen, *places)
 
 
 def _deciding(side: Side, ruling: Ruling) -> tuple[tuple[str, Place | None], ...]:
     reasons = ruling.above(Effect(max(ruling.effect - 1, 0)))
     return tuple((reason.id, side.shown(reason.place)) for reason in reasons)
+
+
+def _place(
+    policy: Policy, side: Side, deciding: tuple[tuple[str, Place | None], ...], cause: frozenset[str]
+) -> Place | None:
+    """Where the policy speaks of what makes the difference."""
+    known = {rule.id: rule.place for rule in policy.rules}
+    known |= {f"moderation.{t.category}": t.place for t in (*policy.moderation.deny_at, *policy.moderation.review_at)}
+    for name, place in policy.request.places.items():
+        known |= {name: place, f"request.{name}": place}
+    there = [place for name, place in deciding if name in cause and place]
+    return next(iter([*there, *(side.shown(known[name]) for name in sorted(cause) if name in known)]), None)
