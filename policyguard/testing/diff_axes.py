@@ -26,11 +26,10 @@ _UNKNOWN = {"seed": 7}
 
 def axes_of(pair: Pair, found: Sequence[Atom], base: World, subjects: frozenset[str]) -> tuple[Axis, ...]:
     """The axes of these subjects; their values are told apart by the atoms, and by what the tables make of them."""
-    adjusts = any(policy.request.on_excess == "adjust" for _, policy in pair.both)
 
     def alike(subject: str, value: Any) -> str:
         rulings = pair.rulings({**base, subject: value})
-        return repr([*(_signature(subject, r) for r in rulings), *_existence(subject, value, adjusts)])
+        return repr([*(_signature(subject, r) for r in rulings), *_existence(subject, value, adjusts(pair))])
 
     own = [atom for atom in found if any(subject_of(path) in subjects for path in atom.reads)]
     given = _given(pair, own, subjects)
@@ -39,14 +38,18 @@ def axes_of(pair: Pair, found: Sequence[Atom], base: World, subjects: frozenset[
     return axes(own, environment(pair), base, given=given, bounds=bounds, alike=alike)
 
 
+def adjusts(pair: Pair) -> bool:
+    return any(policy.request.on_excess == "adjust" for _, policy in pair.both)
+
+
 def _signature(subject: str, ruling: Ruling) -> Any:
     reasons = sorted((r.id, r.effect, r.mode) for r in ruling.reasons)
     return reasons, [a.given for a in ruling.adjustments if a.param == subject]
 
 
-def _existence(subject: str, value: Any, adjusts: bool) -> list[Any]:
+def _existence(subject: str, value: Any, brought_down: bool) -> list[Any]:
     """What tells values apart beside one another: models of one family draw the same sizes, an image is looked at."""
-    if value is None or subject in ("scored", "image_bytes") or (adjusts and subject in PRICED):
+    if value is None or subject in ("scored", "image_bytes") or (brought_down and subject in PRICED):
         return [value]
     if subject == "model":
         row = price_book().models.get(value)

@@ -7,7 +7,7 @@ whatever shares a subject with it; all else stays at a value that neither side m
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from policyguard.decision import Effect
@@ -16,8 +16,9 @@ from policyguard.policy.expr.analysis import Atom, atoms, tree
 from policyguard.policy.meaning import canonical
 from policyguard.policy.model import ModerationRules, Policy, PolicySet, RequestRules, Rule
 from policyguard.policy.world import ONE_IMAGE, World, environment_of, plain_world, subject_of
+from policyguard.pricing import price_book
 from policyguard.request import AUTO, CATEGORIES
-from policyguard.testing.diff_axes import PRICED, after_exemptions, axes_of, bounds_of, environment
+from policyguard.testing.diff_axes import PRICED, adjusts, after_exemptions, axes_of, bounds_of, environment
 from policyguard.testing.witness import SMALL, Pair
 
 # Which subjects a table of parameters can refuse or change by each of its values.
@@ -74,28 +75,45 @@ def space(pair: Pair, limit: int) -> Space:
     conditions = _conditions(pair)
     changed = changed_subjects(pair) | conditions.changed
     base = _base(pair, conditions)
-    found = list(_groups(changed, conditions.joins))
-    groups = [g | _with(g, _checks_differ(pair)) for g in found]
-    cases = [Cases(base, axes_of(pair, conditions.atoms, base, group), limit) for group in groups]
-    is_whole = all(join <= group or not join & group for group in groups for join in conditions.joins)
-    exact = is_whole and all(one.exact for one in cases) and not _is_sampled(pair, conditions, base)
-    return Space(base, tuple(cases) or (Cases(base, (), limit),), exact)
+    groups = [_connected(g | _beside(pair, g), conditions.joins) for g in _groups(changed, conditions.joins)]
+    cases = _shared(base, [axes_of(pair, conditions.atoms, base, group) for group in groups or [frozenset()]], limit)
+    exact = all(one.exact for one in cases) and not _is_sampled(pair, conditions, base)
+    return Space(base, tuple(cases), exact)
+
+
+def _shared(base: World, groups: Sequence[tuple[Axis, ...]], limit: int) -> list[Cases]:
+    """Each group with its part of the limit: what small ones leave, larger ones get."""
+    found: list[Cases] = []
+    for done, one in enumerate(sorted((Cases(base, axes) for axes in groups), key=lambda cases: cases.total)):
+        part = max(1, limit // (len(groups) - done))
+        found.append(replace(one, limit=part))
+        limit -= min(part, one.total)
+    return found
 
 
 def _groups(changed: frozenset[str], joins: Sequence[frozenset[str]]) -> Iterator[frozenset[str]]:
     """The changed subjects, each with whatever is decided together with it."""
     left = set(changed)
     while left:
-        group = _connected(frozenset({min(left)}), [*joins, PRICED, _PICTURES])
+        group = _connected(frozenset({min(left)}), [*joins, _PICTURES])
         left -= group
         yield group
 
 
-def _with(group: frozenset[str], checks_differ: bool) -> frozenset[str]:
-    """What else must vary: not every model takes images, and where another part is moderated it matters which."""
-    is_scored = checks_differ and any(subject.startswith("scores") for subject in group)
-    more = frozenset({"images", "scored"} if is_scored else ())
-    return more | {"model"} if "images" in group | more else more
+def _beside(pair: Pair, group: frozenset[str]) -> frozenset[str]:
+    """What else must vary, because it can hide what this group decides.
+
+    Not every model draws every size, knows every quality and takes images; sizes are brought down by price; and where
+    another part is moderated it matters which part the scores are of.
+    """
+    more: set[str] = set()
+    if _checks_differ(pair) and any(subject.startswith("scores") for subject in group):
+        more |= {"images", "scored"}
+    if (group | more) & {"images", "size", "quality"}:
+        more |= {"model"}
+    if "model" in group or ("size" in group and adjusts(pair)):
+        more |= PRICED
+    return frozenset(more)
 
 
 def _checks_differ(pair: Pair) -> bool:
@@ -114,9 +132,8 @@ def _connected(subjects: frozenset[str], joins: Sequence[frozenset[str]]) -> fro
 def _is_sampled(pair: Pair, conditions: Conditions, base: World) -> bool:
     """Any size can be asked for: where lists differ and sizes are brought down, only some are tried. Nor is every time
     tried at which both an exemption and a condition over `now` change. And a base that is refused hides the rest."""
-    adjusts = any(policy.request.on_excess == "adjust" for _, policy in pair.both)
     times = bool(after_exemptions(pair)) and any("now" in atom.reads for atom in conditions.atoms)
-    return (adjusts and "size" in changed_subjects(pair)) or times or not _is_neutral(pair, base)
+    return (adjusts(pair) and "size" in changed_subjects(pair)) or times or not _is_neutral(pair, base)
 
 
 # ---- what changed -----------------------------------------------------------------------------------------
@@ -238,6 +255,7 @@ def _plain(pair: Pair) -> World:
         ("output_format", old.formats, new.formats),
     ):
         base[name] = _common(base[name], a, b)
+    base["size"] = _common(base["size"], *(_everywhere(t.sizes) for t in (old, new)))
     for policies, policy in pair.both:
         needed = {f.name for f in policies.caller if f.required} | {b.per for b in policy.budgets if b.per}
         for f in policies.caller:
@@ -250,6 +268,11 @@ def _common(plain: str, old: tuple[str, ...] | None, new: tuple[str, ...] | None
     """The plain value where both sides allow it, else the first that they do."""
     both = [value for value in old or new or () if value in (new or old or ()) and value != AUTO]
     return plain if plain in both or not both else both[0]
+
+
+def _everywhere(sizes: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """The sizes that every family draws."""
+    return sizes and tuple(size for size in sizes if size in price_book().sizes["legacy"].fixed)
 
 
 def _strength(pair: Pair, world: World) -> tuple[int, int, int]:

@@ -17,7 +17,7 @@ from policyguard.policy import world as worlds
 from policyguard.policy.model import Policy, PolicySet
 from policyguard.policy.world import World
 from policyguard.pricing import Quote
-from policyguard.request import CATEGORIES, ImageRequest
+from policyguard.request import CATEGORIES, Caller, ImageRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +51,27 @@ class Ruling:
 
 def rule(policies: PolicySet, policy: Policy, world: World) -> Ruling:
     """The engine's decision of a world, with moderation as the world has it."""
-    caller, unknown = engine.resolve_caller(policies.caller, worlds.caller(world))
-    screened = engine.screen(policy, worlds.request(world), caller, world["now"])
+    return _judged(_screened(policies, policy, world, worlds.request(world), worlds.caller(world)), world)
+
+
+_Known = tuple[engine.Screened, tuple[Reason, ...]]
+
+
+def _screened(policies: PolicySet, policy: Policy, world: World, request: ImageRequest, given: Caller) -> _Known:
+    caller, unknown = engine.resolve_caller(policies.caller, given)
+    return engine.screen(policy, request, caller, world["now"]), unknown
+
+
+def _judged(known: _Known, world: World) -> Ruling:
+    screened, unknown = known
     prompt, images = screened.check_prompt, screened.check_images
-    seen = worlds.verdict(world, policy.moderation.model, prompt=prompt, images=images)
-    judged = engine.judge(screened, seen)
-    reasons = (*unknown, *judged.reasons)
-    return Ruling(combine(reasons), reasons, judged.request, judged.adjustments, judged.quote)
+    seen = worlds.verdict(world, screened.policy.moderation.model, prompt=prompt, images=images)
+    return _ruling(engine.judge(screened, seen), unknown)
+
+
+def _ruling(known: engine.Screened, unknown: tuple[Reason, ...]) -> Ruling:
+    reasons = (*unknown, *known.reasons)
+    return Ruling(combine(reasons), reasons, known.request, known.adjustments, known.quote)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +89,13 @@ class Pair:
         return (self.old_set, self.old), (self.new_set, self.new)
 
     def rulings(self, world: World) -> tuple[Ruling, Ruling]:
-        return rule(self.old_set, self.old, world), rule(self.new_set, self.new, world)
+        """How both sides decide. What both refuse before moderation is not moderated, as in the guard."""
+        request, given = worlds.request(world), worlds.caller(world)
+        old, new = (_screened(policies, policy, world, request, given) for policies, policy in self.both)
+        refused = _ruling(*old), _ruling(*new)
+        if all(ruling.effect is Effect.DENY for ruling in refused):
+            return refused
+        return _judged(old, world), _judged(new, world)
 
 
 # ---- for people -------------------------------------------------------------------------------------------
