@@ -16,6 +16,7 @@ from policyguard.cli.audit import app as audit
 from policyguard.cli.check import check
 from policyguard.cli.db import app as db
 from policyguard.cli.demo import demo
+from policyguard.cli.diff import diff
 from policyguard.cli.doctor import doctor
 from policyguard.cli.explain import explain
 from policyguard.cli.init import init
@@ -37,7 +38,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for verb in (demo, init, check, explain, price, spend, pause, unpause, sandbox, schema, doctor):
+for verb in (demo, init, check, explain, diff, price, spend, pause, unpause, sandbox, schema, doctor):
     app.command()(verb)
 app.add_typer(review, name="review")
 app.add_typer(audit, name="audit")

@@ -3,25 +3,42 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any
 
 import typer
 
-from policyguard.cli.output import FormatOption, PoliciesOption, console, dollars, fail, print_json, table
+from policyguard.cli.output import (
+    FormatOption,
+    NowOption,
+    PoliciesOption,
+    console,
+    dollars,
+    fail,
+    moment,
+    print_json,
+    table,
+)
 from policyguard.settings import setting
 
 
 def explain(
     surface: Annotated[str, typer.Argument(help="The surface.")],
     prompt: Annotated[str, typer.Option(help="The prompt.")] = "a cat",
+    prompt_chars: Annotated[int | None, typer.Option(min=1, max=32_000, help="A prompt of that length.")] = None,
     model: Annotated[str | None, typer.Option(help="The model; without it the policy's default.")] = None,
     size: Annotated[str | None, typer.Option(help="`auto` or like `1024x1536`.")] = None,
     quality: Annotated[str | None, typer.Option(help="low, medium, high, xhigh, max or auto.")] = None,
     n: Annotated[int | None, typer.Option(help="How many images.")] = None,
+    background: Annotated[str | None, typer.Option(help="transparent, opaque or auto.")] = None,
+    output_format: Annotated[str | None, typer.Option(help="png, webp or jpeg.")] = None,
+    partial_images: Annotated[int | None, typer.Option(help="Partial images of a stream.")] = None,
+    input_images: Annotated[int, typer.Option(min=0, max=16, help="Small input images: an edit.")] = 0,
+    mask: Annotated[bool, typer.Option("--mask", help="With a mask.")] = False,
     caller: Annotated[list[str] | None, typer.Option(help="A caller value, NAME=VALUE. Repeatable.")] = None,
     score: Annotated[list[str] | None, typer.Option(help="A score, CATEGORY=0.42. Others are 0. Repeatable.")] = None,
     unavailable: Annotated[bool, typer.Option(help="As if moderation were down.")] = False,
+    now: NowOption = None,
     policies: PoliciesOption = None,
     format: FormatOption = "text",
 ) -> None:
@@ -36,32 +53,49 @@ def explain(
       policyguard explain id-photos --unavailable --format json
     """
     from policyguard.policy.load import load
-    from policyguard.request import Caller, ImageRequest
+    from policyguard.request import Caller
 
     loaded = load(setting("policies", policies) or "policies")
     if surface not in loaded.surfaces:
         fail(f"there is no surface `{surface}`", hint="there are " + ", ".join(f"`{s}`" for s in loaded.surfaces))
-    request = ImageRequest(prompt=prompt, model=model, size=size, quality=quality, n=n)
+    names = {"model": model, "size": size, "quality": quality, "n": n}
+    names |= {"background": background, "output_format": output_format, "partial_images": partial_images}
+    request = _request("x" * prompt_chars if prompt_chars else prompt, input_images, mask, names)
     given = Caller.of(_pairs(caller or [], "--caller"))
-    answer = _explain(loaded, surface, request, given, _scores(score or [], unavailable))
+    answer = _explain(loaded, surface, request, given, _scores(score or [], unavailable), moment(now))
     if format == "json":
         print_json(answer)
     else:
         _print(answer)
 
 
-def _explain(loaded: Any, surface: str, request: Any, given: Any, scores: dict[str, float] | None) -> dict[str, Any]:
+def _request(prompt: str, input_images: int, mask: bool, names: dict[str, Any]) -> Any:
+    """Images of a few bytes stand for real ones."""
+    from policyguard.request import ImageRequest, InputImage
+
+    picture = InputImage(bytes(8), "image/png")
+    return ImageRequest(
+        prompt=prompt,
+        operation="edit" if input_images else "generate",
+        images=(picture,) * input_images,
+        mask=picture if mask else None,
+        **names,
+    )
+
+
+def _explain(
+    loaded: Any, surface: str, request: Any, given: Any, scores: dict[str, float] | None, now: datetime
+) -> dict[str, Any]:
     from policyguard import engine, record
     from policyguard.decision import combine
     from policyguard.explain import explain as lines
     from policyguard.request import Verdict
 
     policy = loaded.surfaces[surface]
-    now = datetime.now(UTC)
     caller, reasons = engine.resolve_caller(loaded.caller, given)
     screened = engine.price(engine.screen(policy, request, caller, now))
     verdict = None
-    if screened.check_prompt:
+    if screened.check_prompt or screened.check_images:
         error = "down" if scores is None else None
         verdict = Verdict(model=policy.moderation.model, scores=scores or {}, error=error)
     judged = engine.judge(screened, verdict)
@@ -101,6 +135,9 @@ def _scores(given: list[str], unavailable: bool) -> dict[str, float] | None:
     for name, value in _pairs(given, "--score").items():
         if name not in scores:
             fail(f"`{name}` is no moderation category", hint="there are " + ", ".join(CATEGORIES))
+        if value == "unavailable":
+            del scores[name]
+            continue
         try:
             scores[name] = float(value or "")
         except ValueError:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, NoReturn
 
 import orjson
@@ -24,6 +25,10 @@ StoreOption = Annotated[
     typer.Option(
         "--store", envvar="POLICYGUARD_STORE", help="The store's URL.", show_default="sqlite:///policyguard.sqlite3"
     ),
+]
+NowOption = Annotated[
+    str | None,
+    typer.Option("--now", help="Another time than now, like 2026-11-24T12:00:00Z.", show_default=False),
 ]
 
 FINDINGS, USAGE, INTERNAL = 1, 2, 3
@@ -70,3 +75,16 @@ def fail(message: str, *, hint: str = "", code: int = USAGE) -> NoReturn:
     if hint:
         out.print(f"hint: {hint}")
     raise typer.Exit(code)
+
+
+def moment(text: str | None) -> datetime:
+    """The time that `--now` gives, else the current one."""
+    if text is None:
+        return datetime.now(UTC)
+    try:
+        given = datetime.fromisoformat(text)
+    except ValueError:
+        given = None
+    if given is None or given.tzinfo is None:
+        fail(f"`--now {text}` is no time", hint="write it like `2026-11-24T12:00:00Z`, with its zone")
+    return given.astimezone(UTC)

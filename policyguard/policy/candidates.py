@@ -59,7 +59,7 @@ def candidates(
 ) -> list[Any]:
     """Values of a subject that these atoms tell apart, the plain one first.
 
-    `bounds` are numbers that matter beside the literals: of a score, or of the length of a prompt.
+    `bounds` matter beside the literals: numbers of a score or of the length of a prompt, values of anything else.
     """
     whole = finite(subject, environment)
     if whole is not None:
@@ -68,11 +68,11 @@ def candidates(
         found = (*_scores([*_literals(atoms, float), *bounds]), None)
     elif subject.startswith("caller."):
         optional = environment.caller[subject.removeprefix("caller.")].optional
-        found = (*([None] if optional else []), OTHER, *_texts(atoms, OTHER, _MAX_CALLER_CHARS, ()))
+        found = (*bounds, *([None] if optional else []), OTHER, *_texts(atoms, OTHER, _MAX_CALLER_CHARS, ()))
     elif subject == "prompt":
         found = _texts(atoms, "a cat", MAX_PROMPT_CHARS, bounds)
     else:
-        found = _OTHERS[subject](atoms, base)
+        found = (*bounds, *_OTHERS[subject](atoms, base))
     return _unique([base[subject], *found] if subject in base else found)
 
 
@@ -104,6 +104,8 @@ def _scores(literals: Iterable[float]) -> list[float]:
 
 def _overlays(atoms: Sequence[Atom], base: World) -> list[Any]:
     """For a loop over scores: one category at a time, then all of them, around each literal; and none assessed."""
+    if not atoms:
+        return [{}, None]
     points = [p for p in _scores(_literals(atoms, float)) if p > 0]
     singly = [{category: point} for point in points for category in CATEGORIES]
     return [{}, *singly, *(dict.fromkeys(CATEGORIES, point) for point in points), None]

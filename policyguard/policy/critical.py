@@ -111,6 +111,8 @@ def axes(
         if tried is None:
             whole = finite(subject, environment) is not None
             tried = candidates(subject, own, environment, base, more.get(subject, ()))
+        if whole and base.get(subject) in tried:
+            tried = [base[subject], *(value for value in tried if value != base[subject])]
         one = _axis(subject, tried, own, base, whole, alike)
         loops = subject.startswith("scores") and single and any("scores" in atom.reads for atom in found)
         made.append(replace(one, exact=one.exact and not loops))

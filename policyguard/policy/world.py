@@ -139,15 +139,15 @@ def caller(world: World) -> Caller:
 def verdict(world: World, model: str, *, prompt: bool = True, images: bool = False) -> Verdict | None:
     """What a moderator says that looks at the prompt, at the images or at both; None where it looks at nothing.
 
-    `scores` are of the prompt; `image_score` is that of every category of an image, 0 where the world has none.
+    The scores are those of the prompt, or of an image where the world says `scored: image`.
     """
     if not prompt and not images:
         return None
-    found: dict[str, float] | None = scores(world) if prompt else dict.fromkeys(CATEGORIES, 0.0)
+    found = scores(world)
     if found is None:
         return Verdict(model=model, error="down")
-    seen = world.get("image_score", 0.0) if images else 0.0
-    return Verdict(model=model, scores={category: max(score, seen) for category, score in found.items()})
+    is_seen = images if world.get("scored") == "image" else prompt
+    return Verdict(model=model, scores=found if is_seen else dict.fromkeys(CATEGORIES, 0.0))
 
 
 def environment_of(fields: tuple[CallerField, ...]) -> Environment:

@@ -168,14 +168,14 @@ def test_the_same_condition_has_the_same_cases_every_time() -> None:
 
 
 def test_a_world_becomes_a_verdict_of_what_is_looked_at() -> None:
-    world = {**plain_world(HERE), "scores.hate": 0.4, "scores.sexual": None, "image_score": 0.9}
+    world = {**plain_world(HERE), "scores.hate": 0.4, "scores.sexual": None}
     seen = verdict(world, "omni", prompt=True, images=False)
     assert seen is not None
     assert (seen.scores["hate"], "sexual" in seen.scores) == (0.4, False)
-    images = verdict(world, "omni", prompt=False, images=True)
-    assert images is not None
-    assert images.scores == dict.fromkeys(CATEGORIES, 0.9)
     assert verdict(world, "omni", prompt=False, images=False) is None
+    unseen = verdict({**world, "scored": "image"}, "omni", prompt=True, images=False)
+    assert unseen is not None
+    assert unseen.scores == dict.fromkeys(CATEGORIES, 0.0)
 
 
 # ---- against many random inputs ---------------------------------------------------------------------------
