@@ -42,11 +42,11 @@ def instant(text: object) -> datetime:
     """`2026-12-24T12:00:00Z` in UTC."""
     try:
         found = datetime.fromisoformat(str(text))
+        if 2000 <= found.year < 2100 and found.tzinfo is not None:
+            return found.astimezone(UTC)
     except ValueError:
-        found = datetime.min
-    if not 2000 <= found.year < 2100 or found.tzinfo is None:
-        raise ValueError("a time is written like `2026-12-24T12:00:00Z`, with its zone")
-    return found.astimezone(UTC)
+        pass
+    raise ValueError("a time is written like `2026-12-24T12:00:00Z`, with its zone")
 
 
 def _checked(read: Any) -> BeforeValidator:
@@ -77,7 +77,7 @@ class Or:
         return form(value)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {"anyOf": [{"enum": list(self.words)}, handler(schema["schema"])]}  # type: ignore[typeddict-item]
+        return {"anyOf": [{"enum": list(self.words)}, handler(schema["schema"])]}
 
 
 # ---- what is asked ----------------------------------------------------------------------------------------
@@ -154,7 +154,7 @@ class Expectation(Document):
 Expect = Annotated[Expectation, Or(("allow", "flag", "review", "deny"))]
 
 
-class Test(Given):
+class NamedCase(Given):
     name: Text
     without: list[Text] = Field(default_factory=list)
     """What is taken away from what `given` says, like `caller.user`."""
@@ -171,10 +171,10 @@ class Matrix(Document):
     """Expectations, nested in the order of the axes: an outcome alone, or `{outcome, reasons, ...}`."""
 
 
-class Tests(Document):
+class SuiteDocument(Document):
     surface: Id
     """Whose policy is tested."""
     given: Given = Field(default_factory=Given)
     """What every test starts from."""
-    tests: list[Test] = Field(default_factory=list)
+    tests: list[NamedCase] = Field(default_factory=list)
     matrix: Matrix | None = None
