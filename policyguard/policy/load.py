@@ -5,7 +5,7 @@ The only module of the policy language that touches files.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -47,7 +47,7 @@ def check(folder: str | Path) -> list[Diagnostic]:
 
 def _load(folder: Path, now: datetime | None) -> tuple[PolicySet | None, list[Diagnostic]]:
     try:
-        files = sorted(_files(folder))
+        files = policy_files(folder)
     except OSError as error:
         hint = "`policyguard init` writes a folder to start from"
         return None, [_file(folder, "PG101", f"the folder cannot be read: {_why(error)}", hint)]
@@ -62,9 +62,9 @@ def _load(folder: Path, now: datetime | None) -> tuple[PolicySet | None, list[Di
     return policies, list({problem: None for source in (org, *sources) for problem in source.problems})
 
 
-def _files(folder: Path) -> Iterable[Path]:
+def policy_files(folder: Path) -> list[Path]:
     """Every policy, and what only looks like one: a broken link or a pipe is a problem, never a surface less."""
-    return (
+    return sorted(
         path
         for path in folder.iterdir()
         if path.suffix.lower() in (".yaml", ".yml") and not path.name.startswith(".") and not path.is_dir()
