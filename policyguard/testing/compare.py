@@ -107,7 +107,11 @@ class _Look:
             return self._threshold(name)
         if root == "request":
             return "", self.policy.request.places.get(name)
-        return "", next((b.place for b in self.policy.budgets if root == "budget" and b.id == name), None)
+        if root == "budget":
+            looked_at = self.seen.outcome in ("allow", "flag")
+            note = "had room" if looked_at else f"not looked at: {self.seen.outcome} before money"
+            return note, next((b.place for b in self.policy.budgets if b.id == name), None)
+        return "", None
 
     def _threshold(self, category: str) -> tuple[str, Place | None]:
         rules = self.policy.moderation

@@ -40,12 +40,13 @@ class Expected:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyTest:
-    """One test of a file, or one cell of its matrix. `line` counts from 1."""
+    """One test of a file, or one cell of its matrix. `line` and `column` count from 1."""
 
     name: str
     surface: str
     file: str
     line: int
+    column: int
     case: Case
     expected: Expected
 
@@ -71,31 +72,33 @@ def suite_files(folder: FilePath) -> list[FilePath]:
 
 def read_suite(file: FilePath, policies: PolicySet) -> Suite:
     """The tests of one file against the surface that it names."""
-    source = _document(file)
-    tests: tuple[PolicyTest, ...] = ()
-    surface = ""
-    if source.data is not None:
-        surface = source.data["surface"]
-        tests = tuple(_tests(source, surface, policies))
+    source = _read(file)
+    surface = _surface(source)
+    _check_form(source)
+    tests = tuple(_tests(source, surface, policies)) if source.data is not None else ()
     problems = tuple(sorted(set(source.problems)))
     return Suite(file=source.file, surface=surface, tests=() if problems else tests, problems=problems)
 
 
-def _document(file: FilePath) -> Source:
-    """One file, read and checked for its form; `data` is None where it has no form."""
-    source = _read(file)
+def _surface(source: Source) -> str:
+    """What the file is about, as far as it can be read."""
+    named = source.data.get("surface") if isinstance(source.data, dict) else None
+    return named if isinstance(named, str) else ""
+
+
+def _check_form(source: Source) -> None:
+    """Report what is wrong with the form of the file; it has no data then."""
     if not isinstance(source.data, dict):
         if not source.problems:
             source.problem((), "PG203", "a file of tests is keys and values")
         source.data = None
-        return source
+        return
     empty = report_empty(source)
     try:
         SuiteDocument.model_validate(source.data)
     except ValidationError as error:
         report(source, SuiteDocument, error, empty)
         source.data = None
-    return source
 
 
 def _read(file: FilePath) -> Source:
@@ -126,8 +129,16 @@ def _tests(source: Source, surface: str, policies: PolicySet) -> Iterator[Policy
     for name, path, values, expected in rows:
         case = _case(source, path, values)
         if case is not None and expected is not None:
-            line = source.mark(path).line
-            yield PolicyTest(name=name, surface=surface, file=source.file, line=line, case=case, expected=expected)
+            mark = source.mark(path)
+            yield PolicyTest(
+                name=name,
+                surface=surface,
+                file=source.file,
+                line=mark.line,
+                column=mark.column,
+                case=case,
+                expected=expected,
+            )
 
 
 _Row = tuple[str, Path, dict[str, Any], Expected | None]

@@ -32,6 +32,13 @@ def _lines(found: tuple[Difference, ...]) -> Iterator[str]:
         yield f"  {label:<8}  {line}".rstrip()
 
 
+def sentence(d: Difference) -> str:
+    """One difference in one line, for programs that show it alone."""
+    signs = {"-": f"expected `{d.text}`, which is missing", "+": f"`{d.text}` was not expected", " ": d.text}
+    details = ", ".join(part for part in (_place(d), d.note) if part)
+    return f"{d.what}: {signs[d.sign]}" + (f" ({details})" if details else "")
+
+
 def _plain(d: Difference) -> str:
     return f"{d.text}  {_place(d)}"
 
@@ -42,7 +49,8 @@ def _place(d: Difference) -> str:
 
 def missing(condition: Condition) -> str:
     """`policies/avatars.yaml:48 pro-quality: never false`."""
-    text = f"{condition.place} {condition.name}: never {' and never '.join(condition.missing)}"
+    never = ", ".join(f"never {word}" for word in condition.missing)
+    text = f"{condition.place} {condition.name}: {never}"
     return f"{text} (in {condition.surface})" if _shared(condition) else text
 
 
@@ -71,10 +79,14 @@ def report(found: Report) -> Iterator[str]:
     for result in found.failed:
         yield f"FAIL {failure(result)}"
     if found.results:
-        yield "\n".join(_table(found.coverage))
-    if lines := [missing(condition) for condition in found.coverage.conditions if condition.missing]:
-        yield "\n".join(("not seen by any test:", *(f"  {line}" for line in lines)))
+        yield from _coverage(found.coverage)
     yield summary(found)
+
+
+def _coverage(found: Coverage) -> Iterator[str]:
+    yield "\n".join(_table(found))
+    if lines := [f"  {missing(condition)}" for condition in found.conditions if condition.missing]:
+        yield "\n".join(("not seen by any test:", *lines))
 
 
 def _table(found: Coverage) -> Iterator[str]:
