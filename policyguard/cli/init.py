@@ -45,7 +45,7 @@ def init(
     app: Annotated[Path, typer.Option(help="Where to write the app snippet.")] = Path("app.py"),
     format: FormatOption = "text",
 ) -> None:
-    """Write a commented starter folder of policies with their tests, and an app that enforces them. Nothing is overwritten.
+    """Write commented policies with their tests, and an app that enforces them. Nothing is overwritten.
 
     Examples:
 

@@ -17,6 +17,7 @@ from policyguard.testing.read import Expected
 from policyguard.testing.simulate import Case, Simulated
 
 _LONGEST = 100
+_WHY_NO_BUDGET = {"deny": "not looked at: denied before money", "review": "not looked at: held before money"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,8 +109,7 @@ class _Look:
         if root == "request":
             return "", self.policy.request.places.get(name)
         if root == "budget":
-            looked_at = self.seen.outcome in ("allow", "flag")
-            note = "had room" if looked_at else f"not looked at: {self.seen.outcome} before money"
+            note = _WHY_NO_BUDGET.get(self.seen.outcome, "had room")
             return note, next((b.place for b in self.policy.budgets if b.id == name), None)
         return "", None
 

@@ -80,8 +80,8 @@ class PolicyItem(pytest.Item):
         return super().repr_failure(excinfo, *args, **more)
 
     def reportinfo(self) -> tuple[Path, int, str]:
-        """The file, the line (pytest counts from 0) and the name."""
-        return self.path, self.test.line - 1, self.name
+        """The file, the line (pytest counts from 0) and a heading."""
+        return self.path, self.test.line - 1, f"{self.test.surface}: {self.name}"
 
 
 class PolicyTestFailed(Exception):
