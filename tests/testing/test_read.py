@@ -13,11 +13,9 @@ from hypothesis import strategies as st
 from support import MODEL
 from testing.suites import GIVEN, loaded, suite
 
-from policyguard.policy.diagnostics import CODES as POLICY_CODES
 from policyguard.policy.model import PolicySet
 from policyguard.policy.source import read
 from policyguard.request import CATEGORIES, ImageRequest
-from policyguard.testing.codes import CODES
 from policyguard.testing.document import amount, instant
 from policyguard.testing.read import Expected, PolicyTest, read_suite, suite_files
 from policyguard.testing.simulate import NOON
@@ -385,11 +383,6 @@ def test_a_folder_that_is_called_like_a_file_is_a_problem(tmp_path: Path) -> Non
 def test_all_problems_of_a_file_come_at_once(tmp_path: Path) -> None:
     found = suite(tmp_path, "tests: [{name: a, paused: x, now: y, scores: {z: 1}, expect: w}]\n")
     assert [problem.code for problem in found.problems] == ["PG204", "PG205", "PG204", "PG204"]
-
-
-def test_codes_are_new_and_have_a_sentence() -> None:
-    assert not CODES.keys() & POLICY_CODES.keys()
-    assert all(words and not words.endswith(".") and words[0] == words[0].lower() for words in CODES.values())
 
 
 # Anything that YAML can hold, and anything that looks like a suite.
