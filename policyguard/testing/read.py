@@ -25,6 +25,7 @@ from policyguard.testing.names import Names, names
 from policyguard.testing.simulate import NOON, Case, Outcome
 
 FOLDER = "tests"
+_MOST_BYTES = 64_000_000  # the API takes 50 MB
 _SECTIONS = ("request", "caller", "scores", "spent")
 
 
@@ -257,6 +258,9 @@ def _request(values: Mapping[str, Any]) -> ImageRequest:
     operation = values.get("operation", "edit" if count else "generate")
     if operation == "generate" and (count or values.get("mask")):
         raise InvalidRequest("input images and a mask come with an edit only", param="operation")
-    picture = InputImage(bytes(size_in_bytes(values.get("image_bytes", 1))), "image/png")
+    size = size_in_bytes(values.get("image_bytes", 1))
+    if size > _MOST_BYTES:
+        raise InvalidRequest(f"a picture of a test has at most {_MOST_BYTES:,} bytes", param="image_bytes")
+    picture = InputImage(bytes(size), "image/png")
     fields |= {"operation": operation, "images": (picture,) * count, "mask": picture if values.get("mask") else None}
     return ImageRequest(**fields)

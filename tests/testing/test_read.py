@@ -284,6 +284,10 @@ WRONG: dict[str, tuple[str, list[tuple[str, int, int, str]]]] = {
         "tests: [{name: a, request: {operation: generate, input_images: 1}, expect: deny}]\n",
         [("PG602", 5, 40, "with an edit only")],
     ),
+    "a picture that no memory holds": (
+        "tests: [{name: a, request: {input_images: 1, image_bytes: 900000000GB}, expect: deny}]\n",
+        [("PG602", 5, 59, "at most 64,000,000 bytes")],
+    ),
     "no prompt": (
         "tests: [{name: a, without: [request.prompt], expect: deny}]\n",
         [("PG602", 5, 9, "write one under `given`")],
