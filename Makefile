@@ -20,6 +20,7 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/policyguard check policies
+	$(BIN)/policyguard test policies --require-tests --min-coverage 100
 
 format: $(READY)
 	$(BIN)/ruff format .

@@ -1,6 +1,6 @@
 """Guard: one object for sync and async code that drives the flow with the store, a moderator and the clock.
 
-The two drivers below are all there is of sync and async: the path of a request itself is in `flow`, once. Store calls
+Sync and async differ in who performs a step: the path of a request itself is in `flow`, once. Store calls
 run off the event loop; only moderation is natively async.
 """
 
@@ -26,6 +26,7 @@ from policyguard.audit.private import Vault
 from policyguard.current import current_caller, current_review
 from policyguard.decision import Admission, Decision, Effect, Reason, Refused, Ticket
 from policyguard.errors import ConfigError, InvalidRequest, StoreUnavailable
+from policyguard.flow import adrive, drive
 from policyguard.ids import new_id
 from policyguard.moderation import Moderator
 from policyguard.policy.load import load
@@ -328,30 +329,6 @@ class Guard:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
-
-
-def drive(steps: Generator[Step, Any, A], perform: Callable[[Step], Any]) -> A:
-    """Run a flow to its end from sync code."""
-    answer: Any = None
-    while True:
-        try:
-            step = steps.send(answer)
-        except StopIteration as end:
-            value: A = end.value
-            return value
-        answer = perform(step)
-
-
-async def adrive(steps: Generator[Step, Any, A], perform: Callable[[Step], Awaitable[Any]]) -> A:
-    """Run a flow to its end from async code."""
-    answer: Any = None
-    while True:
-        try:
-            step = steps.send(answer)
-        except StopIteration as end:
-            value: A = end.value
-            return value
-        answer = await perform(step)
 
 
 # Threads of our own: an app whose sync endpoints wait for images must not keep others from being refused or settled.

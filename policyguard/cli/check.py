@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from policyguard.cli.output import FINDINGS, FormatOption, console, print_json
+from policyguard.cli.formats import ReportFormat, ReportFormatOption, file_cases, github, junit, rows, sarif
+from policyguard.cli.output import FINDINGS, console, print_json
 from policyguard.errors import Diagnostic
 from policyguard.settings import setting
 
 
 def check(
     folder: Annotated[str | None, typer.Argument(help="The policies folder.", show_default="policies")] = None,
-    format: FormatOption = "text",
+    format: ReportFormatOption = "text",
+    fail_on_warning: Annotated[bool, typer.Option("--fail-on-warning", help="Warnings end with 1, too.")] = False,
 ) -> None:
     """Load a policies folder and print every problem of every file.
 
@@ -26,17 +28,47 @@ def check(
       policyguard check
 
       policyguard check policies --format json
+
+      policyguard check policies --format github --fail-on-warning
+
+      policyguard check policies --format sarif > policyguard.sarif
     """
     from policyguard.policy.load import check as load_problems
 
     path = folder or setting("policies") or "policies"
     problems = load_problems(path)
+    _report(path, problems, format, strict=fail_on_warning)
+    if _failing(problems, strict=fail_on_warning):
+        raise typer.Exit(FINDINGS)
+
+
+def _failing(problems: Sequence[Diagnostic], *, strict: bool) -> bool:
+    return any(strict or problem.severity == "error" for problem in problems)
+
+
+def _report(path: str, problems: list[Diagnostic], format: ReportFormat, *, strict: bool) -> None:
+    from policyguard.policy.diagnostics import CODES
+
     if format == "json":
-        print_json([asdict(problem) for problem in problems])
+        print_json(rows(problems))
+    elif format == "sarif":
+        print_json(sarif(problems, CODES))
+    elif format == "github":
+        for line in github(problems):
+            typer.echo(line)
+    elif format == "junit":
+        typer.echo(junit("policyguard check", file_cases(_files(path), problems, strict=strict)), nl=False)
     else:
         _print(path, problems)
-    if any(problem.severity == "error" for problem in problems):
-        raise typer.Exit(FINDINGS)
+
+
+def _files(path: str) -> list[str]:
+    from policyguard.policy.load import look
+
+    try:
+        return [str(Path(path) / name) for name in sorted(look(Path(path)))]
+    except OSError:
+        return []
 
 
 def _print(path: str, problems: list[Diagnostic]) -> None:

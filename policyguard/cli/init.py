@@ -45,7 +45,7 @@ def init(
     app: Annotated[Path, typer.Option(help="Where to write the app snippet.")] = Path("app.py"),
     format: FormatOption = "text",
 ) -> None:
-    """Write a commented starter folder of policies and an app that enforces them. Nothing is overwritten.
+    """Write commented policies with their tests, and an app that enforces them. Nothing is overwritten.
 
     Examples:
 
@@ -56,13 +56,13 @@ def init(
     existing = [path for path in (folder, app) if path.exists()]
     if existing:
         fail(f"`{existing[0]}` is there already, nothing was written", hint="name another place, or move it away")
-    shutil.copytree(starter_folder(), folder, ignore=shutil.ignore_patterns("tests", ".*"))
+    shutil.copytree(starter_folder(), folder, ignore=shutil.ignore_patterns(".*"))
     app.write_text(APP)
-    written = [*sorted(folder.iterdir()), app]
+    written = [*sorted(path for path in folder.rglob("*") if path.is_file()), app]
     if format == "json":
         print_json({"written": [str(path) for path in written]})
         return
     out = console()
     for path in written:
         out.print(f"wrote {path}")
-    out.print("next: edit the policies, then `policyguard check`, then `uvicorn app:app`")
+    out.print("next: edit the policies, then `policyguard check` and `policyguard test`, then `uvicorn app:app`")

@@ -105,14 +105,19 @@ _SHOWN = 140  # characters of a line
 # ---- from pydantic ----------------------------------------------------------------------------------------
 
 
-def report(source: Source, model: type[BaseModel], error: ValidationError, empty: Container[Path] = ()) -> None:
-    """Add every problem that pydantic found to `source`, in our words; `empty` keys are reported already."""
+def report(
+    source: Source, model: type[BaseModel], error: ValidationError, empty: Container[Path] = (), at: Path = ()
+) -> None:
+    """Add every problem that pydantic found to `source`, in our words; `empty` keys are reported already.
+
+    `at` is where in the file the document stands that was validated.
+    """
     problems = [(_path(p), p) for p in _without_other_forms(error.errors(include_url=False))]
     unknown = [path for path, problem in problems if problem["type"] == "extra_forbidden"]
     for path, problem in problems:
         misspelt = problem["type"] == "missing" and any(_is_meant(path, other) for other in unknown)
         if path not in empty and not misspelt:
-            _report(source, model, path, problem)
+            _report(source, (*at, *path), names_at(model, path[:-1]), problem)
 
 
 def _path(problem: Any) -> Path:
@@ -143,11 +148,11 @@ def _without_other_forms(problems: list[Any]) -> Iterator[Any]:
         yield problem
 
 
-def _report(source: Source, model: type[BaseModel], path: Path, problem: Any) -> None:
+def _report(source: Source, path: Path, names: list[str], problem: Any) -> None:
     kind, context, given = problem["type"], problem.get("ctx", {}), problem["input"]
     name, is_key = str(path[-1]) if path else "", "[key]" in problem["loc"]
     if kind == "extra_forbidden":
-        hint = unknown_hint(name, names_at(model, path[:-1]))
+        hint = unknown_hint(name, names)
         source.problem(path, "PG201", f"there is no key {shown(name)} here", hint, key=True)
     elif kind == "missing":
         source.problem(path[:-1], "PG202", f"the key `{name}` is missing")

@@ -12,9 +12,13 @@ _KINDS: dict[str, type[BaseModel]] = {"surface": Surface, "org": Organisation}
 
 
 def schema(kind: Literal["surface", "org"]) -> dict[str, Any]:
+    """The schema of a surface's file, or of org.yaml."""
+    return schema_of(_KINDS[kind], kind)
+
+
+def schema_of(model: type[BaseModel], kind: str) -> dict[str, Any]:
     """Draft 2020-12, without generated titles: editors would show them as headings."""
-    document = _KINDS[kind].model_json_schema(by_alias=True)
-    found: dict[str, Any] = _without_titles(document)
+    found: dict[str, Any] = _without_titles(model.model_json_schema(by_alias=True))
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": f"policyguard {kind}", **found}
 
 

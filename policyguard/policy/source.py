@@ -88,7 +88,7 @@ class Source:
             return Mark(1, 1)
         for part in path:
             if part not in spot.below:
-                return _mark(spot.event)  # the key of something around it is not what is wrong
+                break
             spot = spot.below[part]
         return _mark(spot.key if key and spot.key is not None else spot.event)
 
