@@ -26,7 +26,7 @@ from policyguard.policy.expr.operations import ARITHMETIC, FUNCTIONS, LOOPS
 from policyguard.policy.expr.parse import parse
 from policyguard.request import CATEGORIES
 
-CASES = int(os.environ.get("POLICYGUARD_DIFFERENTIAL", "800"))
+CASES = int(os.environ.get("POLICYGUARD_DIFFERENTIAL", "500"))
 many = settings(deadline=None, max_examples=CASES, suppress_health_check=list(HealthCheck))
 _LONG = {form for span in LONG for form in (f"'{span}'", f"duration('{span}')")}
 GOOGLES = Dialect(leave_out=frozenset(_LONG))  # it counts durations in 64 bits of nanoseconds, which is 292 years
