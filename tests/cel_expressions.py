@@ -55,11 +55,13 @@ POOLS = {
 class Dialect:
     """`sound_items`: what runs once for each item of map, filter and exists_one cannot err.
 
-    `leave_out` names productions and literals.
+    `empty_loops`: loops run over empty lists, too, whose items have no type. `leave_out` names productions and
+    literals.
     """
 
     three_argument_map: bool = True
     sound_items: bool = False
+    empty_loops: bool = True
     leave_out: frozenset[str] = frozenset()
 
 
@@ -174,7 +176,8 @@ def _inside(scope: Scope, kind: str) -> tuple[str, Scope]:
 
 def _over(scope: Scope, element: str) -> str:
     """A list to run over; no loop made it, so that loops only stand in one another."""
-    return f"[{', '.join(leaf(scope, element) for _ in range(scope.pick([0, 1, 2, 3])))}]"
+    count = scope.pick([0, 1, 2, 3] if scope.dialect.empty_loops else [1, 2, 3])
+    return f"[{', '.join(leaf(scope, element) for _ in range(count))}]"
 
 
 def _test(scope: Scope, name: str, element: str, macro: str) -> str:

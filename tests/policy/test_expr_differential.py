@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -25,10 +26,13 @@ from policyguard.policy.expr.operations import ARITHMETIC, FUNCTIONS, LOOPS
 from policyguard.policy.expr.parse import parse
 from policyguard.request import CATEGORIES
 
-CASES = int(os.environ.get("POLICYGUARD_DIFFERENTIAL", "800"))
+CASES = int(os.environ.get("POLICYGUARD_DIFFERENTIAL", "500"))
 many = settings(deadline=None, max_examples=CASES, suppress_health_check=list(HealthCheck))
 _LONG = {form for span in LONG for form in (f"'{span}'", f"duration('{span}')")}
-GOOGLES = Dialect(leave_out=frozenset(_LONG))  # it counts durations in 64 bits of nanoseconds, which is 292 years
+GOOGLES = Dialect(
+    empty_loops=False,  # what its checker infers of items without a type is sometimes too narrow
+    leave_out=frozenset(_LONG),  # it counts durations in 64 bits of nanoseconds, which is 292 years
+)
 CEL_PYTHONS = Dialect(
     three_argument_map=False,  # it knows map with two
     sound_items=True,  # what errs in map, filter and exists_one leaves the whole expression
@@ -46,9 +50,14 @@ RIGHTLY = {"overflow", "division_by_zero", "not_a_number", "unknown_size"}
 @many
 @given(conditions(GOOGLES), worlds())
 def test_we_agree_with_googles_engine(source: str, inputs: dict[str, Any]) -> None:
-    """Its map of scores has the categories that were assessed, ours all thirteen: where that shows, all were."""
+    """Its map of scores has the categories that were assessed, ours all thirteen: where that shows, all were.
+
+    Texts that are given to it end at the sign with the number 0: no input has one.
+    """
     if inputs["scores"] and re.search(r"scores\.\w+\(v|in scores", source):
         inputs["scores"] = {**dict.fromkeys(CATEGORIES, 0.5), **inputs["scores"]}
+    inputs["request"] = replace(inputs["request"], prompt=inputs["request"].prompt.replace("\0", ""))
+    inputs["caller"] = {name: value.replace("\0", "") for name, value in inputs["caller"].items()}
     assert outcome(compile_expression(source, ENVIRONMENT), inputs) == cel_expr(source, inputs)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import NamedTuple
 
 from policyguard.policy.expr.syntax import Span
@@ -45,16 +46,15 @@ class Odd(NamedTuple):
 
 
 def odd(source: str, texts: Iterable[Span]) -> Iterator[Odd]:
-    """Every sign that cannot be seen, and in each word of a text the first letter that passes for a Latin one."""
+    """The first of the signs that cannot be seen, and in each text the first letter that passes for a Latin one."""
     if source.isascii():
         return
-    for found in _UNSEEN.finditer(source):
-        yield Odd(
-            found.start(), f"a sign that cannot be seen, {_code(found[0])}", f"take it out, or {_escaped(found[0])}"
-        )
+    if found := _UNSEEN.search(source):
+        sign = found[0]
+        yield Odd(found.start(), f"a sign that cannot be seen, {_code(sign)}", f"take it out, or {_escaped(sign)}")
     for span in texts:
         if span.kind == "text":
-            yield from _mixed(span.start, source[span.start : span.end])
+            yield from islice(_mixed(span.start, source[span.start : span.end]), 1)
 
 
 def _mixed(start: int, text: str) -> Iterator[Odd]:

@@ -17,17 +17,14 @@ from policyguard.policy.expr.types import BOOL, DOUBLE, DURATION, INT, LIST, STR
 
 LOOPS = ("exists", "all", "exists_one", "filter", "map")
 REFUSED = frozenset({"dyn", "type", "reduce", "min", "bytes", "uint", "optional", "google"})
-_HOUR, _MINUTE, _SECOND = timedelta(hours=1), timedelta(minutes=1), timedelta(seconds=1)
 # What the source of the fast form can call, beside its own parameters.
-HELPERS: dict[str, Any] = {
-    name: getattr(runtime, name)
-    for name in (
-        *("drawn", "categories", "score_of", "moment", "whole", "divide", "modulo", "same", "among"),
-        *("int_of_double", "int_of_text", "double_of_text", "later", "earlier", "units"),
-    )
-}
-HELPERS |= {"len": len, "any": any, "all": all, "sum": sum, "str": str, "float": float}
-HELPERS |= {"hour": _HOUR, "minute": _MINUTE, "second": _SECOND}
+_RUNTIME = (
+    *("drawn", "categories", "score_of", "moment", "whole", "divide", "modulo", "same", "among"),
+    *("int_of_double", "int_of_text", "double_of_text", "later", "earlier", "units"),
+)
+_BUILTINS = {"len": len, "any": any, "all": all, "sum": sum, "str": str, "float": float}
+_UNITS = {"hour": timedelta(hours=1), "minute": timedelta(minutes=1), "second": timedelta(seconds=1)}
+HELPERS: Mapping[str, Any] = {name: getattr(runtime, name) for name in _RUNTIME} | _BUILTINS | _UNITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +54,9 @@ def _part(read: Callable[[datetime], int], python: str) -> tuple[Operation, ...]
     )
 
 
-def _length(unit: timedelta, name: str) -> Operation:
+def _length(unit: str) -> Operation:
     """A duration in whole units."""
-    return Operation((DURATION,), INT, lambda d: runtime.units(d, unit), f"units({{0}}, {name})")
+    return Operation((DURATION,), INT, lambda value: runtime.units(value, _UNITS[unit]), f"units({{0}}, {unit})")
 
 
 def _matches(text: str, pattern: Any) -> bool:
@@ -101,9 +98,9 @@ FUNCTIONS: Mapping[str, tuple[Operation, ...]] = {
     ".getDayOfMonth": _part(lambda t: t.day - 1, "({0}.day - 1)"),
     ".getDayOfWeek": _part(lambda t: t.isoweekday() % 7, "({0}.isoweekday() % 7)"),
     ".getDayOfYear": _part(lambda t: t.timetuple().tm_yday - 1, "({0}.timetuple().tm_yday - 1)"),
-    ".getHours": (*_part(lambda t: t.hour, "{0}.hour"), _length(_HOUR, "hour")),
-    ".getMinutes": (*_part(lambda t: t.minute, "{0}.minute"), _length(_MINUTE, "minute")),
-    ".getSeconds": (*_part(lambda t: t.second, "{0}.second"), _length(_SECOND, "second")),
+    ".getHours": (*_part(lambda t: t.hour, "{0}.hour"), _length("hour")),
+    ".getMinutes": (*_part(lambda t: t.minute, "{0}.minute"), _length("minute")),
+    ".getSeconds": (*_part(lambda t: t.second, "{0}.second"), _length("second")),
     ".getMilliseconds": _part(lambda t: t.microsecond // 1000, "({0}.microsecond // 1000)"),
 }
 
