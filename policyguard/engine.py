@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 from policyguard import pricing
 from policyguard.decision import Adjustment, Effect, Kind, Mode, Place, Reason
 from policyguard.fit import Fitting, fit, fits, forced, with_defaults
-from policyguard.policy.expr import EvaluationError, RequestFacts, Unavailable
+from policyguard.policy.expr import EvaluationError, Unavailable, field_of
 from policyguard.policy.model import Armed, CallerField, Exemption, ModerationRules, Policy, Rule
 from policyguard.pricing import Quote
-from policyguard.request import CATEGORIES, Caller, ImageRequest, Verdict, parse_size
+from policyguard.request import CATEGORIES, Caller, ImageRequest, Verdict
 
 _UNCHANGED: tuple[Adjustment, ...] = ()
 _MAX_CALLER_CHARS = 256
@@ -111,7 +111,7 @@ def screen(
         reasons += wrong
     if policy.review.required:
         reasons.append(_review_required(policy))
-    facts = _facts(policy, request, caller, now)
+    facts = {"request": request, "caller": caller.values, "scores": None, "surface": policy.surface, "now": now}
     _fire(policy.prepared.early, facts, policy, reasons)
     return Screened(policy, asked, request, caller, now, tuple(reasons), adjustments, facts)
 
@@ -269,33 +269,6 @@ def _fire(armed: tuple[Armed, ...], facts: Mapping[str, Any], policy: Policy, re
         reasons.append(_exempted(reason, exemption) if exemption else reason)
 
 
-def _facts(policy: Policy, request: ImageRequest, caller: Caller, now: datetime) -> Mapping[str, Any]:
-    """What conditions can read, by root name. Scores come later, if ever."""
-    size = parse_size(request.size or "")
-    return {
-        "request": RequestFacts(
-            operation=request.operation,
-            prompt=request.prompt,
-            model=request.model or "",
-            size=request.size or "",
-            width=size.width if size else None,
-            height=size.height if size else None,
-            pixels=size.pixels if size else None,
-            quality=request.quality or "",
-            n=request.n or 1,
-            background=request.background or "auto",
-            output_format=request.output_format or "png",
-            partial_images=request.partial_images or 0,
-            input_images=len(request.images),
-            has_mask=request.mask is not None,
-        ),
-        "caller": caller.values,
-        "scores": None,
-        "surface": policy.surface,
-        "now": now,
-    }
-
-
 def _fired(armed: Armed, facts: Mapping[str, Any]) -> Reason:
     rule = armed.rule
     return Reason(
@@ -349,7 +322,14 @@ def _values(rule: Rule, facts: Mapping[str, Any]) -> dict[str, Any]:
     for name in sorted(rule.when.reads):
         root, _, rest = name.partition(".")
         if root == "request" and rest and rest != "prompt":
-            values[name] = getattr(facts["request"], rest)
+            values[name] = _field(facts["request"], rest)
         elif (root == "caller" and rest in _OPEN_CALLER_FIELDS) or (root == "scores" and rest):
             values[name] = (facts[root] or {}).get(rest)
     return values
+
+
+def _field(request: ImageRequest, name: str) -> Any:
+    try:
+        return field_of(request, name)
+    except EvaluationError:  # of a size that upstream picks
+        return None

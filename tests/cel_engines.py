@@ -9,7 +9,7 @@ from __future__ import annotations
 import operator
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from contextlib import suppress
 from functools import lru_cache
 from importlib.resources import files
 from math import copysign, inf, isnan, nan
@@ -21,9 +21,9 @@ import celpy
 from cel_expr_python import cel
 from celpy import celtypes
 
-from policyguard.policy.expr import EvaluationError, RequestFacts, Unavailable
+from policyguard.policy.expr import EvaluationError, Unavailable, field_of
 from policyguard.policy.expr.types import REQUEST
-from policyguard.request import CATEGORIES
+from policyguard.request import CATEGORIES, ImageRequest
 
 ERRS, REFUSES = "errs", "refuses"
 Answer = bool | str
@@ -38,10 +38,13 @@ def outcome(condition: Callable[[Mapping[str, Any]], bool], inputs: Mapping[str,
         return ERRS
 
 
-def _request(facts: RequestFacts) -> dict[str, Any]:
+def _request(request: ImageRequest) -> dict[str, Any]:
     """Fields by name; what is not known is not there."""
-    values = {field.name: getattr(facts, field.name) for field in fields(facts)}
-    return {name: value for name, value in values.items() if value is not None}
+    found = {}
+    for name in REQUEST:
+        with suppress(EvaluationError):
+            found[name] = field_of(request, name)
+    return found
 
 
 # ---- cel-python -------------------------------------------------------------------------------------------

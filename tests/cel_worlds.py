@@ -7,8 +7,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from policyguard.policy.expr import CallerType, Environment, RequestFacts
-from policyguard.request import AUTO, CATEGORIES, parse_size
+from policyguard.policy.expr import CallerType, Environment
+from policyguard.request import AUTO, CATEGORIES, ImageRequest, InputImage
 
 ENVIRONMENT = Environment(
     {
@@ -27,8 +27,7 @@ MOMENTS = (
 
 @st.composite
 def worlds(draw: st.DrawFn) -> dict[str, Any]:
-    size = draw(st.sampled_from([AUTO, "1024x1024", "1x1", "99999x99999"]))
-    pixels = parse_size(size)
+    images = draw(st.integers(0, 2))
     text = st.text("aAx12é狐🦊\n\x00", max_size=4) | st.sampled_from(["fox 1", "12", "-9223372036854775808"])
     scores = {category: draw(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0])) for category in CATEGORIES[:4]}
     scores |= dict.fromkeys(CATEGORIES[4:], draw(st.sampled_from([0.0, 0.5, 1e-300])))
@@ -37,21 +36,15 @@ def worlds(draw: st.DrawFn) -> dict[str, Any]:
     names = {"user": draw(text), "tier": draw(st.sampled_from(["free", "pro"]))}
     optional = {"team": draw(st.none() | st.sampled_from(["x", ""])), "cohort": draw(st.sampled_from([None, "a", "b"]))}
     return {
-        "request": RequestFacts(
-            operation=draw(st.sampled_from(["generate", "edit"])),
-            prompt=draw(text),
+        "request": ImageRequest(
+            operation="edit" if images and draw(st.booleans()) else "generate",
+            prompt=draw(text.filter(str.strip)),
             model="gpt-image-2",
-            size=size,
-            width=pixels and pixels.width,
-            height=pixels and pixels.height,
-            pixels=pixels and pixels.pixels,
+            size=draw(st.sampled_from([AUTO, "1024x1024", "1x1", "99999x99999"])),
             quality=draw(st.sampled_from(["low", "high"])),
             n=draw(st.integers(1, 4)),
-            background="auto",
-            output_format="png",
-            partial_images=0,
-            input_images=draw(st.integers(0, 2)),
-            has_mask=draw(st.booleans()),
+            images=(InputImage(b"", "image/png"),) * images,
+            mask=draw(st.sampled_from([None, InputImage(b"", "image/png")])),
         ),
         "caller": {**names, **{name: value for name, value in optional.items() if value is not None}},
         "scores": scores if draw(st.integers(0, 3)) else None,

@@ -20,8 +20,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from cel_engines import activation, cel_expr_data, checked, interpreted
 
-from policyguard.policy.expr import CallerType, Environment, RequestFacts, compile_expression, emit, share
-from policyguard.request import CATEGORIES
+from policyguard.policy.expr import CallerType, Environment, compile_expression, emit, share
+from policyguard.request import CATEGORIES, ImageRequest
 
 ROUNDS = 50_000
 WORST_RATIO = 5.0
@@ -29,21 +29,12 @@ ENVIRONMENT = Environment(
     {"tier": CallerType(False, ("free", "pro")), "cohort": CallerType(True), "tenant": CallerType(False)}
 )
 INPUTS: Mapping[str, Any] = {
-    "request": RequestFacts(
-        operation="generate",
+    "request": ImageRequest(
         prompt="a watercolour of a lighthouse at dusk, soft light, no people",
         model="gpt-image-2",
         size="1024x1536",
-        width=1024,
-        height=1536,
-        pixels=1024 * 1536,
         quality="high",
         n=2,
-        background="auto",
-        output_format="png",
-        partial_images=0,
-        input_images=0,
-        has_mask=False,
     ),
     "caller": {"tier": "free", "tenant": "acme"},
     "scores": dict.fromkeys(CATEGORIES, 0.01),

@@ -22,7 +22,6 @@ from policyguard.policy.expr import (
     Environment,
     EvaluationError,
     ExpressionErrors,
-    RequestFacts,
     Unavailable,
     compile_expression,
     emit,
@@ -30,7 +29,7 @@ from policyguard.policy.expr import (
 from policyguard.policy.expr.check import check
 from policyguard.policy.expr.evaluate import evaluate
 from policyguard.policy.expr.parse import parse
-from policyguard.request import CATEGORIES, parse_size
+from policyguard.request import CATEGORIES, ImageRequest
 
 FOLDER = Path(__file__).parent / "conformance"
 ENVIRONMENT = Environment(
@@ -86,8 +85,6 @@ def _id(case: Case) -> str:
 
 def world(given: Mapping[str, Any]) -> dict[str, Any]:
     """The inputs that a rule's `with` changes: a size, caller values, scores; `null` takes one away."""
-    size = given.get("size", "1024x1536")
-    pixels = parse_size(size)
     scores: dict[str, Any] | None = {**dict.fromkeys(CATEGORIES, 0.0)}
     caller = {"tier": "free", "user": "u1", **given.get("caller", {})}
     if given.get("scores") == "down":
@@ -96,21 +93,8 @@ def world(given: Mapping[str, Any]) -> dict[str, Any]:
         scores |= {c: None if s == "null" else float(s) for c, s in given.get("scores", {}).items()}
         scores = {c: s for c, s in scores.items() if s is not None}
     return {
-        "request": RequestFacts(
-            operation="generate",
-            prompt="a fox, 狐",
-            model="gpt-image-2",
-            size=size,
-            width=pixels and pixels.width,
-            height=pixels and pixels.height,
-            pixels=pixels and pixels.pixels,
-            quality="high",
-            n=2,
-            background="auto",
-            output_format="png",
-            partial_images=0,
-            input_images=0,
-            has_mask=False,
+        "request": ImageRequest(
+            prompt="a fox, 狐", model="gpt-image-2", size=given.get("size", "1024x1536"), quality="high", n=2
         ),
         "caller": {name: value for name, value in caller.items() if value != "null"},
         "scores": scores,

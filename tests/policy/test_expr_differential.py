@@ -24,7 +24,7 @@ from policyguard.policy.expr.check import check
 from policyguard.policy.expr.evaluate import evaluate
 from policyguard.policy.expr.operations import ARITHMETIC, FUNCTIONS, LOOPS
 from policyguard.policy.expr.parse import parse
-from policyguard.request import CATEGORIES
+from policyguard.request import AUTO, CATEGORIES
 
 CASES = int(os.environ.get("POLICYGUARD_DIFFERENTIAL", "500"))
 many = settings(deadline=None, max_examples=CASES, suppress_health_check=list(HealthCheck))
@@ -56,7 +56,7 @@ def test_we_agree_with_googles_engine(source: str, inputs: dict[str, Any]) -> No
     """
     if inputs["scores"] and re.search(r"scores\.\w+\(v|in scores", source):
         inputs["scores"] = {**dict.fromkeys(CATEGORIES, 0.5), **inputs["scores"]}
-    inputs["request"] = replace(inputs["request"], prompt=inputs["request"].prompt.replace("\0", ""))
+    inputs["request"] = replace(inputs["request"], prompt=inputs["request"].prompt.replace("\0", "0"))
     inputs["caller"] = {name: value.replace("\0", "") for name, value in inputs["caller"].items()}
     assert outcome(compile_expression(source, ENVIRONMENT), inputs) == cel_expr(source, inputs)
 
@@ -91,7 +91,7 @@ def test_what_passes_the_checker_errs_for_a_reason_and_in_both_forms_alike(sourc
 def possible(inputs: Mapping[str, Any]) -> set[bool | str]:
     """Nothing is unavailable where every score is there, and no size unknown where it is said."""
     down = inputs["scores"] is None or len(inputs["scores"]) < len(CATEGORIES)
-    known = RIGHTLY if inputs["request"].pixels is None else RIGHTLY - {"unknown_size"}
+    known = RIGHTLY if inputs["request"].size == AUTO else RIGHTLY - {"unknown_size"}
     return {True, False, *known, *(["unavailable"] if down else [])}
 
 

@@ -21,13 +21,12 @@ from policyguard.policy.expr import (
     Compiled,
     Environment,
     EvaluationError,
-    RequestFacts,
     Unavailable,
     compile_expression,
     emit,
     share,
 )
-from policyguard.request import CATEGORIES
+from policyguard.request import CATEGORIES, ImageRequest
 
 THREADS, EVALUATIONS, BETWEEN = 4, 100_000, 500  # a new condition is compiled after so many evaluations
 ENVIRONMENT = Environment({"user": CallerType(False), "team": CallerType(True)})
@@ -49,22 +48,7 @@ SOURCES += ["scores.exists(c, scores[c] > 0.5)", "scores.violence > 0.5 || reque
 
 def world(number: int) -> dict[str, Any]:
     return {
-        "request": RequestFacts(
-            operation="generate",
-            prompt=f"a fox of u{number % 4}",
-            model="m",
-            size="auto",
-            width=None,
-            height=None,
-            pixels=None,
-            quality="low",
-            n=1 + number % 3,
-            background="auto",
-            output_format="png",
-            partial_images=0,
-            input_images=0,
-            has_mask=False,
-        ),
+        "request": ImageRequest(prompt=f"a fox of u{number % 4}", model="m", quality="low", n=1 + number % 3),
         "caller": {"user": f"u{number % 4}", **({"team": f"t{number % 4}"} if number % 2 else {})},
         "scores": None if number % 16 == 15 else {**dict.fromkeys(CATEGORIES, 0.0), "hate": (number % 5) / 5},
         "surface": "s",

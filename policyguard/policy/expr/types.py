@@ -102,7 +102,6 @@ REQUEST: Mapping[str, Type] = {
     "input_images": INT,
     "has_mask": BOOL,
 }
-OF_THE_SIZE = frozenset({"width", "height", "pixels"})  # not known where the size is `auto`
 ROOTS: Mapping[str, Type] = {
     "request": Type("request"),
     "caller": Type("caller"),
