@@ -7,7 +7,6 @@ rules. What cannot be evaluated is a reason of its own, never a rule that was sk
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -28,7 +27,7 @@ _OPEN_CALLER_FIELDS = frozenset({"tenant", "tier", "cohort", "feature"})
 class Screened(NamedTuple):
     """What is known before moderation. `request` is what would go upstream.
 
-    `facts` are what conditions read, by root name; `quote` is there once `price` found one.
+    `facts` are what conditions can read before moderation; `quote` is there once `price` found one.
     """
 
     policy: Policy
@@ -104,15 +103,15 @@ def screen(
 
     `caller` is resolved (`resolve_caller`); `now` is aware UTC; `fixed` are parameters that the door cannot change.
     """
-    request, adjustments = asked, _UNCHANGED
-    reasons = list(_missing_callers(policy, caller)) if policy.prepared.per else []
-    if not fits(policy.prepared.plain, asked):
+    prepared, request, adjustments = policy.prepared, asked, _UNCHANGED
+    reasons = list(_missing_callers(policy, caller)) if prepared.per else []
+    if not fits(prepared.plain, asked):
         request, adjustments, wrong = _fitted(policy, asked, fixed)
         reasons += wrong
     if policy.review.required:
         reasons.append(_review_required(policy))
     facts = {"request": request, "caller": caller.values, "scores": None, "surface": policy.surface, "now": now}
-    _fire(policy.prepared.early, facts, policy, reasons)
+    _fire(prepared.early, facts, policy, reasons)
     return Screened(policy, asked, request, caller, now, tuple(reasons), adjustments, facts)
 
 
@@ -179,15 +178,23 @@ def judge(screened: Screened, verdict: Verdict | None) -> Screened:
     """
     policy = screened.policy
     reasons: list[Reason] = []
-    facts = screened.facts
-    if verdict is not None:
-        if _alarming(policy.prepared.alarms, verdict):
-            reasons += _thresholds(policy.moderation, verdict, policy.mode)
-            if policy.mode == "shadow":
-                reasons += _thresholds(policy.limit_moderation, verdict, "enforce")
-        facts = {**facts, "scores": _assessed(verdict)}
-    _fire(policy.prepared.late, facts, policy, reasons)
-    return screened._replace(reasons=(*screened.reasons, *reasons), facts=facts)
+    if verdict is not None and _alarming(policy.prepared.alarms, verdict):
+        reasons += _thresholds(policy.moderation, verdict, policy.mode)
+        if policy.mode == "shadow":
+            reasons += _thresholds(policy.limit_moderation, verdict, "enforce")
+    if policy.prepared.late:
+        _fire(policy.prepared.late, facts_with(screened, verdict), policy, reasons)
+    return screened._replace(reasons=(*screened.reasons, *reasons)) if reasons else screened
+
+
+def facts_with(screened: Screened, verdict: Verdict | None) -> Mapping[str, Any]:
+    """What conditions can read after moderation. A score that is only a lower bound counts as unknown."""
+    if verdict is None:
+        return screened.facts
+    scores = verdict.scores
+    if verdict.incomplete:
+        scores = {category: score for category, score in scores.items() if category not in verdict.incomplete}
+    return {**screened.facts, "scores": scores}
 
 
 def _alarming(alarms: tuple[tuple[str, float], ...], verdict: Verdict) -> bool:
@@ -202,13 +209,6 @@ def _alarming(alarms: tuple[tuple[str, float], ...], verdict: Verdict) -> bool:
     except KeyError:
         return True
     return False
-
-
-def _assessed(verdict: Verdict) -> Mapping[str, float]:
-    """The scores that count as known."""
-    if not verdict.incomplete:
-        return verdict.scores
-    return {category: score for category, score in verdict.scores.items() if category not in verdict.incomplete}
 
 
 def _thresholds(rules: ModerationRules, verdict: Verdict, mode: Mode) -> Iterator[Reason]:
@@ -313,7 +313,7 @@ def _exemption(armed: Armed, facts: Mapping[str, Any]) -> Exemption | None:
 def _exempted(reason: Reason, exemption: Exemption) -> Reason:
     """An exempted rule is recorded like a shadow rule: who switched it off for this request is part of the record."""
     values = {**reason.values, "exempt_until": exemption.until.isoformat(), "exempt_place": str(exemption.place)}
-    return replace(reason, mode="shadow", values=values)
+    return reason._replace(mode="shadow", values=values)
 
 
 def _values(rule: Rule, facts: Mapping[str, Any]) -> dict[str, Any]:

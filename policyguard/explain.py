@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from policyguard.decision import Effect, Place, Reason
-from policyguard.engine import Screened
+from policyguard.engine import Screened, facts_with
 from policyguard.policy.budget import windows
 from policyguard.policy.expr import EvaluationError, Unavailable
 from policyguard.policy.model import Budget, Rule, Threshold
@@ -32,7 +32,7 @@ class Line:
 
 def explain(judged: Screened, verdict: Verdict | None, dimensions: Mapping[str, str | None]) -> list[Line]:
     """Lines in the order of the path: parameters and callers, rules, moderation, review, budgets."""
-    lines = [*_built_in(judged), *_rules(judged)]
+    lines = [*_built_in(judged), *_rules(judged, verdict)]
     if verdict is not None:
         lines += _thresholds(judged, verdict)
     return [*lines, *_budgets(judged, dimensions)]
@@ -51,12 +51,13 @@ def _is_threshold(reason: Reason) -> bool:
     return reason.id.startswith("moderation.") and "threshold" in reason.values
 
 
-def _rules(judged: Screened) -> Iterator[Line]:
+def _rules(judged: Screened, verdict: Verdict | None) -> Iterator[Line]:
     prepared = judged.policy.prepared
-    for stage, armed in (("screen", prepared.early), ("judge", prepared.late)):
+    early, late = judged.facts, facts_with(judged, verdict)
+    for stage, armed, facts in (("screen", prepared.early, early), ("judge", prepared.late, late)):
         for one in armed:
             rule, source = one.rule, " ".join(one.rule.when.source.split())
-            yield Line(stage, rule.id, _result(rule, judged.facts), rule.then.word, one.mode, rule.place, source)
+            yield Line(stage, rule.id, _result(rule, facts), rule.then.word, one.mode, rule.place, source)
 
 
 def _result(rule: Rule, facts: Mapping[str, Any]) -> str:

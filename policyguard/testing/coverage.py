@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from policyguard import engine
 from policyguard.decision import Place
+from policyguard.engine import facts_with
 from policyguard.policy.expr import EvaluationError, Unavailable
 from policyguard.policy.model import Armed, Expression, Policy, PolicySet
 from policyguard.request import Verdict
@@ -68,7 +68,7 @@ def observe(policies: PolicySet, surface: str, case: Case, verdict: Verdict | No
     found: dict[Place, Value] = {}
     for one in prepared.early:
         found |= _seen(one, before.facts, case)
-    facts = engine.judge(before, verdict).facts
+    facts = facts_with(before, verdict)
     for one in prepared.late:
         found |= _seen(one, facts, case) if went_on else {one.rule.place: "early"}
     return found

@@ -7,7 +7,7 @@ nothing is asked, and the clock stands: the same case is decided alike for ever.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, Final, Literal
@@ -140,7 +140,7 @@ class _World:
         refusing = next((answer for answer in full if answer.charge.mode == "enforce"), None)
         if refusing is not None:
             return refusing
-        self.over = [replace(budget_reason(answer, self.policy), mode="shadow") for answer in full]
+        self.over = [budget_reason(answer, self.policy)._replace(mode="shadow") for answer in full]
         return Reserved(tuple(answer.charge.budget_id for answer in full))
 
 
