@@ -82,7 +82,7 @@ def run(folder: str | Path, *, select: str = "", require_tests: bool = False) ->
 
 
 def _selected(test: PolicyTest, select: str) -> bool:
-    return select.lower() in f"{test.file}::{test.name}".lower()
+    return select.lower() in f"{Path(test.file).name}::{test.name}".lower()
 
 
 def _nothing(folder: Path, suites: Sequence[Suite], tests: Sequence[PolicyTest], select: str) -> Iterator[Diagnostic]:

@@ -59,9 +59,11 @@ def test_what_cannot_be_evaluated_is_neither(tmp_path: Path) -> None:
 def test_an_exemption_counts_where_its_rule_would_speak(tmp_path: Path) -> None:
     silent = covered(tmp_path, "caller: {tenant: acme}")
     spoken = covered(tmp_path, "caller: {tenant: acme}, request: {quality: high}", "request: {quality: high}")
-    expired = covered(tmp_path, "caller: {tenant: acme}, request: {quality: high}, now: 2026-07-01T00:00:00Z")
-    names = [seen(found, "exempt pro-quality") for found in (silent, spoken, expired)]
-    assert names == [(False, False), (True, True), (False, False)]
+    exempted = "caller: {tenant: acme}, request: {quality: high}, now"
+    last_day = covered(tmp_path, f"{exempted}: 2026-06-30T23:59:59Z")
+    expired = covered(tmp_path, f"{exempted}: 2026-07-01T00:00:00Z")
+    names = [seen(found, "exempt pro-quality") for found in (silent, spoken, last_day, expired)]
+    assert names == [(False, False), (True, True), (True, False), (False, False)]
 
 
 def test_a_shadow_rule_counts_like_any_other(tmp_path: Path) -> None:
