@@ -153,7 +153,7 @@ def compared(old: Side, new: Side) -> tuple[PolicyDiff, SurfaceDiff]:
     return found, found.surfaces[0]
 
 
-GENERATED = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+GENERATED = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @GENERATED
