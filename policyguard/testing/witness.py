@@ -89,7 +89,7 @@ class Pair:
         return (self.old_set, self.old), (self.new_set, self.new)
 
     def rulings(self, world: World, *, whole: bool = False) -> tuple[Ruling, Ruling]:
-        """How both sides decide. What both refuse before moderation is not moderated, as in the guard, unless `whole`."""
+        """How both sides decide. What both refuse before moderation is not moderated, unless `whole` is wanted."""
         request, given = worlds.request(world), worlds.caller(world)
         old, new = (_screened(policies, policy, world, request, given) for policies, policy in self.both)
         refused = _ruling(*old), _ruling(*new)
