@@ -17,7 +17,7 @@ from policyguard.policy.expr.types import REQUEST
 from policyguard.policy.model import RequestRules
 from policyguard.policy.world import NO_IMAGES, Images, World, subject_of
 from policyguard.pricing import price_book, size_problem
-from policyguard.request import AUTO, MAX_IMAGES, MAX_INPUT_IMAGES, parse_size
+from policyguard.request import AUTO, CATEGORIES, MAX_IMAGES, MAX_INPUT_IMAGES, parse_size
 from policyguard.testing.witness import SMALL, Pair, Ruling
 
 PRICED = frozenset({"model", "size", "quality"})  # what exists together, and what is brought down by price
@@ -27,9 +27,12 @@ _UNKNOWN = {"seed": 7}
 def axes_of(pair: Pair, found: Sequence[Atom], base: World, subjects: frozenset[str]) -> tuple[Axis, ...]:
     """The axes of these subjects; their values are told apart by the atoms, and by what the tables make of them."""
 
+    apart = _apart(pair)
+
     def alike(subject: str, value: Any) -> str:
-        rulings = pair.rulings({**base, subject: value})
-        return repr([*(_signature(subject, r) for r in rulings), *_existence(subject, value, adjusts(pair))])
+        rulings = pair.rulings({**base, subject: value}, whole=True)
+        seen = [value] if subject in apart else _existence(pair, subject, value)
+        return repr([*(_signature(subject, ruling) for ruling in rulings), *seen])
 
     own = [atom for atom in found if any(subject_of(path) in subjects for path in atom.reads)]
     given = _given(pair, own, subjects)
@@ -42,20 +45,34 @@ def adjusts(pair: Pair) -> bool:
     return any(policy.request.on_excess == "adjust" for _, policy in pair.both)
 
 
+def checks_differ(pair: Pair) -> bool:
+    """Whether one side looks at a part of a request that the other does not look at."""
+    (a, b), (c, d) = ((policy.moderation, policy.limit_moderation) for _, policy in pair.both)
+    return (a.check | b.check, b.check) != (c.check | d.check, d.check)
+
+
+def _apart(pair: Pair) -> frozenset[str]:
+    """Subjects whose values show what they do only beside those of others, and are therefore all kept."""
+    scores = [f"scores.{category}" for category in CATEGORIES] if checks_differ(pair) else []
+    return frozenset({"scored", "image_bytes", *(PRICED if adjusts(pair) else ()), *scores})
+
+
 def _signature(subject: str, ruling: Ruling) -> Any:
     reasons = sorted((r.id, r.effect, r.mode) for r in ruling.reasons)
     return reasons, [a.given for a in ruling.adjustments if a.param == subject]
 
 
-def _existence(subject: str, value: Any, brought_down: bool) -> list[Any]:
-    """What tells values apart beside one another: models of one family draw the same sizes, an image is looked at."""
-    if value is None or subject in ("scored", "image_bytes") or (brought_down and subject in PRICED):
-        return [value]
+def _existence(pair: Pair, subject: str, value: Any) -> list[Any]:
+    """What tells values apart beside one another: models of one family draw the same sizes, exemptions end."""
+    if value is None:
+        return [None]
     if subject == "model":
         row = price_book().models.get(value)
         return [row and row.family]
     if subject == "size":
         return [size_problem(name, value) is None for name in ("gpt-image-2", "gpt-image-1.5")]
+    if subject == "now":
+        return [value.date() > e.until for _, policy in pair.both for e in policy.exempt]
     if subject == "images":
         return [value.number > 0, value.has_mask]
     return [[value in row.qualities for row in price_book().models.values()]] if subject == "quality" else []

@@ -18,7 +18,15 @@ from policyguard.policy.model import ModerationRules, Policy, PolicySet, Request
 from policyguard.policy.world import ONE_IMAGE, World, environment_of, plain_world, subject_of
 from policyguard.pricing import price_book
 from policyguard.request import AUTO, CATEGORIES
-from policyguard.testing.diff_axes import PRICED, adjusts, after_exemptions, axes_of, bounds_of, environment
+from policyguard.testing.diff_axes import (
+    PRICED,
+    adjusts,
+    after_exemptions,
+    axes_of,
+    bounds_of,
+    checks_differ,
+    environment,
+)
 from policyguard.testing.witness import SMALL, Pair
 
 # Which subjects a table of parameters can refuse or change by each of its values.
@@ -107,18 +115,13 @@ def _beside(pair: Pair, group: frozenset[str]) -> frozenset[str]:
     another part is moderated it matters which part the scores are of.
     """
     more: set[str] = set()
-    if _checks_differ(pair) and any(subject.startswith("scores") for subject in group):
+    if checks_differ(pair) and any(subject.startswith("scores") for subject in group):
         more |= {"images", "scored"}
     if (group | more) & {"images", "size", "quality"}:
         more |= {"model"}
     if "model" in group or ("size" in group and adjusts(pair)):
         more |= PRICED
     return frozenset(more)
-
-
-def _checks_differ(pair: Pair) -> bool:
-    (a, b), (c, d) = ((policy.moderation, policy.limit_moderation) for _, policy in pair.both)
-    return (a.check | b.check, b.check) != (c.check | d.check, d.check)
 
 
 def _connected(subjects: frozenset[str], joins: Sequence[frozenset[str]]) -> frozenset[str]:
@@ -277,7 +280,7 @@ def _everywhere(sizes: tuple[str, ...] | None) -> tuple[str, ...] | None:
 
 
 def _strength(pair: Pair, world: World) -> tuple[int, int, int]:
-    old, new = pair.rulings(world)
+    old, new = pair.rulings(world, whole=True)
     reasons = sum(r.enforced for r in (*old.reasons, *new.reasons))
     return max(old.effect, new.effect), old.effect + new.effect, reasons + len(old.adjustments) + len(new.adjustments)
 

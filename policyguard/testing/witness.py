@@ -88,12 +88,12 @@ class Pair:
     def both(self) -> tuple[tuple[PolicySet, Policy], tuple[PolicySet, Policy]]:
         return (self.old_set, self.old), (self.new_set, self.new)
 
-    def rulings(self, world: World) -> tuple[Ruling, Ruling]:
-        """How both sides decide. What both refuse before moderation is not moderated, as in the guard."""
+    def rulings(self, world: World, *, whole: bool = False) -> tuple[Ruling, Ruling]:
+        """How both sides decide. What both refuse before moderation is not moderated, unless `whole` is wanted."""
         request, given = worlds.request(world), worlds.caller(world)
         old, new = (_screened(policies, policy, world, request, given) for policies, policy in self.both)
         refused = _ruling(*old), _ruling(*new)
-        if all(ruling.effect is Effect.DENY for ruling in refused):
+        if not whole and all(ruling.effect is Effect.DENY for ruling in refused):
             return refused
         return _judged(old, world), _judged(new, world)
 

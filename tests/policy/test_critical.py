@@ -223,7 +223,7 @@ def outcome(condition: str, world: Any) -> str:
         return "error"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @generated(CONDITIONS, st.lists(WORLDS, min_size=20, max_size=20))
 def test_where_exact_no_input_gives_what_was_not_found(condition: str, worlds: list[Any]) -> None:
     verdict = verdicts(condition, HERE)

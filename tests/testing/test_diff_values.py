@@ -1,0 +1,131 @@
+"""What no single request shows: budgets, reviews, routes, callers, and what is only said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support import ORG, SURFACE
+from testing.sides import compared, surface
+
+BUDGET = "budgets: [{{id: day, {}}}]\n"
+REVIEW = "review: {{reviewers: [group:trust], {}}}\n"
+RULE = "rules: [{{id: a, when: request.n > 5, then: {}}}]\n"
+
+
+def of(folder: Path, old: str, new: str) -> list[tuple[str, str]]:
+    return [(change.direction, change.what) for change in surface(folder, old, new).changes]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "direction", "what"),
+    [
+        ("limit: $5 / day", "limit: $6 / day", "loosened", "the budget `day`: $5.00 / day -> $6.00 / day"),
+        ("limit: $5 / day", "limit: $4 / day", "tightened", "the budget `day`: $5.00 / day -> $4.00 / day"),
+        (
+            "limit: $5 / day",
+            "limit: $5 / week",
+            "loosened",
+            "the budget `day` is another one, $5.00 / day -> $5.00 / week: what was spent starts at zero",
+        ),
+        (
+            "limit: 5 images / day",
+            "limit: 5 images / day, per: caller.tenant",
+            "loosened",
+            "the budget `day` is another one, 5 images / day -> 5 images / day, per caller.tenant: what was spent"
+            " starts at zero",
+        ),
+        (
+            "limit: $5 / day",
+            "limit: $5 / day, mode: shadow",
+            "loosened",
+            "the mode of the budget `day`: enforce -> shadow",
+        ),
+        (
+            "limit: $5 / day, mode: shadow",
+            "limit: $6 / day, mode: shadow",
+            "neutral",
+            "the budget `day`: $5.00 / day -> $6.00 / day",
+        ),
+    ],
+)
+def test_budgets(tmp_path: Path, old: str, new: str, direction: str, what: str) -> None:
+    assert of(tmp_path, BUDGET.format(old), BUDGET.format(new)) == [(direction, what)]
+
+
+def test_a_budget_that_is_gone_is_looser_and_a_new_one_tighter(tmp_path: Path) -> None:
+    budget = BUDGET.format("limit: $5 / day")
+    assert of(tmp_path / "a", budget, "") == [("loosened", "the budget `day` is gone")]
+    assert of(tmp_path / "b", "", budget) == [("tightened", "the budget `day` is new")]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("approvals: 2", "approvals: 1", ("loosened", "approvals: 2 -> 1")),
+        ("expires: 2h", "expires: 3h", ("loosened", "a review expires after: 2:00:00 -> 3:00:00")),
+        ("expires: 2h", "expires: 1h", ("tightened", "a review expires after: 2:00:00 -> 1:00:00")),
+        ("expires: 2h", "expires: 2h, escalate: [{after: 1h, to: [group:oncall]}]", ("neutral", "escalation changed")),
+    ],
+)
+def test_reviews(tmp_path: Path, old: str, new: str, expected: tuple[str, str]) -> None:
+    assert of(tmp_path, REVIEW.format(old), REVIEW.format(new)) == [expected]
+
+
+def test_who_reviews_is_neutral_and_named(tmp_path: Path) -> None:
+    old, new = ("review: {reviewers: [ada@example.com]}\n", "review: {reviewers: [bob@example.com]}\n")
+    assert of(tmp_path, old, new) == [("neutral", "reviewers: +bob@example.com, -ada@example.com")]
+
+
+def test_a_route_that_reads_another_request_is_one_less_and_one_more(tmp_path: Path) -> None:
+    route = "routes: [{{route: POST /x, fields: {{prompt: body.text}}, constants: {{model: gpt-image-2-2026-04-21,"
+    route += " size: 1024x1024, quality: {}, n: 1, moderation: auto}}}}]\n"
+    plain = SURFACE.replace("routes: [POST /v1/images/generations, POST /v1/images/edits]\n", "")
+    found = compared(tmp_path, plain + route.format("low"), plain + route.format("high")).surfaces[0]
+    assert [(change.direction, change.what) for change in found.changes] == [
+        ("tightened", "the route `POST /x` is gone"),
+        ("loosened", "the route `POST /x` is new"),
+    ]
+
+
+def test_messages_shadow_rules_and_what_is_kept_are_neutral(tmp_path: Path) -> None:
+    old, new = RULE.format("deny"), RULE.format("deny, message: Not so many.")
+    assert of(tmp_path / "a", old, new) == [("neutral", "the message of the rule `a`")]
+    assert of(tmp_path / "b", "", RULE.format("deny, mode: shadow")) == [("neutral", "the rule `a` is new")]
+    kept = "audit: {prompt: encrypted}\n"
+    assert of(tmp_path / "c", "", kept) == [("neutral", "what the record keeps, or for how long")]
+
+
+def test_a_word_list_instead_of_moderation_is_looser(tmp_path: Path) -> None:
+    found = of(tmp_path, "", "moderation: {model: keyword}\n")
+    assert found == [("loosened", "moderation by omni-moderation-latest -> keyword: its scores are others")]
+
+
+def test_less_at_stake_is_looser(tmp_path: Path) -> None:
+    high = SURFACE.replace("stakes: low", "stakes: high") + REVIEW.format("approvals: 1")
+    (found,) = compared(tmp_path, high, high.replace("stakes: high", "stakes: low")).surfaces
+    assert [(change.direction, change.what) for change in found.changes] == [("loosened", "stakes: high -> low")]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("x-plan", "x-tier", ("loosened", "`caller.tier` comes from the header x-plan -> the header x-tier")),
+        ("127.0.0.1/32]", "127.0.0.1/32, 10.0.0.0/8]", ("loosened", "headers count from 10.0.0.0/8, too")),
+        ("grace@", "hopper@", ("neutral", "the group `trust`: +hopper@example.com, -grace@example.com")),
+        (
+            "defaults:",
+            "budgets: [{id: all, limit: $5 / day}]\ndefaults:",
+            ("tightened", "the budget `all` is new"),
+        ),
+    ],
+)
+def test_the_organisation_is_compared_once(tmp_path: Path, old: str, new: str, expected: tuple[str, str]) -> None:
+    found = compared(tmp_path, SURFACE, SURFACE, new_org=ORG.replace(old, new))
+    assert [(change.direction, change.what) for change in found.organisation] == [expected]
+
+
+def test_both_places_are_named(tmp_path: Path) -> None:
+    old, new = BUDGET.format("limit: $5 / day"), "\n" + BUDGET.format("limit: $6 / day")
+    (change,) = surface(tmp_path, old, new).changes
+    assert (str(change.old_place), str(change.new_place)) == ("old/avatars.yaml:13", "new/avatars.yaml:14")
