@@ -44,6 +44,7 @@ CODES: Mapping[str, str] = {
     "PG502": "the folder has no surface",
     "PG503": "a surface is there twice",
     "PG504": "a route is claimed twice",
+    "PG505": "a moderation model that the guard's moderator does not serve",
 }
 
 _KINDS = {
