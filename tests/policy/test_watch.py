@@ -195,8 +195,10 @@ def test_files_that_never_rest_are_a_problem_and_no_endless_loop(folder: Path, m
         read(folder, NOW)
 
 
-def test_a_swap_is_read_whole_or_not_at_all(tmp_path: Path) -> None:
-    """Each version says its number in both files; a set never has two."""
+def test_a_swap_is_read_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    """Each version says its number in both files; a set never has two, though a swap comes while it is read."""
 
     def version(number: int) -> dict[str, str]:
         limits = f"limits: {{request: {{prompt: {{max_chars: {number}}}}}}}\n"
@@ -204,25 +206,22 @@ def test_a_swap_is_read_whole_or_not_at_all(tmp_path: Path) -> None:
         return {"org.yaml": ORG + limits, "avatars.yaml": SURFACE + rules}
 
     mounted = Mounted(tmp_path / "policies", version(1))
-    stop = threading.Event()
+    waiting: list[threading.Thread] = []
 
-    def swap() -> None:
-        number = 1
-        while not stop.is_set():
-            number += 1
-            mounted.swap(version(number))
-            stop.wait(0.02)
+    def swapped_meanwhile(path: Path, **options: Any) -> Any:
+        if waiting:
+            waiting.pop().start()
+        return load(path, **options)
 
-    swapping = threading.Thread(target=swap)
-    swapping.start()
-    try:
-        found: set[int | None] = set()
-        while len(found) < 10:
-            policy = read(mounted.folder, NOW).surfaces["avatars"]
-            assert [rule.id for rule in policy.rules] == [f"of-{policy.request.max_prompt_chars}"]
-            found.add(policy.request.max_prompt_chars)
-    finally:
-        stop.set()
+    monkeypatch.setattr(watching, "load", swapped_meanwhile)
+    interval = sys.getswitchinterval()
+    request.addfinalizer(lambda: sys.setswitchinterval(interval))
+    sys.setswitchinterval(1e-5)  # so that the swap happens in the middle of a read, and not after it
+    for number in range(2, 100):
+        swapping = threading.Thread(target=mounted.swap, args=(version(number),))
+        waiting.append(swapping)
+        policy = read(mounted.folder, NOW).surfaces["avatars"]
+        assert [rule.id for rule in policy.rules] == [f"of-{policy.request.max_prompt_chars}"]
         swapping.join()
 
 
