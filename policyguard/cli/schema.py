@@ -5,31 +5,62 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-import orjson
 import typer
 
-from policyguard.cli.output import console
+from policyguard.cli.output import console, fail
+
+Kind = Literal["surface", "org"]
+FILES: dict[Kind, str] = {"surface": ".schema.json", "org": ".org.schema.json"}
 
 
 def schema(
-    kind: Annotated[Literal["surface", "org"], typer.Argument(help="Which kind of file.")] = "surface",
+    kind: Annotated[Kind, typer.Argument(help="Which kind of file.")] = "surface",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to a file instead of printing.")] = None,
+    write: Annotated[Path | None, typer.Option("--write", help="Write all kinds into this policies folder.")] = None,
 ) -> None:
     """Print the JSON Schema of a policy file, so that an editor completes and checks it.
 
-    Put `# yaml-language-server: $schema=.schema.json` at the top of a surface's file.
+    An editor with a YAML language server reads it where a surface's file begins with
+    `# yaml-language-server: $schema=.schema.json`, and org.yaml with `$schema=.org.schema.json`.
 
     Examples:
 
-      policyguard schema -o policies/.schema.json
+      policyguard schema --write policies
 
-      policyguard schema org -o policies/.org.schema.json
+      policyguard schema org
+
+      policyguard schema -o schemas/surface.json
     """
+    if write is not None:
+        if output is not None:
+            fail("`--write` and `--output` are two ways to do it", hint="give one of them")
+        written = write_schemas(write)
+    elif output is not None:
+        output.write_text(_text(kind))
+        written = [output]
+    else:
+        typer.echo(_text(kind), nl=False)
+        return
+    for path in written:
+        console().print(f"wrote {path}")
+
+
+def write_schemas(folder: Path) -> list[Path]:
+    """Write the schemas of all kinds where `first_line` names them."""
+    if not folder.is_dir():
+        fail(f"there is no folder `{folder}`", hint="`policyguard init` writes one")
+    for kind, name in FILES.items():
+        (folder / name).write_text(_text(kind))
+    return [folder / name for name in FILES.values()]
+
+
+def first_line(path: Path) -> str:
+    """The comment that tells editors the schema of a policy file."""
+    return f"# yaml-language-server: $schema={FILES['org' if path.name == 'org.yaml' else 'surface']}\n"
+
+
+def _text(kind: Kind) -> str:
+    from policyguard.policy.schema import as_text
     from policyguard.policy.schema import schema as build
 
-    text = orjson.dumps(build(kind), option=orjson.OPT_INDENT_2).decode() + "\n"
-    if output is None:
-        typer.echo(text, nl=False)
-        return
-    output.write_text(text)
-    console().print(f"wrote {output}")
+    return as_text(build(kind))
