@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from policyguard.cli.output import FormatOption, console, fail, print_json
+from policyguard.cli.schema import first_line, write_schemas
 from policyguard.starter import starter_folder
 
 APP = '''"""An app whose image route is guarded. Run it: uvicorn app:app"""
@@ -58,6 +59,9 @@ def init(
         fail(f"`{existing[0]}` is there already, nothing was written", hint="name another place, or move it away")
     shutil.copytree(starter_folder(), folder, ignore=shutil.ignore_patterns(".*"))
     app.write_text(APP)
+    for path in folder.rglob("*.yaml"):
+        path.write_text(first_line(path) + path.read_text())
+    write_schemas(folder)
     written = [*sorted(path for path in folder.rglob("*") if path.is_file()), app]
     if format == "json":
         print_json({"written": [str(path) for path in written]})

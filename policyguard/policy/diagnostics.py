@@ -9,6 +9,7 @@ import re
 import unicodedata
 from collections.abc import Container, Iterator, Mapping
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -46,6 +47,7 @@ CODES: Mapping[str, str] = {
     "PG502": "the folder has no surface",
     "PG503": "a surface is there twice",
     "PG504": "a route is claimed twice",
+    "PG505": "a moderation model that the guard's moderator does not serve",
     "PG701": "a condition that is never true",
     "PG702": "a condition that is always true",
     "PG703": "a rule that lists, limits or thresholds decide already",
@@ -257,7 +259,7 @@ def _model_in(kind: Any) -> Any:
 def render(diagnostic: Diagnostic, text: str) -> str:
     """The problem, the place, the line with a caret under it, and the hint."""
     head = f"{diagnostic.severity} {diagnostic.code}: {diagnostic.message}"
-    lines = text.split("\n")
+    lines = _lines(text)
     shown = [head, f"  --> {diagnostic.file}:{diagnostic.line}:{diagnostic.column}"]
     if diagnostic.line <= len(lines):
         line, before = _window(lines[diagnostic.line - 1].rstrip("\r"), diagnostic.column - 1)
@@ -268,12 +270,18 @@ def render(diagnostic: Diagnostic, text: str) -> str:
     return "\n".join(shown)
 
 
+@lru_cache(maxsize=4)
+def _lines(text: str) -> list[str]:
+    """Split once for all problems of a file."""
+    return text.split("\n")
+
+
 def _window(line: str, column: int) -> tuple[str, str]:
     """The line and what stands before the caret, as they are printed: tabs widened, long lines cut, controls hidden."""
-    before, whole = (_CONTROLS.sub("\ufffd", part.expandtabs(4)) for part in (line[:column], line))
-    start = max(0, len(before) - _SHOWN // 2) if len(whole) > _SHOWN else 0
-    cut = "..." if start else ""
-    return cut + whole[start : start + _SHOWN], cut + before[start:]
+    start = max(0, column - _SHOWN // 2) if len(line) > _SHOWN else 0
+    part, cut = line[start : start + _SHOWN], "..." if start else ""
+    before, whole = (_CONTROLS.sub("\ufffd", text.expandtabs(4)) for text in (part[: column - start], part))
+    return cut + whole + ("..." if start + _SHOWN < len(line) else ""), cut + before
 
 
 def _width(text: str) -> int:

@@ -92,9 +92,12 @@ def _is_policy(entry: os.DirEntry[str]) -> bool:
 
 def _stamp(entry: os.DirEntry[str]) -> Stamp | None:
     try:
-        found = entry.stat()
+        return stamp(entry.stat())
     except OSError:  # a broken link: reading it says so
         return None
+
+
+def stamp(found: os.stat_result) -> Stamp:
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 

@@ -201,3 +201,10 @@ def test_warnings_fail_only_where_that_is_asked(
     monkeypatch.setattr(load, "check", lambda folder: [problem(severity=severity)])
     options = ["--fail-on-warning"] if strict else []
     assert CliRunner().invoke(app, ["check", str(tmp_path), "--format", "json", *options]).exit_code == code
+
+
+def test_a_byte_order_mark_does_not_move_the_caret(tmp_path: Path) -> None:
+    folder = write_policies(tmp_path / "policies", avatars=SURFACE)
+    (folder / "avatars.yaml").write_text("漢字: 1\n" + SURFACE, encoding="utf-8-sig")
+    lines = run(cwd=tmp_path, code=1).splitlines()
+    assert lines[1:5] == ["  --> policies/avatars.yaml:1:1", "  |", "1 | 漢字: 1", "  | ^"]
