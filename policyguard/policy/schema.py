@@ -82,11 +82,12 @@ class _Schema:
 
     def _named(self, found: dict[str, Any], names: Form | None) -> dict[str, Any]:
         """Keys that are listed become properties, so that editors complete them; no other key is known."""
-        if names is not None:
-            listed: Names = self._names[names["names"]] if "names" in names else {name: {} for name in names["enum"]}
+        names = names or {}
+        listed = self._names[names["names"]] if "names" in names else {name: {} for name in names.get("enum", ())}
+        if listed:
             value = {"description": found.get("description", ""), **found["additionalProperties"]}
             found["properties"] = {name: _told({**value, **form}) for name, form in listed.items()}
-        if names is not None or "patternProperties" in found:
+        if listed or "patternProperties" in found:
             found["additionalProperties"] = False
         return found
 

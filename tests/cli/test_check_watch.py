@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import SURFACE, write_policies
+from support import CLEAN, write_policies
 
-BROKEN = SURFACE + "moderaton: {}\n"
+BROKEN = CLEAN + "moderaton: {}\n"
 
 
 class Watching:
@@ -63,7 +63,7 @@ class Watching:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return write_policies(tmp_path / "policies", avatars=SURFACE)
+    return write_policies(tmp_path / "policies", avatars=CLEAN)
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_each_change_is_checked_and_the_line_says_when_and_what(folder: Path, wa
     (folder / "avatars.yaml").write_text(BROKEN)
     watching.line("error PG201: there is no key `moderaton` here")
     assert "policies: 1 error, 0 warnings after a change of avatars.yaml, watching" in watching.line("watching")
-    (folder / "avatars.yaml").write_text(SURFACE)
+    (folder / "avatars.yaml").write_text(CLEAN)
     assert "policies: no problems after a change of avatars.yaml, watching" in watching.line("watching")
     assert watching.end() == (0, [""])
 

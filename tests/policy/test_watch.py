@@ -409,7 +409,9 @@ def test_looking_takes_a_small_part_of_the_time(following: Watch, monkeypatch: p
     pauses: list[float] = []
     following.follow()
     (process,) = following._processes.values()
-    monkeypatch.setattr(following._looks, "_see", lambda: (setattr(following._looks, "cost_s", 0.5), {})[1])
+    monkeypatch.setattr(
+        following._looks, "_see", lambda: (setattr(following._looks, "cost_s", 0.5), Fingerprint({}, {}))[1]
+    )
     monkeypatch.setattr(process.stop, "wait", lambda pause: (pauses.append(pause), process.stop.set())[0])
     until(lambda: pauses and pauses[-1] == 10.0)
 
