@@ -261,7 +261,7 @@ def render(diagnostic: Diagnostic, text: str) -> str:
     head = f"{diagnostic.severity} {diagnostic.code}: {diagnostic.message}"
     lines = _lines(text)
     shown = [head, f"  --> {diagnostic.file}:{diagnostic.line}:{diagnostic.column}"]
-    if diagnostic.line <= len(lines):
+    if text and diagnostic.line <= len(lines):
         line, before = _window(lines[diagnostic.line - 1].rstrip("\r"), diagnostic.column - 1)
         gutter = " " * len(str(diagnostic.line))
         shown += [f"{gutter} |", f"{diagnostic.line} | {line}", f"{gutter} | {' ' * _width(before)}^"]

@@ -19,7 +19,7 @@ Count = Annotated[int, Field(ge=1)]
 Score = Annotated[float, Field(ge=0, le=1)]
 
 
-def _checked(read: Any) -> BeforeValidator:
+def checked(read: Any) -> BeforeValidator:
     """Validate with a reader of `units` and keep what people wrote; `compile` reads it again."""
 
     def check(value: Any) -> Any:
@@ -29,7 +29,7 @@ def _checked(read: Any) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-def _written(read: Any, pattern: str, *examples: str, **more: Any) -> WithJsonSchema:
+def written(read: Any, pattern: str, *examples: str, **more: Any) -> WithJsonSchema:
     """What `read` accepts, as a pattern that means the same in Python and JavaScript, with the words of `read`."""
     try:
         read("")
@@ -55,35 +55,35 @@ _NAME = r"[A-Za-z_][A-Za-z0-9_-]*"
 _PATH = r"(?!.*//)(?!.*/\.\.?(?:/|$))/[A-Za-z0-9._~:@!$&'()+,;=/-]*"
 
 Duration = Annotated[
-    str, _checked(units.duration), _written(units.duration, r"[1-9][0-9]{0,5}[smhd]", "30m", "4h", "400d")
+    str, checked(units.duration), written(units.duration, r"[1-9][0-9]{0,5}[smhd]", "30m", "4h", "400d")
 ]
-Days = Annotated[str, _checked(units.days), _written(units.days, r"[1-9][0-9]{0,5}d", "30d", "400d")]
+Days = Annotated[str, checked(units.days), written(units.days, r"[1-9][0-9]{0,5}d", "30d", "400d")]
 Bytes = Annotated[
     str | int,
-    _checked(units.size_in_bytes),
-    _written(units.size_in_bytes, _BYTES, "10MB", "500kB", type=["string", "integer"], minimum=1, maximum=999_999_999),
+    checked(units.size_in_bytes),
+    written(units.size_in_bytes, _BYTES, "10MB", "500kB", type=["string", "integer"], minimum=1, maximum=999_999_999),
 ]
 Day = Annotated[
     str,
-    _checked(units.day),
-    _written(units.day, r"[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])", "2027-01-31"),
+    checked(units.day),
+    written(units.day, r"[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])", "2027-01-31"),
 ]
 BudgetLimit = Annotated[
     str,
-    _checked(units.budget_limit),
-    _written(units.budget_limit, f"(?:{_AMOUNT}) */ *(?:{_PERIOD})", "$2000 / month", "20 images / day"),
+    checked(units.budget_limit),
+    written(units.budget_limit, f"(?:{_AMOUNT}) */ *(?:{_PERIOD})", "$2000 / month", "20 images / day"),
 ]
 Header = Annotated[str, Field(pattern=r'^http\.headers\["[a-z0-9-]{1,64}"\]$', examples=['http.headers["x-user-id"]'])]
 RouteText = Annotated[
-    str, _checked(units.route), _written(units.route, f"(?:POST|PUT|PATCH) {_PATH}", "POST /v1/images/generations")
+    str, checked(units.route), written(units.route, f"(?:POST|PUT|PATCH) {_PATH}", "POST /v1/images/generations")
 ]
-BodyPath = Annotated[str, _checked(_body_path), _written(_body_path, rf"body\.{_NAME}(?:\.{_NAME})*", "body.prompt")]
+BodyPath = Annotated[str, checked(_body_path), written(_body_path, rf"body\.{_NAME}(?:\.{_NAME})*", "body.prompt")]
 ResponsePath = Annotated[
     str,
-    _checked(_response_path),
-    _written(_response_path, rf"response\.{_NAME}(?:\[\])?(?:\.{_NAME}(?:\[\])?)*", "response.usage"),
+    checked(_response_path),
+    written(_response_path, rf"response\.{_NAME}(?:\[\])?(?:\.{_NAME}(?:\[\])?)*", "response.usage"),
 ]
-Version = Annotated[Literal[1], _checked(units.version)]
+Version = Annotated[Literal[1], checked(units.version)]
 SizeText = Annotated[
     str,
     Field(min_length=1, max_length=500),
