@@ -6,7 +6,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 
-.PHONY: demo test check format bench lock clean
+.PHONY: demo test check format bench mutations fuzz lock clean
 
 demo: $(READY)
 	$(BIN)/policyguard demo
@@ -27,6 +27,14 @@ format: $(READY)
 
 bench: $(READY)
 	for bench in tests/bench/bench_*.py; do $(BIN)/python $$bench || exit 1; done
+
+# every one-letter edit of every name in the shipped policies; the suite tries some
+mutations: $(READY)
+	POLICYGUARD_MUTATIONS=all $(BIN)/python -m pytest -n auto -rP tests/policy/test_mutations.py
+
+# minutes of hostile policies instead of seconds
+fuzz: $(READY)
+	POLICYGUARD_FUZZ=long $(BIN)/python -m pytest -n auto tests/policy/test_fuzz.py
 
 # needs uv; writes the pinned, hashed requirements without any index URL
 lock:

@@ -103,10 +103,10 @@ def _models(found: Effective) -> list[str]:
 def _check_models(found: Effective) -> None:
     for leaf, name in _said(found, "models"):
         if problem := model_problem(name):
-            found.problem(leaf, "PG206", problem, known_names(name, _usable()), item=name)
+            found.problem(leaf, "PG206", problem, known_names(name, usable_models()), item=name)
 
 
-def _usable() -> list[str]:
+def usable_models() -> list[str]:
     return [name for name, row in pricing.price_book().models.items() if row.usable]
 
 
