@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 from policyguard.decision import Effect, Place
 from policyguard.policy import units
+from policyguard.policy.document import MAX_ITEMS
 from policyguard.policy.expr import CallerType, Compiled, Environment, ExpressionErrors, compile_expression
 from policyguard.policy.limits import Effective, Leaf, Leaves, thresholds
 from policyguard.policy.model import (
@@ -27,11 +28,12 @@ from policyguard.policy.model import (
     Rule,
     Threshold,
 )
-from policyguard.policy.source import Path, Source, dotted
+from policyguard.policy.source import Path, Source, TooManyProblems, dotted
 from policyguard.suggest import known_names
 
 _EFFECTS: Mapping[str, Any] = {"deny": Effect.DENY, "review": Effect.REVIEW, "flag": Effect.FLAG}
 MODERATION_TIMEOUT = "10s"
+MAX_CHARACTERS = 60_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +244,11 @@ def rules(source: Source, environment: Environment, *, organisation: bool) -> tu
 
 def condition(source: Source, path: Path, text: str, environment: Environment) -> Compiled | None:
     """The compiled condition; None where it has problems, which then stand in `source`."""
+    source.characters += len(text)
+    if source.characters > MAX_CHARACTERS:
+        message = f"the conditions of this file have more than {MAX_CHARACTERS:,} characters together"
+        source.problem(path, "PG106", message)
+        raise TooManyProblems  # reading them all would take too long
     try:
         return compile_expression(text, environment)
     except ExpressionErrors as errors:
@@ -254,13 +261,19 @@ def condition(source: Source, path: Path, text: str, environment: Environment) -
 def conditions(source: Source, callers: tuple[CallerField, ...]) -> None:
     """Check the conditions of a file whose form is wrong elsewhere, so that one run shows both."""
     environment, wrong = _environment(callers), {problem.path for problem in source.problems}
-    for section in ("rules", "exempt"):
-        rows = (source.formless or {}).get(section)
-        for index, row in enumerate(rows if isinstance(rows, list) else ()):
-            path: Path = (section, index, "when")
-            text = row.get("when") if isinstance(row, dict) else None
-            if isinstance(text, str) and dotted(path) not in wrong:
+    with suppress(TooManyProblems):
+        for path, text in _written_conditions(source.formless or {}):
+            if dotted(path) not in wrong:
                 condition(source, path, text, environment)
+
+
+def _written_conditions(data: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
+    for section in ("rules", "exempt"):
+        rows = data.get(section)
+        for index, row in enumerate(rows[:MAX_ITEMS] if isinstance(rows, list) else ()):
+            text = row.get("when") if isinstance(row, dict) else None
+            if isinstance(text, str):
+                yield (section, index, "when"), text
 
 
 def exemptions(source: Source, environment: Environment) -> tuple[Exemption, ...]:

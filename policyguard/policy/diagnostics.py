@@ -28,6 +28,7 @@ CODES: Mapping[str, str] = {
     "PG107": "an empty file, or more than one document",
     "PG108": "a character that does not belong into a policy",
     "PG109": "a key that is no plain text",
+    "PG110": "more problems than are shown",
     "PG201": "a key that does not exist",
     "PG202": "a key that is missing",
     "PG203": "a value of the wrong kind",
@@ -164,7 +165,8 @@ def _report(source: Source, model: type[BaseModel], path: Path, problem: Any) ->
         words = _name(path) if is_key else _PATTERNS.get(name, "this is written in another form")
         source.problem(path, "PG205", words, key=is_key)
     else:
-        source.problem(path, "PG204", _LENGTHS.get(kind, "this is not possible here"), key=is_key)
+        most = f"at most {context['max_length']:,}" if "max_length" in context else ""
+        source.problem(path, "PG204", _LENGTHS.get(kind, "this is not possible here"), most, key=is_key)
 
 
 def _name(path: Path) -> str:

@@ -6,6 +6,7 @@ The only module of the policy language that touches files.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import date, datetime
 from functools import partial
@@ -27,7 +28,7 @@ from policyguard.policy.model import Budget, Policy, PolicySet, Rule
 from policyguard.policy.parameters import check_request, request_rules
 from policyguard.policy.pending import report_empty, report_pending
 from policyguard.policy.routes import claimed_twice, routes
-from policyguard.policy.source import MAX_BYTES, Source, read
+from policyguard.policy.source import MAX_BYTES, Source, TooManyProblems, read
 from policyguard.policy.source import Path as KeyPath
 
 ORG = "org.yaml"
@@ -63,12 +64,13 @@ def _load(
     if found and not sources:
         org.problems.append(_file(folder / ORG, "PG502", "there is no surface beside org.yaml"))
     policies = None
-    if org.data is not None:  # without the organisation no surface has a meaning
-        policies = _set(folder, org, [source for source in sources if source.data is not None], now)
-        for source in sources:
-            compiling.conditions(source, policies.caller)
-        if lint is not None and not any(source.problems for source in (org, *sources)):
-            lint(policies, org, sources)
+    with suppress(TooManyProblems):  # of the organisation: without it no surface has a meaning
+        if org.data is not None:
+            policies = _set(folder, org, [source for source in sources if source.data is not None], now)
+            for source in sources:
+                compiling.conditions(source, policies.caller)
+            if lint is not None and not any(source.problems for source in (org, *sources)):
+                lint(policies, org, sources)
     return policies, list({problem: None for source in (org, *sources) for problem in source.problems})
 
 
@@ -109,14 +111,21 @@ def _document(path: Path, model: type[BaseModel]) -> Source:
         source.problem((), "PG203", "a policy is keys and values")
         source.data = None
         return source
+    try:
+        _check_form(source, model)
+    except TooManyProblems:
+        source.data = None
+    return source
+
+
+def _check_form(source: Source, model: type[BaseModel]) -> None:
     report_pending(source)
     empty = report_empty(source)
     try:
         model.model_validate(source.data)
     except ValidationError as error:
-        report(source, model, error, empty)
         source.data, source.formless = None, source.data
-    return source
+        report(source, model, error, empty)
 
 
 def _read(path: Path) -> Source:
@@ -151,8 +160,9 @@ def _set(folder: Path, org: Source, sources: list[Source], now: datetime | None)
         if name in surfaces:
             source.problem(("surface",), "PG503", f"the surface `{name}` is there already ({surfaces[name].place})")
             continue
-        surfaces[name] = _surface(source, org, shared, org_rules, org_budgets)
-        by_name[name] = source
+        with suppress(TooManyProblems):
+            surfaces[name] = _surface(source, org, shared, org_rules, org_budgets)
+            by_name[name] = source
     claimed_twice(by_name, {name: policy.routes for name, policy in surfaces.items()})
     identity = (shared.caller, [str(p) for p in proxies])
     finished = {name: replace(p, digest=digest((p, identity))) for name, p in sorted(surfaces.items())}

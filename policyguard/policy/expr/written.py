@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 _TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:[Zz]|[-+]\d\d:\d\d)", re.ASCII)
 _DURATION = re.compile(r"-?(?:\d{1,12}(?:\.\d{1,9})?(?:h|ms|m|s|us|ns))+", re.ASCII)
 _DURATION_PART = re.compile(r"([\d.]+)([a-z]+)", re.ASCII)
+_PATTERN_BYTES = 1 << 18  # room for a list of words as long as a condition can be
 _MICROSECONDS = {
     "h": Fraction(3_600_000_000),
     "m": Fraction(60_000_000),
@@ -32,6 +33,8 @@ def pattern(text: str) -> Any:
 
     options = re2.Options()
     options.log_errors = False
+    options.never_capture = True  # nobody asks for groups, and nested ones take much memory
+    options.max_mem = _PATTERN_BYTES
     try:
         return re2.compile(text, options=options)
     except re2.error as error:
