@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 from policyguard.decision import Effect, Place
 from policyguard.policy import units
 from policyguard.policy.document import MAX_ITEMS
-from policyguard.policy.expr import CallerType, Compiled, Environment, ExpressionErrors, compile_expression
+from policyguard.policy.expr import Compiled, Environment, ExpressionErrors, compile_expression
 from policyguard.policy.limits import Effective, Leaf, Leaves, thresholds
 from policyguard.policy.model import (
     AuditRules,
@@ -29,6 +29,7 @@ from policyguard.policy.model import (
     Threshold,
 )
 from policyguard.policy.source import Path, Source, TooManyProblems, dotted
+from policyguard.policy.world import environment_of
 from policyguard.suggest import known_names
 
 _EFFECTS: Mapping[str, Any] = {"deny": Effect.DENY, "review": Effect.REVIEW, "flag": Effect.FLAG}
@@ -56,13 +57,7 @@ def place(source: Source, path: Path) -> Place:
 def shared(source: Source) -> Shared:
     callers = tuple(_callers(source))
     groups = {name: tuple(people) for name, people in (source.data.get("groups") or {}).items()}
-    return Shared(_environment(callers), callers, groups)
-
-
-def _environment(callers: tuple[CallerField, ...]) -> Environment:
-    return Environment(
-        {f.name: CallerType(optional=not f.required and f.default is None, values=f.values) for f in callers}
-    )
+    return Shared(environment_of(callers), callers, groups)
 
 
 def _callers(source: Source) -> Iterator[CallerField]:
@@ -244,11 +239,6 @@ def rules(source: Source, environment: Environment, *, organisation: bool) -> tu
 
 def condition(source: Source, path: Path, text: str, environment: Environment) -> Compiled | None:
     """The compiled condition; None where it has problems, which then stand in `source`."""
-    source.characters += len(text)
-    if source.characters > MAX_CHARACTERS:
-        message = f"the conditions of this file have more than {MAX_CHARACTERS:,} characters together"
-        source.problem(path, "PG106", message)
-        raise TooManyProblems  # reading them all would take too long
     try:
         return compile_expression(text, environment)
     except ExpressionErrors as errors:
@@ -258,9 +248,20 @@ def condition(source: Source, path: Path, text: str, environment: Environment) -
         return None
 
 
+def check_length(source: Source) -> None:
+    """Conditions that are too long together, of a file whose form may be wrong: reading them would take too long."""
+    read = 0
+    for path, text in _written_conditions(source.data):
+        read += len(text)
+        if read > MAX_CHARACTERS:
+            message = f"the conditions of this file have more than {MAX_CHARACTERS:,} characters together"
+            source.problem(path, "PG106", message)
+            raise TooManyProblems
+
+
 def conditions(source: Source, callers: tuple[CallerField, ...]) -> None:
     """Check the conditions of a file whose form is wrong elsewhere, so that one run shows both."""
-    environment, wrong = _environment(callers), {problem.path for problem in source.problems}
+    environment, wrong = environment_of(callers), {problem.path for problem in source.problems}
     with suppress(TooManyProblems):
         for path, text in _written_conditions(source.formless or {}):
             if dotted(path) not in wrong:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from policyguard.errors import Diagnostic
 from policyguard.policy.expr import CODES as EXPRESSION_CODES
-from policyguard.policy.source import Path, Source
+from policyguard.policy.source import MAX_PROBLEMS, Path, Source
 from policyguard.suggest import did_you_mean, known_names, shown
 
 CODES: Mapping[str, str] = {
@@ -109,7 +109,7 @@ _SHOWN = 140  # characters of a line
 def report(source: Source, model: type[BaseModel], error: ValidationError, empty: Container[Path] = ()) -> None:
     """Add every problem that pydantic found to `source`, in our words; `empty` keys are reported already."""
     problems = [(_path(p), p) for p in _without_other_forms(error.errors(include_url=False))]
-    unknown = [path for path, problem in problems if problem["type"] == "extra_forbidden"]
+    unknown = [path for path, problem in problems if problem["type"] == "extra_forbidden"][:MAX_PROBLEMS]
     for path, problem in problems:
         misspelt = problem["type"] == "missing" and any(_is_meant(path, other) for other in unknown)
         if path not in empty and not misspelt:

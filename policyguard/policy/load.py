@@ -51,7 +51,7 @@ def check(folder: str | Path, *, today: date | None = None) -> list[Diagnostic]:
 
 
 def _load(
-    folder: Path, now: datetime | None, lint: Callable[[PolicySet, Source, list[Source]], None] | None = None
+    folder: Path, now: datetime | None, warn: Callable[[PolicySet, Source, list[Source]], None] | None = None
 ) -> tuple[PolicySet | None, list[Diagnostic]]:
     try:
         files = sorted(_files(folder))
@@ -69,8 +69,8 @@ def _load(
             policies = _set(folder, org, [source for source in sources if source.data is not None], now)
             for source in sources:
                 compiling.conditions(source, policies.caller)
-            if lint is not None and not any(source.problems for source in (org, *sources)):
-                lint(policies, org, sources)
+            if warn is not None and not any(source.problems for source in (org, *sources)):
+                warn(policies, org, sources)
     return policies, list({problem: None for source in (org, *sources) for problem in source.problems})
 
 
@@ -121,6 +121,7 @@ def _document(path: Path, model: type[BaseModel]) -> Source:
 def _check_form(source: Source, model: type[BaseModel]) -> None:
     report_pending(source)
     empty = report_empty(source)
+    compiling.check_length(source)
     try:
         model.model_validate(source.data)
     except ValidationError as error:

@@ -72,7 +72,6 @@ class Source:
     values: dict[Path, Mark] = field(default_factory=dict)
     keys: dict[Path, Mark] = field(default_factory=dict)
     problems: list[Diagnostic] = field(default_factory=list)
-    characters: int = 0  # of the conditions that were read
     formless: Any = None  # what was read where its form is wrong, and `data` therefore None
 
     def mark(self, path: Path, *, key: bool = False) -> Mark:

@@ -83,6 +83,7 @@ SEEDS: dict[str, Callable[[], Files]] = {
     "a hundred thousand keys": lambda: surface(b"".join(b"k%d: 1\n" % i for i in range(100_000))),
     "forty thousand keys": lambda: surface(b"".join(b"k%d: 1\n" % i for i in range(40_000))),
     "forty thousand keys near to one": lambda: surface(b"".join(b"moderation%d: 1\n" % i for i in range(40_000))),
+    "forty thousand keys and none that is needed": lambda: raw(b"".join(b"titel%d: 1\n" % i for i in range(40_000))),
     "forty thousand times one key": lambda: surface(b"k: 1\n" * 40_000),
     "forty thousand empty keys": lambda: surface(b"".join(b"k%d:\n" % i for i in range(40_000))),
     "forty thousand wrong items": lambda: surface("request: {formats: {allow: [" + "jpgg, " * 40_000 + "]}}\n"),
@@ -124,7 +125,7 @@ SEEDS: dict[str, Callable[[], Files]] = {
         500, lambda i: " || ".join(f"request.n > {j}" for j in range(i % 90 + 1)) + ' && caller.user == "a"' * (i % 7)
     ),
     "sixty thousand characters of conditions": lambda: rules(
-        41, lambda i: " || ".join(f"request.n > {j}" for j in range(i % 20 + 80))
+        37, lambda i: " || ".join(f"request.n > {j}" for j in range(i % 20 + 80))
     ),
     "five hundred large patterns": lambda: rules(500, lambda i: f'request.prompt.matches("(?i)x{{500}}y{{400}}{i}")'),
     "five hundred patterns of letters": lambda: rules(500, lambda i: f'request.prompt.matches("[a-z0-9]{{900}}{i}")'),
