@@ -7,6 +7,7 @@ refused while it is read. Scalars follow the YAML 1.2 core schema; lines and col
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -149,10 +150,11 @@ def read(file: str, raw: bytes) -> Source:
 def _text(raw: bytes) -> str:
     if len(raw) > MAX_BYTES:
         raise SourceProblem("PG106", 1, 1, f"the file is larger than {MAX_BYTES:,} bytes")
+    body = raw.removeprefix(BOM_UTF8)
     try:
-        text = raw.decode("utf-8-sig")
+        text = body.decode()
     except UnicodeDecodeError as error:
-        before = raw[: error.start].decode("utf-8-sig")
+        before = body[: error.start].decode()
         raise SourceProblem("PG101", *_line_column(before, len(before)), "the file is no UTF-8 text") from None
     text = text.replace("\r\n", "\n")
     for pattern, what in ((_LINE_BREAKS, "a line break that editors do not show"), (_CONTROL, "a control character")):
