@@ -109,13 +109,20 @@ _SHOWN = 140  # characters of a line
 
 
 def report(
-    source: Source, model: type[BaseModel], error: ValidationError, empty: Container[Path] = (), at: Path = ()
+    source: Source,
+    model: type[BaseModel],
+    error: ValidationError,
+    empty: Container[Path] = (),
+    *,
+    at: Path = (),
+    data: Any = None,
 ) -> None:
     """Add every problem that pydantic found to `source`, in our words; `empty` keys are reported already.
 
-    `at` is where in the file the document stands that was validated.
+    `at` is where in the file the document stands that was validated; `data` is that, where it is not written so.
     """
-    placed = [(*_placed(problem, source.at(at)), problem) for problem in error.errors(include_url=False)]
+    data = source.at(at) if data is None else data
+    placed = [(*_placed(problem, data), problem) for problem in error.errors(include_url=False)]
     problems = [(path, forms, problem) for path, forms, problem in placed if not _is_other_form(forms, problem)]
     unknown = [path for path, _, problem in problems if problem["type"] == "extra_forbidden"][:MAX_PROBLEMS]
     for path, forms, problem in problems:

@@ -26,7 +26,7 @@ from policyguard.policy.expr.types import NOT_YET_FIELDS, NOT_YET_ROOTS, REQUEST
 from policyguard.policy.load import check, load
 from policyguard.policy.routes import PARAMETERS
 from policyguard.policy.source import Path as Keys
-from policyguard.policy.source import Source, read
+from policyguard.policy.source import Source, Spot, read
 from policyguard.policy.written import offset_of
 from policyguard.pricing import price_book
 from policyguard.request import CATEGORIES
@@ -74,15 +74,25 @@ def texts() -> dict[str, str]:
 # ---- where names stand ------------------------------------------------------------------------------------
 
 
+def _paths(spot: Spot | None) -> Iterator[Path]:
+    """Of every value of a file."""
+    for name, below in spot.below.items() if spot else ():
+        yield (name,)
+        yield from ((name, *path) for path in _paths(below))
+
+
 def places(file: str, text: str, org: Source) -> Iterator[Place]:
     source = read(file, text.encode())
     model = Organisation if file == "org.yaml" else Surface
-    for path, mark in source.keys.items():
+    for path in _paths(source.spot):
+        if not isinstance(path[-1], str):
+            continue
         names, kind = _keys(model, path)
+        mark = source.mark(path, key=True)
         if names:
             yield Place(kind, file, mark.offset, str(path[-1]), frozenset(names), mark.line, mark.column)
-    for path, mark in source.values.items():
-        value = source.at(path)
+    for path in _paths(source.spot):
+        value, mark = source.at(path), source.mark(path)
         if not isinstance(value, str):
             continue
         names, kind, start = _values(model, path, source, org)
