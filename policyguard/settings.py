@@ -28,6 +28,9 @@ SETTINGS: Mapping[str, Setting] = {
             "policies", "POLICYGUARD_POLICIES", "policies", "the policies folder: org.yaml and one file per surface"
         ),
         Setting(
+            "reload", "POLICYGUARD_RELOAD", "1", "seconds between looks at the policies folder; `off` never reloads"
+        ),
+        Setting(
             "store", "POLICYGUARD_STORE", "sqlite:///policyguard.sqlite3", "the database of budgets, reviews, record"
         ),
         Setting("key_file", "POLICYGUARD_KEY_FILE", None, "the key file; made beside an SQLite database where absent"),

@@ -8,7 +8,7 @@ from support import NOW, ORG, SURFACE, caller, policies, policy, request, verdic
 
 from policyguard import engine
 from policyguard.decision import Effect, Kind, combine
-from policyguard.engine import judge, screen
+from policyguard.engine import judge, price, screen
 from policyguard.policy.model import Policy
 from policyguard.request import CATEGORIES, Caller, ImageRequest, InputImage, Size, Verdict
 
@@ -22,7 +22,7 @@ REVIEWED = RULES + "review: {reviewers: [group:trust]}\n"
 
 
 def outcome(p: Policy, r: ImageRequest, v: Verdict | None = None, c: Caller | None = None) -> tuple[str, list[str]]:
-    judged = judge(screen(p, r, c or caller(), NOW), v or verdict())
+    judged = judge(price(screen(p, r, c or caller(), NOW)), v or verdict())
     return combine(judged.reasons).word, sorted(x.id for x in judged.reasons if x.enforced)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import yaml
@@ -11,6 +12,9 @@ from support import ORG, policies
 from policyguard.policy.diagnostics import CODES
 from policyguard.policy.document import Surface
 from policyguard.settings import SETTINGS
+from policyguard.testing.codes import CODES as TEST_CODES
+from policyguard.testing.document import Given, NamedCase, SuiteDocument
+from policyguard.testing.run import run
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -22,7 +26,8 @@ def test_every_setting_is_listed_with_its_default_and_meaning() -> None:
 
 
 def test_every_code_is_listed_with_its_meaning() -> None:
-    assert dict(re.findall(r"^\| `(PG\d+)` \| (.*) \|$", README, flags=re.M)) == CODES
+    listed = dict(re.findall(r"^\| `(PG\d+)` \| (.*) \|$", README, flags=re.M))
+    assert listed == {**CODES, **TEST_CODES}
 
 
 def test_every_verb_is_listed() -> None:
@@ -45,6 +50,22 @@ def test_the_policy_on_the_first_screen_loads(tmp_path: Path) -> None:
     loaded = policies(tmp_path, org=ORG, avatars=block[1])
     assert [rule.id for rule in loaded.surfaces["avatars"].rules] == ["pro-quality"]
     assert yaml.safe_load(block[1])["surface"] == "avatars"
+
+
+def test_the_suite_of_the_readme_passes_on_the_shipped_policies(tmp_path: Path) -> None:
+    (block,) = (b for b in re.findall(r"```yaml\n(.*?)```", README, flags=re.S) if "\ntests:" in b)
+    shutil.copytree(ROOT / "policies", tmp_path / "policies", ignore=shutil.ignore_patterns("tests"))
+    (tmp_path / "policies" / "tests").mkdir()
+    (tmp_path / "policies" / "tests" / "avatars.yaml").write_text(block)
+    found = run(tmp_path / "policies")
+    assert (len(found.results), found.passed) == (8, True)
+
+
+def test_every_key_of_a_suite_is_told() -> None:
+    section = re.search(r"## Test your policies.*?\n## ", README, flags=re.S)
+    assert section is not None
+    keys = {*SuiteDocument.model_fields, *Given.model_fields, *NamedCase.model_fields}
+    assert {key for key in keys if f"{key}:" not in section[0]} == set()
 
 
 def test_links_lead_somewhere() -> None:

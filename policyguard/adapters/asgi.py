@@ -20,7 +20,7 @@ from policyguard.decision import Admitted, Held, Reason, Refused
 from policyguard.errors import InvalidRequest
 from policyguard.flow import expired, no_surface_reason
 from policyguard.guard import Guard
-from policyguard.policy.model import Route
+from policyguard.policy.model import PolicySet, Route
 from policyguard.request import Caller, Failure, Outcome
 from policyguard.wire.edits import Edit, read_edit
 from policyguard.wire.generations import Generation, read_generation
@@ -64,25 +64,27 @@ class PolicyGuardMiddleware:
         self._table = Table(guard.policies)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.guard.afollow()  # at the latest now, best at startup: each worker follows the policies by itself
         if scope["type"] != "http" or KEY in scope:  # a guard further out has decided already
             await self.app(scope, receive, send)
             return
         table, places = self._routes(), paths(scope)
         match = table.match(scope["method"], *places)
         if match is not None:
-            await _Guarded(self, scope, receive, send, *match).run()
+            await _Guarded(self, scope, receive, send, table.policies, *match).run()
         elif table.evaded(scope["method"], *places):
-            await self._no_surface(scope, send)
+            await self._no_surface(table.policies, scope, send)
         else:
             await self.app(scope, receive, send)
 
     def _routes(self) -> Table:
-        if self._table.policies is not self.guard.policies:
-            self._table = Table(self.guard.policies)
-        return self._table
+        table, policies = self._table, self.guard.policies
+        if table.policies is not policies:
+            self._table = table = Table(policies)
+        return table
 
-    async def _no_surface(self, scope: Scope, send: Send) -> None:
-        who = caller_of(scope, self.guard.policies, self.caller)
+    async def _no_surface(self, policies: PolicySet, scope: Scope, send: Send) -> None:
+        who = caller_of(scope, policies, self.caller)
         refused = await self.guard.areject(no_surface_reason(), surface=None, caller=who, door="asgi")
         await _answer(refused, send, reasons=True)
 
@@ -95,15 +97,22 @@ async def _answer(answer: Refused | Held, send: Send, *, reasons: bool) -> None:
 
 
 class _Guarded:
-    """One request on its way through."""
+    """One request on its way through, by the policies that were in force when it came."""
 
     def __init__(
-        self, door: PolicyGuardMiddleware, scope: Scope, receive: Receive, send: Send, surface: str, route: Route
+        self,
+        door: PolicyGuardMiddleware,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        policies: PolicySet,
+        surface: str,
+        route: Route,
     ) -> None:
         self.door, self.guard = door, door.guard
         self.scope, self.receive, self.send = scope, receive, send
-        self.surface, self.route = surface, route
-        self.caller: Caller = caller_of(scope, self.guard.policies, door.caller)
+        self.policies, self.surface, self.route = policies, surface, route
+        self.caller: Caller = caller_of(scope, policies, door.caller)
 
     async def run(self) -> None:
         try:
@@ -122,6 +131,7 @@ class _Guarded:
             fixed=frozenset(self.route.constants),
             forced=self.route.shape != "custom" or "moderation" in self.route.fields,
             request_id=plain_word(header(self.scope["headers"], "x-request-id")),
+            policies=self.policies,
         )
         if isinstance(answer, Admitted):
             await self._forward(parsed, answer)
@@ -152,7 +162,7 @@ class _Guarded:
         await self._say(await self.guard.areject(error, surface=self.surface, caller=self.caller, door="asgi"))
 
     async def _say(self, answer: Refused | Held) -> None:
-        policy = self.guard.policies.surfaces.get(self.surface)
+        policy = self.policies.surfaces.get(self.surface)
         await _answer(answer, self.send, reasons=policy is None or policy.reasons_on_wire)
 
     # ---- after admission --------------------------------------------------------------------------------------

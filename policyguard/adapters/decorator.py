@@ -13,7 +13,6 @@ import inspect
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any, ParamSpec, TypeVar, cast
 
 from policyguard.adapters.files import holds_picture, read_image
@@ -22,6 +21,7 @@ from policyguard.errors import ConfigError, InvalidRequest
 from policyguard.flow import expired
 from policyguard.guard import Guard
 from policyguard.request import AUTO, Failure, ImageRequest, InputImage, Operation, Outcome
+from policyguard.suggest import did_you_mean
 from policyguard.wire.outcome import digests, plain_word, usage_from
 from policyguard.wire.parameters import DECIDED, KNOWN
 
@@ -176,8 +176,8 @@ class _Door:
         self._check_arguments(name)
         surfaces = self.guard.policies.surfaces
         if self.surface not in surfaces:
-            close = get_close_matches(self.surface, surfaces, n=1)
-            hint = f", did you mean `{close[0]}`?" if close else f"; there is {', '.join(surfaces)}"
+            near = did_you_mean(self.surface, surfaces)
+            hint = f", {near}" if near else f"; there is {', '.join(surfaces)}"
             raise ConfigError(f"there is no surface `{self.surface}`{hint}")
         parameters = self.signature.parameters
         for parameter in self.fields:

@@ -27,6 +27,7 @@ from policyguard.cli.review import app as review
 from policyguard.cli.sandbox import sandbox
 from policyguard.cli.schema import schema
 from policyguard.cli.spend import spend
+from policyguard.cli.test import test
 from policyguard.errors import PolicyguardError
 
 app = typer.Typer(
@@ -38,7 +39,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for verb in (demo, init, check, explain, diff, price, spend, pause, unpause, sandbox, schema, doctor):
+for verb in (demo, init, check, test, explain, diff, price, spend, pause, unpause, sandbox, schema, doctor):
     app.command()(verb)
 app.add_typer(review, name="review")
 app.add_typer(audit, name="audit")

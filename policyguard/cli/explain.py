@@ -93,7 +93,7 @@ def _explain(
 
     policy = loaded.surfaces[surface]
     caller, reasons = engine.resolve_caller(loaded.caller, given)
-    screened = engine.screen(policy, request, caller, now)
+    screened = engine.price(engine.screen(policy, request, caller, now))
     verdict = None
     if screened.check_prompt or screened.check_images:
         error = "down" if scores is None else None

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from policyguard.cli.output import FormatOption, console, fail, print_json
+from policyguard.cli.schema import first_line, write_schemas
 from policyguard.starter import starter_folder
 
 APP = '''"""An app whose image route is guarded. Run it: uvicorn app:app"""
@@ -45,7 +46,7 @@ def init(
     app: Annotated[Path, typer.Option(help="Where to write the app snippet.")] = Path("app.py"),
     format: FormatOption = "text",
 ) -> None:
-    """Write a commented starter folder of policies and an app that enforces them. Nothing is overwritten.
+    """Write commented policies with their tests, and an app that enforces them. Nothing is overwritten.
 
     Examples:
 
@@ -56,13 +57,16 @@ def init(
     existing = [path for path in (folder, app) if path.exists()]
     if existing:
         fail(f"`{existing[0]}` is there already, nothing was written", hint="name another place, or move it away")
-    shutil.copytree(starter_folder(), folder, ignore=shutil.ignore_patterns("tests", ".*"))
+    shutil.copytree(starter_folder(), folder, ignore=shutil.ignore_patterns(".*"))
     app.write_text(APP)
-    written = [*sorted(folder.iterdir()), app]
+    for path in folder.rglob("*.yaml"):
+        path.write_text(first_line(path) + path.read_text())
+    write_schemas(folder)
+    written = [*sorted(path for path in folder.rglob("*") if path.is_file()), app]
     if format == "json":
         print_json({"written": [str(path) for path in written]})
         return
     out = console()
     for path in written:
         out.print(f"wrote {path}")
-    out.print("next: edit the policies, then `policyguard check`, then `uvicorn app:app`")
+    out.print("next: edit the policies, then `policyguard check` and `policyguard test`, then `uvicorn app:app`")

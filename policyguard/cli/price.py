@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from decimal import Decimal
-from difflib import get_close_matches
 from textwrap import fill
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -12,6 +11,7 @@ import typer
 from rich.table import Table
 
 from policyguard.cli.output import FormatOption, console, dollars, fail, print_json
+from policyguard.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from policyguard.pricing import ModelPrice, Quote
@@ -91,11 +91,7 @@ def _row(model: str | None) -> ModelPrice:
     if model is None:
         fail("a price needs a model: `--model NAME`", hint=_usable(models))
     if model not in models:
-        close = get_close_matches(model, models, n=1)
-        fail(
-            f"the price book has no model `{model}`",
-            hint=f"did you mean `{close[0]}`?" if close else _usable(models),
-        )
+        fail(f"the price book has no model `{model}`", hint=did_you_mean(model, models) or _usable(models))
     return models[model]
 
 

@@ -5,31 +5,69 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-import orjson
 import typer
 
-from policyguard.cli.output import console
+from policyguard.cli.output import console, fail
+
+Kind = Literal["surface", "org", "tests"]
+FILES: dict[Kind, str] = {"surface": ".schema.json", "org": ".org.schema.json", "tests": "tests/.schema.json"}
 
 
 def schema(
-    kind: Annotated[Literal["surface", "org"], typer.Argument(help="Which kind of file.")] = "surface",
+    kind: Annotated[Kind, typer.Argument(help="Which kind of file.")] = "surface",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to a file instead of printing.")] = None,
+    write: Annotated[Path | None, typer.Option("--write", help="Write all kinds into this policies folder.")] = None,
 ) -> None:
-    """Print the JSON Schema of a policy file, so that an editor completes and checks it.
+    """Print the JSON Schema of a policy file or of a file of tests, so that an editor completes and checks it.
 
-    Put `# yaml-language-server: $schema=.schema.json` at the top of a surface's file.
+    An editor with a YAML language server reads it where a surface's file begins with
+    `# yaml-language-server: $schema=.schema.json`, and org.yaml with `$schema=.org.schema.json`.
 
     Examples:
 
-      policyguard schema -o policies/.schema.json
+      policyguard schema --write policies
 
-      policyguard schema org -o policies/.org.schema.json
+      policyguard schema org
+
+      policyguard schema -o schemas/surface.json
     """
-    from policyguard.policy.schema import schema as build
-
-    text = orjson.dumps(build(kind), option=orjson.OPT_INDENT_2).decode() + "\n"
-    if output is None:
-        typer.echo(text, nl=False)
+    if write is not None:
+        if output is not None:
+            fail("`--write` and `--output` are two ways to do it", hint="give one of them")
+        written = write_schemas(write)
+    elif output is not None:
+        output.write_text(_text(kind))
+        written = [output]
+    else:
+        typer.echo(_text(kind), nl=False)
         return
-    output.write_text(text)
-    console().print(f"wrote {output}")
+    for path in written:
+        console().print(f"wrote {path}")
+
+
+def write_schemas(folder: Path) -> list[Path]:
+    """Write the schemas of all kinds where `first_line` names them."""
+    if not folder.is_dir():
+        fail(f"there is no folder `{folder}`", hint="`policyguard init` writes one")
+    written = []
+    for kind, name in FILES.items():
+        if (folder / name).parent.is_dir():  # not every folder has tests
+            (folder / name).write_text(_text(kind))
+            written.append(folder / name)
+    return written
+
+
+def first_line(path: Path) -> str:
+    """The comment that tells editors the schema of a policy file."""
+    kind: Kind = "tests" if path.parent.name == "tests" else "org" if path.name == "org.yaml" else "surface"
+    return f"# yaml-language-server: $schema={Path(FILES[kind]).name}\n"
+
+
+def _text(kind: Kind) -> str:
+    from policyguard.policy import schema
+
+    if kind != "tests":
+        return schema.as_text(schema.schema(kind))
+    from policyguard.testing.document import SuiteDocument
+
+    return schema.as_text(schema.schema_of(SuiteDocument))

@@ -6,15 +6,18 @@ Everything that is wrong goes to the problems of the file that says it; nothing 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from policyguard.decision import Effect, Place
+from policyguard.policy import limits as limiting
 from policyguard.policy import units
 from policyguard.policy.expr import CallerType, Compiled, Environment, ExpressionErrors, compile_expression
 from policyguard.policy.limits import Effective, Leaf, Leaves, thresholds
+from policyguard.policy.meaning import digest
 from policyguard.policy.model import (
     AuditRules,
     Budget,
@@ -22,23 +25,46 @@ from policyguard.policy.model import (
     Escalation,
     Exemption,
     ModerationRules,
+    RequestRules,
     ReviewRules,
     Rule,
     Threshold,
 )
-from policyguard.policy.source import Path, Source, did_you_mean
+from policyguard.policy.parameters import request_rules
+from policyguard.policy.source import Path, Source, dotted
+from policyguard.suggest import known_names
 
 _EFFECTS: Mapping[str, Any] = {"deny": Effect.DENY, "review": Effect.REVIEW, "flag": Effect.FLAG}
 MODERATION_TIMEOUT = "10s"
 
 
 @dataclass(frozen=True, slots=True)
+class Bounds:
+    """The organisation's limits for one kind of stakes: as they are written, and as the engine reads them."""
+
+    leaves: Leaves
+    request: RequestRules
+    moderation: ModerationRules
+
+
+@dataclass(frozen=True, slots=True)
 class Shared:
-    """What the organisation gives to every surface."""
+    """What the organisation gives to every surface.
+
+    `rule_ids` and `budget_ids` say where each of its ids stands; `caller_digest` is over who callers can be.
+    """
 
     environment: Environment
     caller: tuple[CallerField, ...]
+    caller_digest: str
     groups: Mapping[str, tuple[str, ...]]
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
+    rules: tuple[Rule, ...]
+    budgets: tuple[Budget, ...]
+    rule_ids: Mapping[str, str]
+    budget_ids: Mapping[str, str]
+    defaults: Leaves
+    bounds: Mapping[str, Bounds]  # by stakes
 
 
 def place(source: Source, path: Path) -> Place:
@@ -52,8 +78,36 @@ def place(source: Source, path: Path) -> Place:
 def shared(source: Source) -> Shared:
     callers = tuple(_callers(source))
     types = {f.name: CallerType(optional=not f.required and f.default is None, values=f.values) for f in callers}
-    groups = {name: tuple(people) for name, people in (source.data.get("groups") or {}).items()}
-    return Shared(Environment(types), callers, groups)
+    environment, proxies = Environment(types), _trusted_proxies(source)
+    return Shared(
+        environment=environment,
+        caller=callers,
+        caller_digest=digest((callers, proxies)),
+        groups={name: tuple(people) for name, people in (source.data.get("groups") or {}).items()},
+        trusted_proxies=proxies,
+        rules=rules(source, environment, organisation=True),
+        budgets=budgets(source, callers, "org"),
+        rule_ids=unique_ids(source, "rules", {}),
+        budget_ids=unique_ids(source, "budgets", {}),
+        defaults=limiting.defaults(source),
+        bounds={"low": _bounds(source, "limits"), "high": _bounds(source, "limits", "high_stakes")},
+    )
+
+
+def _bounds(source: Source, *parts: str) -> Bounds:
+    leaves = limiting.limits(source, *parts)
+    return Bounds(leaves, request_rules(leaves, limits=True), _limit_moderation(source, leaves))
+
+
+def unique_ids(source: Source, section: str, taken: Mapping[str, str]) -> dict[str, str]:
+    """Where each id stands. Ids are names in refusals and reports: each is there once, the organisation's included."""
+    seen = dict(taken)
+    for index, row in enumerate(source.data.get(section) or []):
+        path = (section, index, "id")
+        if row["id"] in seen:
+            source.problem(path, "PG207", f"`{row['id']}` is an id already ({seen[row['id']]})")
+        seen.setdefault(row["id"], str(place(source, path)))
+    return seen
 
 
 def _callers(source: Source) -> Iterator[CallerField]:
@@ -70,7 +124,8 @@ def _callers(source: Source) -> Iterator[CallerField]:
         values = tuple(spec.get("values") or ())
         default = spec.get("default")
         if default is not None and values and default not in values:
-            source.problem((*path, "default"), "PG303", f"`{default}` is not one of the values")
+            hint = known_names(default, values)
+            source.problem((*path, "default"), "PG303", f"`{default}` is not one of the values", hint)
         yield CallerField(
             name=name,
             place=place(source, path),
@@ -81,14 +136,22 @@ def _callers(source: Source) -> Iterator[CallerField]:
         )
 
 
-def trusted_proxies(source: Source) -> tuple[IPv4Network | IPv6Network, ...]:
+def _trusted_proxies(source: Source) -> tuple[IPv4Network | IPv6Network, ...]:
     found = []
     for index, text in enumerate(source.data.get("trusted_proxies") or []):
         try:
             found.append(ip_network(text))
         except ValueError:
-            source.problem(("trusted_proxies", index), "PG205", "a network is written like `10.0.0.0/8`")
+            message = "a network is written like `10.0.0.0/8`"
+            source.problem(("trusted_proxies", index), "PG205", message, _network(text))
     return tuple(found)
+
+
+def _network(text: str) -> str:
+    """The network that an address with its mask is in."""
+    with suppress(ValueError):
+        return f"did you mean `{ip_network(text, strict=False)}`?"
+    return ""
 
 
 # ---- moderation, review, audit ----------------------------------------------------------------------------
@@ -107,15 +170,18 @@ def moderation_rules(found: Effective) -> ModerationRules:
     )
 
 
-def limit_moderation(found: Effective, effective: ModerationRules) -> ModerationRules:
+def limit_moderation(bounds: Bounds, effective: ModerationRules) -> ModerationRules:
     """The organisation's part alone, with the surface's model."""
-    alone = _moderation(
-        {("moderation", "check"): Leaf([], Place(found.org.file, 1)), **found.limit},
-        Place(found.org.file, 1),
-        _thresholds(thresholds({}, found.limit, "deny_at")),
-        _thresholds(thresholds({}, found.limit, "review_at")),
+    return replace(bounds.moderation, model=effective.model, timeout_s=effective.timeout_s)
+
+
+def _limit_moderation(org: Source, limit: Leaves) -> ModerationRules:
+    return _moderation(
+        {("moderation", "check"): Leaf([], Place(org.file, 1)), **limit},
+        Place(org.file, 1),
+        _thresholds(thresholds({}, limit, "deny_at")),
+        _thresholds(thresholds({}, limit, "review_at")),
     )
-    return replace(alone, model=effective.model, timeout_s=effective.timeout_s)
 
 
 def _moderation(
@@ -149,7 +215,7 @@ def review_rules(found: Effective, groups: Mapping[str, tuple[str, ...]]) -> Rev
     for index, step in enumerate(escalate.value if escalate else ()):
         after = units.duration(step["after"])
         if after >= runs_out and escalate is not None:
-            blamed = expires if expires.named and not escalate.named else replace(escalate, path=_step(escalate, index))
+            blamed = expires if expires.named and not escalate.named else escalate._replace(path=_step(escalate, index))
             message = f"`after: {step['after']}` is not before the review runs out ({expires.value}, {expires.place})"
             found.problem(blamed, "PG208", message, "raise `expires`")
         steps.append(Escalation(after=after, to=_people(found, escalate, step["to"], groups, index, "to")))
@@ -179,8 +245,8 @@ def _people(
         elif group in groups:
             people.update(dict.fromkeys(groups[group]))
         elif leaf is not None:
-            hint = did_you_mean(group, groups)
-            blamed = replace(leaf, path=(*leaf.path, *below, index))
+            hint = known_names(group, groups)
+            blamed = leaf._replace(path=(*leaf.path, *below, index))
             found.problem(blamed, "PG206", f"there is no group `{group}` in org.yaml", hint)
     return tuple(people)
 
@@ -218,7 +284,6 @@ def rules(source: Source, environment: Environment, *, organisation: bool) -> tu
                 mode=row.get("mode", "enforce"),
                 place=place(source, path),
                 organisation=organisation,
-                needs_scores=any(name.split(".", 1)[0] == "scores" for name in when.reads),
             )
         )
     return tuple(found)
@@ -235,6 +300,18 @@ def condition(source: Source, path: Path, text: str, environment: Environment) -
         return None
 
 
+def conditions(source: Source, environment: Environment) -> None:
+    """Check the conditions of a file whose form is wrong elsewhere, so that one run shows both."""
+    wrong = {problem.path for problem in source.problems}
+    for section in ("rules", "exempt"):
+        rows = (source.formless or {}).get(section)
+        for index, row in enumerate(rows if isinstance(rows, list) else ()):
+            path: Path = (section, index, "when")
+            text = row.get("when") if isinstance(row, dict) else None
+            if isinstance(text, str) and dotted(path) not in wrong:
+                condition(source, path, text, environment)
+
+
 def exemptions(source: Source, environment: Environment) -> tuple[Exemption, ...]:
     own = [row["id"] for row in source.data.get("rules") or []]
     found = []
@@ -242,7 +319,7 @@ def exemptions(source: Source, environment: Environment) -> tuple[Exemption, ...
         path: Path = ("exempt", index)
         for i, id_ in enumerate(row["rules"]):
             if id_ not in own:
-                hint = did_you_mean(id_, own) or "only rules of this file can be exempted"
+                hint = known_names(id_, own) or "only rules of this file can be exempted"
                 source.problem((*path, "rules", i), "PG206", f"this file has no rule `{id_}`", hint)
         when = condition(source, (*path, "when"), row["when"], environment)
         if when is not None:
@@ -269,7 +346,7 @@ def budgets(source: Source, callers: tuple[CallerField, ...], owner: str) -> tup
         per = row["per"].removeprefix("caller.") if row.get("per") else None
         zone = row.get("time_zone", "UTC")
         if per is not None and per not in names:
-            source.problem((*path, "per"), "PG206", f"org.yaml declares no `caller.{per}`", did_you_mean(per, names))
+            source.problem((*path, "per"), "PG206", f"org.yaml declares no `caller.{per}`", known_names(per, names))
         if not _is_zone(zone):
             source.problem((*path, "time_zone"), "PG206", "there is no such time zone", "write it like `Europe/Berlin`")
         found.append(

@@ -8,13 +8,16 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Container, Iterator, Mapping
+from decimal import Decimal
+from functools import lru_cache
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
 from policyguard.errors import Diagnostic
 from policyguard.policy.expr import CODES as EXPRESSION_CODES
-from policyguard.policy.source import Path, Source, did_you_mean
+from policyguard.policy.source import Path, Source
+from policyguard.suggest import did_you_mean, known_names, shown
 
 CODES: Mapping[str, str] = {
     "PG101": "the file cannot be read",
@@ -44,6 +47,20 @@ CODES: Mapping[str, str] = {
     "PG502": "the folder has no surface",
     "PG503": "a surface is there twice",
     "PG504": "a route is claimed twice",
+    "PG505": "a moderation model that the guard's moderator does not serve",
+    "PG701": "a condition that is never true",
+    "PG702": "a condition that is always true",
+    "PG703": "a rule that lists, limits or thresholds decide already",
+    "PG704": "a rule that adds nothing to another one",
+    "PG705": "a review threshold that the deny threshold comes before",
+    "PG706": "a threshold that every request reaches",
+    "PG707": "a group that no review names",
+    "PG708": "a budget that can never admit one image",
+    "PG709": "high stakes without a review",
+    "PG710": "an exemption that has ended",
+    "PG711": "an exemption that changes nothing",
+    "PG712": "an escalation to nobody new",
+    "PG713": "a model that is shut down soon",
 }
 
 _KINDS = {
@@ -76,7 +93,13 @@ _LENGTHS = {
     "too_short": "this list is empty",
     "too_long": "this list is too long",
 }
-_QUOTED = re.compile(r"'([^']*)'")
+_ALLOWED = re.compile(r"[^', ]+(?=')|^\d+$")  # pydantic's list of what is possible: texts in quotes, or one number
+_PLAIN = re.compile(r"[\w./$-]+(?: [\w./$-]+)*")  # needs no quotes in a list
+_NO_SPACE = re.compile(r"\w+:\S")
+_DIGITS = re.compile(r"\s*([-+]?\d{1,18}(?:\.\d{1,18})?)\s*(%?)\s*", re.ASCII)
+_TRUTH = {"yes": "true", "on": "true", "true": "true", "y": "true", "1": "true"} | {
+    **dict.fromkeys(("no", "off", "false", "n", "0"), "false")
+}
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")  # they would move what follows
 _SHOWN = 140  # characters of a line
 
@@ -84,12 +107,28 @@ _SHOWN = 140  # characters of a line
 # ---- from pydantic ----------------------------------------------------------------------------------------
 
 
-def report(source: Source, model: type[BaseModel], error: ValidationError, empty: Container[Path] = ()) -> None:
-    """Add every problem that pydantic found to `source`, in our words; `empty` keys are reported already."""
-    for problem in _without_other_forms(error.errors(include_url=False)):
-        path = tuple(part for part in problem["loc"] if _is_ours(part))
-        if path not in empty:
-            _report(source, model, path, problem)
+def report(
+    source: Source, model: type[BaseModel], error: ValidationError, empty: Container[Path] = (), at: Path = ()
+) -> None:
+    """Add every problem that pydantic found to `source`, in our words; `empty` keys are reported already.
+
+    `at` is where in the file the document stands that was validated.
+    """
+    problems = [(_path(p), p) for p in _without_other_forms(error.errors(include_url=False))]
+    unknown = [path for path, problem in problems if problem["type"] == "extra_forbidden"]
+    for path, problem in problems:
+        misspelt = problem["type"] == "missing" and any(_is_meant(path, other) for other in unknown)
+        if path not in empty and not misspelt:
+            _report(source, (*at, *path), names_at(model, path[:-1]), problem)
+
+
+def _path(problem: Any) -> Path:
+    return tuple(part for part in problem["loc"] if _is_ours(part))
+
+
+def _is_meant(missing: Path, unknown: Path) -> bool:
+    """Whether a key that is missing is there, misspelt: that is one problem, not two."""
+    return missing[:-1] == unknown[:-1] and did_you_mean(str(unknown[-1]), [str(missing[-1])]) != ""
 
 
 def _is_ours(part: str | int) -> bool:
@@ -111,42 +150,77 @@ def _without_other_forms(problems: list[Any]) -> Iterator[Any]:
         yield problem
 
 
-def _report(source: Source, model: type[BaseModel], path: Path, problem: Any) -> None:
+def _report(source: Source, path: Path, names: list[str], problem: Any) -> None:
     kind, context, given = problem["type"], problem.get("ctx", {}), problem["input"]
     name, is_key = str(path[-1]) if path else "", "[key]" in problem["loc"]
     if kind == "extra_forbidden":
-        hint = unknown_hint(name, names_at(model, path[:-1]))
-        source.problem(path, "PG201", f"there is no key `{name}` here", hint, key=True)
+        hint = unknown_hint(name, names)
+        source.problem(path, "PG201", f"there is no key {shown(name)} here", hint, key=True)
     elif kind == "missing":
         source.problem(path[:-1], "PG202", f"the key `{name}` is missing")
     elif kind == "literal_error":
-        _not_possible(source, path, given, _QUOTED.findall(context["expected"]), is_key)
+        _not_possible(source, path, given, _ALLOWED.findall(context["expected"]), is_key)
     elif kind in _KINDS:
-        source.problem(path, "PG203", f"this needs {_KINDS[kind]}")
+        source.problem(path, "PG203", f"this needs {_KINDS[kind]}", written(kind, given))
     elif kind in _BOUNDS:
         key, words = _BOUNDS[kind]
         source.problem(path, "PG204", f"this is {words} {context[key]:g}")
     elif kind == "value_error":
         source.problem(path, "PG205", str(context["error"]))
     elif kind == "string_pattern_mismatch":
-        words = "a name is written in lower case" if is_key else _PATTERNS.get(name, "this is written in another form")
+        words = _name(path) if is_key else _PATTERNS.get(name, "this is written in another form")
         source.problem(path, "PG205", words, key=is_key)
     else:
         source.problem(path, "PG204", _LENGTHS.get(kind, "this is not possible here"), key=is_key)
+
+
+def _name(path: Path) -> str:
+    return f"a name is written in lower case, with `{'_' if path[0] == 'caller' else '-'}` between its words"
+
+
+def written(kind: str, given: Any) -> str:
+    """How a value of the right kind is written, where it is plain what was meant."""
+    if not isinstance(given, str | int | float):
+        return ""
+    if kind == "string_type":
+        return f'write `"{_yaml(given)}"`'
+    if kind == "list_type":
+        return f"write `[{_yaml(given)}]`" if _PLAIN.fullmatch(_yaml(given)) else ""
+    if kind in ("dict_type", "model_type"):
+        return "write a space after the `:`" if _NO_SPACE.match(str(given)) else ""
+    if kind == "bool_type":
+        truth = _TRUTH.get(_yaml(given).lower())
+        return f"write `{truth}`" if truth else ""
+    return _number(str(given), whole=kind.startswith("int"))
+
+
+def _yaml(given: Any) -> str:
+    return str(given).lower() if isinstance(given, bool) else str(given)
+
+
+def _number(text: str, *, whole: bool) -> str:
+    """A number that is written as a text, with leading zeros, or in percent."""
+    found = _DIGITS.fullmatch(text)
+    if found is None:
+        return ""
+    value = Decimal(found[1]) / (100 if found[2] else 1)
+    if whole and value != int(value):
+        return ""
+    return f"write `{int(value)}`" if whole else f"write `{value.normalize():f}`"
 
 
 def _not_possible(source: Source, path: Path, given: Any, allowed: list[str], is_key: bool) -> None:
     if not isinstance(given, str | int | float):
         source.problem(path, "PG203", f"this needs one of {', '.join(f'`{name}`' for name in allowed)}")
         return
-    shown = str(given).lower() if isinstance(given, bool) else str(given)[:60]
-    source.problem(path, "PG204", f"`{shown}` is not possible here", did_you_mean(shown, allowed), key=is_key)
+    text = _yaml(given)
+    source.problem(path, "PG204", f"{shown(text)} is not possible here", known_names(text, allowed), key=is_key)
 
 
 def unknown_hint(name: str, names: list[str]) -> str:
     """The nearest key, and all that there are."""
     near, listed = did_you_mean(name, names), ", ".join(f"`{known}`" for known in names)
-    return f"{near} there is {listed}" if near.startswith("did") else near
+    return f"{near} there is {listed}".strip() if listed else ""
 
 
 def names_at(model: type[BaseModel], path: Path) -> list[str]:
@@ -185,7 +259,7 @@ def _model_in(kind: Any) -> Any:
 def render(diagnostic: Diagnostic, text: str) -> str:
     """The problem, the place, the line with a caret under it, and the hint."""
     head = f"{diagnostic.severity} {diagnostic.code}: {diagnostic.message}"
-    lines = text.split("\n")
+    lines = _lines(text)
     shown = [head, f"  --> {diagnostic.file}:{diagnostic.line}:{diagnostic.column}"]
     if diagnostic.line <= len(lines):
         line, before = _window(lines[diagnostic.line - 1].rstrip("\r"), diagnostic.column - 1)
@@ -196,12 +270,18 @@ def render(diagnostic: Diagnostic, text: str) -> str:
     return "\n".join(shown)
 
 
+@lru_cache(maxsize=4)
+def _lines(text: str) -> list[str]:
+    """Split once for all problems of a file."""
+    return text.split("\n")
+
+
 def _window(line: str, column: int) -> tuple[str, str]:
     """The line and what stands before the caret, as they are printed: tabs widened, long lines cut, controls hidden."""
-    before, whole = (_CONTROLS.sub("\ufffd", part.expandtabs(4)) for part in (line[:column], line))
-    start = max(0, len(before) - _SHOWN // 2) if len(whole) > _SHOWN else 0
-    cut = "..." if start else ""
-    return cut + whole[start : start + _SHOWN], cut + before[start:]
+    start = max(0, column - _SHOWN // 2) if len(line) > _SHOWN else 0
+    part, cut = line[start : start + _SHOWN], "..." if start else ""
+    before, whole = (_CONTROLS.sub("\ufffd", text.expandtabs(4)) for text in (part[: column - start], part))
+    return cut + whole + ("..." if start + _SHOWN < len(line) else ""), cut + before
 
 
 def _width(text: str) -> int:

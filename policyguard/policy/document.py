@@ -1,13 +1,14 @@
 """The documents as people write them: `org.yaml` and one file per surface. Unknown keys are refused.
 
-Pydantic checks the form; `compile` gives it a meaning. The docstrings of fields are what editors show.
+Pydantic checks the form; `compile` gives it a meaning. The docstrings of fields are what editors show, and the patterns
+say to them what the readers of `units` accept.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from policyguard.policy import units
 from policyguard.request import CATEGORIES
@@ -28,17 +29,80 @@ def _checked(read: Any) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-Duration = Annotated[str, _checked(units.duration)]
-Days = Annotated[str, _checked(units.days)]
-Bytes = Annotated[str | int, _checked(units.size_in_bytes)]
-Day = Annotated[str, _checked(units.day)]
-BudgetLimit = Annotated[str, _checked(units.budget_limit)]
-Header = Annotated[str, Field(pattern=r'^http\.headers\["[a-z0-9-]{1,64}"\]$')]
-RouteText = Annotated[str, _checked(units.route)]
-BodyPath = Annotated[str, _checked(lambda v: units.path_in(v, "body"))]
+def _written(read: Any, pattern: str, *examples: str, **more: Any) -> WithJsonSchema:
+    """What `read` accepts, as a pattern that means the same in Python and JavaScript, with the words of `read`."""
+    try:
+        read("")
+    except ValueError as error:
+        says = str(error)
+    form = {"type": "string", "pattern": f"^(?:{pattern})$", "patternErrorMessage": says, "examples": list(examples)}
+    return WithJsonSchema({**form, **more})
+
+
+def _body_path(text: object) -> tuple[str, ...]:
+    return units.path_in(text, "body")
+
+
+def _response_path(text: object) -> tuple[str, ...]:
+    return units.path_in(text, "response")
+
+
+SIZE = "^(?:auto|[1-9][0-9]{0,4}x[1-9][0-9]{0,4})$"
+_BYTES = r"[1-9][0-9]{0,8}(?:B|kB|MB|GB)?"
+_AMOUNT = r"(?!\$?0+(?:\.0+)?[ /])(?:\$[0-9]{1,9}(?:\.[0-9]{1,6})?|[0-9]{1,9} images?)"
+_PERIOD = "|".join(units.PERIODS)
+_NAME = r"[A-Za-z_][A-Za-z0-9_-]*"
+_PATH = r"(?!.*//)(?!.*/\.\.?(?:/|$))/[A-Za-z0-9._~:@!$&'()+,;=/-]*"
+
+Duration = Annotated[
+    str, _checked(units.duration), _written(units.duration, r"[1-9][0-9]{0,5}[smhd]", "30m", "4h", "400d")
+]
+Days = Annotated[str, _checked(units.days), _written(units.days, r"[1-9][0-9]{0,5}d", "30d", "400d")]
+Bytes = Annotated[
+    str | int,
+    _checked(units.size_in_bytes),
+    _written(units.size_in_bytes, _BYTES, "10MB", "500kB", type=["string", "integer"], minimum=1, maximum=999_999_999),
+]
+Day = Annotated[
+    str,
+    _checked(units.day),
+    _written(units.day, r"[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])", "2027-01-31"),
+]
+BudgetLimit = Annotated[
+    str,
+    _checked(units.budget_limit),
+    _written(units.budget_limit, f"(?:{_AMOUNT}) */ *(?:{_PERIOD})", "$2000 / month", "20 images / day"),
+]
+Header = Annotated[str, Field(pattern=r'^http\.headers\["[a-z0-9-]{1,64}"\]$', examples=['http.headers["x-user-id"]'])]
+RouteText = Annotated[
+    str, _checked(units.route), _written(units.route, f"(?:POST|PUT|PATCH) {_PATH}", "POST /v1/images/generations")
+]
+BodyPath = Annotated[str, _checked(_body_path), _written(_body_path, rf"body\.{_NAME}(?:\.{_NAME})*", "body.prompt")]
+ResponsePath = Annotated[
+    str,
+    _checked(_response_path),
+    _written(_response_path, rf"response\.{_NAME}(?:\[\])?(?:\.{_NAME}(?:\[\])?)*", "response.usage"),
+]
 Version = Annotated[Literal[1], _checked(units.version)]
+SizeText = Annotated[
+    str,
+    Field(min_length=1, max_length=500),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": SIZE,
+            "patternErrorMessage": "a size is written like `1024x1536`, or `auto`",
+            "examples": ["1024x1024", "1024x1536", "1536x1024", "auto"],
+        }
+    ),
+]
+ModelName = Annotated[str, Field(min_length=1, max_length=500, json_schema_extra={"names": "models"})]
+Parameter = Annotated[str, Field(min_length=1, max_length=500, json_schema_extra={"names": "parameters"})]
+Constant = Annotated[str, Field(min_length=1, max_length=500, json_schema_extra={"names": "constants"})]
+Network = Annotated[
+    str, Field(min_length=1, max_length=500, json_schema_extra={"pattern": "^[0-9A-Fa-f.:]+(?:/[0-9]{1,3})?$"})
+]
 Condition = Annotated[str, Field(min_length=1, max_length=10_000)]
-ResponsePath = Annotated[str, _checked(lambda v: units.path_in(v, "response"))]
 
 
 class Document(BaseModel):
@@ -49,17 +113,17 @@ class Document(BaseModel):
 
 
 class ModelList(Document):
-    allow: list[Text] | None = Field(default=None, min_length=1)
+    allow: list[ModelName] | None = Field(default=None, min_length=1)
     """The models that may be asked for, best as dated snapshots."""
 
 
 class Models(ModelList):
-    default: Text | None = None
+    default: ModelName | None = None
     """The model of a request that names none. Without it such a request is denied."""
 
 
 class SizeBounds(Document):
-    allow: list[Text] | None = Field(default=None, min_length=1)
+    allow: list[SizeText] | None = Field(default=None, min_length=1)
     """The sizes that may be asked for, like `1024x1024`. `auto` counts only where it is listed."""
     max_pixels: Count | None = None
     """Width times height, at most."""
@@ -68,7 +132,7 @@ class SizeBounds(Document):
 
 
 class Sizes(SizeBounds):
-    default: Text | None = None
+    default: SizeText | None = None
     """The size of a request that names none."""
 
 
@@ -114,21 +178,32 @@ class InputImages(Document):
 
 class RequestLimits(Document):
     models: ModelList | None = None
+    """Which models may be asked for."""
     sizes: SizeBounds | None = None
+    """Which sizes may be asked for: a list, or bounds in pixels."""
     quality: QualityList | None = None
+    """Which qualities may be asked for."""
     n: Number | None = None
+    """How many images one request may ask for."""
     formats: Formats | None = None
+    """Which output formats may be asked for."""
     prompt: Prompt | None = None
+    """How long a prompt may be."""
     input_images: InputImages | None = None
+    """How many images an edit may bring, and how large."""
     partial_images: PartialImages | None = None
+    """How many partial images a stream may have."""
     moderation: Literal["auto"] | None = None
     """`auto`, always: it is forced on every request."""
 
 
 class Request(RequestLimits):
     models: Models | None = None
+    """Which models may be asked for, and the one of a request that names none."""
     sizes: Sizes | None = None
+    """Which sizes may be asked for, and the one of a request that names none."""
     quality: Qualities | None = None
+    """Which qualities may be asked for, and the one of a request that names none."""
     on_excess: Literal["deny", "adjust"] | None = None
     """What happens to n, quality and size beyond the policy: deny, or bring them down. Nothing else is adjusted."""
     unknown_parameters: Literal["deny", "pass"] | None = None
@@ -157,9 +232,13 @@ class Moderation(Document):
 
 class ModerationLimits(Document):
     check: list[Literal["prompt", "input_images"]] | None = None
+    """What has to be scored."""
     deny_at: dict[Category, Score] | None = None
+    """The highest score from which on a request is denied, by category."""
     review_at: dict[Category, Score] | None = None
+    """The highest score from which on a request is reviewed, by category."""
     when_unavailable: Literal["deny", "review"] | None = None
+    """The least that happens while moderation is down; `deny` is more than `review`."""
 
 
 class Step(Document):
@@ -186,8 +265,11 @@ class Review(Document):
 
 class ReviewLimits(Document):
     required: bool | None = None
+    """Every request is reviewed."""
     approvals: Annotated[int, Field(ge=1, le=10)] | None = None
+    """How many have to approve, at least."""
     expires: Duration | None = None
+    """When a held request runs out, at the latest."""
 
 
 class Retain(Document):
@@ -203,6 +285,7 @@ class Audit(Document):
     prompt: Literal["encrypted", "none"] | None = None
     """Whether prompts are kept, encrypted."""
     retain: Retain | None = None
+    """How long what is recorded is kept."""
 
 
 # ---- rules, budgets, routes -------------------------------------------------------------------------------
@@ -214,6 +297,7 @@ class Rule(Document):
     when: Condition
     """A CEL condition."""
     then: Literal["deny", "review", "flag"]
+    """What happens where the condition is true. `flag` lets the request pass, and marks it in the record."""
     message: Annotated[str, Field(max_length=500)] = ""
     """What the person in front of the button reads; without it a general sentence."""
     mode: Literal["enforce", "shadow"] = "enforce"
@@ -222,6 +306,7 @@ class Rule(Document):
 
 class Budget(Document):
     id: Id
+    """Its name in refusals, reports and tests."""
     limit: BudgetLimit
     """Like `$2000 / month` or `20 images / day`."""
     per: Annotated[str, Field(pattern=r"^caller\.[a-z][a-z0-9_]*$")] | None = None
@@ -236,17 +321,21 @@ class Exemption(Document):
     rules: list[Id] = Field(min_length=1)
     """Rules of this file that are switched off."""
     when: Condition
+    """A CEL condition: for which requests."""
     until: Day
     """The last day, in UTC."""
     by: Text
+    """Who answers for it."""
     why: Text
+    """The reason, for those who read it later."""
 
 
 class OwnRoute(Document):
     route: RouteText
-    fields: dict[Text, BodyPath]
+    """Method and path as the app has them."""
+    fields: dict[Parameter, BodyPath]
     """Where the app's JSON body has each parameter; adjusted values are written back there."""
-    constants: dict[Text, Text | int] = Field(default_factory=dict)
+    constants: dict[Constant, Text | int] = Field(default_factory=dict)
     """What the app always uses; recorded as declared."""
     usage: ResponsePath | None = None
     """Where the JSON answer has OpenAI's token counts. Without it every call is presumed at its ceiling."""
@@ -256,8 +345,11 @@ class OwnRoute(Document):
 
 class Surface(Document):
     version: Version
+    """The version of the policy language: `1`."""
     surface: Id
+    """Its name in code, refusals, reports and tests."""
     title: Text
+    """What it is, in a few words, for reviewers and reports."""
     owner: Text
     """Who answers for it; shown to reviewers and in reports."""
     stakes: Literal["low", "high"]
@@ -267,12 +359,19 @@ class Surface(Document):
     routes: list[RouteText | OwnRoute] = Field(default_factory=list)
     """Which requests of an ASGI app belong here."""
     request: Request = Field(default_factory=Request)
+    """What may be asked for: models, sizes, qualities, how many."""
     moderation: Moderation = Field(default_factory=Moderation)
+    """From which score on a request is denied or reviewed."""
     budgets: list[Budget] = Field(default_factory=list)
+    """How much money or how many images, in which time."""
     rules: list[Rule] = Field(default_factory=list)
+    """Conditions of this surface's own."""
     review: Review = Field(default_factory=Review)
+    """Who decides held requests, and until when."""
     exempt: list[Exemption] = Field(default_factory=list)
+    """Named, expiring exceptions to rules of this file."""
     audit: Audit = Field(default_factory=Audit)
+    """Whether prompts are kept, and how long what is recorded is kept."""
     reasons_on_wire: bool = True
     """Whether refusals tell the client which rules fired."""
 
@@ -286,27 +385,37 @@ class CallerField(Document):
     required: bool = False
     """Without the value a request is denied."""
     default: Text | None = None
+    """The value of a request that brings none."""
     values: list[Text] | None = Field(default=None, min_length=1)
     """The only values that there are."""
 
 
 class Defaults(Document):
     request: Request = Field(default_factory=Request)
+    """What may be asked for where a surface says nothing."""
     moderation: Moderation = Field(default_factory=Moderation)
+    """How requests are moderated where a surface says nothing."""
     review: Review = Field(default_factory=Review)
+    """Who decides held requests where a surface says nothing."""
     audit: Audit = Field(default_factory=Audit)
+    """What is kept where a surface says nothing."""
 
 
 class Limits(Document):
     request: RequestLimits = Field(default_factory=RequestLimits)
+    """The most that any surface may let be asked for."""
     moderation: ModerationLimits = Field(default_factory=ModerationLimits)
+    """The mildest moderation that any surface may have."""
     review: ReviewLimits = Field(default_factory=ReviewLimits)
+    """The least review that any surface may have."""
 
 
 class Organisation(Document):
     version: Version
+    """The version of the policy language: `1`."""
     organisation: Text
-    trusted_proxies: list[Text] = Field(default_factory=list)
+    """Its name, for reports."""
+    trusted_proxies: list[Network] = Field(default_factory=list)
     """Networks from which header values count, like `10.0.0.0/8`."""
     caller: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")], CallerField] = Field(default_factory=dict)
     """Who asks: the one place that says where these values come from."""

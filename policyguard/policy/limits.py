@@ -7,8 +7,8 @@ limit is an error with both places; one that it got by default is brought to the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from policyguard.decision import Place
 from policyguard.policy import units
@@ -19,8 +19,7 @@ SECTIONS = ("request", "moderation", "review", "audit")
 THRESHOLDS = ("deny_at", "review_at")
 
 
-@dataclass(frozen=True, slots=True)
-class Leaf:
+class Leaf(NamedTuple):
     """One value, its place, and the path at which `file` says it. `named`: the surface's own file does."""
 
     value: Any
@@ -170,9 +169,9 @@ class Effective:
         return None if leaf is None else leaf.value
 
 
-def effective(source: Source, org: Source, limit: Leaves) -> Effective:
-    """A surface's values within the limits."""
-    found = Effective(source, org, {**defaults(org), **leaves(source, named=True)}, limit)
+def effective(source: Source, org: Source, defaults: Leaves, limit: Leaves) -> Effective:
+    """A surface's values, else the defaults, within the limits."""
+    found = Effective(source, org, {**defaults, **leaves(source, named=True)}, limit)
     for path, bound in limit.items():
         leaf = found.values.get(path)
         if path[:1] == ("moderation",) and path[1] in THRESHOLDS:
@@ -194,7 +193,7 @@ def _met(found: Effective, path: Path, leaf: Leaf, bound: Leaf) -> Leaf:
         return leaf
     if value == []:
         _nothing_left(found, leaf, bound)
-    return replace(leaf, value=value, place=bound.place)
+    return leaf._replace(value=value, place=bound.place)
 
 
 def _nothing_left(found: Effective, leaf: Leaf, bound: Leaf) -> None:
@@ -223,7 +222,7 @@ def _sizes_within(found: Effective) -> None:
             _sizes_beyond(found, listed, bound, beyond, key)
         elif beyond:
             left = [text for text in listed.value if text not in beyond]
-            found.values[("request", "sizes", "allow")] = replace(listed, value=left)
+            found.values[("request", "sizes", "allow")] = listed._replace(value=left)
             if not left:
                 _nothing_left(found, listed, bound)
 

@@ -5,10 +5,15 @@ The only module of the policy language that touches files.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
-from datetime import datetime
+import gc
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import date, datetime
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
@@ -16,66 +21,128 @@ from policyguard.decision import Effect
 from policyguard.errors import Diagnostic, PolicyError
 from policyguard.policy import compile as compiling
 from policyguard.policy import limits as limiting
-from policyguard.policy.compile import Shared, place
+from policyguard.policy.compile import Shared, place, unique_ids
 from policyguard.policy.diagnostics import report
 from policyguard.policy.document import Organisation, Surface
-from policyguard.policy.meaning import digest
-from policyguard.policy.model import Budget, Policy, PolicySet, Rule
+from policyguard.policy.limits import Effective
+from policyguard.policy.lint import lint
+from policyguard.policy.meaning import digest, digest_of_all
+from policyguard.policy.model import Policy, PolicySet
 from policyguard.policy.parameters import check_request, request_rules
 from policyguard.policy.pending import report_empty, report_pending
-from policyguard.policy.routes import claimed_twice, routes
+from policyguard.policy.routes import Claims, claim, routes
 from policyguard.policy.source import MAX_BYTES, Source, read
+from policyguard.policy.source import Path as KeyPath
 
 ORG = "org.yaml"
 
 
-def load(folder: str | Path, *, now: datetime | None = None) -> PolicySet:
+Stamp = tuple[int, ...]
+Stamps = Mapping[str, Stamp | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a set came from, so that the next one need not read and compile again what is still the same.
+
+    `shared` None: the organisation does not load. `files` has the policy of each file, `surfaces` each by its name.
+    """
+
+    stamps: Stamps
+    org: Source
+    shared: Shared | None
+    files: dict[str, Policy]
+    surfaces: dict[str, Policy]
+    claimed: Claims
+
+
+def load(
+    folder: str | Path, *, now: datetime | None = None, previous: PolicySet | None = None, stamps: Stamps | None = None
+) -> PolicySet:
     """The policies of `folder`. Raises `PolicyError` with all diagnostics of all files.
 
-    `now` is only kept as `loaded_at`.
+    `now` is only kept as `loaded_at`. `previous` is an earlier set of the same folder: files whose stamps are the same
+    are not read again. `stamps` are what `look` saw, where it looked already.
     """
-    policies, problems = _load(Path(folder), now)
-    if policies is None or any(problem.severity == "error" for problem in problems):
-        raise PolicyError(problems)
-    return policies
+    with _uncollected():
+        loaded = _load(Path(folder), now, previous, stamps)
+    if loaded.policies is None or any(problem.severity == "error" for problem in loaded.problems):
+        raise PolicyError(loaded.problems)
+    return loaded.policies
 
 
-def check(folder: str | Path) -> list[Diagnostic]:
-    """Every problem of a folder, by file and line; none where it loads."""
-    return sorted(_load(Path(folder), None)[1])
+def check(folder: str | Path, *, today: date | None = None) -> list[Diagnostic]:
+    """Every problem of a folder, by file and line; none where it loads. `today` is needed to find what has expired."""
+    return sorted(_load(Path(folder), lint=partial(lint, today=today)).problems)
 
 
-def _load(folder: Path, now: datetime | None) -> tuple[PolicySet | None, list[Diagnostic]]:
+def look(folder: Path) -> Stamps:
+    """What tells one version of each policy file from another, by name; nothing is opened. Raises OSError.
+
+    What only looks like a policy is there, too: a broken link or a pipe is a problem, never a surface less.
+    """
+    with os.scandir(folder) as entries:
+        return {entry.name: _stamp(entry) for entry in entries if _is_policy(entry)}
+
+
+def _is_policy(entry: os.DirEntry[str]) -> bool:
+    name = entry.name
+    return name.lower().endswith((".yaml", ".yml")) and not name.startswith(".") and not entry.is_dir()
+
+
+def _stamp(entry: os.DirEntry[str]) -> Stamp | None:
     try:
-        files = sorted(_files(folder))
+        return stamp(entry.stat())
+    except OSError:  # a broken link: reading it says so
+        return None
+
+
+def stamp(found: os.stat_result) -> Stamp:
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Nothing that loading makes is garbage before it ends, and looking for some takes as long as loading."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+class Loaded(NamedTuple):
+    policies: PolicySet | None
+    problems: list[Diagnostic]
+
+
+def _load(
+    folder: Path,
+    now: datetime | None = None,
+    previous: PolicySet | None = None,
+    stamps: Stamps | None = None,
+    lint: Callable[[PolicySet, Source, list[Source]], None] | None = None,
+) -> Loaded:
+    try:
+        stamps = look(folder) if stamps is None else stamps
     except OSError as error:
         hint = "`policyguard init` writes a folder to start from"
-        return None, [_file(folder, "PG101", f"the folder cannot be read: {_why(error)}", hint)]
-    sources = [_document(path, Surface) for path in files if path.name != ORG]
-    found = folder / ORG in files
-    org = _document(folder / ORG, Organisation) if found else _no_organisation(folder)
-    if found and not sources:
-        org.problems.append(_file(folder / ORG, "PG502", "there is no surface beside org.yaml"))
-    policies = None
-    if org.data is not None:  # without the organisation no surface has a meaning
-        policies = _set(folder, org, [source for source in sources if source.data is not None], now)
-    return policies, list({problem: None for source in (org, *sources) for problem in source.problems})
-
-
-def _files(folder: Path) -> Iterable[Path]:
-    """Every policy, and what only looks like one: a broken link or a pipe is a problem, never a surface less."""
-    return (
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in (".yaml", ".yml") and not path.name.startswith(".") and not path.is_dir()
-    )
-
-
-def _no_organisation(folder: Path) -> Source:
-    source = Source(str(folder / ORG), "")
-    hint = "`policyguard init` writes a folder to start from"
-    source.problem((), "PG501", "there is no org.yaml", hint)
-    return source
+        return Loaded(None, [_file(folder, "PG101", f"the folder cannot be read: {_why(error)}", hint)])
+    base = _unchanged(folder, previous, stamps) or _organisation(folder, stamps)
+    sources, problems = [], []
+    for name in sorted(stamps.keys() - base.stamps.keys()):
+        source = _document(folder / name, Surface)
+        _add(source, base)
+        problems += source.problems
+        if lint is not None:  # else it is forgotten: a folder may have thousands
+            sources.append(source)
+    policies = _set(folder, replace(base, stamps=stamps), now)
+    if lint is not None and policies is not None and not problems and not base.org.problems:
+        lint(policies, base.org, sources)
+        problems = [problem for source in sources for problem in source.problems]
+    return Loaded(policies, list(dict.fromkeys((*base.org.problems, *problems))))
 
 
 def _why(error: OSError) -> str:
@@ -105,7 +172,7 @@ def _document(path: Path, model: type[BaseModel]) -> Source:
         model.model_validate(source.data)
     except ValidationError as error:
         report(source, model, error, empty)
-        source.data = None
+        source.data, source.formless = None, source.data
     return source
 
 
@@ -124,50 +191,93 @@ def _read(path: Path) -> Source:
 # ---- the set ----------------------------------------------------------------------------------------------
 
 
-def _set(folder: Path, org: Source, sources: list[Source], now: datetime | None) -> PolicySet:
-    shared = compiling.shared(org)
-    proxies = compiling.trusted_proxies(org)
-    org_rules = compiling.rules(org, shared.environment, organisation=True)
-    org_budgets = compiling.budgets(org, shared.caller, "org")
-    _unique(org, "rules", {})
-    _unique(org, "budgets", {})
-    for part in ("defaults", "limits", "high_stakes"):
-        check_request(limiting.Effective(org, org, limiting.leaves(org, (part,)), {}))
-    compiling.review_rules(limiting.Effective(org, org, limiting.defaults(org), {}), shared.groups)
-    surfaces: dict[str, Policy] = {}
-    by_name: dict[str, Source] = {}
-    for source in sources:
-        name = source.data["surface"]
-        if name in surfaces:
-            source.problem(("surface",), "PG503", f"the surface `{name}` is there already ({surfaces[name].place})")
-            continue
-        surfaces[name] = _surface(source, org, shared, org_rules, org_budgets)
-        by_name[name] = source
-    claimed_twice(by_name, {name: policy.routes for name, policy in surfaces.items()})
-    identity = (shared.caller, [str(p) for p in proxies])
-    finished = {name: replace(p, digest=digest((p, identity))) for name, p in sorted(surfaces.items())}
+def _organisation(folder: Path, stamps: Stamps) -> Origin:
+    """The organisation alone."""
+    org, shared = _no_organisation(folder), None
+    if ORG in stamps:
+        org = _document(folder / ORG, Organisation)
+        if stamps.keys() == {ORG}:
+            org.problems.append(_file(folder / ORG, "PG502", "there is no surface beside org.yaml"))
+    if org.data is not None:
+        shared = compiling.shared(org)
+        for part in ("defaults", "limits", "high_stakes"):
+            check_request(limiting.Effective(org, org, limiting.leaves(org, (part,)), {}))
+        compiling.review_rules(limiting.Effective(org, org, shared.defaults, {}), shared.groups)
+    return Origin({ORG: stamps.get(ORG)}, org, shared, {}, {}, {})
+
+
+def _no_organisation(folder: Path) -> Source:
+    source = Source(str(folder / ORG), "")
+    source.problem((), "PG501", "there is no org.yaml", "`policyguard init` writes a folder to start from")
+    return source
+
+
+def _unchanged(folder: Path, previous: PolicySet | None, stamps: Stamps) -> Origin | None:
+    """What the files that are still the same gave to an earlier set; None where the organisation changed."""
+    if previous is None or previous.folder != str(folder):
+        return None
+    origin: Origin = previous.origin
+    if origin.stamps[ORG] != stamps.get(ORG):
+        return None
+    gone = [name for name, stamp in origin.stamps.items() if stamp is None or stamps.get(name) != stamp]
+    base = Origin(
+        stamps={name: stamp for name, stamp in origin.stamps.items() if name not in gone},
+        org=replace(origin.org, problems=[]),
+        shared=origin.shared,
+        files=dict(origin.files),
+        surfaces=dict(origin.surfaces),
+        claimed=dict(origin.claimed),
+    )
+    for name in gone:
+        policy = base.files.pop(name)
+        del base.surfaces[policy.surface]
+        for route in policy.routes:
+            del base.claimed[route.method, route.path]
+    return base
+
+
+def _add(source: Source, base: Origin) -> None:
+    """Compile one surface into `base`."""
+    if base.shared is None:  # without the organisation no surface has a meaning
+        return
+    if source.data is None:
+        compiling.conditions(source, base.shared.environment)
+        return
+    name = source.data["surface"]
+    if name in base.surfaces:
+        there = base.surfaces[name].place
+        source.problem(("surface",), "PG503", f"the surface `{name}` is there already ({there})")
+        return
+    policy = _surface(source, base.org, base.shared)
+    base.files[Path(source.file).name] = base.surfaces[name] = policy
+    claim(source, policy.routes, base.claimed)
+
+
+def _set(folder: Path, origin: Origin, now: datetime | None) -> PolicySet | None:
+    shared = origin.shared
+    if shared is None:
+        return None
     return PolicySet(
-        organisation=org.data["organisation"],
+        organisation=origin.org.data["organisation"],
         folder=str(folder),
-        digest=digest({name: policy.digest for name, policy in finished.items()}),
+        digest=digest_of_all({name: policy.digest for name, policy in origin.surfaces.items()}),
         loaded_at=now,
         caller=shared.caller,
-        trusted_proxies=proxies,
+        trusted_proxies=shared.trusted_proxies,
         groups=shared.groups,
-        surfaces=finished,
+        surfaces=dict(sorted(origin.surfaces.items())),
+        origin=origin,
     )
 
 
-def _surface(
-    source: Source, org: Source, shared: Shared, org_rules: tuple[Rule, ...], org_budgets: tuple[Budget, ...]
-) -> Policy:
-    parts = ["limits", "high_stakes"] if source.data["stakes"] == "high" else ["limits"]
-    found = limiting.effective(source, org, limiting.limits(org, *parts))
+def _surface(source: Source, org: Source, shared: Shared) -> Policy:
+    bounds = shared.bounds[source.data["stakes"]]
+    found = limiting.effective(source, org, shared.defaults, bounds.leaves)
     check_request(found)
     request, moderation = request_rules(found.values), compiling.moderation_rules(found)
-    own_rules = compiling.rules(source, shared.environment, organisation=False)
-    _unique(source, "rules", _ids(org, "rules"))
-    _unique(source, "budgets", _ids(org, "budgets"))
+    unique_ids(source, "rules", shared.rule_ids)
+    unique_ids(source, "budgets", shared.budget_ids)
+    own_budgets = compiling.budgets(source, shared.caller, source.data["surface"])
     policy = Policy(
         surface=source.data["surface"],
         title=source.data["title"],
@@ -177,59 +287,48 @@ def _surface(
         place=place(source, ("surface",)),
         digest="",
         request=request,
-        limits=request_rules(found.limit, limits=True),
+        limits=bounds.request,
         moderation=moderation,
-        limit_moderation=compiling.limit_moderation(found, moderation),
-        rules=(*org_rules, *own_rules),
+        limit_moderation=compiling.limit_moderation(bounds, moderation),
+        rules=(*shared.rules, *compiling.rules(source, shared.environment, organisation=False)),
         exempt=compiling.exemptions(source, shared.environment),
-        budgets=tuple(
-            sorted(
-                (*org_budgets, *compiling.budgets(source, shared.caller, source.data["surface"])),
-                key=lambda b: b.identity,
-            )
-        ),
+        budgets=tuple(sorted((*shared.budgets, *own_budgets), key=lambda b: b.identity)),
         review=compiling.review_rules(found, shared.groups),
         audit=compiling.audit_rules(found.values),
         routes=routes(source, request),
         limit_review=bool(leaf.value) if (leaf := found.limit.get(("review", "required"))) else False,
         reasons_on_wire=source.data.get("reasons_on_wire", True),
     )
-    _check_reviewers(source, policy)
-    return policy
+    _check_reviewers(found, policy, shared.groups)
+    return replace(policy, digest=digest((policy, shared.caller_digest)))
 
 
-def _ids(source: Source, section: str) -> dict[str, str]:
-    return {row["id"]: str(place(source, (section, i))) for i, row in enumerate(source.data.get(section) or [])}
-
-
-def _unique(source: Source, section: str, taken: Mapping[str, str]) -> None:
-    """Ids are names in refusals, reports and the record: each is there once, the organisation's included."""
-    seen = dict(taken)
-    for index, row in enumerate(source.data.get(section) or []):
-        path = (section, index, "id")
-        if row["id"] in seen:
-            source.problem(path, "PG207", f"`{row['id']}` is an id already ({seen[row['id']]})")
-        seen.setdefault(row["id"], str(place(source, path)))
-
-
-def _check_reviewers(source: Source, policy: Policy) -> None:
+def _check_reviewers(found: Effective, policy: Policy, groups: Mapping[str, tuple[str, ...]]) -> None:
     """Where something can be held, somebody must be there to decide it."""
-    review = policy.review
-    if not _can_hold(policy):
-        return
-    if not review.reviewers:
+    review, source = policy.review, found.source
+    holds = next(_holding(found, policy), None)
+    named = found.value("review", "reviewers") or ()
+    if holds is None or any(name.startswith("group:") and name[6:] not in groups for name in named):
+        return  # an unknown group is a problem already, and may be all that is wrong
+    where = ("review",) if "review" in source.data else holds
+    people = len(set(review.reviewers))
+    if not people:
         hint = "write `review: {reviewers: [group:NAME]}`"
-        source.problem(("review",), "PG209", "requests of this surface can be held, and it has no reviewers", hint)
-    elif len(set(review.reviewers)) < review.approvals:
-        message = f"{review.approvals} approvals are needed, and there are {len(set(review.reviewers))} reviewers"
-        source.problem(("review",), "PG208", message)
+        source.problem(where, "PG209", "requests of this surface can be held, and it has no reviewers", hint)
+    elif people < review.approvals:
+        counted = "there is 1 reviewer" if people == 1 else f"there are {people} reviewers"
+        source.problem(where, "PG208", f"{review.approvals} approvals are needed, and {counted}")
 
 
-def _can_hold(policy: Policy) -> bool:
-    return (
-        policy.review.required
-        or policy.stakes == "high"
-        or bool(policy.moderation.review_at)
-        or policy.moderation.when_unavailable is Effect.REVIEW
-        or any(rule.then is Effect.REVIEW for rule in policy.rules)
-    )
+def _holding(found: Effective, policy: Policy) -> Iterator[KeyPath]:
+    """What can hold a request, where the surface's own file says it, else where it begins."""
+    if policy.stakes == "high":
+        yield ("stakes",)
+    if policy.moderation.review_at:
+        yield ("moderation", "review_at")
+    if policy.moderation.when_unavailable is Effect.REVIEW:
+        yield ("moderation", "when_unavailable")
+    reviewing = [i for i, row in enumerate(found.source.data.get("rules") or ()) if row["then"] == "review"]
+    yield from (("rules", i, "then") for i in reviewing)
+    if policy.review.required or any(rule.then is Effect.REVIEW for rule in policy.rules):
+        yield ("surface",)

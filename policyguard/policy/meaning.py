@@ -7,17 +7,21 @@ and the text inside a condition's quotes is kept to the letter.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
-from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import fields
 from datetime import date, timedelta
 from ipaddress import IPv4Network, IPv6Network
+from types import MappingProxyType
 from typing import Any
 
+import orjson
+
+from policyguard.decision import Effect
 from policyguard.policy.expr import Compiled
 
-_NO_MEANING = frozenset({"place", "places", "title", "owner", "digest", "file", "loaded_at", "folder", "by", "why"})
+# What people read, and where it stands: neither decides anything.
+_NO_MEANING = frozenset({"place", "places", "title", "owner", "message", "by", "why", "digest", "prepared"})
 _PATHS = frozenset({"fields", "usage", "images"})  # of a route: `a.b` is not `b.a`
 
 # A text in quotes, a comment, or white space of a condition.
@@ -27,8 +31,12 @@ _PIECES = re.compile(rf"(?P<quoted>{_QUOTED})|(?P<gap>(?:\s|//[^\n]*)+)", re.DOT
 
 def digest(meaning: Any) -> str:
     """`sha256:` and the hash of the canonical JSON of compiled values."""
-    text = json.dumps(_plain(meaning), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+    return "sha256:" + hashlib.sha256(_written(_plain(meaning))).hexdigest()
+
+
+def digest_of_all(digests: Mapping[str, str]) -> str:
+    """The digest of a set of policies, from those of its surfaces."""
+    return "sha256:" + hashlib.sha256(_written(digests)).hexdigest()
 
 
 def canonical(condition: str) -> str:
@@ -36,25 +44,57 @@ def canonical(condition: str) -> str:
     return _PIECES.sub(lambda piece: piece["quoted"] or " ", condition).strip()
 
 
+def _written(plain: Any) -> bytes:
+    return orjson.dumps(plain, option=orjson.OPT_SORT_KEYS)
+
+
 def _plain(value: Any) -> Any:
-    if isinstance(value, Compiled):
-        return canonical(value.source)
-    if is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _field(f.name, getattr(value, f.name)) for f in fields(value) if f.name not in _NO_MEANING}
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, frozenset | tuple | list):
-        return sorted((_plain(item) for item in value), key=lambda item: json.dumps(item, sort_keys=True))
-    if isinstance(value, timedelta):
-        return value.total_seconds()
-    if isinstance(value, date | IPv4Network | IPv6Network):
-        return str(value)
-    return value
+    """A value as JSON has it. One look at its type decides: a folder may have thousands of policies."""
+    plain = _PLAIN.get(type(value))
+    return _record(value) if plain is None else plain(value)
 
 
-def _field(name: str, value: Any) -> Any:
-    if name not in _PATHS:
-        return _plain(value)
+def _record(value: Any) -> list[Any]:
+    """A dataclass: its values in the order of its fields."""
+    return [plain(getattr(value, name)) for name, plain in _meant(type(value))]
+
+
+def _meant(kind: type) -> tuple[tuple[str, Callable[[Any], Any]], ...]:
+    """The fields of a dataclass that have a meaning, and how each is read."""
+    found = _MEANT.get(kind)
+    if found is None:
+        names = (field.name for field in fields(kind) if field.name not in _NO_MEANING)
+        found = _MEANT[kind] = tuple((name, _path if name in _PATHS else _plain) for name in names)
+    return found
+
+
+def _items(value: Any) -> list[Any]:
+    """Lists say the same in any order."""
+    items = [_plain(item) for item in value]
+    return sorted(items) if all(type(item) is str for item in items) else sorted(items, key=_written)
+
+
+def _mapping(value: Mapping[Any, Any]) -> dict[str, Any]:
+    return {str(key): _plain(item) for key, item in value.items()}
+
+
+def _path(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: ".".join(path) for key, path in value.items()}
     return None if value is None else ".".join(value)
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+_MEANT: dict[type, tuple[tuple[str, Callable[[Any], Any]], ...]] = {}
+_PLAIN: Mapping[type, Callable[[Any], Any]] = {
+    **dict.fromkeys((str, int, float, bool, type(None)), _same),
+    **dict.fromkeys((frozenset, tuple, list), _items),
+    **dict.fromkeys((dict, MappingProxyType), _mapping),
+    **dict.fromkeys((date, IPv4Network, IPv6Network), str),
+    Effect: int,
+    timedelta: lambda time: time.total_seconds(),
+    Compiled: lambda condition: canonical(condition.source),
+}

@@ -6,13 +6,14 @@ in the YAML.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from ipaddress import IPv4Network, IPv6Network
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from policyguard.decision import Effect, Mode, Place
+from policyguard.request import MAX_IMAGES, MAX_PROMPT_CHARS, parse_size
 
 Check = Literal["prompt", "input_images"]
 
@@ -22,6 +23,10 @@ class Expression(Protocol):
 
     @property
     def source(self) -> str: ...
+
+    @property
+    def run(self) -> Callable[[Mapping[str, Any]], bool]:
+        """The condition as a plain function."""
 
     @property
     def reads(self) -> frozenset[str]:
@@ -69,6 +74,17 @@ class RequestRules:
     on_excess: Literal["deny", "adjust"] = "deny"
     places: Mapping[str, Place] = field(default_factory=dict)
 
+    def admits_size(self, text: str, *, auto_unlisted: bool = False) -> bool:
+        """`auto_unlisted`: whether `auto` passes where nothing is listed. What upstream then picks has no bound."""
+        if self.sizes is not None and text not in self.sizes:
+            return False
+        size = parse_size(text)
+        if size is None:
+            return self.sizes is not None or (auto_unlisted and self.max_pixels is None and self.max_edge is None)
+        too_big = self.max_pixels is not None and size.pixels > self.max_pixels
+        too_long = self.max_edge is not None and size.edge > self.max_edge
+        return not too_big and not too_long
+
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
@@ -94,7 +110,7 @@ class ModerationRules:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """A team's own rule. `needs_scores` is derived from what the condition reads."""
+    """A team's own rule."""
 
     id: str
     when: Expression
@@ -103,7 +119,6 @@ class Rule:
     mode: Mode
     place: Place
     organisation: bool  # stands in org.yaml: enforced whatever the surface's mode
-    needs_scores: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,11 +228,101 @@ class Policy:
     routes: tuple[Route, ...]
     limit_review: bool = False  # the organisation's limits alone require a review of every request
     reasons_on_wire: bool = True
+    prepared: Prepared = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "prepared", _prepare(self))
+
+
+# ---- prepared ---------------------------------------------------------------------------------------------
+
+
+class Plain(NamedTuple):
+    """Requests that are as the policy wants them: nothing to fill in, to bring down or to refuse.
+
+    A request beyond this is looked at closely; it need not be refused. `formats` None: any.
+    """
+
+    models: frozenset[str | None]
+    sizes: frozenset[str | None]
+    qualities: frozenset[str | None]
+    formats: frozenset[str] | None
+    max_n: int
+    max_prompt_chars: int
+
+
+class Armed(NamedTuple):
+    """A rule as it runs on one surface: the mode that holds there, and the exemptions from it."""
+
+    run: Callable[[Mapping[str, Any]], bool]
+    rule: Rule
+    mode: Mode
+    exempt: tuple[Exemption, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What the engine looks at first, made once for a policy, so that most requests need no closer look.
+
+    `alarms` is the lowest score of each category that has any effect; `per` are the caller values that budgets need.
+    `early` rules read nothing of moderation and run before it, `late` ones after it: that is derived, never written.
+    """
+
+    plain: Plain | None
+    alarms: tuple[tuple[str, float], ...]
+    per: tuple[str, ...]
+    early: tuple[Armed, ...]
+    late: tuple[Armed, ...]
+
+
+def _prepare(policy: Policy) -> Prepared:
+    armed = [_armed(policy, rule) for rule in policy.rules]
+    return Prepared(
+        plain=_plain(policy.request),
+        alarms=_alarms(policy),
+        per=tuple(sorted({budget.per for budget in policy.budgets if budget.per is not None})),
+        early=tuple(one for one in armed if not _is_late(one)),
+        late=tuple(one for one in armed if _is_late(one)),
+    )
+
+
+def _plain(rules: RequestRules) -> Plain | None:
+    if rules.models is None or rules.sizes is None or rules.qualities is None:
+        return None
+    return Plain(
+        models=frozenset(rules.models),
+        sizes=frozenset(text for text in rules.sizes if rules.admits_size(text)),
+        qualities=frozenset(rules.qualities),
+        formats=None if rules.formats is None else frozenset(rules.formats),
+        max_n=MAX_IMAGES if rules.max_n is None else rules.max_n,
+        max_prompt_chars=MAX_PROMPT_CHARS if rules.max_prompt_chars is None else rules.max_prompt_chars,
+    )
+
+
+def _alarms(policy: Policy) -> tuple[tuple[str, float], ...]:
+    lowest: dict[str, float] = {}
+    for rules in (policy.moderation, policy.limit_moderation):
+        for threshold in (*rules.deny_at, *rules.review_at):
+            lowest[threshold.category] = min(threshold.at, lowest.get(threshold.category, threshold.at))
+    return tuple(lowest.items())
+
+
+def _armed(policy: Policy, rule: Rule) -> Armed:
+    """In a surface in shadow its own rules are so, too. The organisation's keep their mode, and have no exemptions."""
+    mode: Mode = rule.mode if rule.organisation or policy.mode == "enforce" else "shadow"
+    exempt = () if rule.organisation else tuple(e for e in policy.exempt if rule.id in e.rules)
+    return Armed(rule.when.run, rule, mode, exempt)
+
+
+def _is_late(armed: Armed) -> bool:
+    """Whether a rule, or an exemption from it, reads what moderation says."""
+    conditions = (armed.rule.when, *(exemption.when for exemption in armed.exempt))
+    return any(name.split(".", 1)[0] == "scores" for condition in conditions for name in condition.reads)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicySet:
-    """All surfaces of a folder. `digest` is over all of them."""
+    """All surfaces of a folder. `digest` is over all of them; `origin` is what `load` needs to follow the folder."""
 
     organisation: str
     folder: str
@@ -227,3 +332,4 @@ class PolicySet:
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
     groups: Mapping[str, tuple[str, ...]]
     surfaces: Mapping[str, Policy]
+    origin: Any = field(default=None, repr=False, compare=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from policyguard import pricing
@@ -10,19 +10,20 @@ from policyguard.decision import Place
 from policyguard.policy import units
 from policyguard.policy.limits import Effective, Leaf, Leaves
 from policyguard.policy.model import RequestRules
-from policyguard.policy.source import did_you_mean
 from policyguard.request import AUTO, parse_size
+from policyguard.suggest import known_names
 
-_PLACES = {
-    "model": ("models",),
-    "size": ("sizes",),
-    "quality": ("quality",),
-    "n": ("n",),
-    "output_format": ("formats",),
-    "prompt": ("prompt",),
-    "input_images": ("input_images",),
-    "partial_images": ("partial_images",),
-    "extra": ("unknown_parameters",),
+# Keys of a request, and what the engine calls them.
+_PLACES: Mapping[str | int, str] = {
+    "models": "model",
+    "sizes": "size",
+    "quality": "quality",
+    "n": "n",
+    "formats": "output_format",
+    "prompt": "prompt",
+    "input_images": "input_images",
+    "partial_images": "partial_images",
+    "unknown_parameters": "extra",
 }
 
 
@@ -61,11 +62,11 @@ def request_rules(values: Leaves, *, limits: bool = False) -> RequestRules:
 
 
 def _places(values: Leaves) -> dict[str, Place]:
-    found = {}
-    for name, start in _PLACES.items():
-        at = [leaf.place for path, leaf in values.items() if path[: 1 + len(start)] == ("request", *start)]
-        if at:
-            found[name] = min(at)
+    found: dict[str, Place] = {}
+    for path, leaf in values.items():
+        name = _PLACES.get(path[1]) if path[0] == "request" else None
+        if name is not None and (name not in found or leaf.place < found[name]):
+            found[name] = leaf.place
     return found
 
 
@@ -103,10 +104,10 @@ def _models(found: Effective) -> list[str]:
 def _check_models(found: Effective) -> None:
     for leaf, name in _said(found, "models"):
         if problem := model_problem(name):
-            found.problem(leaf, "PG206", problem, did_you_mean(name, _usable()), item=name)
+            found.problem(leaf, "PG206", problem, known_names(name, usable_models()), item=name)
 
 
-def _usable() -> list[str]:
+def usable_models() -> list[str]:
     return [name for name, row in pricing.price_book().models.items() if row.usable]
 
 
@@ -134,7 +135,7 @@ def _check_default(found: Effective, key: str) -> None:
         return
     blamed = default if default.named or listed is None or not listed.named else listed
     if listed is not None:
-        hint = did_you_mean(default.value, listed.value)
+        hint = known_names(default.value, listed.value)
         found.problem(blamed, "PG303", f"the default `{default.value}` is not in the list", hint)
     elif default.value == AUTO:
         found.problem(default, "PG303", "`auto` counts only where `allow` lists it")

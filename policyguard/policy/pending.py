@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from policyguard.policy.source import Path, Source
+from policyguard.suggest import shown
 
 _LISTS = ("moderation", "defaults.moderation", "limits.moderation", "high_stakes.moderation")
 
@@ -62,6 +63,8 @@ def _hold(source: Source, path: Path) -> None:
 
 def report_empty(source: Source) -> frozenset[Path]:
     """Report and remove every key without a value: a limit that was left half-written must not mean no limit."""
+    if not source.has_empty:
+        return frozenset()
     found: list[Path] = []
     source.data = _filled(source, source.data, (), found)
     return frozenset(found)
@@ -74,5 +77,6 @@ def _filled(source: Source, value: Any, path: Path, found: list[Path]) -> Any:
         return value
     for key in [key for key, item in value.items() if item is None]:
         found.append((*path, key))
-        source.problem((*path, key), "PG203", f"`{key}` has no value", "write one, or leave the key out", key=True)
+        hint = "write a space after the `:`" if ":" in key else "write one, or leave the key out"
+        source.problem((*path, key), "PG203", f"{shown(key)} has no value", hint, key=True)
     return {key: _filled(source, item, (*path, key), found) for key, item in value.items() if item is not None}

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from policyguard.decision import Place
 from policyguard.errors import InvalidRequest
 from policyguard.policy import units
 from policyguard.policy.compile import place
 from policyguard.policy.model import RequestRules, Route
 from policyguard.policy.parameters import model_problem
-from policyguard.policy.source import Path, Source, did_you_mean
+from policyguard.policy.source import Path, Source
 from policyguard.request import AUTO, ImageRequest, Size, parse_size
+from policyguard.suggest import known_names
 
 _SHAPES = {"/images/generations": "generations", "/images/edits": "edits"}
 NEEDED = ("model", "size", "quality", "n")
@@ -74,7 +76,7 @@ def _check_names(source: Source, path: Path, fields: Mapping[str, str], constant
     for part, names in (("fields", fields), ("constants", constants)):
         for name in names:
             if name not in PARAMETERS:
-                hint = did_you_mean(name, PARAMETERS)
+                hint = known_names(name, PARAMETERS)
                 source.problem((*path, part, name), "PG206", f"there is no parameter `{name}`", hint, key=True)
     for name in fields.keys() & constants.keys():
         source.problem((*path, "constants", name), "PG208", f"`{name}` is a field and a constant", key=True)
@@ -142,20 +144,14 @@ def _within(size: Size, rules: RequestRules) -> bool:
     )
 
 
-def claimed_twice(sources: Mapping[str, Source], found: Mapping[str, tuple[Route, ...]]) -> None:
-    """One route of two surfaces, or twice of one, is a problem of the later file."""
-    first: dict[tuple[str, str], Route] = {}
-    for surface, route in _all(found):
+Claims = dict[tuple[str, str], Place]  # which place claims a method and path
+
+
+def claim(source: Source, found: tuple[Route, ...], claimed: Claims) -> None:
+    """Add the routes of a surface. One that is claimed already, by another surface or this one, is a problem."""
+    for route in found:
         key = (route.method, route.path)
-        if key in first:
-            message = f"`{route.method} {route.path}` is claimed already ({first[key].place})"
-            at = route.place
-            sources[surface].problem_at(at.line, at.column, ("routes",), "PG504", message)
-        else:
-            first[key] = route
-
-
-def _all(found: Mapping[str, tuple[Route, ...]]) -> Iterator[tuple[str, Route]]:
-    for surface in sorted(found):
-        for route in found[surface]:
-            yield surface, route
+        if key in claimed:
+            message = f"`{route.method} {route.path}` is claimed already ({claimed[key]})"
+            source.problem_at(route.place.line, route.place.column, ("routes",), "PG504", message)
+        claimed.setdefault(key, route.place)

@@ -7,15 +7,16 @@ refused while it is read. Scalars follow the YAML 1.2 core schema; lines and col
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from difflib import get_close_matches
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from math import isfinite
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import yaml
 
 from policyguard.errors import Diagnostic
+from policyguard.policy.broken import explain
 from policyguard.policy.written import offset_of
 
 MAX_BYTES = 1_000_000
@@ -32,20 +33,32 @@ _WORDS: Mapping[str, Any] = {
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", re.ASCII)
+_NUMERIC = frozenset("0123456789+-.")  # what the text of a number begins with
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x84\x86-\x9f\ufeff\ufffe\uffff]")
+_SPECIAL = re.compile(r"(?:^|[\s\[{,])(?:&[^\s&]|\*\S|!(?!=))")  # what could be an anchor, an alias or a tag
 _LINE_BREAKS = re.compile("[\u0085\u2028\u2029]")  # line breaks for YAML, not for editors: lines would differ
 _REFUSED = "?"  # where the value of a refused key is read to, so that its own problems are found
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(NamedTuple):
     """Where a value starts; `style` is how a scalar is written (`|`, `>`, a quote or nothing)."""
 
     line: int
     column: int
     style: str = ""
     offset: int = 0
+
+
+class Spot(NamedTuple):
+    """The parse events of a value and of its key, and the same for what is below it by key or number.
+
+    Marks are made from these when somebody asks: a file has hundreds of places, and few of them are ever shown.
+    """
+
+    event: Any
+    key: Any = None
+    below: Mapping[str | int, Spot] = MappingProxyType({})
 
 
 class SourceProblem(Exception):
@@ -63,21 +76,30 @@ class Source:
     file: str
     text: str
     data: Any = None
-    values: dict[Path, Mark] = field(default_factory=dict)
-    keys: dict[Path, Mark] = field(default_factory=dict)
+    spot: Spot | None = None
+    has_empty: bool = False  # a value that is nothing is somewhere in it
     problems: list[Diagnostic] = field(default_factory=list)
+    formless: Any = None  # what was read where its form is wrong, and `data` therefore None
 
     def mark(self, path: Path, *, key: bool = False) -> Mark:
         """The nearest place that there is for `path`: its key or value, else what it is part of."""
-        for end in range(len(path), -1, -1):
-            marks = self.keys if key and path[:end] in self.keys else self.values
-            if path[:end] in marks:
-                return marks[path[:end]]
-        return Mark(1, 1)
+        spot = self.spot
+        if spot is None:
+            return Mark(1, 1)
+        for part in path:
+            if part not in spot.below:
+                break
+            spot = spot.below[part]
+        return _mark(spot.key if key and spot.key is not None else spot.event)
 
     def problem(self, path: Path, code: str, message: str, hint: str = "", *, key: bool = False) -> None:
         mark = self.mark(path, key=key)
         self.problems.append(self._diagnostic(code, mark.line, mark.column, message, hint, path))
+
+    def warning(self, path: Path, code: str, message: str, hint: str = "", *, key: bool = False) -> None:
+        """A problem with which the policy loads."""
+        self.problem(path, code, message, hint, key=key)
+        self.problems[-1] = replace(self.problems[-1], severity="warning")
 
     def problem_at(self, line: int, column: int, path: Path, code: str, message: str, hint: str = "") -> None:
         self.problems.append(self._diagnostic(code, line, column, message, hint, path))
@@ -89,16 +111,16 @@ class Source:
 
     def inside(self, path: Path, line: int, column: int) -> tuple[int, int]:
         """Where line and column of the text at `path` stand in the file, in whatever style it is written."""
-        mark, value = self.values.get(path), self.at(path)
-        if mark is None or not isinstance(value, str):
-            return self.mark(path).line, self.mark(path).column
+        mark, value = self.mark(path), self.at(path)
+        if not isinstance(value, str):
+            return mark.line, mark.column
         before = value.split("\n")[: line - 1]
         index = min(len(value), sum(len(text) + 1 for text in before) + column - 1)
         return _line_column(self.text, offset_of(self.text, mark.offset, mark.style, value, index))
 
     def at(self, path: Path) -> Any:
         """The value at `path`."""
-        value = self.data
+        value = self.formless if self.data is None else self.data
         for part in path:
             value = value[part]
         return value
@@ -143,149 +165,159 @@ def _line_column(text: str, offset: int) -> tuple[int, int]:
     return before.count("\n") + 1, offset - (before.rfind("\n") + 1) + 1
 
 
-def _not_yaml(error: yaml.MarkedYAMLError) -> SourceProblem:
+def _not_yaml(error: yaml.MarkedYAMLError, text: str) -> SourceProblem:
     mark: Any = error.problem_mark or error.context_mark
-    line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-    return SourceProblem("PG102", line, column, f"this is not YAML: {error.problem or error.context}")
+    start: Any = error.context_mark or mark
+    found = explain(error.problem or "", error.context or "", text[mark.index : mark.index + 1], start.line + 1)
+    place = start if found.from_start else mark
+    return SourceProblem("PG102", place.line + 1, place.column + 1, found.message, found.hint)
 
 
-def _mark(event: Any, style: str = "") -> Mark:
-    return Mark(event.start_mark.line + 1, event.start_mark.column + 1, style, event.start_mark.index)
+def _mark(event: Any) -> Mark:
+    start = event.start_mark
+    return Mark(start.line + 1, start.column + 1, getattr(event, "style", None) or "", start.index)
 
 
 class _Reader:
-    """Builds values from parse events in one pass."""
+    """Builds values from parse events in one pass. `path` is where it is, for the problems of what it reads."""
 
     def __init__(self, source: Source) -> None:
         self.source = source
+        self.path: list[str | int] = []
         self.nodes = 0
-        self.events = self._events()
+        self.special = _SPECIAL.search(source.text) is not None  # without one there is nothing to look for
+        self.next: Callable[[], Any] = _LOADER(source.text).get_event
 
-    def _events(self) -> Iterator[Any]:
-        depth = 0
+    def read(self) -> Any:
         try:
-            for event in yaml.parse(self.source.text, Loader=_LOADER):
-                if isinstance(event, yaml.CollectionStartEvent):
-                    depth += 1
-                elif isinstance(event, yaml.CollectionEndEvent):
-                    depth -= 1
-                if depth > MAX_DEPTH:
-                    raise self._wrong("PG106", event, f"nested more than {MAX_DEPTH} deep")
-                yield event
+            return self._document()
         except yaml.MarkedYAMLError as error:
-            raise _not_yaml(error) from None
+            raise _not_yaml(error, self.source.text) from None
         except yaml.reader.ReaderError:  # what it refuses was looked for before; its position counts bytes
             raise SourceProblem("PG108", 1, 1, "a character that YAML does not have") from None
 
-    def _note(self, code: str, event: Any, path: Path, message: str, hint: str = "") -> None:
-        """A problem that does not end the reading."""
-        mark = _mark(event)
-        self.source.problem_at(mark.line, mark.column, path, code, message, hint)
-
-    def _wrong(self, code: str, event: Any, message: str, hint: str = "") -> SourceProblem:
-        return SourceProblem(code, event.start_mark.line + 1, event.start_mark.column + 1, message, hint)
-
-    def read(self) -> Any:
-        next(self.events)  # stream start
-        event = next(self.events)
-        if isinstance(event, yaml.StreamEndEvent):
+    def _document(self) -> Any:
+        self.next()  # stream start
+        if type(self.next()) is yaml.StreamEndEvent:
             raise SourceProblem("PG107", 1, 1, "the file is empty")
-        value = self._value(next(self.events), ())
-        next(self.events)  # document end
-        event = next(self.events)
-        if not isinstance(event, yaml.StreamEndEvent):
+        top: dict[str | int, Spot] = {}
+        value = self._value(self.next(), top, 0)
+        self.source.spot = top[0]
+        self.next()  # document end
+        event = self.next()
+        if type(event) is not yaml.StreamEndEvent:
             raise self._wrong("PG107", event, "one file holds one document", "write each surface into its own file")
         return value
 
-    def _value(self, event: Any, path: Path) -> Any:
+    def _value(self, event: Any, spots: dict[str | int, Spot], name: str | int, key: Any = None) -> Any:
+        """Read one value, and note in `spots` where it stands."""
         self.nodes += 1
         if self.nodes > MAX_NODES:
             raise self._wrong("PG106", event, f"more than {MAX_NODES:,} values")
-        self._unused(event, path)
-        if isinstance(event, yaml.AliasEvent):
+        if self.special:
+            self._unused(event)
+        kind = type(event)
+        if kind is yaml.ScalarEvent:
+            spots[name] = Spot(event, key)
+            return self._scalar(event) if event.implicit[0] else self._quoted(event)
+        if kind is yaml.AliasEvent:
+            spots[name] = Spot(event, key)
             return None
-        style = getattr(event, "style", None) or ""
-        self.source.values[path] = _mark(event, style)
-        if isinstance(event, yaml.MappingStartEvent):
-            return self._mapping(path)
-        if isinstance(event, yaml.SequenceStartEvent):
-            return self._sequence(path)
-        return self._scalar(event, path) if event.implicit[0] else self._quoted(event, path)
+        if len(self.path) >= MAX_DEPTH:
+            raise self._wrong("PG106", event, f"nested more than {MAX_DEPTH} deep")
+        below: dict[str | int, Spot] = {}
+        spots[name] = Spot(event, key, below)
+        return self._mapping(below) if kind is yaml.MappingStartEvent else self._sequence(below)
 
-    def _unused(self, event: Any, path: Path) -> None:
-        """Parts of YAML that policies do not use: what they do is easy to overlook."""
-        if isinstance(event, yaml.AliasEvent) or event.anchor:
-            self._note("PG105", event, path, "anchors and aliases are not used in policies", "write the value out")
-        elif event.tag is not None or self.source.text.startswith("!", event.start_mark.index):
-            self._note("PG105", event, path, "tags are not used in policies", "leave the `!` out, or use quotes")
-
-    def _sequence(self, path: Path) -> list[Any]:
+    def _sequence(self, spots: dict[str | int, Spot]) -> list[Any]:
         items: list[Any] = []
-        while not isinstance(event := next(self.events), yaml.SequenceEndEvent):
-            items.append(self._value(event, (*path, len(items))))
+        while type(event := self.next()) is not yaml.SequenceEndEvent:
+            self.path.append(len(items))
+            items.append(self._value(event, spots, len(items)))
+            self.path.pop()
         return items
 
-    def _mapping(self, path: Path) -> dict[str, Any]:
+    def _mapping(self, spots: dict[str | int, Spot]) -> dict[str, Any]:
         found: dict[str, Any] = {}
-        while not isinstance(event := next(self.events), yaml.MappingEndEvent):
-            key = self._key(event, path, found)
-            value = self._value(next(self.events), (*path, _REFUSED if key is None else key))
+        while type(event := self.next()) is not yaml.MappingEndEvent:
+            key = self._key(event, found, spots)
+            name = _REFUSED if key is None else key
+            self.path.append(name)
+            value = self._value(self.next(), {} if key is None else spots, name, event)
+            self.path.pop()
             if key is not None:
                 found[key] = value
         return found
 
-    def _key(self, event: Any, path: Path, found: Mapping[str, Any]) -> str | None:
+    def _key(self, event: Any, found: Mapping[str, Any], spots: Mapping[str | int, Spot]) -> str | None:
         """The key's text; None where it is refused, and its problem is noted."""
-        if not isinstance(event, yaml.ScalarEvent):
-            if not isinstance(event, yaml.AliasEvent):  # that is a problem of its own
-                self._note("PG109", event, path, "a key is a text")
-            self._value(event, (*path, _REFUSED))
+        if type(event) is not yaml.ScalarEvent:
+            if type(event) is not yaml.AliasEvent:  # that is a problem of its own
+                self._note("PG109", event, "a key is a text")
+            self.path.append(_REFUSED)
+            self._value(event, {}, _REFUSED)
+            self.path.pop()
             return None
-        self._unused(event, path)
+        if self.special:
+            self._unused(event)
         key = str(event.value)
         if event.implicit[0] and key == "<<":
-            self._note("PG104", event, path, "merge keys are not used in policies", "write the values out")
+            self._note("PG104", event, "merge keys are not used in policies", "write the values out")
             return None
         if event.implicit[0] and _is_no_text(key):
-            self._note("PG109", event, path, f"`{key}` is no text", "a key that looks like a value needs quotes")
+            self._note("PG109", event, f"`{key}` is no text", "a key that looks like a value needs quotes")
             return None
         if key in found:
-            first = self.source.keys[(*path, key)]
-            self._note("PG103", event, (*path, key), f"`{key}` is there twice, first in line {first.line}")
+            first = _mark(spots[key].key).line
+            self._note("PG103", event, f"`{key}` is there twice, first in line {first}", at=key)
             return None
-        self.source.keys[(*path, key)] = _mark(event)
         return key
 
-    def _quoted(self, event: Any, path: Path) -> str:
+    # ---- scalars ----------------------------------------------------------------------------------------------
+
+    def _quoted(self, event: Any) -> str:
         if _CONTROL.search(event.value):
-            self._note("PG108", event, path, "a control character, written as an escape")
+            self._note("PG108", event, "a control character, written as an escape")
         return str(event.value)
 
-    def _scalar(self, event: Any, path: Path) -> Any:
-        text = event.value
+    def _scalar(self, event: Any) -> Any:
+        text: str = event.value
         if text in _WORDS:
-            return _WORDS[text]
+            word = _WORDS[text]
+            self.source.has_empty |= word is None
+            return word
+        if text[0] not in _NUMERIC:
+            return text
         if _INT.fullmatch(text):
             if len(text) <= MAX_DIGITS:
                 return int(text)
-            self._note("PG106", event, path, "a number with too many digits")
+            self._note("PG106", event, "a number with too many digits")
         elif _FLOAT.fullmatch(text):
             if isfinite(float(text)):
                 return float(text)
-            self._note("PG106", event, path, "a number that is too large")
+            self._note("PG106", event, "a number that is too large")
         elif _NOT_FINITE.fullmatch(text):
-            self._note("PG106", event, path, "a number has an end", "write a number, or use quotes")
+            self._note("PG106", event, "a number has an end", "write a number, or use quotes")
         return text
+
+    # ---- problems ---------------------------------------------------------------------------------------------
+
+    def _unused(self, event: Any) -> None:
+        """Parts of YAML that policies do not use: what they do is easy to overlook."""
+        if type(event) is yaml.AliasEvent or event.anchor:
+            self._note("PG105", event, "anchors and aliases are not used in policies", "write the value out")
+        elif event.tag is not None or self.source.text.startswith("!", event.start_mark.index):
+            self._note("PG105", event, "tags are not used in policies", "leave the `!` out, or use quotes")
+
+    def _note(self, code: str, event: Any, message: str, hint: str = "", *, at: str | None = None) -> None:
+        """A problem that does not end the reading."""
+        mark = event.start_mark
+        path = tuple(self.path) if at is None else (*self.path, at)
+        self.source.problem_at(mark.line + 1, mark.column + 1, path, code, message, hint)
+
+    def _wrong(self, code: str, event: Any, message: str, hint: str = "") -> SourceProblem:
+        return SourceProblem(code, event.start_mark.line + 1, event.start_mark.column + 1, message, hint)
 
 
 def _is_no_text(text: str) -> bool:
-    return text in _WORDS or any(form.fullmatch(text) for form in (_INT, _FLOAT, _NOT_FINITE))
-
-
-def did_you_mean(text: str, names: Any) -> str:
-    """A hint with the nearest name, or all of them where none is near."""
-    listed = [str(name) for name in names]
-    close = get_close_matches(text, listed, n=1, cutoff=0.6)
-    if close:
-        return f"did you mean `{close[0]}`?"
-    return "there is " + ", ".join(f"`{name}`" for name in listed[:20]) if listed else ""
+    return text in _WORDS or (text[0] in _NUMERIC and any(form.fullmatch(text) for form in (_INT, _FLOAT, _NOT_FINITE)))

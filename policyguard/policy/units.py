@@ -17,6 +17,7 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _BYTES = re.compile(r"([1-9][0-9]{0,8})(B|kB|MB|GB)?", re.ASCII)
 _FACTORS = {None: 1, "B": 1, "kB": 1000, "MB": 1_000_000, "GB": 1_000_000_000}
 _LIMIT = re.compile(r"(?:\$([0-9]{1,9}(?:\.[0-9]{1,6})?)|([0-9]{1,9}) images?) */ *([a-z]+)", re.ASCII)
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 PERIODS: tuple[Period, ...] = ("minute", "hour", "day", "week", "month", "year", "total")
 
 
@@ -36,10 +37,10 @@ def duration(text: object) -> timedelta:
 
 
 def days(text: object) -> int:
-    found = duration(text)
-    if found % timedelta(days=1):
+    match = _DURATION.fullmatch(text) if isinstance(text, str) else None
+    if match is None or match[2] != "d":
         raise ValueError("this is kept in whole days, like `30d`")
-    return found.days
+    return int(match[1])
 
 
 def size_in_bytes(text: object) -> int:
@@ -71,7 +72,9 @@ def version(number: object) -> int:
 
 def day(text: object) -> date:
     try:
-        return date.fromisoformat(str(text))
+        if not isinstance(text, str) or _DAY.fullmatch(text) is None:  # ISO 8601 has more forms than people know
+            raise ValueError
+        return date.fromisoformat(text)
     except ValueError:
         raise ValueError("a day is written like `2027-01-31`") from None
 

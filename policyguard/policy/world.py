@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
-from policyguard.policy.expr import CallerType, Environment, RequestFacts
+from policyguard.policy.expr import CallerType, Environment
 from policyguard.policy.model import CallerField
 from policyguard.pricing import price_book
-from policyguard.request import CATEGORIES, Caller, ImageRequest, InputImage, Verdict, parse_size
+from policyguard.request import CATEGORIES, Caller, ImageRequest, InputImage, Verdict
 
 World = Mapping[str, Any]
 
@@ -74,26 +74,9 @@ def _anyone(declared: CallerType) -> str | None:
 
 def inputs(world: World) -> dict[str, Any]:
     """What conditions read, by root name."""
-    size = parse_size(world["size"] or "")
-    images: Images = world["images"]
     return {
-        "request": RequestFacts(
-            operation=images.operation,
-            prompt=world["prompt"],
-            model=world["model"] or "",
-            size=world["size"] or "",
-            width=size.width if size else None,
-            height=size.height if size else None,
-            pixels=size.pixels if size else None,
-            quality=world["quality"] or "",
-            n=world["n"] or 1,
-            background=world["background"] or "auto",
-            output_format=world["output_format"] or "png",
-            partial_images=world["partial_images"] or 0,
-            input_images=images.number,
-            has_mask=images.has_mask,
-        ),
-        "caller": dict(caller(world).items()),
+        "request": request(world),
+        "caller": caller(world).values,
         "scores": scores(world),
         "surface": world["surface"],
         "now": world["now"],

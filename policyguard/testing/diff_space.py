@@ -217,7 +217,8 @@ def _meaning(policy: Policy, rule: Rule) -> tuple[Any, ...]:
     """What a rule does to decisions, whatever its id and message."""
     mode = rule.mode if rule.organisation else (rule.mode, policy.mode)
     exempt = frozenset((canonical(e.when.source), e.until) for e in _exemptions(policy, rule))
-    moderated = (policy.moderation.when_unavailable, policy.moderation.check) if rule.needs_scores else None
+    late = any(one.rule is rule for one in policy.prepared.late)
+    moderated = (policy.moderation.when_unavailable, policy.moderation.check) if late else None
     return (canonical(rule.when.source), rule.then, mode, rule.organisation, exempt, moderated)
 
 

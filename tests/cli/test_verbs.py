@@ -16,7 +16,7 @@ from policyguard.guard import Guard
 from policyguard.moderation.scripted import ScriptedModerator
 from policyguard.request import Outcome, Usage
 
-VERBS = "demo init check explain diff price spend pause unpause sandbox schema doctor review audit db".split()
+VERBS = "demo init check test explain diff price spend pause unpause sandbox schema doctor review audit db".split()
 ROOT = Path(__file__).parents[2]
 
 
@@ -150,16 +150,32 @@ def test_db_brings_a_database_to_this_versions_schema(tmp_path: Path) -> None:
 def test_init_writes_a_folder_that_loads_and_overwrites_nothing(tmp_path: Path) -> None:
     assert "app.py" in data("init", cwd=tmp_path)["written"]
     assert "no problems" in run("check", cwd=tmp_path)
+    assert "all pass" in run("test", "--require-tests", "--min-coverage", "100", cwd=tmp_path)
     compile((tmp_path / "app.py").read_text(), "app.py", "exec")
     assert "there already" in run("init", cwd=tmp_path, code=2)
 
 
-def test_schema_is_json_schema_without_generated_titles(tmp_path: Path) -> None:
+def test_init_tells_editors_where_the_schemas_are(tmp_path: Path) -> None:
+    run("init", cwd=tmp_path)
+    files = sorted((tmp_path / "policies").glob("*.yaml"))
+    named = {
+        file.name: file.read_text().split("\n")[0].removeprefix("# yaml-language-server: $schema=") for file in files
+    }
+    assert set(named.values()) == {".schema.json", ".org.schema.json"}
+    assert named["org.yaml"] == ".org.schema.json"
+    assert all((tmp_path / "policies" / schema).is_file() for schema in named.values())
+
+
+def test_schema_is_printed_or_written_beside_the_policies(tmp_path: Path) -> None:
     schema = json.loads(run("schema"))
     assert schema["properties"]["request"]
-    assert "titles" not in schema
     run("schema", "org", "-o", str(tmp_path / "org.json"))
     assert json.loads((tmp_path / "org.json").read_text())["properties"]["trusted_proxies"]["description"]
+    assert json.loads(run("schema", "tests"))["properties"]["matrix"]
+    assert run("schema", "--write", ".", cwd=tmp_path) == "wrote .schema.json\nwrote .org.schema.json\n"
+    assert json.loads((tmp_path / ".schema.json").read_text()) == schema
+    assert "two ways" in run("schema", "--write", ".", "-o", "x.json", cwd=tmp_path, code=2)
+    assert "there is no folder `nowhere`" in run("schema", "--write", "nowhere", cwd=tmp_path, code=2)
 
 
 def test_doctor_says_what_is_missing(tmp_path: Path) -> None:

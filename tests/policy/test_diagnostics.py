@@ -110,6 +110,10 @@ def test_a_very_long_line_is_cut_around_the_caret() -> None:
     line, caret = shown("x" * 500 + "!" + "y" * 10_000, 501)
     assert len(line) < 160
     assert line[caret.index("^")] == "!"
+    assert line.startswith("...x")
+    assert line.endswith("y...")
+    assert shown("漢" * 300 + "!", 301) == ("..." + "漢" * 70 + "!", " " * 143 + "^")
+    assert shown("a\t" * 200 + "!", 401)[0] == "..." + "a   " * 35 + "!"
 
 
 def test_a_place_after_the_end_has_no_line() -> None:

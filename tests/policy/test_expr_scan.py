@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from time import perf_counter
+from time import thread_time
 
 import pytest
 from celpy.celparser import CELParser
@@ -35,10 +35,10 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_text_is_refused_at_once(name: str) -> None:
     compile_expression("true", ENVIRONMENT)  # the parser's first use is another matter
-    start = perf_counter()
+    start = thread_time()
     with pytest.raises(ExpressionErrors):
         compile_expression(HOSTILE[name], ENVIRONMENT)
-    assert perf_counter() - start < 1
+    assert thread_time() - start < 1
 
 
 PIECES = ["'", '"', "'''", '"""', "r", "b", "\\", "\\'", "a", "1", "//", "\n", " ", "+", "(", ")", "x1", "1.5", "-"]

@@ -22,7 +22,7 @@ def test_every_character_is_found_where_it_is_written(parts: list[str], between:
     source = read("x.yaml", text.encode())
     path = ("rules", 0, "when")
     assert source.at(path) == value
-    mark = source.values[path]
+    mark = source.mark(path)
     for index, character in enumerate(value):
         found = source.text[offset_of(source.text, mark.offset, mark.style, value, index) :]
         if not character.isspace():

@@ -17,8 +17,9 @@ from policyguard.policy.expr.check import check
 from policyguard.policy.expr.checked import Plan
 from policyguard.policy.expr.emit import Run
 from policyguard.policy.expr.evaluate import evaluate
+from policyguard.policy.expr.fields import field_of
 from policyguard.policy.expr.parse import parse
-from policyguard.policy.expr.runtime import EvaluationError, RequestFacts, Unavailable
+from policyguard.policy.expr.runtime import EvaluationError, Unavailable
 from policyguard.policy.expr.types import CODES, CallerType, Environment, ExpressionErrors, Problem
 
 __all__ = [
@@ -29,9 +30,9 @@ __all__ = [
     "EvaluationError",
     "ExpressionErrors",
     "Problem",
-    "RequestFacts",
     "Unavailable",
     "compile_expression",
+    "field_of",
 ]
 
 

@@ -10,10 +10,10 @@ from policyguard.policy.expr.checked import CallerHas, Loop, Root, Truth
 from policyguard.policy.expr.checker import NOTHING, Checker, Known, Part, named, wrong
 from policyguard.policy.expr.names import caller
 from policyguard.policy.expr.operations import Operation
-from policyguard.policy.expr.suggest import did_you_mean, shown
-from policyguard.policy.expr.types import ANYTHING, BOOL, CATEGORY, ROOTS, SCORES, Type
+from policyguard.policy.expr.types import ANYTHING, BOOL, CATEGORY, ROOTS, SCORES, Type, is_single
+from policyguard.suggest import did_you_mean, shown
 
-MAX_LOOPS = 2  # a loop, and one inside it
+MAX_LOOPS = 2  # a loop, and one inside it or over what it gives: each can make a list longer than the one before
 
 
 def call(checker: Checker, node: syntax.Call, known: Known) -> Part:
@@ -91,13 +91,25 @@ def _has(checker: Checker, node: syntax.Call) -> Part:
 
 
 def _loop(checker: Checker, node: syntax.Call, target: syntax.Node, known: Known) -> Part:
+    """A loop inside another and a loop over what another gives count alike: what they cost is multiplied."""
+    around, most = checker.around, checker.most
+    checker.most = around
     over = checker.part(target, known)
+    checker.around = checker.most = checker.most + 1
+    part = _loop_over(checker, node, target, over, known)
+    checker.around, checker.most = around, max(most, checker.most)
+    return part
+
+
+def _loop_over(checker: Checker, node: syntax.Call, target: syntax.Node, over: Part, known: Known) -> Part:
     variable = node.arguments[0] if len(node.arguments) in (2, 3 if node.name == "map" else 2) else None
     if not isinstance(variable, syntax.Name):
         what = "an expression" if node.name == "map" else "a condition"
         return checker.problem(node.name_at, "PG404", f"`{node.name}` takes a variable and {what}")
-    if len(checker.variables) >= MAX_LOOPS:
-        return checker.problem(node.name_at, "PG409", f"loops are nested more than {MAX_LOOPS} deep")
+    if checker.around > MAX_LOOPS:
+        message = f"more than {MAX_LOOPS} loops work on one another"
+        first = checker.around == MAX_LOOPS + 1  # further ones are the same mistake
+        return checker.problem(node.name_at, "PG409", message) if first else wrong(node.at)
     if variable.name in ROOTS or variable.name in checker.variables:
         return checker.problem(
             variable.at, "PG402", f"the loop variable hides `{variable.name}`", "choose another name"
@@ -118,6 +130,8 @@ def _body(checker: Checker, node: syntax.Call, over: Part, variable: str, item: 
     if node.name == "map":
         gives = checker.part(tests[-1], known)
         tests = tests[:-1]
+        if not is_single(gives.type):
+            gives = checker.problem(gives.at, "PG405", f"{named(gives.type)} cannot stand in a list")
     body = checker.boolean(tests[0], known, node.name).node if tests else Truth(True)
     del checker.variables[variable]
     if over.type is ANYTHING:

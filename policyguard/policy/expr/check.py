@@ -23,6 +23,8 @@ from policyguard.policy.expr.types import (
     Environment,
     ExpressionErrors,
     Type,
+    common,
+    is_single,
 )
 
 
@@ -61,10 +63,11 @@ def _choice(checker: Checker, node: syntax.Choice, known: Known) -> Part:
     no = checker.part(node.no, known | condition.when_false)
     if ANYTHING in (yes.type, no.type):
         return wrong(node.at)
-    if yes.type != no.type:
+    type_ = common(yes.type, no.type)
+    if type_ is None:
         got = f"{named(yes.type)} and {named(no.type)}"
         return checker.problem(node.at, "PG405", f"the two sides of `:` are {got}")
-    return Part(_either(yes.type, no.type), If(condition.node, yes.node, no.node), node.at)
+    return Part(type_, If(condition.node, yes.node, no.node), node.at)
 
 
 def _unary(checker: Checker, node: syntax.Unary, known: Known) -> Part:
@@ -79,12 +82,6 @@ def _unary(checker: Checker, node: syntax.Unary, known: Known) -> Part:
     return checker.applied(node.at, operation, part)
 
 
-def _either(yes: Type, no: Type) -> Type:
-    """The type of a conditional; what only one side promises is not promised."""
-    same = (yes.values, yes.size, yes.score) == (no.values, no.size, no.score)
-    return yes if same else Type(yes.name, item=yes.item)
-
-
 def _literal(checker: Checker, node: Literal, known: Known) -> Part:
     if node.slot is None:
         return Part(BOOL, Truth(bool(node.value)), node.at)
@@ -94,13 +91,16 @@ def _literal(checker: Checker, node: Literal, known: Known) -> Part:
 
 def _items(checker: Checker, node: syntax.Items, known: Known) -> Part:
     parts = tuple(checker.part(item, known) for item in node.items)
-    types = [part.type for part in parts if part.type is not ANYTHING]
-    if any(type_ != types[0] for type_ in types):
+    item: Type | None = ANYTHING
+    for part in parts:
+        if not is_single(part.type):
+            return checker.problem(part.at, "PG405", f"{named(part.type)} cannot stand in a list")
+        item = item and common(item, part.type)
+    if item is None:
         return checker.problem(node.at, "PG405", "the values of a list are of one type")
     slots = [part.literal.slot for part in parts if part.literal and part.literal.slot is not None]
     literal = len(slots) == len(parts)
     made: Checked = checker.parameter(tuple(slots)) if literal else ListOf(tuple(part.node for part in parts))
-    item = types[0] if types else ANYTHING
     return Part(Type("list", item=item), made, node.at, items=parts)
 
 

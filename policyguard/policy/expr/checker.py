@@ -38,7 +38,10 @@ class Part:
 
 @dataclass(slots=True)
 class Checker:
-    """One expression's check. `variables` are those of the loops around the part at hand, from the outside."""
+    """One expression's check. `variables` are those of the loops around the part at hand, from the outside.
+
+    `around` is how many loops work on one another up to the part at hand, `most` the most of them so far.
+    """
 
     environment: Environment
     literals: int
@@ -48,6 +51,8 @@ class Checker:
     extras: list[str | tuple[int, ...]] = field(default_factory=list)
     reads: set[str] = field(default_factory=set)
     variables: dict[str, Type] = field(default_factory=dict)
+    around: int = 0
+    most: int = 0
 
     def __post_init__(self) -> None:
         self.demands = [Demand() for _ in range(self.literals)]

@@ -7,10 +7,21 @@ from functools import partial
 from policyguard.policy.expr import names, operations, syntax
 from policyguard.policy.expr.checked import Apply, Root
 from policyguard.policy.expr.checker import Checker, Known, Part, named, wrong
-from policyguard.policy.expr.suggest import did_you_mean, shown
 from policyguard.policy.expr.syntax import Literal
-from policyguard.policy.expr.types import ANYTHING, BOOL, DOUBLE, INT, ROOTS, SCORES, Type, possible, varies
+from policyguard.policy.expr.types import (
+    ANYTHING,
+    BOOL,
+    DOUBLE,
+    INT,
+    SCORES,
+    Type,
+    common,
+    is_single,
+    possible,
+    varies,
+)
 from policyguard.request import parse_size
+from policyguard.suggest import did_you_mean, shown
 
 _ORDERED = ("int", "double", "string", "timestamp", "duration")
 _FLIPPED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "==", "!=": "!="}
@@ -33,9 +44,13 @@ def _literals(checker: Checker, left: Part, right: Part, sign: str) -> None:
     """A literal beside a field must be one that the field can have, or the condition is a mistake."""
     for part, other, seen in ((left, right, sign), (right, left, _FLIPPED[sign])):
         if other.literal is not None:
-            _possible(checker, part.type, other.literal)
-            if part.type.score:
-                _score_range(checker, other.literal, seen)
+            _fits(checker, part.type, other.literal, seen)
+
+
+def _fits(checker: Checker, type_: Type, literal: Literal, sign: str) -> None:
+    _possible(checker, type_, literal)
+    if type_.score:
+        _score_range(checker, literal, sign)
 
 
 def _possible(checker: Checker, type_: Type, literal: Literal) -> None:
@@ -60,13 +75,13 @@ def _in(checker: Checker, node: syntax.Relation, left: Part, right: Part) -> Par
         return _category_known(checker, node, left)
     if right.type.item is None:
         return checker.problem(node.right.at, "PG405", f"`in` needs a list, got {named(right.type)}")
-    if right.type.item not in (left.type, ANYTHING):
+    if common(left.type, right.type.item) is None:
         return checker.problem(node.at, "PG405", f"cannot look for {named(left.type)} in a {right.type}")
     for item in right.items:
         if item.literal is not None:
-            _possible(checker, left.type, item.literal)
+            _fits(checker, left.type, item.literal, "==")
     if left.literal is not None:
-        _possible(checker, right.type.item, left.literal)
+        _fits(checker, right.type.item, left.literal, "==")
     exact = left.type == DOUBLE or left.type.item
     return checker.applied(node.at, operations.MEMBER_OF_DOUBLES if exact else operations.MEMBER, left, right)
 
@@ -83,9 +98,9 @@ def _category_known(checker: Checker, node: syntax.Relation, left: Part) -> Part
 def _incomparable(left: Part, right: Part, sign: str) -> tuple[str, str] | None:
     """Why two parts cannot be compared, and what to do."""
     ordering = sign not in ("==", "!=")
-    if left.type in (SCORES, ROOTS["request"], ROOTS["caller"]) and left.type == right.type:
+    if not is_single(left.type) and left.type == right.type:
         return f"`{sign}` compares single values", ""
-    if left.type != right.type or (ordering and left.type.name not in _ORDERED):
+    if common(left.type, right.type) is None or (ordering and left.type.name not in _ORDERED):
         return f"cannot compare {left.type} {sign} {right.type}", _one_kind(left, right)
     for part in (left, right):
         if ordering and part.type.values:
@@ -129,8 +144,9 @@ def _computed(checker: Checker, node: syntax.Arithmetic, sign: str, left: Part, 
     if ANYTHING in (left.type, right.type):
         return wrong(node.at)
     operation = operations.form(operations.ARITHMETIC[sign], [left.type, right.type])
-    if operation is None or (left.type.item and left.type != right.type):
+    lists = common(left.type, right.type) if left.type.item else None
+    if operation is None or (left.type.item and lists is None):
         hint = _one_kind(left, right)
         return checker.problem(node.at, "PG405", f"cannot compute {left.type} {sign} {right.type}", hint)
     part = checker.applied(node.at, operation, left, right)
-    return Part(left.type, part.node, node.at) if left.type.item else part
+    return Part(lists, part.node, node.at) if lists else part

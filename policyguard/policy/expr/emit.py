@@ -27,8 +27,8 @@ from policyguard.policy.expr.checked import (
     Value,
     Variable,
 )
+from policyguard.policy.expr.fields import FIELDS
 from policyguard.policy.expr.operations import HELPERS
-from policyguard.policy.expr.types import OF_THE_SIZE
 
 Run = Callable[[Mapping[str, Any]], bool]
 
@@ -104,7 +104,7 @@ def _expression(node: Checked, used: set[str]) -> str:
             return f"v{depth}"
         case RequestField(name):
             used.add("request")
-            return f"drawn(request.{name})" if name in OF_THE_SIZE else f"request.{name}"
+            return FIELDS[name]
         case CallerValue(name):
             used.add("caller")
             return f"caller[{sub(name)}]"

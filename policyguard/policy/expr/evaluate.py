@@ -25,8 +25,8 @@ from policyguard.policy.expr.checked import (
     Value,
     Variable,
 )
-from policyguard.policy.expr.runtime import EvaluationError, Unavailable, categories, drawn, moment
-from policyguard.policy.expr.types import OF_THE_SIZE
+from policyguard.policy.expr.fields import field_of
+from policyguard.policy.expr.runtime import EvaluationError, Unavailable, categories, moment
 
 
 def evaluate(root: Checked, values: tuple[Any, ...], inputs: Mapping[str, Any]) -> bool:
@@ -55,8 +55,7 @@ class _Evaluation:
             case Variable(depth):
                 return self.variables[depth]
             case RequestField(name):
-                value = getattr(self.inputs["request"], name)
-                return drawn(value) if name in OF_THE_SIZE else value
+                return field_of(self.inputs["request"], name)
             case CallerValue(name):
                 return self._caller(self.values[name.index])
             case CallerHas(name):

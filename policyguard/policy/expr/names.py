@@ -5,7 +5,6 @@ from __future__ import annotations
 from policyguard.policy.expr import operations, syntax
 from policyguard.policy.expr.checked import Apply, CallerValue, Checked, RequestField, Root, Variable
 from policyguard.policy.expr.checker import Checker, Known, Part, named, wrong
-from policyguard.policy.expr.suggest import did_you_mean, shown
 from policyguard.policy.expr.syntax import At
 from policyguard.policy.expr.types import (
     ANYTHING,
@@ -18,6 +17,7 @@ from policyguard.policy.expr.types import (
     Type,
 )
 from policyguard.request import CATEGORIES
+from policyguard.suggest import did_you_mean, known_names, shown
 
 
 def name(checker: Checker, node: syntax.Name, known: Known) -> Part:
@@ -29,7 +29,8 @@ def name(checker: Checker, node: syntax.Name, known: Known) -> Part:
     if name == "google":
         return checker.problem(node.at, "PG414", "policies do not use messages")
     if name not in ROOTS:
-        hint = did_you_mean(name, (*ROOTS, *checker.variables, "true", "false"))
+        listed = (*ROOTS, *checker.variables)
+        hint = did_you_mean(name, (*listed, "true", "false")) or known_names("", listed)
         return checker.problem(node.at, "PG402", f"there is no {shown(name)} here", hint)
     if name in ("surface", "now", "scores"):
         checker.reads.add(name)
@@ -54,7 +55,7 @@ def _request(checker: Checker, node: syntax.Field) -> Part:
     if f"request.{node.name}" in NOT_YET_FIELDS:
         return checker.problem(node.name_at, "PG410", f"`request.{node.name}` is not enforced yet")
     if node.name not in REQUEST:
-        hint = did_you_mean(node.name, REQUEST)
+        hint = known_names(node.name, REQUEST)
         return checker.problem(node.name_at, "PG403", f"`request` has no field {shown(node.name)}", hint)
     checker.reads.add(f"request.{node.name}")
     return Part(REQUEST[node.name], RequestField(node.name), node.at)
@@ -63,7 +64,7 @@ def _request(checker: Checker, node: syntax.Field) -> Part:
 def caller(checker: Checker, node: syntax.Field, known: Known) -> Part:
     declared = checker.environment.caller.get(node.name)
     if declared is None:
-        hint = did_you_mean(node.name, checker.environment.caller)
+        hint = known_names(node.name, checker.environment.caller)
         return checker.problem(node.name_at, "PG403", f"`caller` has no field {shown(node.name)}", hint)
     checker.reads.add(f"caller.{node.name}")
     if declared.optional and node.name not in known:

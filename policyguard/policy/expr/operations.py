@@ -9,7 +9,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from policyguard.policy.expr import runtime, written
@@ -18,13 +18,13 @@ from policyguard.policy.expr.types import BOOL, DOUBLE, DURATION, INT, LIST, STR
 LOOPS = ("exists", "all", "exists_one", "filter", "map")
 REFUSED = frozenset({"dyn", "type", "reduce", "min", "bytes", "uint", "optional", "google"})
 # What the source of the fast form can call, beside its own parameters.
-HELPERS: Mapping[str, Any] = {
-    name: getattr(runtime, name)
-    for name in (
-        *("drawn", "categories", "score_of", "moment", "whole", "divide", "modulo", "same", "among"),
-        *("int_of_double", "int_of_text", "double_of_text", "later", "earlier"),
-    )
-} | {"len": len, "any": any, "all": all, "sum": sum, "str": str, "float": float}
+_RUNTIME = (
+    *("drawn", "categories", "score_of", "moment", "whole", "divide", "modulo", "same", "among"),
+    *("int_of_double", "int_of_text", "double_of_text", "later", "earlier", "units"),
+)
+_BUILTINS = {"len": len, "any": any, "all": all, "sum": sum, "str": str, "float": float}
+_UNITS = {"hour": timedelta(hours=1), "minute": timedelta(minutes=1), "second": timedelta(seconds=1)}
+HELPERS: Mapping[str, Any] = {name: getattr(runtime, name) for name in _RUNTIME} | _BUILTINS | _UNITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +50,13 @@ def _part(read: Callable[[datetime], int], python: str) -> tuple[Operation, ...]
     zoned = python.replace("{0}", "{0}.astimezone({1})")
     return (
         Operation((TIMESTAMP,), INT, read, python),
-        Operation((TIMESTAMP, STRING), INT, lambda t, zone: read(t.astimezone(zone)), zoned, written.zone),
+        Operation((TIMESTAMP, STRING), INT, lambda t, zone: read(runtime.local(t, zone)), zoned, written.zone),
     )
+
+
+def _length(unit: str) -> Operation:
+    """A duration in whole units."""
+    return Operation((DURATION,), INT, lambda value: runtime.units(value, _UNITS[unit]), f"units({{0}}, {unit})")
 
 
 def _matches(text: str, pattern: Any) -> bool:
@@ -93,9 +98,10 @@ FUNCTIONS: Mapping[str, tuple[Operation, ...]] = {
     ".getDayOfMonth": _part(lambda t: t.day - 1, "({0}.day - 1)"),
     ".getDayOfWeek": _part(lambda t: t.isoweekday() % 7, "({0}.isoweekday() % 7)"),
     ".getDayOfYear": _part(lambda t: t.timetuple().tm_yday - 1, "({0}.timetuple().tm_yday - 1)"),
-    ".getHours": _part(lambda t: t.hour, "{0}.hour"),
-    ".getMinutes": _part(lambda t: t.minute, "{0}.minute"),
-    ".getSeconds": _part(lambda t: t.second, "{0}.second"),
+    ".getHours": (*_part(lambda t: t.hour, "{0}.hour"), _length("hour")),
+    ".getMinutes": (*_part(lambda t: t.minute, "{0}.minute"), _length("minute")),
+    ".getSeconds": (*_part(lambda t: t.second, "{0}.second"), _length("second")),
+    ".getMilliseconds": _part(lambda t: t.microsecond // 1000, "({0}.microsecond // 1000)"),
 }
 
 NOT = Operation((BOOL,), BOOL, operator.not_, "(not {0})")

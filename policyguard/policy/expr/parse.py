@@ -15,9 +15,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from policyguard.policy.expr import letters
 from policyguard.policy.expr.literals import value_of
 from policyguard.policy.expr.scan import Unfinished, scan
-from policyguard.policy.expr.suggest import shown
 from policyguard.policy.expr.syntax import (
     Arithmetic,
     At,
@@ -38,6 +38,7 @@ from policyguard.policy.expr.syntax import (
     Wrong,
 )
 from policyguard.policy.expr.types import ExpressionErrors, Problem
+from policyguard.suggest import shown
 
 MAX_CHARS = 10_000
 MAX_NODES = 500
@@ -77,7 +78,15 @@ _UNSUPPORTED = {
     "BYTES_LIT": "bytes",
     "NULL_LIT": "`null`",
 }
-_MEANT = {"and": "&&", "or": "||", "not": "!", "=": "==", "&": "&&", "|": "||", "AND": "&&", "OR": "||", "NOT": "!"}
+_MEANT = {"and": "&&", "or": "||", "not": "!", "=": "==", "&": "&&", "|": "||", "AND": "&&", "OR": "||", "NOT": "!"} | {
+    **dict.fromkeys("“”„‘’«»", '"'),
+    "≥": ">=",
+    "≤": "<=",
+    "≠": "!=",
+    "×": "*",
+    "–": "-",
+    "−": "-",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +103,16 @@ def parse(source: str) -> Parsed:
     if len(source) > MAX_CHARS:
         raise _error(At(1, 1), "PG409", f"the expression is longer than {MAX_CHARS:,} characters")
     try:
-        scan(source)
+        scanned = scan(source)
     except Unfinished as unfinished:
         at = _at_offset(source, unfinished.offset)
         hint = "close its quote in the same line; a backslash before a quote keeps the text open"
         raise _error(at, "PG401", "a text that does not end", hint) from None
     reader = _Reader()
+    reader.problems += [
+        Problem(*_at_offset(source, odd.offset), "PG415", odd.message, odd.hint)
+        for odd in letters.odd(source, scanned.spans)
+    ]
     root = reader.node(_tree(source), 1)
     return Parsed(root, tuple(reader.slots), tuple(reader.problems))
 
@@ -145,8 +158,7 @@ def _unparsed(source: str, error: Exception) -> ExpressionErrors:
     if ended or not isinstance(offset, int):
         return _error(_at_offset(source, len(source.rstrip())), "PG401", "the expression ends too early")
     text = str(token) if token else source[offset : offset + 1]
-    meant = _MEANT.get(text)
-    hint = f"write `{meant}`" if meant else "see the CEL language definition"
+    hint = f"write `{_MEANT[text]}`" if text in _MEANT else letters.meant(text) or "see the CEL language definition"
     return _error(_at_offset(source, offset), "PG401", f"{shown(text)} cannot stand here", hint)
 
 

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from math import copysign, isfinite, nan
 from typing import Any
 
 from policyguard.policy.expr.literals import HIGHEST, LOWEST
-from policyguard.request import CATEGORIES
+from policyguard.policy.expr.written import LONGEST
+from policyguard.request import CATEGORIES, Size, parse_size
 
 _INT = re.compile(r"[-+]?[0-9]{1,40}", re.ASCII)
+_TICK = timedelta(microseconds=1)
 _DOUBLE = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]{1,6})?", re.ASCII)
 
 
@@ -35,34 +36,15 @@ class EvaluationError(Exception):
         self.code = code
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestFacts:
-    """A request as conditions read it. Where the size is `auto` it has no pixels; a mask is no input image."""
-
-    operation: str
-    prompt: str = field(repr=False)
-    model: str
-    size: str
-    width: int | None
-    height: int | None
-    pixels: int | None
-    quality: str
-    n: int
-    background: str
-    output_format: str
-    partial_images: int
-    input_images: int
-    has_mask: bool
-
-
 # ---- inputs -----------------------------------------------------------------------------------------------
 
 
-def drawn(pixels: int | None) -> int:
+def drawn(size: str | None) -> Size:
     """What upstream picks for `auto` is not known, so a rule over it is not either."""
-    if pixels is None:
+    found = parse_size(size or "")
+    if found is None:
         raise EvaluationError("unknown_size")
-    return pixels
+    return found
 
 
 def categories(scores: Mapping[str, float] | None) -> tuple[str, ...]:
@@ -169,13 +151,32 @@ def double_of_text(text: str) -> float:
 
 def later(left: datetime | timedelta, right: datetime | timedelta) -> Any:
     try:
-        return left + right  # type: ignore[operator]
+        return _in_range(left + right)  # type: ignore[operator]
     except OverflowError:
         raise EvaluationError("overflow") from None
 
 
 def earlier(left: datetime | timedelta, right: datetime | timedelta) -> Any:
     try:
-        return left - right  # type: ignore[operator]
+        return _in_range(left - right)  # type: ignore[operator]
     except OverflowError:
         raise EvaluationError("overflow") from None
+
+
+def _in_range(value: datetime | timedelta) -> datetime | timedelta:
+    if isinstance(value, timedelta) and abs(value) > LONGEST:
+        raise OverflowError
+    return value
+
+
+def local(moment: datetime, zone: tzinfo) -> datetime:
+    """The wall clock of a zone; before the year 1 and after 9999 there is none."""
+    try:
+        return moment.astimezone(zone)
+    except OverflowError:
+        raise EvaluationError("overflow") from None
+
+
+def units(value: timedelta, unit: timedelta) -> int:
+    """Whole units of a duration, towards zero."""
+    return divide(value // _TICK, unit // _TICK)

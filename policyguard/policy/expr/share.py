@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
 
+from policyguard.policy.expr import letters
 from policyguard.policy.expr.checked import Plan
 from policyguard.policy.expr.literals import value_of
 from policyguard.policy.expr.parse import MAX_CHARS, Parsed
@@ -50,7 +51,7 @@ def text_of(source: str, environment: Environment) -> Text | None:
         scanned = scan(source)
     except Unfinished:
         return None
-    if not scanned.plain:
+    if not scanned.plain or next(letters.odd(source, scanned.spans), None):
         return None
     ends = (0, *(span.end for span in scanned.spans))
     starts = (*(span.start for span in scanned.spans), len(source))

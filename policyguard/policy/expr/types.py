@@ -24,6 +24,7 @@ CODES: Mapping[str, str] = {
     "PG412": "a comparison that is always true or always false",
     "PG413": "the condition is not true or false",
     "PG414": "a part of CEL that policies do not use",
+    "PG415": "a sign that cannot be seen, or a letter that is taken for another",
 }
 
 
@@ -101,7 +102,6 @@ REQUEST: Mapping[str, Type] = {
     "input_images": INT,
     "has_mask": BOOL,
 }
-OF_THE_SIZE = frozenset({"width", "height", "pixels"})  # not known where the size is `auto`
 ROOTS: Mapping[str, Type] = {
     "request": Type("request"),
     "caller": Type("caller"),
@@ -112,6 +112,24 @@ ROOTS: Mapping[str, Type] = {
 # Known from the design, and refused until they are enforced.
 NOT_YET_ROOTS = frozenset({"answers", "images", "output"})
 NOT_YET_FIELDS = frozenset({"request.obfuscated"})
+
+
+def common(left: Type, right: Type) -> Type | None:
+    """What holds for values of both, None where they do not go together. A list without items goes with every list."""
+    if ANYTHING in (left, right):
+        return right if left == ANYTHING else left
+    if left.item and right.item:
+        item = common(left.item, right.item)
+        return item and Type("list", item=item)
+    if left != right:
+        return None
+    same = (left.values, left.size, left.score) == (right.values, right.size, right.score)
+    return left if same else Type(left.name)
+
+
+def is_single(type_: Type) -> bool:
+    """Whether it is a value that can be compared and kept in a list, or a list of such values."""
+    return is_single(type_.item) if type_.item else type_ not in (SCORES, ROOTS["request"], ROOTS["caller"])
 
 
 def possible(type_: Type, text: str) -> bool:

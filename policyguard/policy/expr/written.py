@@ -6,15 +6,17 @@ Each reader raises ValueError with what is wrong in words.
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
 _TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:[Zz]|[-+]\d\d:\d\d)", re.ASCII)
+_OFFSET = re.compile(r"([-+]?)([01]\d|2[0-3]):([0-5]\d)", re.ASCII)
 _DURATION = re.compile(r"-?(?:\d{1,12}(?:\.\d{1,9})?(?:h|ms|m|s|us|ns))+", re.ASCII)
 _DURATION_PART = re.compile(r"([\d.]+)([a-z]+)", re.ASCII)
+LONGEST = timedelta(seconds=315_576_000_000)  # about 10,000 years, as CEL's durations have it
 _MICROSECONDS = {
     "h": Fraction(3_600_000_000),
     "m": Fraction(60_000_000),
@@ -62,14 +64,17 @@ def duration(text: str) -> timedelta:
     total = sum((Fraction(number) * _MICROSECONDS[unit] for number, unit in parts), Fraction(0))
     if total.denominator != 1:
         raise ValueError("a duration is in whole microseconds")
-    try:
-        return timedelta(microseconds=int(-total if text.startswith("-") else total))
-    except OverflowError:
-        raise ValueError("the duration is too long") from None
+    if total > LONGEST // timedelta(microseconds=1):
+        raise ValueError("a duration is at most 315,576,000,000 seconds")
+    return timedelta(microseconds=int(-total if text.startswith("-") else total))
 
 
-def zone(text: str) -> ZoneInfo:
+def zone(text: str) -> tzinfo:
+    """A name of the time zone database, or an offset from UTC."""
+    if offset := _OFFSET.fullmatch(text):
+        ahead = timedelta(hours=int(offset[2]), minutes=int(offset[3]))
+        return timezone(-ahead if offset[1] == "-" else ahead)
     try:
         return ZoneInfo(text)
     except (KeyError, ValueError, OSError):
-        raise ValueError("there is no such time zone; one is written like `Europe/Berlin`") from None
+        raise ValueError("there is no such time zone; one is written like `Europe/Berlin` or `+01:00`") from None

@@ -1,0 +1,141 @@
+"""What loads and is probably not meant: warnings over a whole set, for `policyguard check`.
+
+A warning is given only where it is certain: where a condition has too many cases to try them all, nothing is said.
+Each kind of warning has a function here or in one of the `lint_*` modules; none of them changes what is enforced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from policyguard.policy.compile import place
+from policyguard.policy.lint_conditions import MAX_TRIED, Trials
+from policyguard.policy.lint_money import check_budgets, check_models
+from policyguard.policy.lint_rules import check_exemptions, check_rules, check_same
+from policyguard.policy.model import Policy, PolicySet
+from policyguard.policy.source import Path, Source
+from policyguard.policy.world import environment_of
+
+GROUP = "group:"
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """One surface: what its file says, and what it means."""
+
+    source: Source
+    policy: Policy
+
+
+def lint(policies: PolicySet, org: Source, sources: Sequence[Source], today: date | None = None) -> None:
+    """Add every warning to the problems of the file that it is about. The set has no errors.
+
+    `today` is the day in UTC; without it nothing is said of what has expired.
+    """
+    surfaces = [Written(source, policies.surfaces[source.data["surface"]]) for source in sources]
+    trials = Trials(environment_of(policies.caller), tuple(policies.surfaces))
+    check_rules(org, None, trials)
+    check_same(org, [])
+    for one in surfaces:
+        trials.left = MAX_TRIED
+        check_rules(one.source, one.policy, trials)
+        check_same(one.source, _rows(org, "rules"))
+        check_exemptions(one.source, one.policy, trials, today)
+        _check_thresholds(one)
+        _check_zero(one.source, ())
+        _check_stakes(one)
+        _check_steps(one.source, (), one.policy.review.reviewers, policies.groups)
+        check_models(one.source, ())
+    for part in ("defaults", "limits", "high_stakes"):
+        _check_zero(org, (part,))
+    check_models(org, ("defaults",))
+    _check_default_steps(org, policies.groups)
+    _check_groups(org, sources)
+    check_budgets(org, sources, policies)
+
+
+def _rows(source: Source, section: str) -> list[Any]:
+    return source.data.get(section) or []
+
+
+# ---- thresholds -------------------------------------------------------------------------------------------
+
+
+def _check_thresholds(one: Written) -> None:
+    """Thresholds for a review that the surface names; `default` stands for all that it covers together."""
+    deny = {threshold.category: threshold for threshold in one.policy.moderation.deny_at}
+    for name, at in _section(one.source, "moderation", "review_at").items():
+        where: Path = ("moderation", "review_at", name)
+        said = place(one.source, where)
+        held = [t for t in one.policy.moderation.review_at if t.place == said]
+        if at > 0 and held and all(t.at >= deny[t.category].at for t in held):
+            first = deny[held[0].category]
+            message = f"nothing is reviewed from here on: it is denied from {first.at:g} on ({first.place})"
+            one.source.warning(where, "PG705", message, "lower this, or raise the threshold in `deny_at`")
+
+
+def _check_zero(source: Source, base: tuple[str, ...]) -> None:
+    """Every score is at least 0."""
+    for at, words in (("deny_at", "denied"), ("review_at", "held for review")):
+        for name, score in _section(source, *base, "moderation", at).items():
+            if score == 0:
+                hint = "every score is at least 0; write from which score on, like `0.3`"
+                where = (*base, "moderation", at, name)
+                source.warning(where, "PG706", f"with a threshold of 0 every request is {words}", hint)
+
+
+def _section(source: Source, *path: str) -> Mapping[str, Any]:
+    found: Any = source.data
+    for part in path:
+        found = found.get(part) or {}
+    return found if isinstance(found, dict) else {}
+
+
+# ---- reviews ----------------------------------------------------------------------------------------------
+
+
+def _check_stakes(one: Written) -> None:
+    if one.policy.stakes == "high" and not one.policy.review.required:
+        hint = "write `review: {required: true}` here, or below `high_stakes` in org.yaml"
+        one.source.warning(("stakes",), "PG709", "the stakes are high, and nobody reviews the requests", hint)
+
+
+def _check_steps(source: Source, base: Path, first: Sequence[str], groups: Mapping[str, tuple[str, ...]]) -> None:
+    """Steps of an escalation after which nobody new may decide."""
+    steps = _section(source, *map(str, base), "review").get("escalate") or []
+    known = set(first)
+    for step in steps:
+        people = {person for name in step["to"] for person in _people(name, groups)}
+        if people <= known:
+            where = (*base, "review", "escalate", steps.index(step), "to")
+            hint = "name somebody else, or leave the step out"
+            source.warning(where, "PG712", "whoever this adds may decide already", hint)
+        known |= people
+
+
+def _check_default_steps(org: Source, groups: Mapping[str, tuple[str, ...]]) -> None:
+    named = _section(org, "defaults", "review").get("reviewers") or []
+    _check_steps(org, ("defaults",), [person for name in named for person in _people(name, groups)], groups)
+
+
+def _people(name: str, groups: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    return groups[name.removeprefix(GROUP)] if name.startswith(GROUP) else (name,)
+
+
+def _check_groups(org: Source, sources: Sequence[Source]) -> None:
+    """Groups that no review names."""
+    reviews = [_section(org, "defaults", "review"), *(_section(source, "review") for source in sources)]
+    used = {name for review in reviews for name in _named(review)}
+    for name in _section(org, "groups"):
+        if f"{GROUP}{name}" not in used:
+            hint = f"name it as `{GROUP}{name}` in a review, or leave it out"
+            org.warning(("groups", name), "PG707", f"no review names the group `{name}`", hint, key=True)
+
+
+def _named(review: Mapping[str, Any]) -> Iterator[str]:
+    yield from review.get("reviewers") or []
+    for step in review.get("escalate") or []:
+        yield from step["to"]

@@ -1,0 +1,57 @@
+"""What was probably meant by a name that does not exist, and how a wrong text is shown. Pure.
+
+The one place that decides how near a name must be, for keys, values, variables, models and surfaces alike. Texts come
+from who writes policies, code or commands, never from a request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+_MAX_SHOWN = 60
+_MAX_NAMES = 20  # in a hint that lists them
+_MAX_TIES = 3
+_MAX_COMPARED = 200  # comparing by likeness is slow: a file of thousands of rules must not hang on its mistakes
+_LIKENESS = 0.6
+
+
+def shown(text: str) -> str:
+    """`text` in backticks, short and printable, whatever it holds."""
+    clipped = text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 1] + "…"
+    plain = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in clipped)
+    return f"`{plain}`"
+
+
+def did_you_mean(text: str, names: Iterable[str]) -> str:
+    """A hint with the nearest name, or with all that are one edit away; empty where none is near."""
+    near = [f"`{name}`" for name in _nearest(text, list(names))]
+    return f"did you mean {' or '.join(near)}?" if near else ""
+
+
+def known_names(text: str, names: Iterable[str]) -> str:
+    """A hint with the nearest name, or with the names that there are where none is near."""
+    listed = list(names)
+    there_is = ", ".join(f"`{name}`" for name in listed[:_MAX_NAMES])
+    return did_you_mean(text, listed) or (f"there is {there_is}" if listed else "")
+
+
+def _nearest(text: str, names: list[str]) -> list[str]:
+    edited = [name for name in names if _one_edit(text, name)]
+    if edited:
+        return edited[:_MAX_TIES]
+    if len(text) > _MAX_SHOWN:
+        return []
+    return get_close_matches(text, names[:_MAX_COMPARED], n=1, cutoff=_LIKENESS)
+
+
+def _one_edit(text: str, name: str) -> bool:
+    """Whether one letter was added, left out, exchanged, swapped with its neighbour, or written in another case."""
+    if text == name or abs(len(text) - len(name)) > 1:
+        return False
+    if text.lower() == name.lower():
+        return True
+    start = next((i for i, (a, b) in enumerate(zip(text, name, strict=False)) if a != b), min(len(text), len(name)))
+    a, b = text[start:], name[start:]
+    swapped = a[:2] == b[1::-1] and a[2:] == b[2:]
+    return a[1:] == b[1:] or a[1:] == b or a == b[1:] or swapped

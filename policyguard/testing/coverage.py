@@ -1,0 +1,115 @@
+"""What tests have seen of the conditions of a folder: each rule and each exemption, true and false.
+
+A condition counts where the engine evaluates it: a rule about scores not before moderation, an exemption only where one
+of its rules would speak. What cannot be evaluated was seen neither true nor false. Thresholds, lists and budgets are no
+conditions and are not counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from policyguard.decision import Place
+from policyguard.engine import facts_with
+from policyguard.policy.expr import EvaluationError, Unavailable
+from policyguard.policy.model import Armed, Expression, Policy, PolicySet
+from policyguard.request import Verdict
+from policyguard.testing.simulate import Case, screened
+
+# How the condition of a rule came out. `early`: the request was denied before it was looked at.
+Value = Literal["true", "false", "unevaluable", "early"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """One condition of one surface, with what has been seen of it."""
+
+    surface: str
+    kind: Literal["rule", "exemption"]
+    name: str
+    place: Place
+    true: bool
+    false: bool
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        return tuple(word for word, seen in (("true", self.true), ("false", self.false)) if not seen)
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """Every condition, by surface and in the order of the files; each has two branches."""
+
+    conditions: tuple[Condition, ...]
+
+    @property
+    def branches(self) -> int:
+        return 2 * len(self.conditions)
+
+    @property
+    def seen(self) -> int:
+        return self.branches - sum(len(condition.missing) for condition in self.conditions)
+
+    @property
+    def percent(self) -> int:
+        """Rounded down: 100 is all of them."""
+        return 100 * self.seen // self.branches if self.branches else 100
+
+    def of(self, surface: str) -> Coverage:
+        return Coverage(tuple(c for c in self.conditions if c.surface == surface))
+
+
+def observe(policies: PolicySet, surface: str, case: Case, verdict: Verdict | None) -> dict[Place, Value]:
+    """How each condition came out for a decided case, by its place. `verdict` is what moderation said of it."""
+    prepared = policies.surfaces[surface].prepared
+    before, went_on = screened(policies, surface, case)
+    found: dict[Place, Value] = {}
+    for one in prepared.early:
+        found |= _seen(one, before.facts, case)
+    facts = facts_with(before, verdict)
+    for one in prepared.late:
+        found |= _seen(one, facts, case) if went_on else {one.rule.place: "early"}
+    return found
+
+
+def _seen(armed: Armed, facts: Mapping[str, Any], case: Case) -> dict[Place, Value]:
+    """The rule, and where it speaks its exemptions that have not ended."""
+    found = {armed.rule.place: _value(armed.rule.when, facts)}
+    if found[armed.rule.place] != "false":
+        found |= {e.place: _value(e.when, facts) for e in armed.exempt if case.now.date() <= e.until}
+    return found
+
+
+def _value(when: Expression, inputs: Mapping[str, Any]) -> Value:
+    try:
+        return "true" if when(inputs) else "false"
+    except (Unavailable, EvaluationError):
+        return "unevaluable"
+
+
+def coverage(policies: PolicySet, observed: Iterable[tuple[str, Mapping[Place, Value]]]) -> Coverage:
+    """What pairs of a surface and its observations have seen, over all surfaces."""
+    seen = {(surface, place, value) for surface, values in observed for place, value in values.items()}
+    return Coverage(
+        tuple(
+            Condition(
+                surface=surface,
+                kind=kind,
+                name=name,
+                place=place,
+                true=(surface, place, "true") in seen,
+                false=(surface, place, "false") in seen,
+            )
+            for surface, policy in policies.surfaces.items()
+            for kind, name, place in _conditions(policy)
+        )
+    )
+
+
+def _conditions(policy: Policy) -> Iterator[tuple[Literal["rule", "exemption"], str, Place]]:
+    for rule in policy.rules:
+        yield "rule", rule.id, rule.place
+    for exemption in policy.exempt:
+        yield "exemption", f"exempt {', '.join(sorted(exemption.rules))}", exemption.place

@@ -1,0 +1,180 @@
+"""A file of policy tests as people write it. Unknown keys are refused; `read` gives it a meaning.
+
+The docstrings of fields are what editors show.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from policyguard.policy.document import Bytes, Document, Id, Quality, Text
+from policyguard.request import CATEGORIES, MAX_IMAGES, MAX_INPUT_IMAGES, MAX_PROMPT_CHARS
+from policyguard.testing.simulate import Outcome, Scope
+
+UNAVAILABLE = "unavailable"
+_AMOUNT = re.compile(r"\$([0-9]{1,9}(?:\.[0-9]{1,6})?)|([0-9]{1,9}) images?", re.ASCII)
+_NUMBER = re.compile(r"[0-9.+-]+")
+
+
+class Amount(NamedTuple):
+    """Micro-dollars or images."""
+
+    unit: Literal["usd", "images"]
+    amount: int
+
+
+def amount(text: object) -> Amount:
+    """`$12.50` or `20 images`."""
+    match = _AMOUNT.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        raise ValueError("what was spent is written like `$12.50` or `20 images`")
+    return Amount("images", int(match[2])) if match[1] is None else Amount("usd", int(Decimal(match[1]) * 1_000_000))
+
+
+def instant(text: object) -> datetime:
+    """`2026-12-24T12:00:00Z` in UTC."""
+    try:
+        found = datetime.fromisoformat(str(text))
+        if 2000 <= found.year < 2100 and found.tzinfo is not None:
+            return found.astimezone(UTC)
+    except ValueError:
+        pass
+    raise ValueError("a time is written like `2026-12-24T12:00:00Z`, with its zone")
+
+
+def _checked(read: Any) -> BeforeValidator:
+    """Validate with a reader and keep what people wrote; `read` reads it again."""
+
+    def check(value: Any) -> Any:
+        read(value)
+        return value
+
+    return BeforeValidator(check)
+
+
+@dataclass(frozen=True, slots=True)
+class Or:
+    """Lets some words stand instead of the annotated form, in the schema as well."""
+
+    words: tuple[str, ...]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_wrap_validator_function(self._check, handler(source))
+
+    def _check(self, value: Any, form: core_schema.ValidatorFunctionWrapHandler) -> Any:
+        if isinstance(value, str) and not _NUMBER.fullmatch(value):
+            if value in self.words:
+                return value
+            listed = ", ".join(f"'{word}'" for word in self.words)
+            raise PydanticCustomError("literal_error", "one of {expected}", {"expected": listed})
+        return form(value)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"anyOf": [{"enum": list(self.words)}, handler(schema["schema"])]}
+
+
+# ---- what is asked ----------------------------------------------------------------------------------------
+
+Category = Literal[*CATEGORIES]  # type: ignore[valid-type]
+Score = Annotated[float, Field(ge=0, le=1), Or((UNAVAILABLE,))]
+Spent = Annotated[str, _checked(amount)]
+Instant = Annotated[str, _checked(instant)]
+
+
+class Request(Document):
+    """A request as a client sends it. What is left out is not sent."""
+
+    prompt: Annotated[str, Field(min_length=1, max_length=MAX_PROMPT_CHARS)] | None = None
+    operation: Literal["generate", "edit"] | None = None
+    """`edit` has one input image where it does not say how many; input images make it an edit."""
+    model: Text | None = None
+    size: Text | None = None
+    quality: Quality | None = None
+    n: Annotated[int, Field(ge=1, le=MAX_IMAGES)] | None = None
+    background: Literal["transparent", "opaque", "auto"] | None = None
+    output_format: Literal["png", "jpeg", "webp"] | None = None
+    output_compression: Annotated[int, Field(ge=0, le=100)] | None = None
+    moderation: Literal["auto", "low"] | None = None
+    input_fidelity: Literal["low", "high"] | None = None
+    partial_images: Annotated[int, Field(ge=0, le=3)] | None = None
+    stream: bool | None = None
+    input_images: Annotated[int, Field(ge=0, le=MAX_INPUT_IMAGES)] | None = None
+    """How many pictures come with the request."""
+    image_bytes: Bytes | None = None
+    """The size of each of them, like `12MB`."""
+    mask: bool | None = None
+    """Whether a mask comes with them."""
+    extra: dict[Text, Any] | None = None
+    """Parameters that policyguard does not know."""
+
+
+class Given(Document):
+    """A request and the world around it."""
+
+    request: Request = Field(default_factory=Request)
+    caller: dict[Text, Text] = Field(default_factory=dict)
+    """Who asks, by the names of org.yaml."""
+    scores: Annotated[dict[Category, Score], Or((UNAVAILABLE,))] = Field(default_factory=dict)
+    """What moderation says, by category; 0 where it is not said. `unavailable` for one, or for all of them."""
+    spent: dict[Text, Spent] = Field(default_factory=dict)
+    """What has gone from a budget, by its id, like `$12.50` or `20 images`; nothing where it is not said."""
+    now: Instant | None = None
+    """When it is, like `2026-12-24T12:00:00Z`; `2026-01-15T12:00:00Z` where it is not said."""
+    paused: Scope | None = None
+    """What the stop button has stopped."""
+
+
+# ---- what is expected -------------------------------------------------------------------------------------
+
+
+class Adjusted(Document):
+    n: Annotated[int, Field(ge=1, le=MAX_IMAGES)] | None = None
+    size: Text | None = None
+    quality: Quality | None = None
+    moderation: Literal["auto"] | None = None
+
+
+class Expectation(Document):
+    outcome: Outcome
+    reasons: list[Text] = Field(default_factory=list)
+    """Exactly the reasons that count: rule ids, or built-in ones like `request.size`, `moderation.sexual`."""
+    shadow: list[Text] | None = None
+    """Exactly the reasons that are only recorded. Not looked at where it is left out."""
+    adjusted: Adjusted | None = None
+    """Exactly the parameters that are brought down, with what they become. Not looked at where it is left out."""
+
+
+Expect = Annotated[Expectation, Or(("allow", "flag", "review", "deny"))]
+
+
+class NamedCase(Given):
+    name: Text
+    without: list[Text] = Field(default_factory=list)
+    """What is taken away from what `given` says, like `caller.user`."""
+    expect: Expect
+    """An outcome alone, or `{outcome, reasons, ...}`."""
+
+
+class Matrix(Document):
+    """A table of cases: every combination of the values has an expectation."""
+
+    axes: dict[Text, Annotated[list[Any], Field(min_length=1)]] = Field(min_length=1)
+    """Values by name, like `request.quality: [low, high]`."""
+    expect: dict[str, Any]
+    """Expectations, nested in the order of the axes: an outcome alone, or `{outcome, reasons, ...}`."""
+
+
+class SuiteDocument(Document):
+    surface: Id
+    """Whose policy is tested."""
+    given: Given = Field(default_factory=Given)
+    """What every test starts from."""
+    tests: list[NamedCase] = Field(default_factory=list)
+    matrix: Matrix | None = None

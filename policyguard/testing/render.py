@@ -1,0 +1,118 @@
+"""Results for people: what failed, line by line, and which conditions no test has seen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from policyguard.errors import Diagnostic
+from policyguard.policy.diagnostics import render
+from policyguard.testing.compare import Difference
+from policyguard.testing.coverage import Condition, Coverage
+from policyguard.testing.run import Report, Result
+
+_WIDEST = 32  # of a reason's name; longer ones push the rest of their line to the right
+
+
+def failure(result: Result) -> str:
+    """What was expected and what was seen, with the places of the test and of each rule."""
+    test = result.test
+    return "\n".join((f"{test.file}:{test.line}  {test.name}", *_lines(result.differences)))
+
+
+def _lines(found: tuple[Difference, ...]) -> Iterator[str]:
+    """Columns: what differs, the reason, where its rule stands, why."""
+    reasons = [d for d in found if d.sign != " "]
+    width = min(_WIDEST, max((len(d.text) for d in reasons), default=0))
+    places = max((len(_place(d)) for d in reasons), default=0)
+    before = ""
+    for d in found:
+        label = "" if d.what == before else d.what
+        before = d.what
+        line = f"{d.sign} {d.text:<{width}}  {_place(d):<{places}}  {d.note}" if d.sign != " " else _plain(d)
+        yield f"  {label:<8}  {line}".rstrip()
+
+
+def sentence(d: Difference) -> str:
+    """One difference in one line, for programs that show it alone."""
+    signs = {"-": f"expected `{d.text}`, which is missing", "+": f"`{d.text}` was not expected", " ": d.text}
+    details = ", ".join(part for part in (_place(d), d.note) if part)
+    return f"{d.what}: {signs[d.sign]}" + (f" ({details})" if details else "")
+
+
+def _plain(d: Difference) -> str:
+    return f"{d.text}  {_place(d)}"
+
+
+def _place(d: Difference) -> str:
+    return str(d.place) if d.place else ""
+
+
+def missing(condition: Condition) -> str:
+    """`policies/avatars.yaml:48 pro-quality: never false`."""
+    never = ", ".join(f"never {word}" for word in condition.missing)
+    text = f"{condition.place} {condition.name}: {never}"
+    return f"{text} (in {condition.surface})" if _shared(condition) else text
+
+
+def _shared(condition: Condition) -> bool:
+    """A rule of the organisation, which each surface has to test."""
+    return condition.place.file.endswith("org.yaml")
+
+
+def problem(found: Diagnostic) -> str:
+    """A problem with its line and a caret."""
+    return render(found, _text(found.file))
+
+
+def _text(file: str) -> str:
+    try:
+        with open(file, encoding="utf-8", errors="replace") as stream:
+            return stream.read()
+    except OSError:
+        return ""
+
+
+def report(found: Report) -> Iterator[str]:
+    """The whole report, in paragraphs."""
+    for one in found.problems:
+        yield problem(one)
+    for result in found.failed:
+        yield f"FAIL {failure(result)}"
+    if found.results:
+        yield from _coverage(found.coverage)
+    yield summary(found)
+
+
+def _coverage(found: Coverage) -> Iterator[str]:
+    yield "\n".join(_table(found))
+    if lines := [f"  {missing(condition)}" for condition in found.conditions if condition.missing]:
+        yield "\n".join(("not seen by any test:", *lines))
+
+
+def _table(found: Coverage) -> Iterator[str]:
+    surfaces = list(dict.fromkeys(condition.surface for condition in found.conditions))
+    width = max((len(name) for name in surfaces), default=0)
+    for name in surfaces:
+        part = found.of(name)
+        count = len(part.conditions)
+        branches = f"{part.seen} of {part.branches} branches"
+        yield f"{name:<{width}}  {part.percent:>3} %  {branches} of {count} condition{'s' if count != 1 else ''}"
+
+
+def summary(found: Report) -> str:
+    files = len({result.test.file for result in found.results})
+    parts = [f"{found.folder}: {_count(len(found.results), 'test')} in {_count(files, 'file')}"]
+    parts.append(f"{len(found.failed)} failed" if found.failed else "all pass" if found.results else "nothing tested")
+    if found.problems:
+        parts.append(_count(len(found.problems), "problem"))
+    if found.results:
+        parts.append(f"conditions covered to {found.coverage.percent} %")
+    return ", ".join(parts)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' if number != 1 else ''}"
+
+
+def paragraphs(texts: Iterable[str]) -> str:
+    return "\n\n".join(texts)

@@ -1,0 +1,155 @@
+"""One request through the product's own flow, with every answer of the outside world given beforehand.
+
+Moderation answers with given scores, budgets with what is said to be spent, the stop button as told. Nothing is stored,
+nothing is asked, and the clock stands: the same case is decided alike for ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Any, Final, Literal
+
+from policyguard import engine, flow
+from policyguard.decision import Adjustment, Decision, Reason, combine
+from policyguard.engine import Screened
+from policyguard.policy.model import Policy, PolicySet
+from policyguard.refusal import budget_reason, paused_reason
+from policyguard.request import CATEGORIES, Caller, ImageRequest, Verdict
+from policyguard.steps import CheckPaused, Hold, Moderate, OverBudget, Pause, Reserve, Reserved, Step
+
+Outcome = Literal["allow", "flag", "review", "deny"]
+Scope = Literal["all", "surface", "tenant", "user"]
+NOON: Final = datetime(2026, 1, 15, 12, 0, tzinfo=UTC)  # a Thursday: when it is where a case does not say
+_EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+
+def _empty() -> Mapping[str, Any]:
+    return _EMPTY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """A request and the world around it. Scores and sums that are not there are 0; a score of None is unavailable.
+
+    `spent` is micro-dollars or images by budget id, for the caller's own window. `now` is aware UTC.
+    """
+
+    request: ImageRequest
+    caller: Caller = field(default_factory=Caller)
+    scores: Mapping[str, float | None] = field(default_factory=_empty)
+    spent: Mapping[str, int] = field(default_factory=_empty)
+    paused: Scope | None = None
+    now: datetime = NOON
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Simulated:
+    """How a case was decided. `over` are shadow budgets without room; `ceiling_micros` None: no money was asked for."""
+
+    decision: Decision
+    over: tuple[Reason, ...]
+    ceiling_micros: int | None
+
+    @property
+    def outcome(self) -> str:
+        return self.decision.effect.word
+
+    @property
+    def reasons(self) -> tuple[Reason, ...]:
+        """What counted."""
+        return tuple(reason for reason in self.decision.reasons if reason.enforced)
+
+    @property
+    def shadow(self) -> tuple[Reason, ...]:
+        """What was only recorded: rules, surfaces and budgets in shadow mode, and exempted rules."""
+        return (*(reason for reason in self.decision.reasons if not reason.enforced), *self.over)
+
+    @property
+    def adjustments(self) -> tuple[Adjustment, ...]:
+        return self.decision.adjustments
+
+
+def simulate(policies: PolicySet, surface: str, case: Case) -> Simulated:
+    """Decide `case` as a guard with these policies would. `surface` is one of theirs."""
+    world = _World(policies.surfaces[surface], case)
+    ask = flow.Ask(
+        request=case.request,
+        caller=case.caller,
+        surface=surface,
+        now=case.now,
+        decision_id="dec_test",
+        leg_id="leg_test",
+        new_review_id="rev_test",
+    )
+    answer = flow.drive(flow.admit(policies, ask, _Plain()), world.perform)
+    return Simulated(decision=answer.decision, over=tuple(world.over), ceiling_micros=world.ceiling_micros)
+
+
+def screened(policies: PolicySet, surface: str, case: Case) -> tuple[Screened, bool]:
+    """What the engine knows before moderation, and whether the request came that far without a denial."""
+    caller, reasons = engine.resolve_caller(policies.caller, case.caller)
+    pause = _pause(case)
+    if pause is not None:
+        reasons = (*reasons, paused_reason(pause))
+    found = engine.screen(policies.surfaces[surface], case.request, caller, case.now)
+    return found, combine((*reasons, *found.reasons)).word != "deny"
+
+
+class _Plain:
+    """Keys that hide nothing: what a case says is the author's own, and it goes nowhere."""
+
+    def pseudonym(self, kind: str, text: str) -> str:
+        return text
+
+    def safety_identifier(self, user: str) -> str:
+        return user
+
+
+@dataclass(slots=True)
+class _World:
+    """Answers the steps of one flow."""
+
+    policy: Policy
+    case: Case
+    over: list[Reason] = field(default_factory=list)
+    ceiling_micros: int | None = None
+
+    def perform(self, step: Step) -> Any:
+        match step:
+            case CheckPaused():
+                return _pause(self.case)
+            case Moderate():
+                return _verdict(step.model, self.case.scores)
+            case Reserve():
+                self.ceiling_micros = step.ceiling_micros
+                return self._reserve(step)
+            case Hold():
+                self.ceiling_micros = step.ceiling_micros
+        return None
+
+    def _reserve(self, step: Reserve) -> Reserved | OverBudget:
+        """As the ledger: the first enforced budget without room refuses, and nothing else is then looked at."""
+        full = [
+            OverBudget(charge, self.case.spent.get(charge.budget_id, 0), 0)
+            for charge in step.charges
+            if self.case.spent.get(charge.budget_id, 0) + charge.amount > charge.limit
+        ]
+        refusing = next((answer for answer in full if answer.charge.mode == "enforce"), None)
+        if refusing is not None:
+            return refusing
+        self.over = [budget_reason(answer, self.policy)._replace(mode="shadow") for answer in full]
+        return Reserved(tuple(answer.charge.budget_id for answer in full))
+
+
+def _pause(case: Case) -> Pause | None:
+    return Pause(case.paused, "", "a test", "a test", case.now) if case.paused else None
+
+
+def _verdict(model: str, given: Mapping[str, float | None]) -> Verdict:
+    """Every category is assessed but those that are said to be unavailable."""
+    scores = {category: given.get(category, 0.0) for category in CATEGORIES}
+    known = {category: score for category, score in scores.items() if score is not None}
+    return Verdict(model=model, scores=known, error=None if known else "down")
