@@ -58,6 +58,8 @@ def _places(change: Change) -> str:
 
 
 def _tried(surface: SurfaceDiff) -> str:
+    if not surface.tried:
+        return "the same meaning, so no decision differs"
     cases = f"{surface.tried:,} case{'s' if surface.tried != 1 else ''} tried"
     end = "exact: no other decision differs" if surface.exact else "sampled: other decisions may differ, too"
     return f"{cases}, {end}"

@@ -106,9 +106,10 @@ def _surface(name: str, old: Side, new: Side, now: datetime, limit: int) -> Surf
     if before is None or after is None:
         there = new.shown(after.place) if after else old.shown(before.place) if before else None
         return SurfaceDiff(name, "added" if after else "removed", changes=diff_values.whole(name, there, bool(after)))
-    if before.digest == after.digest:
-        return SurfaceDiff(name, "unchanged", place=new.shown(after.place))
     pair = Pair(old.policies, new.policies, before, after, now)
+    if before.digest == after.digest:  # the same decisions; messages may still be others
+        said = diff_values.surface(pair, old, new, frozenset())
+        return SurfaceDiff(name, "changed" if said else "unchanged", changes=said, place=new.shown(after.place))
     where = space(pair, limit)
     findings, tried = _findings(pair, where, old, new)
     shown = {name for f in findings for name, _ in (*f.old_reasons, *f.new_reasons)}
