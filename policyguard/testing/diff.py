@@ -107,9 +107,9 @@ def _surface(name: str, old: Side, new: Side, now: datetime, limit: int) -> Surf
         there = new.shown(after.place) if after else old.shown(before.place) if before else None
         return SurfaceDiff(name, "added" if after else "removed", changes=diff_values.whole(name, there, bool(after)))
     pair = Pair(old.policies, new.policies, before, after, now)
-    if before.digest == after.digest:  # the same decisions; messages may still be others
-        said = diff_values.surface(pair, old, new, frozenset())
-        return SurfaceDiff(name, "changed" if said else "unchanged", changes=said, place=new.shown(after.place))
+    if before.digest == after.digest:  # no decision can differ, and what people read may
+        changes = diff_values.surface(pair, old, new, set())
+        return SurfaceDiff(name, "changed" if changes else "unchanged", changes=changes, place=new.shown(after.place))
     where = space(pair, limit)
     findings, tried = _findings(pair, where, old, new)
     shown = {name for f in findings for name, _ in (*f.old_reasons, *f.new_reasons)}
@@ -173,7 +173,7 @@ def _merged(findings: Iterable[Finding]) -> list[Finding]:
 
 
 def directions(old: Ruling, new: Ruling) -> set[Direction]:
-    """Whether a request became stronger or weaker treated. Of two that are let through, what goes upstream counts."""
+    """Whether a request is treated less or more strictly. Where both let it through, what goes upstream counts."""
     if old.effect != new.effect:
         return {"loosened" if new.effect < old.effect else "tightened"}
     if old.effect is Effect.DENY:
