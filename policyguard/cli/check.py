@@ -39,34 +39,36 @@ def check(
 
       policyguard check policies --format sarif > policyguard.sarif
     """
-    from policyguard.policy.load import check as load_problems
-
     path = folder or setting("policies") or "policies"
     if watch:
         if format != "text":
             fail("`--watch` is for people", hint="leave `--format` out")
         problems = _watch(path)
     else:
-        problems = load_problems(path)
+        problems = _problems(path)
         _report(path, problems, format, strict=fail_on_warning)
     if _failing(problems, strict=fail_on_warning):
         raise typer.Exit(FINDINGS)
 
 
-def _watch(path: str) -> list[Diagnostic]:
-    """Check at every change until Ctrl-C; the problems of the last check."""
+def _problems(path: str) -> list[Diagnostic]:
     from policyguard.policy.load import check as load_problems
 
+    return load_problems(path, today=datetime.now(UTC).date())
+
+
+def _watch(path: str) -> list[Diagnostic]:
+    """Check at every change until Ctrl-C; the problems of the last check."""
     problems: list[Diagnostic] = []
     out = console()
     try:
         for changed in _changes(Path(path)):
-            problems = load_problems(path)
+            problems = _problems(path)
             _print_problems(out, problems)
             when = datetime.now(UTC).astimezone().strftime("%H:%M:%S")
             out.print(f"{when} {_summary(path, problems)}{_because(changed)}, watching; Ctrl-C ends")
     except KeyboardInterrupt:
-        out.print()
+        typer.echo()  # not by `out`: what it was printing just now would come twice
     return problems
 
 

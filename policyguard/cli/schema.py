@@ -21,7 +21,7 @@ def schema(
     """Print the JSON Schema of a policy file or of a file of tests, so that an editor completes and checks it.
 
     An editor with a YAML language server reads it where a surface's file begins with
-    `# yaml-language-server: $schema=.schema.json`, and org.yaml with `$schema=.org.schema.json`.
+    `# yaml-language-server: $schema=.schema.json`, as do files of tests, and org.yaml with `$schema=.org.schema.json`.
 
     Examples:
 

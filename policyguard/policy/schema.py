@@ -66,7 +66,7 @@ class _Schema:
             return self.of({**forms[0], **part})
         found = {key: value for key, value in part.items() if key not in ("$ref", "title", "names", "propertyNames")}
         if forms:
-            found["anyOf"] = [self.of(form) for form in forms]
+            found["anyOf"] = [self.of({**_description(part), **form}) for form in forms]
         if "names" in part:
             found["enum"] = list(self._names[part["names"]])
         for key in ("items", "additionalProperties"):
@@ -82,13 +82,19 @@ class _Schema:
 
     def _named(self, found: dict[str, Any], names: Form | None) -> dict[str, Any]:
         """Keys that are listed become properties, so that editors complete them; no other key is known."""
-        if names is not None:
+        if names is not None and names.keys() & {"names", "enum"}:
             listed: Names = self._names[names["names"]] if "names" in names else {name: {} for name in names["enum"]}
-            value = {"description": found.get("description", ""), **found["additionalProperties"]}
+            value = {**_description(found), **found["additionalProperties"]}
             found["properties"] = {name: _told({**value, **form}) for name, form in listed.items()}
-        if names is not None or "patternProperties" in found:
+            found["additionalProperties"] = False
+        if "patternProperties" in found:
             found["additionalProperties"] = False
         return found
+
+
+def _description(part: Form) -> Form:
+    """What is said of the whole is said of its forms and names, where these say nothing themselves."""
+    return {"description": part["description"]} if "description" in part else {}
 
 
 def _told(found: dict[str, Any]) -> dict[str, Any]:

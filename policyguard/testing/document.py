@@ -11,15 +11,18 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from policyguard.policy.document import Bytes, Document, Id, Quality, Text
+from policyguard.policy.document import Bytes, Document, Id, Quality, Text, checked, written
 from policyguard.request import CATEGORIES, MAX_IMAGES, MAX_INPUT_IMAGES, MAX_PROMPT_CHARS
 from policyguard.testing.simulate import Outcome, Scope
 
 UNAVAILABLE = "unavailable"
-_AMOUNT = re.compile(r"\$([0-9]{1,9}(?:\.[0-9]{1,6})?)|([0-9]{1,9}) images?", re.ASCII)
+_AMOUNT = r"\$([0-9]{1,9}(?:\.[0-9]{1,6})?)|([0-9]{1,9}) images?"
+_INSTANT = (
+    r"20[0-9]{2}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6})?)?(?:Z|[+-][0-9]{2}:[0-9]{2})"
+)
 _NUMBER = re.compile(r"[0-9.+-]+")
 
 
@@ -32,7 +35,7 @@ class Amount(NamedTuple):
 
 def amount(text: object) -> Amount:
     """`$12.50` or `20 images`."""
-    match = _AMOUNT.fullmatch(text) if isinstance(text, str) else None
+    match = re.fullmatch(_AMOUNT, text) if isinstance(text, str) else None
     if match is None:
         raise ValueError("what was spent is written like `$12.50` or `20 images`")
     return Amount("images", int(match[2])) if match[1] is None else Amount("usd", int(Decimal(match[1]) * 1_000_000))
@@ -41,22 +44,11 @@ def amount(text: object) -> Amount:
 def instant(text: object) -> datetime:
     """`2026-12-24T12:00:00Z` in UTC."""
     try:
-        found = datetime.fromisoformat(str(text))
-        if 2000 <= found.year < 2100 and found.tzinfo is not None:
-            return found.astimezone(UTC)
+        if isinstance(text, str) and re.fullmatch(_INSTANT, text):  # ISO 8601 has more forms than people know
+            return datetime.fromisoformat(text).astimezone(UTC)
     except ValueError:
         pass
     raise ValueError("a time is written like `2026-12-24T12:00:00Z`, with its zone")
-
-
-def _checked(read: Any) -> BeforeValidator:
-    """Validate with a reader and keep what people wrote; `read` reads it again."""
-
-    def check(value: Any) -> Any:
-        read(value)
-        return value
-
-    return BeforeValidator(check)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,27 +76,39 @@ class Or:
 
 Category = Literal[*CATEGORIES]  # type: ignore[valid-type]
 Score = Annotated[float, Field(ge=0, le=1), Or((UNAVAILABLE,))]
-Spent = Annotated[str, _checked(amount)]
-Instant = Annotated[str, _checked(instant)]
+Spent = Annotated[str, checked(amount), written(amount, _AMOUNT, "$12.50", "20 images")]
+Instant = Annotated[str, checked(instant), written(instant, _INSTANT, "2026-12-24T12:00:00Z")]
 
 
 class Request(Document):
     """A request as a client sends it. What is left out is not sent."""
 
     prompt: Annotated[str, Field(min_length=1, max_length=MAX_PROMPT_CHARS)] | None = None
+    """The prompt."""
     operation: Literal["generate", "edit"] | None = None
     """`edit` has one input image where it does not say how many; input images make it an edit."""
     model: Text | None = None
+    """The model, allowed or not."""
     size: Text | None = None
+    """`auto`, or like `1024x1536`."""
     quality: Quality | None = None
+    """The quality."""
     n: Annotated[int, Field(ge=1, le=MAX_IMAGES)] | None = None
+    """How many images are asked for."""
     background: Literal["transparent", "opaque", "auto"] | None = None
+    """The background of the images."""
     output_format: Literal["png", "jpeg", "webp"] | None = None
+    """The format of the images."""
     output_compression: Annotated[int, Field(ge=0, le=100)] | None = None
+    """How much a jpeg or webp is compressed, from 0 to 100."""
     moderation: Literal["auto", "low"] | None = None
+    """What a client asks of OpenAI's own filter."""
     input_fidelity: Literal["low", "high"] | None = None
+    """How close an edit stays to its pictures."""
     partial_images: Annotated[int, Field(ge=0, le=3)] | None = None
+    """How many partial images of a stream are asked for."""
     stream: bool | None = None
+    """Whether the answer comes as a stream."""
     input_images: Annotated[int, Field(ge=0, le=MAX_INPUT_IMAGES)] | None = None
     """How many pictures come with the request."""
     image_bytes: Bytes | None = None
@@ -119,6 +123,7 @@ class Given(Document):
     """A request and the world around it."""
 
     request: Request = Field(default_factory=Request)
+    """What is asked for."""
     caller: dict[Text, Text] = Field(default_factory=dict)
     """Who asks, by the names of org.yaml."""
     scores: Annotated[dict[Category, Score], Or((UNAVAILABLE,))] = Field(default_factory=dict)
@@ -136,13 +141,18 @@ class Given(Document):
 
 class Adjusted(Document):
     n: Annotated[int, Field(ge=1, le=MAX_IMAGES)] | None = None
+    """How many images are left."""
     size: Text | None = None
+    """The size that it becomes."""
     quality: Quality | None = None
+    """The quality that it becomes."""
     moderation: Literal["auto"] | None = None
+    """`auto`, where a client asked for less."""
 
 
 class Expectation(Document):
     outcome: Outcome
+    """What the policy decides."""
     reasons: list[Text] = Field(default_factory=list)
     """Exactly the reasons that count: rule ids, or built-in ones like `request.size`, `moderation.sexual`."""
     shadow: list[Text] | None = None
@@ -156,6 +166,7 @@ Expect = Annotated[Expectation, Or(("allow", "flag", "review", "deny"))]
 
 class NamedCase(Given):
     name: Text
+    """What the test shows, in a sentence."""
     without: list[Text] = Field(default_factory=list)
     """What is taken away from what `given` says, like `caller.user`."""
     expect: Expect
@@ -177,4 +188,6 @@ class SuiteDocument(Document):
     given: Given = Field(default_factory=Given)
     """What every test starts from."""
     tests: list[NamedCase] = Field(default_factory=list)
+    """Single cases, each with a name."""
     matrix: Matrix | None = None
+    """A table of cases: every combination of some values."""

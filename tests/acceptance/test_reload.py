@@ -12,6 +12,7 @@ from typing import Any
 import httpx2
 import pytest
 from acceptance.conftest import SERVED, Sandbox
+from policy.mounted import put
 from support import AVATARS, write_policies
 
 pytestmark = pytest.mark.acceptance
@@ -64,14 +65,14 @@ def test_requests_follow_a_good_edit_and_a_bad_one_is_reported_and_changes_nothi
 ) -> None:
     file = folder / "avatars.yaml"
     assert asked(app) == 200
-    file.write_text(STRICT)
+    put(file, STRICT)
     until(lambda: asked(app) == 400)
-    file.write_text(AVATARS + "moderaton: {}\n")
+    put(file, AVATARS + "moderaton: {}\n")
     until(lambda: "the policies do not load" in log.read_text())
     assert "PG201 at" in log.read_text()
     assert "moderaton" not in log.read_text()
     assert asked(app) == 400
-    file.write_text(AVATARS)
+    put(file, AVATARS)
     until(lambda: asked(app) == 200)
 
 
@@ -79,7 +80,7 @@ def test_a_new_surface_is_guarded_as_soon_as_its_file_is_there(app: httpx2.Clien
     body = {"prompt": "a cat"}
     assert app.post("/second/v1/images/generations", json=body).json()["error"]["code"] == "policy_no_surface"
     text = AVATARS.replace("surface: avatars", "surface: second").replace("/avatars/", "/second/")
-    (folder / "second.yaml").write_text(text + "rules: [{id: closed, when: 'true', then: deny}]\n")
+    put(folder / "second.yaml", text + "rules: [{id: closed, when: 'true', then: deny}]\n")
 
     def refused() -> bool:
         error = app.post("/second/v1/images/generations", json=body).json()["error"]

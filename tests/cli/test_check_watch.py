@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import queue
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,9 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import SURFACE, write_policies
-
-BROKEN = SURFACE + "moderaton: {}\n"
+from policy.mounted import put
 
 
 class Watching:
@@ -61,9 +60,14 @@ class Watching:
         self.process.stdout.close()
 
 
+SHIPPED = Path(__file__).parents[2] / "policies"
+RIGHT = (SHIPPED / "avatars.yaml").read_text()
+BROKEN = RIGHT.replace("moderation:\n", "moderaton:\n")
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return write_policies(tmp_path / "policies", avatars=SURFACE)
+    return Path(shutil.copytree(SHIPPED, tmp_path / "policies"))
 
 
 @pytest.fixture
@@ -75,17 +79,17 @@ def watching(folder: Path) -> Iterator[Watching]:
 
 def test_each_change_is_checked_and_the_line_says_when_and_what(folder: Path, watching: Watching) -> None:
     assert re.fullmatch(r"\d\d:\d\d:\d\d policies: no problems, watching; Ctrl-C ends", watching.line("watching"))
-    (folder / "avatars.yaml").write_text(BROKEN)
+    put(folder / "avatars.yaml", BROKEN)
     watching.line("error PG201: there is no key `moderaton` here")
     assert "policies: 1 error, 0 warnings after a change of avatars.yaml, watching" in watching.line("watching")
-    (folder / "avatars.yaml").write_text(SURFACE)
+    put(folder / "avatars.yaml", RIGHT)
     assert "policies: no problems after a change of avatars.yaml, watching" in watching.line("watching")
     assert watching.end() == (0, [""])
 
 
 def test_it_ends_with_1_where_the_last_check_found_a_problem(folder: Path, watching: Watching) -> None:
     watching.line("watching")
-    (folder / "avatars.yaml").write_text(BROKEN)
+    put(folder / "avatars.yaml", BROKEN)
     watching.line("1 error")
     assert watching.end() == (1, [""])
 
@@ -96,7 +100,9 @@ def test_a_folder_may_come_later_and_go_again(folder: Path) -> None:
     try:
         assert "policies: 1 error" in running.line("watching")
         away.rename(folder)
-        assert "no problems after a change of avatars.yaml, org.yaml" in running.line("watching")
+        assert "no problems after a change of avatars.yaml, id-photos.yaml, marketing.yaml and 2 more" in running.line(
+            "watching"
+        )
         folder.rename(away)
         assert "1 error" in running.line("watching")
         assert running.end() == (1, [""])

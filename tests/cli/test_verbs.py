@@ -157,13 +157,13 @@ def test_init_writes_a_folder_that_loads_and_overwrites_nothing(tmp_path: Path) 
 
 def test_init_tells_editors_where_the_schemas_are(tmp_path: Path) -> None:
     run("init", cwd=tmp_path)
-    files = sorted((tmp_path / "policies").glob("*.yaml"))
-    named = {
-        file.name: file.read_text().split("\n")[0].removeprefix("# yaml-language-server: $schema=") for file in files
-    }
-    assert set(named.values()) == {".schema.json", ".org.schema.json"}
-    assert named["org.yaml"] == ".org.schema.json"
-    assert all((tmp_path / "policies" / schema).is_file() for schema in named.values())
+    files = sorted((tmp_path / "policies").rglob("*.yaml"))
+    named = {file: file.read_text().split("\n")[0].removeprefix("# yaml-language-server: $schema=") for file in files}
+    assert {schema for file, schema in named.items() if file.name == "org.yaml"} == {".org.schema.json"}
+    assert {schema for file, schema in named.items() if file.name != "org.yaml"} == {".schema.json"}
+    assert all((file.parent / schema).is_file() for file, schema in named.items())
+    kinds = [json.loads((tmp_path / "policies" / place / ".schema.json").read_text()) for place in (".", "tests")]
+    assert ["matrix" in kind["properties"] for kind in kinds] == [False, True]
 
 
 def test_schema_is_printed_or_written_beside_the_policies(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A folder as Kubernetes mounts a ConfigMap: links through `..data`, which one rename points at the next version."""
+"""Ways to change a folder while it is read: one file by rename, or all as Kubernetes swaps a mounted ConfigMap."""
 
 from __future__ import annotations
 
@@ -8,8 +8,18 @@ from collections.abc import Mapping
 from pathlib import Path
 
 
+def put(file: Path, text: str) -> None:
+    """Write a file by rename, so that no reader sees a part of it."""
+    draft = file.with_name(f".{file.name}.draft")
+    draft.write_text(text)
+    os.replace(draft, file)
+
+
 class Mounted:
-    """`folder` is what an app reads; `swap` brings a version in, as the kubelet does."""
+    """Links through `..data`, which one rename points at the next version.
+
+    `folder` is what an app reads; `swap` brings a version in, as the kubelet does.
+    """
 
     def __init__(self, folder: Path, files: Mapping[str, str]) -> None:
         self.folder = folder

@@ -15,8 +15,9 @@ from support import ORG, write_policies
 
 from policyguard.cli.schema import first_line, write_schemas
 from policyguard.errors import Diagnostic
-from policyguard.policy.load import check
+from policyguard.policy.load import check, load
 from policyguard.policy.source import read
+from policyguard.testing.read import read_suite, suite_files
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = sorted((ROOT / "policies").glob("*.yaml"))
@@ -102,6 +103,7 @@ def server() -> Iterator[LanguageServer]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
+    (tmp_path / "tests").mkdir()
     write_schemas(tmp_path)
     return tmp_path
 
@@ -111,10 +113,10 @@ def opened(name: str, text: str) -> str:
 
 
 def problems(folder: Path, name: str, text: str) -> list[Diagnostic]:
-    """What the loader says of one file, beside the other of the two."""
+    """Why the loader refuses one file, beside the other of the two."""
     policies = write_policies(folder / "policies", full=FULL)
     (policies / name).write_text(text)
-    return [problem for problem in check(policies) if problem.file == str(policies / name)]
+    return [p for p in check(policies) if p.file == str(policies / name) and p.severity == "error"]
 
 
 def about_form(found: list[Diagnostic]) -> list[str]:
@@ -128,6 +130,8 @@ def about_form(found: list[Diagnostic]) -> list[str]:
 def test_what_is_shipped_and_every_key_there_is_have_no_problem(server: LanguageServer, folder: Path) -> None:
     texts = {folder / file.name: opened(file.name, file.read_text()) for file in SHIPPED}
     texts[folder / "full.yaml"] = opened("full.yaml", FULL)
+    for file in suite_files(ROOT / "policies"):
+        texts[folder / "tests" / file.name] = opened(file.name, file.read_text())
     assert server.diagnostics(texts) == {file: [] for file in texts}
     assert problems(folder, "full.yaml", FULL) == []
 
@@ -267,6 +271,34 @@ def test_what_is_possible_is_offered(server: LanguageServer, folder: Path, what:
 def test_the_keys_of_the_organisation_are_offered(server: LanguageServer, folder: Path) -> None:
     offered = server.completions(folder / "org.yaml", opened("org.yaml", "caller:\n  user:\n    "))
     assert offered == ["default", "from", "required", "values"]
+
+
+WRONG_TESTS = {
+    "a misspelt key": "givn: {}",
+    "a misspelt parameter": "given: {request: {sise: auto}}",
+    "an outcome that is not there": "tests: [{name: a, expect: refuse}]",
+    "no expectation": "tests: [{name: a}]",
+    "a score above one": "given: {scores: {sexual: 3}}",
+    "a misspelt category": "given: {scores: {sexul: 0.3}}",
+    "a word for a score": "given: {scores: {sexual: down}}",
+    "an amount without a currency": "given: {spent: {b: ten}}",
+    "a time without a zone": "given: {now: 2026-12-24T12:00:00}",
+}
+
+
+def test_what_is_wrong_in_a_file_of_tests_is_wrong_in_the_editor(server: LanguageServer, folder: Path) -> None:
+    policies = load(write_policies(folder / "policies", full=FULL))
+    texts = {folder / "tests" / f"{name}.yaml": f"surface: full\n{text}\n" for name, text in WRONG_TESTS.items()}
+    for file, text in texts.items():
+        file.write_text(text)
+        assert about_form(list(read_suite(file, policies).problems)), file.stem
+    said = server.diagnostics({file: opened(file.name, text) for file, text in texts.items()})
+    assert [file.stem for file, messages in said.items() if not messages] == []
+
+
+def test_outcomes_of_tests_are_offered(server: LanguageServer, folder: Path) -> None:
+    text = "surface: full\ntests:\n  - name: a\n    expect: "
+    assert {"allow", "deny"} <= set(server.completions(folder / "tests/new.yaml", opened("new.yaml", text)))
 
 
 @pytest.mark.parametrize(

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from policy.mounted import Mounted
+from policy.mounted import Mounted, put
 from support import NOW, ORG, SURFACE, write_policies
 
 from policyguard.errors import ConfigError, Diagnostic, PolicyError
 from policyguard.policy import watch as watching
 from policyguard.policy.load import load
-from policyguard.policy.watch import Fingerprint, Looks, ReloadState, Watch, changed, every_s, read
+from policyguard.policy.watch import NOTHING, Fingerprint, Looks, ReloadState, Watch, changed, every_s, read
 
 STRICT = SURFACE.replace("max: 2", "max: 1")
 BROKEN = SURFACE + "moderaton: {}\n"
@@ -69,9 +69,7 @@ def rewrite_unnoticed(folder: Path) -> None:
 
 
 def rename_over(folder: Path) -> None:
-    draft = folder / ".avatars.yaml.swp"
-    draft.write_text(STRICT)
-    os.replace(draft, folder / "avatars.yaml")
+    put(folder / "avatars.yaml", STRICT)
 
 
 def remove(folder: Path) -> None:
@@ -235,7 +233,7 @@ def watch(folder: Path) -> Watch:
 
 
 def write(watch: Watch, text: str) -> None:
-    (Path(watch.policies.folder) / "avatars.yaml").write_text(text)
+    put(Path(watch.policies.folder) / "avatars.yaml", text)
 
 
 def test_a_good_edit_is_in_force_and_the_log_says_from_which_set_to_which(
@@ -409,7 +407,7 @@ def test_looking_takes_a_small_part_of_the_time(following: Watch, monkeypatch: p
     pauses: list[float] = []
     following.follow()
     (process,) = following._processes.values()
-    monkeypatch.setattr(following._looks, "_see", lambda: (setattr(following._looks, "cost_s", 0.5), {})[1])
+    monkeypatch.setattr(following._looks, "_see", lambda: (setattr(following._looks, "cost_s", 0.5), NOTHING)[1])
     monkeypatch.setattr(process.stop, "wait", lambda pause: (pauses.append(pause), process.stop.set())[0])
     until(lambda: pauses and pauses[-1] == 10.0)
 
