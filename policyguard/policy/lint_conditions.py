@@ -22,7 +22,7 @@ from policyguard.request import AUTO, MAX_IMAGES, MAX_INPUT_IMAGES
 
 LIMIT = 4_000  # worlds of one condition
 _FURTHER = "a surface to come"  # a rule of the organisation is for it, too
-MAX_WORK = 1_000  # on one file, about milliseconds; in a file with hundreds of rules the last ones are not tried
+MAX_WORK = 600  # on one file, about milliseconds; in a file with hundreds of rules the last ones are not tried
 _WORK = {"request.pixels": 25, "request.width": 25, "request.height": 25, "now": 10}  # many values to try; else 1
 
 

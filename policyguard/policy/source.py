@@ -23,7 +23,7 @@ from policyguard.policy.written import offset_of
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 50
-MAX_NODES = 50_000
+MAX_NODES = 20_000
 MAX_DIGITS = 18
 MAX_PROBLEMS = 100  # of one file
 Path = tuple[str | int, ...]

@@ -73,7 +73,7 @@ SEEDS: dict[str, Callable[[], Files]] = {
     "a huge plain text": lambda: surface(b"title2: " + b"x" * 990_000),
     "a huge quoted text": lambda: surface(b'title2: "' + b"x\\n" * 300_000 + b'"'),
     "a huge quoted text of line breaks": lambda: surface(b'title2: "' + b"\n" * 900_000 + b'"'),
-    "a huge block": lambda: surface(b"title2: |\n" + b"  x\n" * 240_000),
+    "a huge block": lambda: surface(b"title2: |\n" + b"  x\n" * 219_000),
     "a quote that does not end": lambda: surface(b"title2: '" + b"''" * 480_000),
     "a huge key": lambda: surface(b"x" * 900_000 + b": 1"),
     "a huge key in question": lambda: surface(b"? " + b"x" * 900_000 + b"\n: 1"),
@@ -81,23 +81,23 @@ SEEDS: dict[str, Callable[[], Files]] = {
     "a huge condition": lambda: rule("request.n > 1 || " * 50_000 + "true"),
     "a huge surface id": lambda: raw(HEAD.replace(b"avatars", b"a" * 900_000)),
     "a hundred thousand keys": lambda: surface(b"".join(b"k%d: 1\n" % i for i in range(100_000))),
-    "forty thousand keys": lambda: surface(b"".join(b"k%d: 1\n" % i for i in range(40_000))),
-    "forty thousand keys near to one": lambda: surface(b"".join(b"moderation%d: 1\n" % i for i in range(40_000))),
-    "forty thousand keys and none that is needed": lambda: raw(b"".join(b"titel%d: 1\n" % i for i in range(40_000))),
-    "forty thousand times one key": lambda: surface(b"k: 1\n" * 40_000),
-    "forty thousand empty keys": lambda: surface(b"".join(b"k%d:\n" % i for i in range(40_000))),
-    "forty thousand wrong items": lambda: surface("request: {formats: {allow: [" + "jpgg, " * 40_000 + "]}}\n"),
-    "forty thousand wrong rows": lambda: surface("rules: [" + "1, " * 40_000 + "]\n"),
-    "forty thousand empty rows": lambda: surface("rules: [" + "{}, " * 40_000 + "]\n"),
-    "forty thousand reviewers": lambda: surface("review: {reviewers: [" + "'group:a', " * 40_000 + "]}\n"),
-    "forty thousand unknown models": lambda: surface(
-        "request: {models: {allow: [" + ", ".join(f"gpt-image-{i}" for i in range(10, 40_010)) + "]}}\n"
+    "nineteen thousand keys": lambda: surface(b"".join(b"k%d: 1\n" % i for i in range(19_000))),
+    "nineteen thousand keys near to one": lambda: surface(b"".join(b"moderation%d: 1\n" % i for i in range(19_000))),
+    "nineteen thousand keys and none that is needed": lambda: raw(b"".join(b"titel%d: 1\n" % i for i in range(19_000))),
+    "nineteen thousand times one key": lambda: surface(b"k: 1\n" * 19_000),
+    "nineteen thousand empty keys": lambda: surface(b"".join(b"k%d:\n" % i for i in range(19_000))),
+    "nineteen thousand wrong items": lambda: surface("request: {formats: {allow: [" + "jpgg, " * 19_000 + "]}}\n"),
+    "nineteen thousand wrong rows": lambda: surface("rules: [" + "1, " * 19_000 + "]\n"),
+    "nineteen thousand empty rows": lambda: surface("rules: [" + "{}, " * 19_000 + "]\n"),
+    "nineteen thousand reviewers": lambda: surface("review: {reviewers: [" + "'group:a', " * 19_000 + "]}\n"),
+    "nineteen thousand unknown models": lambda: surface(
+        "request: {models: {allow: [" + ", ".join(f"gpt-image-{i}" for i in range(10, 19_010)) + "]}}\n"
     ),
-    "forty thousand wrong sizes": lambda: surface(
-        "request: {sizes: {allow: [" + ", ".join(f"{i}x7" for i in range(10_000, 50_000)) + "]}}\n"
+    "nineteen thousand wrong sizes": lambda: surface(
+        "request: {sizes: {allow: [" + ", ".join(f"{i}x7" for i in range(10_000, 29_000)) + "]}}\n"
     ),
-    "forty thousand categories": lambda: surface(
-        "moderation: {deny_at: {" + ", ".join(f"sexual{i}: 0.5" for i in range(40_000)) + "}}\n"
+    "nineteen thousand categories": lambda: surface(
+        "moderation: {deny_at: {" + ", ".join(f"sexual{i}: 0.5" for i in range(19_000)) + "}}\n"
     ),
     "a very long line": lambda: surface("rules: [" + "{id: a, when: reqest.n > 1, then: deny}, " * 10_000 + "]\n"),
     "a long line with a tab at its end": lambda: surface(b"rules: [" + b"a, " * 15_000 + b"\t`]\n"),
@@ -112,7 +112,7 @@ SEEDS: dict[str, Callable[[], Files]] = {
     "wide characters": lambda: surface(("k: " + "漢" * 300_000).encode()),
     "documents": lambda: raw(b"---\n" * 200_000),
     "directives": lambda: raw(b"%YAML 1.1\n" * 90_000),
-    "remarks": lambda: raw(b"# x\n" * 240_000),
+    "remarks": lambda: raw(b"# x\n" * 219_000),
     "digits": lambda: surface(b"request: {n: {max: " + b"9" * 900_000 + b"}}"),
     "exponents": lambda: surface(b"request: {n: {max: 1e" + b"9" * 900_000 + b"}}"),
     "too large": lambda: raw(b"a" * 3_000_000),
