@@ -37,7 +37,9 @@ from policyguard.store.notes import Note, read_note, write_note
 from policyguard.store.record import StoredEvent
 from policyguard.store.reports import BudgetWindow, SpendRow
 from policyguard.store.schema import SchemaStatus, migrate, status
+from policyguard.store.seals import Seals
 from policyguard.store.sqlite import SQLite, sqlite_path
+from policyguard.store.subjects import Envelope
 from policyguard.store.upkeep import Swept
 from policyguard.store.votes import ReviewConflict, Verdict
 
@@ -139,7 +141,7 @@ class Store:
 
         def work(connection: Connection) -> None:
             pauses.pause(connection, scope, target, note, now)
-            record.write_private(connection, [(note.sealed, None)], now)
+            record.write_private(connection, [(note.envelope, None)], now)
 
         self._write(work)
 
@@ -151,7 +153,7 @@ class Store:
         def work(connection: Connection) -> bool:
             lifted = pauses.unpause(connection, scope, target, note, now)
             if lifted:
-                record.write_private(connection, [(note.sealed, None)], now)
+                record.write_private(connection, [(note.envelope, None)], now)
             return lifted
 
         return self._write(work)
@@ -191,7 +193,7 @@ class Store:
 
         def work(connection: Connection) -> ReviewItem | None:
             keep_days = votes.vote(connection, review_id, reviewer, verdict, note, policy_digest, now, own)
-            record.write_private(connection, [(note.sealed, keep_days)], now)
+            record.write_private(connection, [(note.envelope, keep_days)], now)
             return review.item(connection, review_id, self._open_note)
 
         item = self._write(work)
@@ -220,10 +222,10 @@ class Store:
 
     def private(self, id_: str, *, by: str, now: datetime) -> bytes | None:
         """Decrypt one private row, recorded before it is handed out; None where it is not there (any more)."""
-        sealed = self._read(lambda c: record.read_private(c, id_))
-        if sealed is None:
+        found = self._read(lambda c: record.read_private(c, id_, self._cipher))
+        if found is None:
             return None
-        plaintext = self._cipher.open(sealed)
+        sealed, plaintext = found
         read = Event(
             id=event_id("access.read", f"{id_}:{os.urandom(8).hex()}"),
             type="access.read",
@@ -274,10 +276,17 @@ class Store:
             total += count
         return total
 
+    # ---- the sealed record ------------------------------------------------------------------------------------
+
+    @property
+    def seals(self) -> Seals:
+        """Leaves and checkpoints, for the audit layer."""
+        return Seals(self._read, self._write)
+
     # ---- private data -----------------------------------------------------------------------------------------
 
-    def _seal(self, private: Private) -> Sealed:
-        return self._cipher.seal(private, os.urandom(12))
+    def _seal(self, private: Private) -> Envelope:
+        return Envelope(self._cipher, private)
 
     def _pseudonym(self, name: str) -> str:
         return self._cipher.pseudonym("user", name)
@@ -285,8 +294,8 @@ class Store:
     def _note(self, name: str, words: str) -> Note:
         return write_note(self._cipher, name, words)
 
-    def _open_note(self, sealed: Sealed) -> tuple[str, str]:
-        return read_note(self._cipher, sealed)
+    def _open_note(self, connection: Connection, sealed: Sealed) -> tuple[str, str]:
+        return read_note(connection, self._cipher, sealed)
 
 
 def _perform(
@@ -294,7 +303,7 @@ def _perform(
     operation: Operation,
     step: Step,
     now: datetime,
-    sealed: Sequence[tuple[Sealed, int | None]],
+    sealed: Sequence[tuple[Envelope, int | None]],
 ) -> Any:
     answer = operation(connection, step, now)
     if sealed and answer is not ledger.DUE:

@@ -18,12 +18,13 @@ from policyguard.errors import ConfigError
 from policyguard.events import DIMENSIONS, Event
 from policyguard.steps import Record
 from policyguard.store import tables
-from policyguard.store.cipher import Sealed
+from policyguard.store.cipher import Cipher, Sealed
 from policyguard.store.sql import DAY_US, delete_after, insert, moment, run, us
+from policyguard.store.subjects import Envelope, open_sealed
 
 _IDS = ("decision_id", "leg_id", "review_id")
-_EVENT_COLUMNS = ("id", "at_us", "type", *_IDS, "outcome", *DIMENSIONS, "body", "delete_after_us")
-_INSERT_EVENT = insert("events", _EVENT_COLUMNS, conflict="id")
+EVENT_COLUMNS = ("id", "at_us", "type", *_IDS, "outcome", *DIMENSIONS, "body", "delete_after_us")
+_INSERT_EVENT = insert("events", EVENT_COLUMNS, conflict="id")
 _PRIVATE_COLUMNS = ("id", "kind", "subject", "key_id", "nonce", "ciphertext", "delete_after_us")
 _INSERT_PRIVATE = insert("private", _PRIVATE_COLUMNS, conflict="id")
 FILTERS = ("id", "type", *_IDS, "outcome", *DIMENSIONS)
@@ -79,9 +80,10 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} has no place in the record")
 
 
-def write_private(connection: Connection, rows: Iterable[tuple[Sealed, int | None]], now: datetime) -> None:
-    """Write encrypted rows, each with the days that it is kept."""
-    for sealed, keep_days in rows:
+def write_private(connection: Connection, rows: Iterable[tuple[Envelope, int | None]], now: datetime) -> None:
+    """Encrypt rows and write them, each with the days that it is kept."""
+    for envelope, keep_days in rows:
+        sealed = envelope.close(connection)
         run(
             connection,
             _INSERT_PRIVATE,
@@ -100,9 +102,13 @@ def write_private(connection: Connection, rows: Iterable[tuple[Sealed, int | Non
 # ---- reading ----------------------------------------------------------------------------------------------
 
 
-def read_private(connection: Connection, id_: str) -> Sealed | None:
+def read_private(connection: Connection, id_: str, cipher: Cipher) -> tuple[Sealed, bytes] | None:
+    """The encrypted row and its text. None where it is not there (any more)."""
     row = connection.execute(select(tables.private).where(tables.private.c.id == id_)).first()
-    return sealed_of(row) if row is not None else None
+    if row is None:
+        return None
+    sealed = sealed_of(row)
+    return sealed, open_sealed(connection, cipher, sealed)
 
 
 def sealed_of(row: Row[Any]) -> Sealed:
