@@ -11,6 +11,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Sequence
 from functools import lru_cache
+from hashlib import blake2b
 
 from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -37,6 +38,7 @@ class Vault:
         first = ring[0]
         self._pseudonyms = _derive(first, b"pseudonyms")
         self._identifiers = _derive(first, b"safety identifiers")
+        self._macs = _derive(first, b"leaves")
         self._keys = {_key_id(key): _Key(key) for key in ring}
         self.key_id = _key_id(first)
         self.newest_id = _key_id(ring[-1])
@@ -120,9 +122,9 @@ class Vault:
         key = self._keys.get(key_id)
         return None if key is None else key.signing.public_key().public_bytes_raw()
 
-    def mac(self, key_id: str, message: bytes) -> bytes:
-        """16 bytes that nobody can make without the ring."""
-        return hmac.digest(self._keys[key_id].macs, message, "sha256")[:16]
+    def mac(self, message: bytes) -> bytes:
+        """16 bytes that nobody can make without the first key of the ring."""
+        return blake2b(message, key=self._macs, digest_size=16).digest()
 
 
 class _Key:
@@ -131,7 +133,6 @@ class _Key:
     def __init__(self, key: bytes) -> None:
         self.wrapping = AESGCM(_derive(key, b"data keys"))
         self.signing = Ed25519PrivateKey.from_private_bytes(_derive(key, b"checkpoints"))
-        self.macs = _derive(key, b"leaves")
         self._private = _derive(key, b"private data")
 
     def subject(self, subject: str) -> AESGCM:

@@ -23,7 +23,7 @@ T = TypeVar("T")
 LEASE = timedelta(seconds=30)
 LEASE_NAME = "seal"
 ROW = ("seq", *EVENT_COLUMNS)  # what a leaf's digest covers, in this order
-_LEAF = ("leaf", "seq", "delete_after_us", "digest", "mac")
+LEAF = ("leaf", "seq", "delete_after_us", "digest", "mac")
 _CHECKPOINT = ("size", "root", "previous", "at_us", "key_id", "signature", "frontier")
 _WAIT_S = 2.0  # for transactions that may still commit a row with a smaller number
 
@@ -78,22 +78,24 @@ _WRITERS = Sql(
       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
     """
 )
-_INSERT_LEAF = insert("leaves", _LEAF)
+_INSERT_LEAF = insert("leaves", LEAF)
 _INSERT_CHECKPOINT = insert("checkpoints", _CHECKPOINT)
 _SEALED = Sql(
     f"""
-    SELECT {_columns(_LEAF, "l.")}, {_columns(ROW, "e.")} FROM leaves AS l LEFT JOIN events AS e ON e.seq = l.seq
+    SELECT {_columns(LEAF, "l.")}, {_columns(ROW, "e.")} FROM leaves AS l LEFT JOIN events AS e ON e.seq = l.seq
     WHERE l.leaf >= :start AND l.leaf < :stop ORDER BY l.leaf
     """  # noqa: S608 (constant names)
 )
-_LEAVES = Sql(f"SELECT {_columns(_LEAF)} FROM leaves WHERE leaf >= :start AND leaf < :stop ORDER BY leaf")  # noqa: S608
+_LEAVES = Sql(
+    f"SELECT {_columns(LEAF, 'l.')} FROM leaves AS l WHERE l.leaf >= :start AND l.leaf < :stop ORDER BY l.leaf"
+)  # noqa: S608
 _LEAF_OF = Sql(
-    f"SELECT {_columns(_LEAF, 'l.')} FROM events AS e JOIN leaves AS l ON l.seq = e.seq WHERE e.id = :id"  # noqa: S608
+    f"SELECT {_columns(LEAF, 'l.')} FROM events AS e JOIN leaves AS l ON l.seq = e.seq WHERE e.id = :id"  # noqa: S608
 )
 _MOST = Sql("SELECT max(leaf) FROM leaves")
 _WITHOUT_LEAF = Sql(
     """
-    SELECT e.seq, e.id FROM events AS e LEFT JOIN leaves AS l ON l.seq = e.seq
+    SELECT e.seq, e.id FROM events AS e LEFT JOIN leaves AS l ON l.seq = e.seq AND l.leaf >= 0 AND l.leaf < :size
     WHERE e.seq > :after AND e.seq <= :until AND l.leaf IS NULL ORDER BY e.seq LIMIT :limit
     """
 )
@@ -170,9 +172,9 @@ class Seals:
         row = self._read(lambda c: run(c, _LEAF_OF, {"id": event_id}).first())
         return None if row is None else Leaf(row.leaf, row.seq, row.delete_after_us, row.digest, row.mac)
 
-    def without_leaf(self, after: int, until: int, limit: int) -> Sequence[Row[Any]]:
-        """Rows (`seq`, `id`) from after `after` to `until` that have no leaf."""
-        values = {"after": after, "until": until, "limit": limit}
+    def without_leaf(self, after: int, until: int, size: int, limit: int) -> Sequence[Row[Any]]:
+        """Rows (`seq`, `id`) from after `after` to `until` that have none of the first `size` leaves."""
+        values = {"after": after, "until": until, "size": size, "limit": limit}
         return self._read(lambda c: run(c, _WITHOUT_LEAF, values).all())
 
     def count_after(self, seq: int) -> int:
@@ -226,4 +228,4 @@ def _checkpoint_row(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _leaf_row(leaf: Leaf) -> dict[str, Any]:
-    return {name: getattr(leaf, name) for name in _LEAF}
+    return {name: getattr(leaf, name) for name in LEAF}
