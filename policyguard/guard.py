@@ -23,7 +23,7 @@ import anyio.to_thread
 from anyio.lowlevel import RunVar
 
 from policyguard import flow
-from policyguard.audit.keys import load_key
+from policyguard.audit.keys import open_vault
 from policyguard.audit.private import Vault
 from policyguard.current import current_caller, current_review
 from policyguard.decision import Admission, Decision, Effect, Reason, Refused, Ticket
@@ -122,7 +122,7 @@ class Guard:
         followed = Watch.open(folder, clock=clock, every_s=every_s(watch))
         chosen = moderator or _default_moderator()
         path = setting("key_file", str(key_file) if key_file else None) or key_beside(url)
-        vault = Vault(load_key(path, create=True))
+        vault = open_vault(path, create=True)
         opened = open_store(url, vault=vault)
         opened.check()  # a wrong key or a broken database shows now, not at the first request
         return cls(followed, store=opened, moderator=chosen, vault=vault, clock=clock)

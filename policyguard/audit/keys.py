@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from policyguard.audit.private import KEY_BYTES
+from policyguard.audit.private import KEY_BYTES, Vault
 from policyguard.errors import ConfigError
 
 _PREFIX = "policyguard-key-1:"
@@ -36,6 +36,11 @@ def load_key(path: str | Path, *, create: bool) -> tuple[bytes, ...]:
         raise ConfigError(f"there is no key file `{file}`") from None
     except OSError as error:
         raise ConfigError(f"the key file `{file}` cannot be used: {error.strerror}") from error
+
+
+def open_vault(path: str | Path, *, create: bool) -> Vault:
+    """The vault of a key file, which follows the file where a key is added."""
+    return Vault(load_key(path, create=create), again=lambda: load_key(path, create=False))
 
 
 def add_key(path: str | Path) -> tuple[bytes, ...]:

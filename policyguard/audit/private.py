@@ -9,7 +9,7 @@ draws randomness.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 
@@ -29,9 +29,13 @@ _CACHED_SUBJECTS = 4096
 
 
 class Vault:
-    """Pseudonyms, encryption and signatures under one ring of keys. Immutable, thread-safe, silent about its keys."""
+    """Pseudonyms, encryption and signatures under one ring of keys. Thread-safe, and silent about its keys.
 
-    def __init__(self, keys: bytes | Sequence[bytes]) -> None:
+    `again` gives the ring as it is now, where something was wrapped with a key that was added meanwhile: a process that
+    runs on while the key is changed reads what others write.
+    """
+
+    def __init__(self, keys: bytes | Sequence[bytes], *, again: Callable[[], Sequence[bytes]] | None = None) -> None:
         ring = (keys,) if isinstance(keys, bytes) else tuple(keys)
         if not ring or any(len(key) != KEY_BYTES for key in ring):
             raise ConfigError(f"a key has {KEY_BYTES} bytes")
@@ -39,6 +43,7 @@ class Vault:
         self._pseudonyms = _derive(first, b"pseudonyms")
         self._identifiers = _derive(first, b"safety identifiers")
         self._macs = _derive(first, b"leaves")
+        self._again = again
         self._keys = {_key_id(key): _Key(key) for key in ring}
         self.key_id = _key_id(first)
         self.newest_id = _key_id(ring[-1])
@@ -103,6 +108,8 @@ class Vault:
         return AESGCM(self._plain(data_key))
 
     def _plain(self, data_key: DataKey) -> bytes:
+        if data_key.key_id not in self._keys and self._again is not None:
+            self._keys = {_key_id(key): _Key(key) for key in self._again()}
         key = self._keys.get(data_key.key_id)
         if key is None:
             raise ConfigError(f"data key `{data_key.id}` was wrapped with another key; is the key file complete?")

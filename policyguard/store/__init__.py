@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from policyguard.steps import (
     Settle,
     Step,
 )
-from policyguard.store import due, ledger, pauses, record, reports, review, schema, upkeep, votes
+from policyguard.store import due, ledger, pauses, record, reports, review, schema, scrub, subjects, upkeep, votes
 from policyguard.store.cipher import Cipher, Sealed
 from policyguard.store.notes import Note, read_note, write_note
 from policyguard.store.record import StoredEvent
@@ -39,13 +40,14 @@ from policyguard.store.reports import BudgetWindow, SpendRow
 from policyguard.store.schema import SchemaStatus, migrate, status
 from policyguard.store.seals import Seals
 from policyguard.store.sqlite import SQLite, sqlite_path
-from policyguard.store.subjects import Envelope
+from policyguard.store.subjects import Envelope, Erased
 from policyguard.store.upkeep import Swept
 from policyguard.store.votes import ReviewConflict, Verdict
 
 __all__ = [
     "BudgetWindow",
     "Cipher",
+    "Erased",
     "ReviewConflict",
     "SchemaStatus",
     "Sealed",
@@ -282,6 +284,37 @@ class Store:
     def seals(self) -> Seals:
         """Leaves and checkpoints, for the audit layer."""
         return Seals(self._read, self._write)
+
+    def erase(self, user: str, *, why: str, by: str, now: datetime) -> Erased:
+        """Destroy everything private of a user, given by name or by pseudonym, and what others wrote about the user.
+
+        The record itself stays: it knows the user by a pseudonym alone.
+        """
+        note, subject = self._note(by, why), self._target("user", user)
+
+        def work(connection: Connection) -> Erased:
+            erased = subjects.erase(connection, subject)
+            record.write_private(connection, [(note.envelope, None)], now)
+            event = subjects.erased_event(subject, erased, note.pseudonym, note.id, now)
+            record.write_events(connection, (event,))
+            return erased
+
+        return replace(self._write(work), scrubbed=scrub.sqlite(self._database.path))
+
+    def rewrap(self, *, why: str, by: str, now: datetime) -> int:
+        """Wrap every subject's key with the newest key of the vault: how many. Their rows stay as they are."""
+        note, count, more = self._note(by, why), 0, True
+        while more:
+            done, more = self._write(lambda c: subjects.rewrap(c, self._cipher))
+            count += done
+
+        def work(connection: Connection) -> None:
+            event = subjects.key_added_event(self._cipher.newest_id, count, note.pseudonym, note.id, now)
+            record.write_private(connection, [(note.envelope, None)], now)
+            record.write_events(connection, (event,))
+
+        self._write(work)
+        return count
 
     # ---- private data -----------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Row
 
 from policyguard.store import leases
 from policyguard.store.record import EVENT_COLUMNS
-from policyguard.store.sql import Rollback, Sql, insert, moment, run, us
+from policyguard.store.sql import Sql, insert, moment, run, us
 
 T = TypeVar("T")
 
@@ -87,8 +87,10 @@ _SEALED = Sql(
     """  # noqa: S608 (constant names)
 )
 _LEAVES = Sql(
-    f"SELECT {_columns(LEAF, 'l.')} FROM leaves AS l WHERE l.leaf >= :start AND l.leaf < :stop ORDER BY l.leaf"
-)  # noqa: S608
+    f"""
+    SELECT {_columns(LEAF, "l.")} FROM leaves AS l WHERE l.leaf >= :start AND l.leaf < :stop ORDER BY l.leaf
+    """  # noqa: S608 (constant names)
+)
 _LEAF_OF = Sql(
     f"SELECT {_columns(LEAF, 'l.')} FROM events AS e JOIN leaves AS l ON l.seq = e.seq WHERE e.id = :id"  # noqa: S608
 )
@@ -136,10 +138,11 @@ class Seals:
 
         def work(connection: Connection) -> bool:
             if not leases.take(connection, LEASE_NAME, holder, now, LEASE):
-                raise Rollback(False)
+                return False
             newest = _newest(connection)
             if (newest.size if newest else 0) != checkpoint.previous:
-                raise Rollback(False)
+                leases.give_back(connection, LEASE_NAME, holder)
+                return False
             run(connection, _INSERT_LEAF, [_leaf_row(leaf) for leaf in leaves])
             run(connection, _INSERT_CHECKPOINT, _checkpoint_row(checkpoint))
             return True

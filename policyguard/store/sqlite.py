@@ -176,6 +176,7 @@ def _engine(path: Path, synchronous: str, begin: str) -> Engine:
     def set_up(connection: sqlite3.Connection, record: object) -> None:
         connection.isolation_level = None  # the driver would begin late, and never before a SELECT or DDL
         connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA secure_delete = ON")  # what is erased or past its time is overwritten
         connection.execute(f"PRAGMA synchronous = {synchronous}")
         _write_ahead(connection)
 

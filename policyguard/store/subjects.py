@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from datetime import datetime
 
+import orjson
 from sqlalchemy import Connection, delete, select, union
 
+from policyguard.events import Event, event_id
 from policyguard.steps import Private
 from policyguard.store import tables
 from policyguard.store.cipher import Cipher, DataKey, Sealed
@@ -24,6 +27,7 @@ _OF_SUBJECT = Sql(f"{_SELECT} WHERE subject = :subject ORDER BY id LIMIT 1")
 _BY_ID = Sql(f"{_SELECT} WHERE id = :id")
 _OUTDATED = Sql(f"{_SELECT} WHERE key_id <> :newest ORDER BY id LIMIT :batch")
 _INSERT = insert("data_keys", _COLUMNS)
+_PAUSED = Sql("SELECT body FROM events WHERE \"user\" = :subject AND type IN ('admin.paused', 'admin.unpaused')")
 _REWRAP = Sql("UPDATE data_keys SET key_id = :key_id, nonce = :nonce, wrapped = :wrapped WHERE id = :id")
 
 
@@ -84,13 +88,34 @@ class Erased:
 def erase(connection: Connection, subject: str) -> Erased:
     """Destroy a subject's keys and rows, and what others wrote about the subject: notes of votes and of pauses."""
     private, reviews, votes, pauses = tables.private, tables.reviews, tables.review_votes, tables.pauses
+    past = [orjson.loads(body)["note_id"] for body in run(connection, _PAUSED, {"subject": subject}).scalars()]
     notes = union(
         select(votes.c.note_id)
         .join(reviews, reviews.c.review_id == votes.c.review_id)
         .where(reviews.c.subject == subject),
         select(pauses.c.note_id).where(pauses.c.scope == "user", pauses.c.value == subject),
     )
-    condition = (private.c.subject == subject) | private.c.id.in_(notes)
+    condition = (private.c.subject == subject) | private.c.id.in_(notes) | private.c.id.in_(past)
     rows = connection.execute(delete(private).where(condition)).rowcount
     keys = connection.execute(delete(tables.data_keys).where(tables.data_keys.c.subject == subject)).rowcount
     return Erased(rows, keys)
+
+
+def erased_event(subject: str, erased: Erased, by: str, note_id: str, now: datetime) -> Event:
+    """Who erased whom, and how much; why stands in the note. It is kept for ever."""
+    return Event(
+        id=event_id("audit.erased", f"{subject}:{note_id}"),
+        type="audit.erased",
+        at=now,
+        dimensions={"user": subject},
+        body={"subject": subject, "rows": erased.rows, "keys": erased.keys, "by": by, "note_id": note_id},
+    )
+
+
+def key_added_event(key_id: str, rewrapped: int, by: str, note_id: str, now: datetime) -> Event:
+    return Event(
+        id=event_id("audit.key_added", f"{key_id}:{note_id}"),
+        type="audit.key_added",
+        at=now,
+        body={"key_id": key_id, "rewrapped": rewrapped, "by": by, "note_id": note_id},
+    )

@@ -154,6 +154,14 @@ def test_a_data_key_that_is_wrapped_anew_opens_the_same_rows_and_needs_the_new_k
         VAULT.open(seal(private()), anew)
 
 
+def test_a_vault_follows_its_key_file() -> None:
+    anew = RING.rewrap(data_key(), b"n" * 12)
+    following = Vault(bytes(range(32)), again=lambda: (bytes(range(32)), b"2" * 32))
+    assert following.open(seal(private()), anew) == b"a secret"
+    with pytest.raises(ConfigError, match="is the key file complete"):
+        following.open(seal(private()), replace(anew, key_id="unknown"))
+
+
 def test_what_the_newest_key_signs_everybody_with_its_public_key_can_verify() -> None:
     signature = RING.sign(b"message")
     public = RING.public_key(RING.newest_id)
