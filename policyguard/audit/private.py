@@ -108,15 +108,18 @@ class Vault:
         return AESGCM(self._plain(data_key))
 
     def _plain(self, data_key: DataKey) -> bytes:
-        if data_key.key_id not in self._keys and self._again is not None:
-            self._keys = {_key_id(key): _Key(key) for key in self._again()}
-        key = self._keys.get(data_key.key_id)
+        key = self._key(data_key.key_id)
         if key is None:
             raise ConfigError(f"data key `{data_key.id}` was wrapped with another key; is the key file complete?")
         try:
             return key.wrapping.decrypt(data_key.nonce, data_key.wrapped, _bound(data_key.id, data_key.subject))
         except (InvalidTag, ValueError) as error:
             raise ConfigError(f"data key `{data_key.id}` was altered") from error
+
+    def _key(self, key_id: str) -> _Key | None:
+        if key_id not in self._keys and self._again is not None:
+            self._keys = {_key_id(key): _Key(key) for key in self._again()}
+        return self._keys.get(key_id)
 
     # ---- signatures ---------------------------------------------------------------------------------------------
 
@@ -126,7 +129,7 @@ class Vault:
 
     def public_key(self, key_id: str) -> bytes | None:
         """What verifies signatures of a key of the ring: 32 bytes, no secret. None for any other key."""
-        key = self._keys.get(key_id)
+        key = self._key(key_id)
         return None if key is None else key.signing.public_key().public_bytes_raw()
 
     def mac(self, message: bytes) -> bytes:

@@ -34,6 +34,8 @@ from policyguard.steps import (
 )
 from policyguard.store import due, ledger, pauses, record, reports, review, schema, scrub, subjects, upkeep, votes
 from policyguard.store.cipher import Cipher, Sealed
+from policyguard.store.exports import Exports
+from policyguard.store.leases import Leases
 from policyguard.store.notes import Note, read_note, write_note
 from policyguard.store.record import StoredEvent
 from policyguard.store.reports import BudgetWindow, SpendRow
@@ -284,6 +286,16 @@ class Store:
     def seals(self) -> Seals:
         """Leaves and checkpoints, for the audit layer."""
         return Seals(self._read, self._write)
+
+    @property
+    def exports(self) -> Exports:
+        """Cursors of exports."""
+        return Exports(self._read, self._write)
+
+    @property
+    def leases(self) -> Leases:
+        """Who does a job of upkeep now."""
+        return Leases(self._write)
 
     def erase(self, user: str, *, why: str, by: str, now: datetime) -> Erased:
         """Destroy everything private of a user, given by name or by pseudonym, and what others wrote about the user.

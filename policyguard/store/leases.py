@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import Protocol, TypeVar
 
 from sqlalchemy import Connection
 
 from policyguard.store.sql import Sql, run, us
+
+T = TypeVar("T")
+
+
+class Runs(Protocol):
+    """Runs work in a transaction of its own: what the store reads and writes with."""
+
+    def __call__(self, work: Callable[[Connection], T], /) -> T: ...
+
 
 _TAKE = Sql(
     """
@@ -29,3 +40,16 @@ def take(connection: Connection, name: str, holder: str, now: datetime, time: ti
 
 def give_back(connection: Connection, name: str, holder: str) -> None:
     run(connection, _GIVE_BACK, {"name": name, "holder": holder})
+
+
+class Leases:
+    """Leases by themselves, for jobs that take more than one transaction."""
+
+    def __init__(self, write: Runs) -> None:
+        self._write = write
+
+    def take(self, name: str, holder: str, now: datetime, time: timedelta) -> bool:
+        return self._write(lambda c: take(c, name, holder, now, time))
+
+    def give_back(self, name: str, holder: str) -> None:
+        self._write(lambda c: give_back(c, name, holder))

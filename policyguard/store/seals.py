@@ -7,18 +7,17 @@ committed any more. What a leaf or a checkpoint says is the audit layer's busine
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from sqlalchemy import Connection, Row
 
 from policyguard.store import leases
+from policyguard.store.leases import Runs
 from policyguard.store.record import EVENT_COLUMNS
 from policyguard.store.sql import Sql, insert, moment, run, us
-
-T = TypeVar("T")
 
 LEASE = timedelta(seconds=30)
 LEASE_NAME = "seal"
@@ -102,12 +101,6 @@ _WITHOUT_LEAF = Sql(
     """
 )
 _COUNT_AFTER = Sql("SELECT count(*) FROM events WHERE seq > :after")
-
-
-class Runs(Protocol):
-    """Runs work in a transaction of its own: what the store reads and writes with."""
-
-    def __call__(self, work: Callable[[Connection], T], /) -> T: ...
 
 
 class Seals:
