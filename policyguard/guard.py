@@ -25,6 +25,7 @@ from anyio.lowlevel import RunVar
 from policyguard import flow
 from policyguard.audit.keys import open_vault
 from policyguard.audit.private import Vault
+from policyguard.audit.seal import SealError, seal
 from policyguard.current import current_caller, current_review
 from policyguard.decision import Admission, Decision, Effect, Reason, Refused, Ticket
 from policyguard.errors import ConfigError, Diagnostic, InvalidRequest, PolicyError, StoreUnavailable
@@ -50,6 +51,7 @@ Arguments = TypeVarTuple("Arguments")
 UPSTREAM_TIMEOUT = timedelta(seconds=600)  # the OpenAI SDK's own
 SENT_FOR = UPSTREAM_TIMEOUT + timedelta(seconds=60)
 SWEEP_EVERY = timedelta(seconds=30)
+SEALED_AT_ONCE = 2_000  # rows
 
 
 def utc_now() -> datetime:
@@ -325,8 +327,15 @@ class Guard:
     # ---- upkeep -----------------------------------------------------------------------------------------------
 
     def sweep(self) -> None:
-        """Release what was never sent, presume what never came back, expire and escalate reviews, apply retention."""
+        """Release what was never sent, presume what never came back, expire and escalate reviews, apply retention.
+
+        Then seal rows of the record, so many that no request waits long; `policyguard jobs run` seals without a bound.
+        """
         self.store.sweep(self.clock())
+        try:
+            seal(self.store, self.vault, self.clock(), most=SEALED_AT_ONCE)
+        except SealError as error:  # rows are written as before, and verification says what it is
+            log.error("%s", error)
 
     def _sweep_is_due(self) -> bool:
         return self.clock() >= self._next_sweep

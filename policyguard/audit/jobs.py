@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from threading import Event
 
@@ -20,12 +21,13 @@ from policyguard.audit.private import Vault
 from policyguard.audit.proof import document
 from policyguard.audit.seal import seal
 from policyguard.audit.sinks import append, open_sink
-from policyguard.errors import PolicyguardError
+from policyguard.errors import ConfigError, PolicyguardError
 from policyguard.store import Store
 from policyguard.store.exports import Cursor
 
 SEAL_EVERY = timedelta(seconds=2)
 SWEEP_EVERY = timedelta(seconds=30)
+LATER = timedelta(minutes=5)
 SWEEP_LEASE = timedelta(seconds=120)
 
 
@@ -39,7 +41,7 @@ class Did:
 
 
 class Jobs:
-    """The jobs of one process. `checkpoints` is a file that gets every new checkpoint as a line, to be kept elsewhere."""
+    """The jobs of one process. The file `checkpoints` gets every new checkpoint as a line, to be kept elsewhere."""
 
     def __init__(
         self, store: Store, vault: Vault, *, clock: Callable[[], datetime], checkpoints: Path | None = None
@@ -69,7 +71,7 @@ class Jobs:
         if self._checkpoints is not None:
             yield from self._try("publish", self._publish)
         for cursor in self._waiting():
-            yield from self._try(f"export {cursor.name}", lambda cursor=cursor: self._export(cursor))
+            yield from self._try(f"export {cursor.name}", partial(self._export, cursor))
 
     def _try(self, job: str, work: Callable[[], str]) -> Iterator[Did]:
         try:
@@ -116,6 +118,10 @@ class Jobs:
         return [c for c in cursors if c.background and c.next_at is not None and c.next_at <= now]
 
     def _export(self, cursor: Cursor) -> str:
-        with open_sink(cursor.target) as sink:
-            count = export(self._store, self._vault, cursor, sink, self._clock(), holder=self._holder)
+        try:
+            with open_sink(cursor.target) as sink:
+                count = export(self._store, self._vault, cursor, sink, self._clock(), holder=self._holder)
+        except ConfigError as error:  # nothing was sent, and nothing will be until somebody acts
+            self._store.exports.fail(cursor, str(error), self._clock() + LATER)
+            raise
         return f"{count} rows" if count else ""
