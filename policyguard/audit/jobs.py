@@ -96,7 +96,7 @@ class Jobs:
 
     def _seal(self) -> str:
         count = seal(self._store, self._vault, self._clock())
-        return f"{count} rows" if count else ""
+        return _rows(count)
 
     def _publish(self) -> str:
         newest = self._store.seals.newest()
@@ -124,4 +124,8 @@ class Jobs:
         except ConfigError as error:  # nothing was sent, and nothing will be until somebody acts
             self._store.exports.fail(cursor, str(error), self._clock() + LATER)
             raise
-        return f"{count} rows" if count else ""
+        return _rows(count)
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row{'s' if count != 1 else ''}" if count else ""

@@ -36,7 +36,7 @@ def erase(
         print_json({"rows": erased.rows, "keys": erased.keys, "scrubbed": erased.scrubbed})
         return
     out = console()
-    out.print(f"erased {erased.rows} private rows and {erased.keys} keys of users, here; backups and archives of the log still have them")
+    out.print(f"erased {erased.rows} private rows and {erased.keys} keys; backups and archives of the log keep theirs")
     if not erased.scrubbed:
         out.print("old pages are still in the write-ahead log, because the database is in use: run it again soon")
 
