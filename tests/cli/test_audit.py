@@ -61,7 +61,7 @@ class Typed:
         assert (ended.value.code or 0) == code, out + err
         return out, err
 
-    def run.data(self, *arguments: str, code: int = 0) -> Any:
+    def data(self, *arguments: str, code: int = 0) -> Any:
         return json.loads(self.outputs(*arguments, "--format", "json", code=code)[0])
 
 
