@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from textwrap import dedent
@@ -22,6 +23,7 @@ from policyguard.request import CATEGORIES, Caller, ImageRequest, Verdict
 
 AIM_S, WORST_S = 3.5, 6.0
 RELOADS = 20
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 ORG = """
     version: 1
     organisation: Example Corp
@@ -123,14 +125,14 @@ def reload_seconds(folder: Path, policies: PolicySet) -> float:
 
 
 def decision_us(policies: PolicySet, name: str) -> float:
-    policy, now = policies.surfaces[name], policies.loaded_at
+    policy = policies.surfaces[name]
     request = ImageRequest(prompt="a cat", model="gpt-image-2-2026-04-21", size="1024x1024", quality="low", n=1)
     caller = Caller(user="u1", tenant="acme", tier="pro")
     verdict, best = Verdict(model="omni", scores=dict.fromkeys(CATEGORIES, 0.001)), float("inf")
     for _ in range(50):
         start = thread_time()
         for _ in range(200):
-            engine.judge(engine.screen(policy, request, caller, now), verdict)  # type: ignore[arg-type]
+            engine.judge(engine.screen(policy, request, caller, NOW), verdict)
         best = min(best, thread_time() - start)
     return best / 200 * 1e6
 
@@ -147,20 +149,18 @@ def main() -> int:
         seconds, cpu = perf_counter() - start, thread_time() - cpu
         kilobytes = (resident_bytes() - before) / count / 1000
         floor = parsing(folder)
-        print(
-            f"{count} surfaces, cold            {seconds:8.2f} s ({cpu:.2f} s of CPU, {cpu / floor:.1f} times libyaml's events)"
-        )
-        print(f"memory, each                     {kilobytes:8.1f} kB")
-        print(f"one changed file, loaded again   {reload_seconds(folder, policies) * 1000:8.1f} ms")
-        alone = decision_us(load_one(folder), "s0")
-        print(f"a decision among all of them     {decision_us(policies, 's7'):8.2f} us (alone {alone:.2f} us)")
+        alone, among = decision_us(load_one(folder), "s7"), decision_us(policies, "s7")
+        print(f"{count} surfaces, cold: {seconds:.2f} s, {cpu:.2f} s of CPU, {cpu / floor:.1f} times libyaml's events")
+        print(f"memory: {kilobytes:.1f} kB each")
+        print(f"one changed file: {reload_seconds(folder, policies) * 1000:.1f} ms")
+        print(f"a decision: {among:.2f} us among all of them, {alone:.2f} us alone")
         print(f"aim: {AIM_S} s, 20 kB, 5 ms; never over {WORST_S} s")
         return 1 if cpu / count * 10_000 > WORST_S else 0
 
 
 def load_one(folder: Path) -> PolicySet:
     with TemporaryDirectory() as name:
-        for file in ("org.yaml", "s0.yaml"):
+        for file in ("org.yaml", "s7.yaml"):
             Path(name, file).write_text((folder / file).read_text())
         return load(name)
 
