@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 NODE   := tests/node/node_modules/.package-lock.json
 
-.PHONY: demo test check format differential bench lock clean
+.PHONY: demo test check format differential mutations fuzz bench lock clean
 
 demo: $(READY)
 	$(BIN)/policyguard demo
@@ -32,6 +32,14 @@ differential: $(READY)
 
 bench: $(READY)
 	for bench in tests/bench/bench_*.py; do $(BIN)/python $$bench || exit 1; done
+
+# every one-letter edit of every name in the shipped policies; the suite tries some
+mutations: $(READY)
+	POLICYGUARD_MUTATIONS=all $(BIN)/python -m pytest -n auto -rP tests/policy/test_mutations.py
+
+# minutes of hostile policies instead of seconds
+fuzz: $(READY)
+	POLICYGUARD_FUZZ=long $(BIN)/python -m pytest -n auto tests/policy/test_fuzz.py
 
 # needs uv; writes the pinned, hashed requirements without any index URL
 lock:

@@ -42,7 +42,7 @@ CATEGORIES = (
 )
 
 _SIZE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", re.ASCII)
-_NAME = re.compile(r"[A-Za-z0-9._:-]{1,100}", re.ASCII)
+_NAME = re.compile(r"[A-Za-z0-9._:-]{1,100}", re.ASCII)  # of a model, a quality and the like
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -74,6 +74,11 @@ def parse_size(text: str) -> Size | None:
     """`"1024x1536"` as a pair; None where the text is no size (`auto` included)."""
     match = _SIZE.fullmatch(text)
     return Size(int(match[1]), int(match[2])) if match else None
+
+
+def is_name(text: str) -> bool:
+    """Whether a request can name a model, a quality or the like so."""
+    return _NAME.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +159,7 @@ def _check_text(request: ImageRequest) -> None:
         raise InvalidRequest("`prompt` holds half of a surrogate pair", param="prompt") from None
     for name in _NAMES:
         value = getattr(request, name)
-        if value is not None and not (isinstance(value, str) and (name == "size" or _NAME.fullmatch(value))):
+        if value is not None and not (isinstance(value, str) and (name == "size" or is_name(value))):
             raise InvalidRequest(f"`{name}` must be a short plain text", param=name)
     for name in ("user", "safety_identifier"):
         value = getattr(request, name)

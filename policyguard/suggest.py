@@ -12,7 +12,7 @@ from difflib import get_close_matches
 _MAX_SHOWN = 60
 _MAX_NAMES = 20  # in a hint that lists them
 _MAX_TIES = 3
-_MAX_COMPARED = 200  # comparing by likeness is slow: a file of thousands of rules must not hang on its mistakes
+_MAX_NEAR, _MAX_ALIKE = 2_000, 200  # names that are compared: a huge file must not hang on its mistakes
 _LIKENESS = 0.6
 
 
@@ -37,17 +37,17 @@ def known_names(text: str, names: Iterable[str]) -> str:
 
 
 def _nearest(text: str, names: list[str]) -> list[str]:
-    edited = [name for name in names if _one_edit(text, name)]
+    edited = [name for name in names[:_MAX_NEAR] if abs(len(text) - len(name)) <= 1 and _one_edit(text, name)]
     if edited:
         return edited[:_MAX_TIES]
     if len(text) > _MAX_SHOWN:
         return []
-    return get_close_matches(text, names[:_MAX_COMPARED], n=1, cutoff=_LIKENESS)
+    return get_close_matches(text, names[:_MAX_ALIKE], n=1, cutoff=_LIKENESS)
 
 
 def _one_edit(text: str, name: str) -> bool:
     """Whether one letter was added, left out, exchanged, swapped with its neighbour, or written in another case."""
-    if text == name or abs(len(text) - len(name)) > 1:
+    if text == name:
         return False
     if text.lower() == name.lower():
         return True

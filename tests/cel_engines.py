@@ -61,7 +61,7 @@ def _retyped(value: Any) -> Any:
 
 
 def _divided(left: Any, right: Any) -> Any:
-    if isinstance(left, celtypes.DoubleType) and float(right) == 0:
+    if isinstance(left, float) and float(right) == 0:
         none = float(left) == 0 or isnan(left)
         return celtypes.DoubleType(nan if none else copysign(inf, left) * copysign(1.0, right))
     return left / right
@@ -72,7 +72,7 @@ def _string(value: Any) -> Any:
 
 
 def _int(value: Any) -> Any:
-    if isinstance(value, celtypes.DoubleType) and not abs(float(value)) < 2**63:
+    if isinstance(value, float) and not abs(float(value)) < 2**63:
         raise ValueError("range")
     return celtypes.IntType(value)
 

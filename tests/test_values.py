@@ -37,7 +37,10 @@ reasons = st.builds(
     kind=st.sampled_from(Kind),
     effect=st.sampled_from(Effect),
     message=st.just("m"),
+    place=st.none(),
     mode=st.sampled_from(["enforce", "shadow"]),
+    param=st.none(),
+    values=st.just({}),
 )
 
 

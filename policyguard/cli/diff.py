@@ -32,7 +32,7 @@ def diff(
         FailOn | None, typer.Option("--fail-on", help="Exit with 1 where something loosened, tightened, or either.")
     ] = None,
     now: NowOption = None,
-    limit: Annotated[int, typer.Option(min=1, help="Cases to try for one surface.")] = 10_000,
+    limit: Annotated[int, typer.Option(min=1, help="Cases to try for one surface.")] = 20_000,
     format: Annotated[
         Format, typer.Option("--format", help="For people, programs, annotations or a comment.")
     ] = "text",

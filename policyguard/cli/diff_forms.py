@@ -58,6 +58,8 @@ def _places(change: Change) -> str:
 
 
 def _tried(surface: SurfaceDiff) -> str:
+    if not surface.tried:
+        return "the same meaning, so no decision differs"
     cases = f"{surface.tried:,} case{'s' if surface.tried != 1 else ''} tried"
     end = "exact: no other decision differs" if surface.exact else "sampled: other decisions may differ, too"
     return f"{cases}, {end}"
@@ -72,7 +74,12 @@ def text(found: PolicyDiff) -> str:
         lines += ["org.yaml", *(line for change in found.organisation for line in _change(change)), ""]
     for surface in found.surfaces:
         lines += [*_surface(surface, found), ""] if surface.status != "unchanged" else []
-    return "\n".join([*lines, _summary(found)]) + "\n"
+    return _plain([*lines, _summary(found)])
+
+
+def _plain(lines: list[str]) -> str:
+    """Nothing but printable text: a control character of a policy could pass for a command to a terminal or to CI."""
+    return "".join("".join(c if c.isprintable() else "\ufffd" for c in line) + "\n" for line in lines)
 
 
 def _surface(surface: SurfaceDiff, found: PolicyDiff) -> Iterator[str]:
@@ -207,7 +214,7 @@ def markdown(found: PolicyDiff) -> str:
             lines += ["", "  ```sh", f"  {command(surface.surface, finding.witness.world, found.now)}", "  ```", ""]
         lines += [_item(change) for change in surface.changes]
         lines += ["", f"_{_tried(surface)}_", ""] if surface.status == "changed" else [""]
-    return "\n".join(lines).rstrip() + "\n"
+    return _plain(lines).rstrip() + "\n"
 
 
 def _item(change: Change) -> str:

@@ -18,7 +18,16 @@ from policyguard.policy.expr.examples import matching
 from policyguard.policy.expr.types import REQUEST
 from policyguard.policy.world import NO_IMAGES, Images, World
 from policyguard.pricing import price_book
-from policyguard.request import AUTO, CATEGORIES, MAX_EDGE, MAX_IMAGES, MAX_INPUT_IMAGES, MAX_PROMPT_CHARS, parse_size
+from policyguard.request import (
+    AUTO,
+    CATEGORIES,
+    MAX_EDGE,
+    MAX_IMAGES,
+    MAX_INPUT_IMAGES,
+    MAX_PROMPT_CHARS,
+    is_name,
+    parse_size,
+)
 
 EPSILON = 1e-6
 OTHER = "something-else"
@@ -144,7 +153,7 @@ def _padded(start: str, end: str, length: int) -> str:
 
 def _models(atoms: Sequence[Atom], base: World) -> list[str]:
     usable = [name for name, row in price_book().models.items() if row.usable]
-    return [*usable, *_texts(atoms, OTHER, 100, ())]
+    return [*usable, *filter(is_name, _texts(atoms, OTHER, 100, ()))]
 
 
 def _surfaces(atoms: Sequence[Atom], base: World) -> list[str]:

@@ -15,7 +15,8 @@ from zoneinfo import ZoneInfo
 from policyguard.decision import Effect, Place
 from policyguard.policy import limits as limiting
 from policyguard.policy import units
-from policyguard.policy.expr import CallerType, Compiled, Environment, ExpressionErrors, compile_expression
+from policyguard.policy.document import MAX_ITEMS
+from policyguard.policy.expr import Compiled, Environment, ExpressionErrors, compile_expression
 from policyguard.policy.limits import Effective, Leaf, Leaves, thresholds
 from policyguard.policy.meaning import digest
 from policyguard.policy.model import (
@@ -31,11 +32,13 @@ from policyguard.policy.model import (
     Threshold,
 )
 from policyguard.policy.parameters import request_rules
-from policyguard.policy.source import Path, Source, dotted
+from policyguard.policy.source import Path, Source, TooManyProblems, dotted
+from policyguard.policy.world import environment_of
 from policyguard.suggest import known_names
 
 _EFFECTS: Mapping[str, Any] = {"deny": Effect.DENY, "review": Effect.REVIEW, "flag": Effect.FLAG}
 MODERATION_TIMEOUT = "10s"
+MAX_CHARACTERS = 60_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +80,7 @@ def place(source: Source, path: Path) -> Place:
 
 def shared(source: Source) -> Shared:
     callers = tuple(_callers(source))
-    types = {f.name: CallerType(optional=not f.required and f.default is None, values=f.values) for f in callers}
-    environment, proxies = Environment(types), _trusted_proxies(source)
+    environment, proxies = environment_of(callers), _trusted_proxies(source)
     return Shared(
         environment=environment,
         caller=callers,
@@ -300,16 +302,33 @@ def condition(source: Source, path: Path, text: str, environment: Environment) -
         return None
 
 
+def check_length(source: Source) -> None:
+    """Conditions that are too long together, of a file whose form may be wrong: reading them would take too long."""
+    read = 0
+    for path, text in _written_conditions(source.data):
+        read += len(text)
+        if read > MAX_CHARACTERS:
+            message = f"the conditions of this file have more than {MAX_CHARACTERS:,} characters together"
+            source.problem(path, "PG106", message)
+            raise TooManyProblems
+
+
 def conditions(source: Source, environment: Environment) -> None:
     """Check the conditions of a file whose form is wrong elsewhere, so that one run shows both."""
     wrong = {problem.path for problem in source.problems}
-    for section in ("rules", "exempt"):
-        rows = (source.formless or {}).get(section)
-        for index, row in enumerate(rows if isinstance(rows, list) else ()):
-            path: Path = (section, index, "when")
-            text = row.get("when") if isinstance(row, dict) else None
-            if isinstance(text, str) and dotted(path) not in wrong:
+    with suppress(TooManyProblems):
+        for path, text in _written_conditions(source.formless or {}):
+            if dotted(path) not in wrong:
                 condition(source, path, text, environment)
+
+
+def _written_conditions(data: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
+    for section in ("rules", "exempt"):
+        rows = data.get(section)
+        for index, row in enumerate(rows[:MAX_ITEMS] if isinstance(rows, list) else ()):
+            text = row.get("when") if isinstance(row, dict) else None
+            if isinstance(text, str):
+                yield (section, index, "when"), text
 
 
 def exemptions(source: Source, environment: Environment) -> tuple[Exemption, ...]:

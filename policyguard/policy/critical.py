@@ -16,7 +16,7 @@ from typing import Any
 
 from policyguard.policy.candidates import candidates, finite
 from policyguard.policy.expr import Environment
-from policyguard.policy.expr.analysis import Atom, Tree, atoms, result, tree
+from policyguard.policy.expr.analysis import Atom
 from policyguard.policy.world import NOON, World, inputs, plain_world, subject_of
 
 LIMIT = 20_000
@@ -166,38 +166,6 @@ def _one_clock(alone: Sequence[Atom]) -> bool:
     return len(zones) <= 1 and (len(names) <= 1 or names == {".getHours", ".getDayOfWeek"})
 
 
-# ---- what a condition can be ------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Verdicts:
-    """What a condition can give, each with a world where it does; None where none was found.
-
-    `error`: it cannot be computed though every input is there. `unavailable`: an input is down. What was not found
-    does not exist where `exact`, and was not in the sample otherwise.
-    """
-
-    true: World | None
-    false: World | None
-    error: World | None
-    unavailable: World | None
-    exact: bool
-
-
-def verdicts(
-    condition: str,
-    environment: Environment,
-    *,
-    given: Mapping[str, Sequence[Any]] | None = None,
-    now: datetime = NOON,
-    limit: int = LIMIT,
-) -> Verdicts:
-    """Tries a condition that loads at its critical points. `given` are all values that a subject can have."""
-    whole = tree(condition, environment)
-    found = cases(atoms(whole), environment, given=given, now=now, limit=limit)
-    return _verdicts(whole, found)
-
-
 def cases(
     found: Sequence[Atom],
     environment: Environment,
@@ -211,10 +179,3 @@ def cases(
     first = {subject: values[0] for subject, values in (given or {}).items()}
     base = {**base, **first}
     return Cases(base, axes(found, environment, base, given=given), limit)
-
-
-def _verdicts(whole: Tree, found: Cases) -> Verdicts:
-    seen: dict[str, World] = {}
-    for world in found:
-        seen.setdefault(result(whole, inputs(world)), world)
-    return Verdicts(seen.get("true"), seen.get("false"), seen.get("error"), seen.get("unavailable"), found.exact)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Mapping
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any, get_args, get_origin
@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from policyguard.errors import Diagnostic
 from policyguard.policy.expr import CODES as EXPRESSION_CODES
-from policyguard.policy.source import Path, Source
+from policyguard.policy.source import MAX_PROBLEMS, Path, Source
 from policyguard.suggest import did_you_mean, known_names, shown
 
 CODES: Mapping[str, str] = {
@@ -29,6 +29,7 @@ CODES: Mapping[str, str] = {
     "PG107": "an empty file, or more than one document",
     "PG108": "a character that does not belong into a policy",
     "PG109": "a key that is no plain text",
+    "PG110": "more problems than are shown",
     "PG201": "a key that does not exist",
     "PG202": "a key that is missing",
     "PG203": "a value of the wrong kind",
@@ -108,22 +109,41 @@ _SHOWN = 140  # characters of a line
 
 
 def report(
-    source: Source, model: type[BaseModel], error: ValidationError, empty: Container[Path] = (), at: Path = ()
+    source: Source,
+    model: type[BaseModel],
+    error: ValidationError,
+    empty: Container[Path] = (),
+    *,
+    at: Path = (),
+    data: Any = None,
 ) -> None:
     """Add every problem that pydantic found to `source`, in our words; `empty` keys are reported already.
 
-    `at` is where in the file the document stands that was validated.
+    `at` is where in the file the document stands that was validated; `data` is that, where it is not written so.
     """
-    problems = [(_path(p), p) for p in _without_other_forms(error.errors(include_url=False))]
-    unknown = [path for path, problem in problems if problem["type"] == "extra_forbidden"]
-    for path, problem in problems:
+    data = source.at(at) if data is None else data
+    placed = [(*_placed(problem, data), problem) for problem in error.errors(include_url=False)]
+    problems = [(path, forms, problem) for path, forms, problem in placed if not _is_other_form(forms, problem)]
+    unknown = [path for path, _, problem in problems if problem["type"] == "extra_forbidden"][:MAX_PROBLEMS]
+    for path, forms, problem in problems:
         misspelt = problem["type"] == "missing" and any(_is_meant(path, other) for other in unknown)
         if path not in empty and not misspelt:
-            _report(source, (*at, *path), names_at(model, path[:-1]), problem)
+            _report(source, (*at, *path), names_at(model, path[:-1]), problem, is_key="[key]" in forms)
 
 
-def _path(problem: Any) -> Path:
-    return tuple(part for part in problem["loc"] if _is_ours(part))
+def _placed(problem: Any, data: Any) -> tuple[Path, tuple[str, ...]]:
+    """The path in the file; pydantic puts names of forms and of its own steps between, which are no keys of it."""
+    path, forms, value, place = [], [], data, problem["loc"]
+    for index, part in enumerate(place):
+        if (isinstance(value, dict) and part in value) or (
+            isinstance(value, list) and isinstance(part, int) and part < len(value)
+        ):
+            value = value[part]
+        elif not (problem["type"] == "missing" and index == len(place) - 1):
+            forms.append(str(part))
+            continue
+        path.append(part)
+    return tuple(path), tuple(forms)
 
 
 def _is_meant(missing: Path, unknown: Path) -> bool:
@@ -131,28 +151,16 @@ def _is_meant(missing: Path, unknown: Path) -> bool:
     return missing[:-1] == unknown[:-1] and did_you_mean(str(unknown[-1]), [str(missing[-1])]) != ""
 
 
-def _is_ours(part: str | int) -> bool:
-    """Pydantic puts names of forms and of its own steps into places."""
-    return not (isinstance(part, str) and (part == "[key]" or "[" in part or "(" in part or part in _FORMS))
+def _is_other_form(forms: tuple[str, ...], problem: Any) -> bool:
+    """Where a value may have two forms, only the problems of the form that was meant are reported."""
+    if "OwnRoute" in forms and problem["type"] == "model_type":
+        return True  # it is a text, and the problem of the text is reported
+    return isinstance(problem["input"], dict) and any("function-before" in form for form in forms)
 
 
-_FORMS = frozenset({"OwnRoute"})
-
-
-def _without_other_forms(problems: list[Any]) -> Iterator[Any]:
-    """Where a value may have two forms, only the problems of the form that was meant."""
-    for problem in problems:
-        place = problem["loc"]
-        if "OwnRoute" in place and problem["type"] == "model_type":
-            continue  # it is a text, and the problem of the text is reported
-        if any("function-before" in str(part) for part in place) and isinstance(problem["input"], dict):
-            continue  # it is a mapping, and the problems of the mapping are reported
-        yield problem
-
-
-def _report(source: Source, path: Path, names: list[str], problem: Any) -> None:
+def _report(source: Source, path: Path, names: list[str], problem: Any, *, is_key: bool) -> None:
     kind, context, given = problem["type"], problem.get("ctx", {}), problem["input"]
-    name, is_key = str(path[-1]) if path else "", "[key]" in problem["loc"]
+    name = str(path[-1]) if path else ""
     if kind == "extra_forbidden":
         hint = unknown_hint(name, names)
         source.problem(path, "PG201", f"there is no key {shown(name)} here", hint, key=True)
@@ -171,7 +179,8 @@ def _report(source: Source, path: Path, names: list[str], problem: Any) -> None:
         words = _name(path) if is_key else _PATTERNS.get(name, "this is written in another form")
         source.problem(path, "PG205", words, key=is_key)
     else:
-        source.problem(path, "PG204", _LENGTHS.get(kind, "this is not possible here"), key=is_key)
+        most = f"at most {context['max_length']:,}" if "max_length" in context else ""
+        source.problem(path, "PG204", _LENGTHS.get(kind, "this is not possible here"), most, key=is_key)
 
 
 def _name(path: Path) -> str:

@@ -16,6 +16,7 @@ from policyguard.request import CATEGORIES
 Text = Annotated[str, Field(min_length=1, max_length=500)]
 Id = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
 Count = Annotated[int, Field(ge=1)]
+MAX_ITEMS = 500  # of one list: people read these files, and every rule is evaluated for every request
 Score = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -113,7 +114,7 @@ class Document(BaseModel):
 
 
 class ModelList(Document):
-    allow: list[ModelName] | None = Field(default=None, min_length=1)
+    allow: list[ModelName] | None = Field(default=None, min_length=1, max_length=MAX_ITEMS)
     """The models that may be asked for, best as dated snapshots."""
 
 
@@ -123,7 +124,7 @@ class Models(ModelList):
 
 
 class SizeBounds(Document):
-    allow: list[SizeText] | None = Field(default=None, min_length=1)
+    allow: list[SizeText] | None = Field(default=None, min_length=1, max_length=MAX_ITEMS)
     """The sizes that may be asked for, like `1024x1024`. `auto` counts only where it is listed."""
     max_pixels: Count | None = None
     """Width times height, at most."""
@@ -140,7 +141,7 @@ Quality = Literal["low", "medium", "high", "xhigh", "max", "auto"]
 
 
 class QualityList(Document):
-    allow: list[Quality] | None = Field(default=None, min_length=1)
+    allow: list[Quality] | None = Field(default=None, min_length=1, max_length=MAX_ITEMS)
     """The qualities that may be asked for. `auto` counts only where it is listed."""
 
 
@@ -150,7 +151,7 @@ class Qualities(QualityList):
 
 
 class Formats(Document):
-    allow: list[Literal["png", "webp", "jpeg"]] = Field(min_length=1)
+    allow: list[Literal["png", "webp", "jpeg"]] = Field(min_length=1, max_length=MAX_ITEMS)
     """The output formats that may be asked for; without one a request means png."""
 
 
@@ -218,7 +219,7 @@ Category = Literal["default", *CATEGORIES]  # type: ignore[valid-type]
 class Moderation(Document):
     model: Literal["omni-moderation-latest", "omni-moderation-2024-09-26", "keyword"] | None = None
     """Who scores. `keyword` is a plain word list for trials without a key, no safety control."""
-    check: list[Literal["prompt", "input_images"]] | None = None
+    check: list[Literal["prompt", "input_images"]] | None = Field(default=None, max_length=MAX_ITEMS)
     """What is scored."""
     deny_at: dict[Category, Score] | None = None
     """From which score on a request is denied, by category; `default` covers all that are not named."""
@@ -231,7 +232,7 @@ class Moderation(Document):
 
 
 class ModerationLimits(Document):
-    check: list[Literal["prompt", "input_images"]] | None = None
+    check: list[Literal["prompt", "input_images"]] | None = Field(default=None, max_length=MAX_ITEMS)
     """What has to be scored."""
     deny_at: dict[Category, Score] | None = None
     """The highest score from which on a request is denied, by category."""
@@ -244,7 +245,7 @@ class ModerationLimits(Document):
 class Step(Document):
     after: Duration
     """How long after the request was held."""
-    to: list[Text] = Field(min_length=1)
+    to: list[Text] = Field(min_length=1, max_length=MAX_ITEMS)
     """Who may decide from then on, too: people, or groups as `group:NAME`."""
 
 
@@ -253,11 +254,11 @@ class Review(Document):
     """Every request of the surface is reviewed."""
     hold: Literal["request"] | None = None
     """A request is held before money is spent."""
-    reviewers: list[Text] | None = None
+    reviewers: list[Text] | None = Field(default=None, max_length=MAX_ITEMS)
     """Who decides: people, or groups as `group:NAME`."""
     approvals: Annotated[int, Field(ge=1, le=10)] | None = None
     """How many must approve. One rejection is final."""
-    escalate: list[Step] | None = None
+    escalate: list[Step] | None = Field(default=None, max_length=MAX_ITEMS)
     """Who may decide, too, when nobody has."""
     expires: Duration | None = None
     """When a held request runs out. It is rejected then; nothing approves by itself."""
@@ -318,7 +319,7 @@ class Budget(Document):
 
 
 class Exemption(Document):
-    rules: list[Id] = Field(min_length=1)
+    rules: list[Id] = Field(min_length=1, max_length=MAX_ITEMS)
     """Rules of this file that are switched off."""
     when: Condition
     """A CEL condition: for which requests."""
@@ -333,9 +334,9 @@ class Exemption(Document):
 class OwnRoute(Document):
     route: RouteText
     """Method and path as the app has them."""
-    fields: dict[Parameter, BodyPath]
+    fields: dict[Parameter, BodyPath] = Field(max_length=MAX_ITEMS)
     """Where the app's JSON body has each parameter; adjusted values are written back there."""
-    constants: dict[Constant, Text | int] = Field(default_factory=dict)
+    constants: dict[Constant, Text | int] = Field(default_factory=dict, max_length=MAX_ITEMS)
     """What the app always uses; recorded as declared."""
     usage: ResponsePath | None = None
     """Where the JSON answer has OpenAI's token counts. Without it every call is presumed at its ceiling."""
@@ -356,19 +357,19 @@ class Surface(Document):
     """`high`: employment, medical, identity, legal, financial."""
     mode: Literal["enforce", "shadow"] = "enforce"
     """`shadow`: what this file says is recorded, not enforced; the organisation's part stays."""
-    routes: list[RouteText | OwnRoute] = Field(default_factory=list)
+    routes: list[RouteText | OwnRoute] = Field(default_factory=list, max_length=MAX_ITEMS)
     """Which requests of an ASGI app belong here."""
     request: Request = Field(default_factory=Request)
     """What may be asked for: models, sizes, qualities, how many."""
     moderation: Moderation = Field(default_factory=Moderation)
     """From which score on a request is denied or reviewed."""
-    budgets: list[Budget] = Field(default_factory=list)
+    budgets: list[Budget] = Field(default_factory=list, max_length=MAX_ITEMS)
     """How much money or how many images, in which time."""
-    rules: list[Rule] = Field(default_factory=list)
+    rules: list[Rule] = Field(default_factory=list, max_length=MAX_ITEMS)
     """Conditions of this surface's own."""
     review: Review = Field(default_factory=Review)
     """Who decides held requests, and until when."""
-    exempt: list[Exemption] = Field(default_factory=list)
+    exempt: list[Exemption] = Field(default_factory=list, max_length=MAX_ITEMS)
     """Named, expiring exceptions to rules of this file."""
     audit: Audit = Field(default_factory=Audit)
     """Whether prompts are kept, and how long what is recorded is kept."""
@@ -386,7 +387,7 @@ class CallerField(Document):
     """Without the value a request is denied."""
     default: Text | None = None
     """The value of a request that brings none."""
-    values: list[Text] | None = Field(default=None, min_length=1)
+    values: list[Text] | None = Field(default=None, min_length=1, max_length=MAX_ITEMS)
     """The only values that there are."""
 
 
@@ -415,11 +416,15 @@ class Organisation(Document):
     """The version of the policy language: `1`."""
     organisation: Text
     """Its name, for reports."""
-    trusted_proxies: list[Network] = Field(default_factory=list)
+    trusted_proxies: list[Network] = Field(default_factory=list, max_length=MAX_ITEMS)
     """Networks from which header values count, like `10.0.0.0/8`."""
-    caller: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")], CallerField] = Field(default_factory=dict)
+    caller: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")], CallerField] = Field(
+        default_factory=dict, max_length=MAX_ITEMS
+    )
     """Who asks: the one place that says where these values come from."""
-    groups: dict[Id, list[Text]] = Field(default_factory=dict)
+    groups: dict[Id, Annotated[list[Text], Field(max_length=MAX_ITEMS)]] = Field(
+        default_factory=dict, max_length=MAX_ITEMS
+    )
     """People by group, for reviews."""
     defaults: Defaults = Field(default_factory=Defaults)
     """What a surface gets where it says nothing."""
@@ -427,7 +432,7 @@ class Organisation(Document):
     """What no surface may go beyond."""
     high_stakes: Limits = Field(default_factory=Limits)
     """Further limits for surfaces with `stakes: high`."""
-    budgets: list[Budget] = Field(default_factory=list)
+    budgets: list[Budget] = Field(default_factory=list, max_length=MAX_ITEMS)
     """Shared by all surfaces."""
-    rules: list[Rule] = Field(default_factory=list)
+    rules: list[Rule] = Field(default_factory=list, max_length=MAX_ITEMS)
     """For every surface; enforced whatever its mode."""

@@ -22,7 +22,8 @@ from policyguard.request import AUTO, MAX_IMAGES, MAX_INPUT_IMAGES
 
 LIMIT = 4_000  # worlds of one condition
 _FURTHER = "a surface to come"  # a rule of the organisation is for it, too
-MAX_TRIED = 300  # conditions of one file; of a file with more the last ones are not tried
+MAX_WORK = 600  # on one file, about milliseconds; in a file with hundreds of rules the last ones are not tried
+_WORK = {"request.pixels": 25, "request.width": 25, "request.height": 25, "now": 10}  # many values to try; else 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class Trials:
 
     environment: Environment
     surfaces: tuple[str, ...]
-    left: int = MAX_TRIED
+    left: int = MAX_WORK
     known: dict[Any, frozenset[str]] = field(default_factory=dict)
 
     def results(self, condition: str, bounds: Sequence[Bound] = (), surface: str | None = None) -> frozenset[str]:
@@ -55,7 +56,6 @@ class Trials:
         if key not in self.known:
             if self.left <= 0:
                 return frozenset()
-            self.left -= 1
             self.known[key] = self._tried(condition, bounds, surface)
         return self.known[key]
 
@@ -71,7 +71,9 @@ class Trials:
         return self._walked(alone, within, whole, given)
 
     def _walked(self, alone: Tree, within: Tree, whole: Tree, given: Mapping[str, Sequence[Any]]) -> frozenset[str]:
-        found = cases(atoms(whole), self.environment, given=given, limit=LIMIT)
+        parts = atoms(whole)
+        self.left -= max((_WORK.get(path, 1) for part in parts for path in part.reads), default=1)
+        found = cases(parts, self.environment, given=given, limit=LIMIT)
         seen: set[str] = set()
         for world in found if found.exact else ():
             read = inputs(world)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 from policyguard import pricing
 from policyguard.policy import units
-from policyguard.policy.model import PolicySet, RequestRules
+from policyguard.policy.model import Policy, PolicySet, RequestRules
 from policyguard.policy.source import Path, Source
 from policyguard.pricing.book import SizeRules
 from policyguard.request import ImageRequest, parse_size
@@ -18,20 +18,20 @@ MICROS = 1_000_000
 
 def check_budgets(org: Source, sources: Sequence[Source], policies: PolicySet) -> None:
     """Enforced budgets of money below the cheapest request that they are for."""
-    least = {name: _cheapest(_Admitted.of(policy.request)) for name, policy in policies.surfaces.items()}
-    known = [micros for micros in least.values() if micros is not None]
-    if len(known) == len(least):
-        _check(org, min(known))
     for source in sources:
-        _check(source, least[source.data["surface"]])
+        _check(source, [policies.surfaces[source.data["surface"]]])
+    _check(org, policies.surfaces.values())
 
 
-def _check(source: Source, least: int | None) -> None:
+def _check(source: Source, surfaces: Iterable[Policy]) -> None:
     for index, row in enumerate(source.data.get("budgets") or []):
         unit, amount, _ = units.budget_limit(row["limit"])
-        enforced = row.get("mode", "enforce") == "enforce"
-        if least is not None and unit == "usd" and enforced and amount < least:
-            message = f"this admits no image: the cheapest can cost up to ${least / MICROS:.4f}"
+        if unit != "usd" or row.get("mode") == "shadow":
+            continue
+        found = [_cheapest(_Admitted.of(policy.request)) for policy in surfaces]
+        known = [micros for micros in found if micros is not None]
+        if len(known) == len(found) and amount < min(known):
+            message = f"this admits no image: the cheapest can cost up to ${min(known) / MICROS:.4f}"
             hint = "raise the limit, or allow a smaller size or a lower quality"
             source.warning(("budgets", index, "limit"), "PG708", message, hint)
 

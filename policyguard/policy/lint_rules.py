@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -36,7 +35,7 @@ def _check_rule(
     if results == {"true"} and when.strip() != "true":
         who = "every request that gets here" if bounds else "every request"
         message = f"this is always true: {who} {_OUTCOMES[row['then']]}"
-        _warn(source, path, "PG702", message, "if that is meant, write `true`")
+        source.warning(path, "PG702", message, "if that is meant, write `true`")
     elif results == {"false"}:
         _never(source, path, when, trials, bounds, surface)
 
@@ -47,19 +46,11 @@ def _never(source: Source, path: Path, when: str, trials: Trials, bounds: Sequen
         return  # switched off by hand
     if not bounds or trials.results(when, (), surface) == {"false"}:
         hint = "two of its parts exclude each other; look at `&&`, `!` and at the texts"
-        _warn(source, path, "PG701", "this is never true", hint)
+        source.warning(path, "PG701", "this is never true", hint)
         return
     cause = next((b.where for b in bounds if trials.results(when, [b], surface) == {"false"}), "")
     message = f"no request that gets here meets this{': ' + cause if cause else ''}"
-    _warn(source, path, "PG703", message, "leave the rule out, or allow what it is about")
-
-
-def _warn(source: Source, path: Path, code: str, message: str, hint: str) -> None:
-    """At the first letter of a condition, in whatever style it is written."""
-    source.warning(path, code, message, hint)
-    if source.mark(path).style in ("|", ">"):
-        line, column = source.inside(path, 1, 1)
-        source.problems[-1] = replace(source.problems[-1], line=line, column=column)
+    source.warning(path, "PG703", message, "leave the rule out, or allow what it is about")
 
 
 # ---- rules of one condition -------------------------------------------------------------------------------
@@ -73,12 +64,13 @@ def check_same(source: Source, shared: Sequence[Any]) -> None:
     for index, row in rows:
         alike.setdefault(canonical(row["when"]), []).append((index, row))
     for group in alike.values():
+        free = [(index, row) for index, row in group if row["id"] not in exempt]
         for index, row in group if len(group) > 1 else ():
-            others = (o for i, o in group if o is not row and o["id"] not in exempt and _covers(o, row, i < index))
+            others = (o for i, o in free if o is not row and _covers(o, row, i < index))
             other = next(others, None)
             if index >= 0 and other is not None:
                 message = f"the rule `{other['id']}` has this very condition and {_DOES[other['then']]} already"
-                _warn(source, ("rules", index, "when"), "PG704", message, "leave one of them out")
+                source.warning(("rules", index, "when"), "PG704", message, "leave one of them out")
 
 
 def _covers(other: Mapping[str, Any], row: Mapping[str, Any], earlier: bool) -> bool:
@@ -103,7 +95,7 @@ def check_exemptions(source: Source, policy: Policy, trials: Trials, today: date
             source.warning((*path, "until"), "PG710", f"this ended on {until.isoformat()} and no longer applies", hint)
         elif trials.results(exemption["when"], (), policy.surface) == {"false"}:
             hint = "two of its parts exclude each other; look at `&&`, `!` and at the texts"
-            _warn(source, (*path, "when"), "PG701", "this is never true", hint)
+            source.warning((*path, "when"), "PG701", "this is never true", hint)
         else:
             _check_exempted(source, path, exemption, rows, policy.surface, trials)
 

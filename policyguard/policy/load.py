@@ -8,7 +8,7 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from functools import partial
@@ -31,7 +31,7 @@ from policyguard.policy.model import Policy, PolicySet
 from policyguard.policy.parameters import check_request, request_rules
 from policyguard.policy.pending import report_empty, report_pending
 from policyguard.policy.routes import Claims, claim, routes
-from policyguard.policy.source import MAX_BYTES, Source, read
+from policyguard.policy.source import MAX_BYTES, Source, TooManyProblems, read
 from policyguard.policy.source import Path as KeyPath
 
 ORG = "org.yaml"
@@ -73,7 +73,7 @@ def load(
 
 def check(folder: str | Path, *, today: date | None = None) -> list[Diagnostic]:
     """Every problem of a folder, by file and line; none where it loads. `today` is needed to find what has expired."""
-    return sorted(_load(Path(folder), lint=partial(lint, today=today)).problems)
+    return sorted(_load(Path(folder), warn=partial(lint, today=today)).problems)
 
 
 def look(folder: Path) -> Stamps:
@@ -123,7 +123,7 @@ def _load(
     now: datetime | None = None,
     previous: PolicySet | None = None,
     stamps: Stamps | None = None,
-    lint: Callable[[PolicySet, Source, list[Source]], None] | None = None,
+    warn: Callable[[PolicySet, Source, list[Source]], None] | None = None,
 ) -> Loaded:
     try:
         stamps = look(folder) if stamps is None else stamps
@@ -134,13 +134,15 @@ def _load(
     sources, problems = [], []
     for name in sorted(stamps.keys() - base.stamps.keys()):
         source = _document(folder / name, Surface)
-        _add(source, base)
+        with suppress(TooManyProblems):
+            _add(source, base)
         problems += source.problems
-        if lint is not None:  # else it is forgotten: a folder may have thousands
+        if warn is not None:  # else it is forgotten: a folder may have thousands
             sources.append(source)
     policies = _set(folder, replace(base, stamps=stamps), now)
-    if lint is not None and policies is not None and not problems and not base.org.problems:
-        lint(policies, base.org, sources)
+    if warn is not None and policies is not None and not problems and not base.org.problems:
+        with suppress(TooManyProblems):
+            warn(policies, base.org, sources)
         problems = [problem for source in sources for problem in source.problems]
     return Loaded(policies, list(dict.fromkeys((*base.org.problems, *problems))))
 
@@ -166,14 +168,22 @@ def _document(path: Path, model: type[BaseModel]) -> Source:
         source.problem((), "PG203", "a policy is keys and values")
         source.data = None
         return source
+    try:
+        _check_form(source, model)
+    except TooManyProblems:
+        source.data = None
+    return source
+
+
+def _check_form(source: Source, model: type[BaseModel]) -> None:
     report_pending(source)
     empty = report_empty(source)
+    compiling.check_length(source)
     try:
         model.model_validate(source.data)
     except ValidationError as error:
-        report(source, model, error, empty)
         source.data, source.formless = None, source.data
-    return source
+        report(source, model, error, empty)
 
 
 def _read(path: Path) -> Source:
@@ -199,11 +209,17 @@ def _organisation(folder: Path, stamps: Stamps) -> Origin:
         if stamps.keys() == {ORG}:
             org.problems.append(_file(folder / ORG, "PG502", "there is no surface beside org.yaml"))
     if org.data is not None:
-        shared = compiling.shared(org)
-        for part in ("defaults", "limits", "high_stakes"):
-            check_request(limiting.Effective(org, org, limiting.leaves(org, (part,)), {}))
-        compiling.review_rules(limiting.Effective(org, org, shared.defaults, {}), shared.groups)
+        with suppress(TooManyProblems):
+            shared = _shared(org)
     return Origin({ORG: stamps.get(ORG)}, org, shared, {}, {}, {})
+
+
+def _shared(org: Source) -> Shared:
+    shared = compiling.shared(org)
+    for part in ("defaults", "limits", "high_stakes"):
+        check_request(limiting.Effective(org, org, limiting.leaves(org, (part,)), {}))
+    compiling.review_rules(limiting.Effective(org, org, shared.defaults, {}), shared.groups)
+    return shared
 
 
 def _no_organisation(folder: Path) -> Source:

@@ -10,7 +10,7 @@ from policyguard.errors import InvalidRequest
 from policyguard.policy import units
 from policyguard.policy.compile import place
 from policyguard.policy.model import RequestRules, Route
-from policyguard.policy.parameters import model_problem
+from policyguard.policy.parameters import model_problem, usable_models
 from policyguard.policy.source import Path, Source
 from policyguard.request import AUTO, ImageRequest, Size, parse_size
 from policyguard.suggest import known_names
@@ -95,7 +95,7 @@ def _check_constants(source: Source, path: Path, constants: Mapping[str, Any], r
         if name == "moderation" and value != AUTO:
             source.problem(where, "PG204", "`moderation` is `auto`, always")
         elif problem := _constant(name, value, rules):
-            source.problem(where, "PG204", problem)
+            source.problem(where, "PG204", problem, _meant(name, value, rules))
 
 
 def _check_paths(source: Source, path: Path, fields: Mapping[str, str]) -> None:
@@ -125,9 +125,19 @@ def _constant(name: str, value: Any, rules: RequestRules) -> str | None:
     return None
 
 
-def _allowed(name: str, value: Any, rules: RequestRules) -> bool:
+def _listed(name: str, rules: RequestRules) -> tuple[str, ...] | None:
     lists = {"model": rules.models, "size": rules.sizes, "quality": rules.qualities, "output_format": rules.formats}
-    listed = lists.get(name)
+    return lists.get(name)
+
+
+def _meant(name: str, value: Any, rules: RequestRules) -> str:
+    """What is near, of what the policy lists, or of the models that there are."""
+    listed = _listed(name, rules) or (usable_models() if name == "model" else ())
+    return known_names(str(value), listed)
+
+
+def _allowed(name: str, value: Any, rules: RequestRules) -> bool:
+    listed = _listed(name, rules)
     if listed is not None:
         return value in listed
     if name in ("size", "quality") and value == AUTO:

@@ -7,7 +7,9 @@ refused while it is read. Scalars follow the YAML 1.2 core schema; lines and col
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from math import isfinite
 from types import MappingProxyType
@@ -21,8 +23,9 @@ from policyguard.policy.written import offset_of
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 50
-MAX_NODES = 50_000
+MAX_NODES = 20_000
 MAX_DIGITS = 18
+MAX_PROBLEMS = 100  # of one file
 Path = tuple[str | int, ...]
 
 _INT = re.compile(r"[-+]?(0|[1-9][0-9]*)", re.ASCII)
@@ -69,6 +72,10 @@ class SourceProblem(Exception):
         self.code, self.line, self.column, self.message, self.hint = code, line, column, message, hint
 
 
+class TooManyProblems(Exception):
+    """The file has been read for long enough; all that is shown of it stands in its problems."""
+
+
 @dataclass(slots=True)
 class Source:
     """One file: its plain values, and where each of them and each key stands."""
@@ -94,20 +101,28 @@ class Source:
 
     def problem(self, path: Path, code: str, message: str, hint: str = "", *, key: bool = False) -> None:
         mark = self.mark(path, key=key)
-        self.problems.append(self._diagnostic(code, mark.line, mark.column, message, hint, path))
-
-    def warning(self, path: Path, code: str, message: str, hint: str = "", *, key: bool = False) -> None:
-        """A problem with which the policy loads."""
-        self.problem(path, code, message, hint, key=key)
-        self.problems[-1] = replace(self.problems[-1], severity="warning")
+        self.problem_at(mark.line, mark.column, path, code, message, hint)
 
     def problem_at(self, line: int, column: int, path: Path, code: str, message: str, hint: str = "") -> None:
-        self.problems.append(self._diagnostic(code, line, column, message, hint, path))
+        self._add(Diagnostic(self.file, line, column, code, message, path=dotted(path), hint=hint))
 
-    def _diagnostic(self, code: str, line: int, column: int, message: str, hint: str, path: Path) -> Diagnostic:
-        return Diagnostic(
-            file=self.file, line=line, column=column, code=code, message=message, path=dotted(path), hint=hint
-        )
+    def warning(self, path: Path, code: str, message: str, hint: str = "", *, key: bool = False) -> None:
+        """A problem with which the policy loads. That of a text block stands at its first letter."""
+        mark = self.mark(path, key=key)
+        block = mark.style in ("|", ">") and not key
+        line, column = self.inside(path, 1, 1) if block else (mark.line, mark.column)
+        self._add(Diagnostic(self.file, line, column, code, message, "warning", dotted(path), hint))
+
+    def _add(self, found: Diagnostic) -> None:
+        """Raises `TooManyProblems` where the file has so many that the rest is not worth reading."""
+        if found in self.problems:
+            return
+        if len(self.problems) == MAX_PROBLEMS:
+            message, hint = f"more than {MAX_PROBLEMS} problems", "mend these first; the rest is shown then"
+            self.problems.append(replace(found, code="PG110", message=message, hint=hint))
+        if len(self.problems) > MAX_PROBLEMS:
+            raise TooManyProblems
+        self.problems.append(found)
 
     def inside(self, path: Path, line: int, column: int) -> tuple[int, int]:
         """Where line and column of the text at `path` stand in the file, in whatever style it is written."""
@@ -141,17 +156,21 @@ def read(file: str, raw: bytes) -> Source:
         source.text = _text(raw)
         source.data = _Reader(source).read()
     except SourceProblem as p:
-        source.problem_at(p.line, p.column, (), p.code, p.message, p.hint)
+        with suppress(TooManyProblems):
+            source.problem_at(p.line, p.column, (), p.code, p.message, p.hint)
+    except TooManyProblems:
+        source.data = None
     return source
 
 
 def _text(raw: bytes) -> str:
     if len(raw) > MAX_BYTES:
         raise SourceProblem("PG106", 1, 1, f"the file is larger than {MAX_BYTES:,} bytes")
+    body = raw.removeprefix(BOM_UTF8)
     try:
-        text = raw.decode("utf-8-sig")
+        text = body.decode()
     except UnicodeDecodeError as error:
-        before = raw[: error.start].decode("utf-8-sig")
+        before = body[: error.start].decode()
         raise SourceProblem("PG101", *_line_column(before, len(before)), "the file is no UTF-8 text") from None
     text = text.replace("\r\n", "\n")
     for pattern, what in ((_LINE_BREAKS, "a line break that editors do not show"), (_CONTROL, "a control character")):
@@ -170,7 +189,8 @@ def _not_yaml(error: yaml.MarkedYAMLError, text: str) -> SourceProblem:
     start: Any = error.context_mark or mark
     found = explain(error.problem or "", error.context or "", text[mark.index : mark.index + 1], start.line + 1)
     place = start if found.from_start else mark
-    return SourceProblem("PG102", place.line + 1, place.column + 1, found.message, found.hint)
+    line, column = (place.line + 1, place.column + 1) if place.index < len(text) else _line_column(text, len(text))
+    return SourceProblem("PG102", line, column, found.message, found.hint)
 
 
 def _mark(event: Any) -> Mark:

@@ -26,7 +26,6 @@ _UNKNOWN = {"seed": 7}
 
 def axes_of(pair: Pair, found: Sequence[Atom], base: World, subjects: frozenset[str]) -> tuple[Axis, ...]:
     """The axes of these subjects; their values are told apart by the atoms, and by what the tables make of them."""
-
     apart = _apart(pair)
 
     def alike(subject: str, value: Any) -> str:

@@ -134,7 +134,7 @@ def _connected(subjects: frozenset[str], joins: Sequence[frozenset[str]]) -> fro
 
 def _is_sampled(pair: Pair, conditions: Conditions, base: World) -> bool:
     """Any size can be asked for: where lists differ and sizes are brought down, only some are tried. Nor is every time
-    tried at which both an exemption and a condition over `now` change. And a base that is refused hides the rest."""
+    tried at which both an exemption and a condition over `now` change. A base with reasons of its own hides some."""
     times = bool(after_exemptions(pair)) and any("now" in atom.reads for atom in conditions.atoms)
     return (adjusts(pair) and "size" in changed_subjects(pair)) or times or not _is_neutral(pair, base)
 
@@ -286,7 +286,5 @@ def _strength(pair: Pair, world: World) -> tuple[int, int, int]:
 
 
 def _is_neutral(pair: Pair, base: World) -> bool:
-    """Whether nothing but a review of every request stands in the way of the base."""
-    return all(
-        all(reason.id == "review.required" for reason in ruling.above(Effect.FLAG)) for ruling in pair.rulings(base)
-    )
+    """Whether nothing but a review of every request is said of the base: a flag would hide flags."""
+    return all(reason.id == "review.required" for ruling in pair.rulings(base) for reason in ruling.above(Effect.ALLOW))

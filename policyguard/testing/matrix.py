@@ -52,10 +52,11 @@ def _check_value(source: Source, name: str, before: list[Any], value: Any) -> No
         return
     if _label(value) in map(_label, before):
         source.problem(path, "PG207", f"`{_label(value)}` is a value of this axis already")
+    given = _nested(name, value)
     try:
-        Given.model_validate(_nested(name, value))
+        Given.model_validate(given)
     except ValidationError as error:
-        report(source, Given, error, at=path)
+        report(source, Given, error, at=path, data=given)
 
 
 def axis_values(source: Source) -> Iterator[tuple[Path, dict[str, Any]]]:

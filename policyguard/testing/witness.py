@@ -120,7 +120,20 @@ def command(surface: str, world: World, now: datetime) -> str:
     if world["now"] != now:
         words += ["--now", world["now"].isoformat()]
     note = ", ".join(_unsaid(world))
-    return shlex.join(words) + (f"  # {note}" if note else "")
+    return " ".join(map(_quoted, words)) + (f"  # {note}" if note else "")
+
+
+def _quoted(word: str) -> str:
+    """For a shell, in one line: what cannot be printed is written as bash's `$'...'` does."""
+    if word.isprintable():
+        return shlex.quote(word)
+    return "$'" + "".join(_escaped(character) for character in word) + "'"
+
+
+def _escaped(character: str) -> str:
+    if character in "'\\":
+        return f"\\{character}"
+    return character if character.isprintable() else f"\\U{ord(character):08x}"
 
 
 def _request(world: World) -> Iterator[str]:
@@ -158,7 +171,7 @@ def _scores(world: World) -> Iterator[str]:
 def _unsaid(world: World) -> Iterator[str]:
     prompt: str = world["prompt"]
     if len(prompt) > _MAX_PROMPT and prompt != "x" * len(prompt):
-        yield f"the prompt is `{prompt[:60]}...`"
+        yield f"the prompt is {_quoted(prompt[:60])}..."
     if world.get("scored") == "image":
         yield "the scores are those of the input image"
     if world["image_bytes"] > SMALL and world["images"].number:

@@ -102,6 +102,7 @@ def problems(folder: Path) -> list[tuple[str, int, int]]:
 
 RAW: dict[str, tuple[bytes, tuple[str, int, int]]] = {
     "Latin-1": (SURFACE.replace("Profile", "Größe").encode("latin-1"), ("PG101", 4, 10)),
+    "a mark and then no UTF-8": (b"\xef\xbb\xbfa: \x80", ("PG101", 1, 4)),
     "UTF-16": (SURFACE.encode("utf-16"), ("PG101", 1, 1)),
     "a zero byte": (SURFACE.encode() + b"mode: \x00", ("PG108", 13, 7)),
     "old Mac line ends": (SURFACE.strip().replace("\n", "\r").encode(), ("PG108", 1, 11)),

@@ -249,6 +249,21 @@ def test_reasons_carry_the_places_of_both_sides_under_their_own_names(tmp_path: 
     assert (str(finding.old_place), str(finding.new_place)) == ("old/avatars.yaml:13", "new/avatars.yaml:14")
 
 
+def test_a_flag_that_another_flag_hides_is_found(tmp_path: Path) -> None:
+    one = rule('caller.tier == "free"', "flag")
+    two = one.replace("review:", "  - {id: b, when: request.n == 2, then: flag}\nreview:")
+    found = surface(tmp_path, one, two)
+    assert [shown(finding) for finding in found.findings] == [("tightened", "allow -> flag", ["b"])]
+
+
+def test_a_request_stays_one_line_whatever_a_policy_writes_into_the_prompt(tmp_path: Path) -> None:
+    hostile = rule("request.prompt.contains(\"it''s\\n::error::a\\u001b[2J\")")
+    (finding,) = surface(tmp_path, "", hostile).findings
+    line = command("avatars", finding.witness.world, NOW)
+    assert line.isprintable()
+    assert r"--prompt $'it\'s\U0000000a::error::a\U0000001b[2J'" in line
+
+
 def test_fifty_surfaces_that_all_changed_take_seconds(tmp_path: Path) -> None:
     names = [f"s{i}" for i in range(50)]
     texts = {n: SURFACE.replace("avatars", n).replace("/v1/", f"/{n}/v1/") + rule("request.n > 1") for n in names}

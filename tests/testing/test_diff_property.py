@@ -172,7 +172,7 @@ def test_every_witness_is_decided_differently_by_the_engine(pair: Any) -> None:
             assert request(world) is not None
 
 
-@GENERATED
+@settings(GENERATED, max_examples=60)
 @given(changes(), st.integers(0, 2**32))
 def test_where_nothing_is_found_and_that_is_exact_random_requests_are_decided_alike(pair: Any, seed: int) -> None:
     with both(*pair) as (old, new):

@@ -17,6 +17,7 @@ _OFFSET = re.compile(r"([-+]?)([01]\d|2[0-3]):([0-5]\d)", re.ASCII)
 _DURATION = re.compile(r"-?(?:\d{1,12}(?:\.\d{1,9})?(?:h|ms|m|s|us|ns))+", re.ASCII)
 _DURATION_PART = re.compile(r"([\d.]+)([a-z]+)", re.ASCII)
 LONGEST = timedelta(seconds=315_576_000_000)  # about 10,000 years, as CEL's durations have it
+_PATTERN_BYTES = 1 << 18  # room for a list of words as long as a condition can be
 _MICROSECONDS = {
     "h": Fraction(3_600_000_000),
     "m": Fraction(60_000_000),
@@ -34,6 +35,8 @@ def pattern(text: str) -> Any:
 
     options = re2.Options()
     options.log_errors = False
+    options.never_capture = True  # nobody asks for groups, and nested ones take much memory
+    options.max_mem = _PATTERN_BYTES
     try:
         return re2.compile(text, options=options)
     except re2.error as error:
