@@ -1,7 +1,7 @@
 """What it costs to load many surfaces: ten thousand that differ in their values and share their expressions' shapes.
 
-The floor is libyaml's own event parser over the same files. Run it: `python tests/bench/bench_load.py [SURFACES]`. Exits
-1 where a figure for ten thousand is beyond what is never acceptable.
+The floor is libyaml's own event parser over the same files. Run it: `python tests/bench/bench_load.py [SURFACES]`.
+Exits 1 where a figure for ten thousand is beyond what is never acceptable.
 """
 
 from __future__ import annotations
