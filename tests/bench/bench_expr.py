@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from cel_engines import activation, cel_expr_data, checked, interpreted
 
-from policyguard.policy.expr import CallerType, Environment, compile_expression, emit, share
+from policyguard.policy.expr import CallerType, Environment, compile_expression
 from policyguard.request import CATEGORIES, ImageRequest
 
 ROUNDS = 50_000
@@ -131,8 +131,7 @@ def compiling() -> None:
 
 def _timed(source: str, *, forget: bool) -> float:
     if forget:
-        share.forget()
-        emit.forget()
+        forget()
     start = perf_counter()
     compile_expression(source, ENVIRONMENT)
     return (perf_counter() - start) * 1e6
