@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from policyguard.cli.explain_stages import show_stages
 from policyguard.cli.output import (
     FormatOption,
     NowOption,
@@ -39,6 +40,9 @@ def explain(
     score: Annotated[list[str] | None, typer.Option(help="A score, CATEGORY=0.42. Others are 0. Repeatable.")] = None,
     unavailable: Annotated[bool, typer.Option(help="As if moderation were down.")] = False,
     now: NowOption = None,
+    stages: Annotated[
+        bool, typer.Option("--stages", help="Instead: when each check runs, and what decides without moderation.")
+    ] = False,
     policies: PoliciesOption = None,
     format: FormatOption = "text",
 ) -> None:
@@ -51,6 +55,8 @@ def explain(
       policyguard explain marketing --size 2048x2048 --score violence=0.42
 
       policyguard explain id-photos --unavailable --format json
+
+      policyguard explain avatars --stages
     """
     from policyguard.policy.load import load
     from policyguard.request import Caller
@@ -58,6 +64,9 @@ def explain(
     loaded = load(setting("policies", policies) or "policies")
     if surface not in loaded.surfaces:
         fail(f"there is no surface `{surface}`", hint="there are " + ", ".join(f"`{s}`" for s in loaded.surfaces))
+    if stages:
+        show_stages(loaded, surface, as_json=format == "json")
+        return
     names = {"model": model, "size": size, "quality": quality, "n": n}
     names |= {"background": background, "output_format": output_format, "partial_images": partial_images}
     request = _request("x" * prompt_chars if prompt_chars else prompt, input_images, mask, names)

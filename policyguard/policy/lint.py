@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from policyguard.policy.compile import place
 from policyguard.policy.lint_conditions import MAX_WORK, Trials
 from policyguard.policy.lint_money import check_budgets, check_models
 from policyguard.policy.lint_rules import check_exemptions, check_rules, check_same
@@ -75,7 +74,7 @@ def _check_thresholds(one: Written) -> None:
     deny = {threshold.category: threshold for threshold in one.policy.moderation.deny_at}
     for name, at in _section(one.source, "moderation", "review_at").items():
         where: Path = ("moderation", "review_at", name)
-        said = place(one.source, where)
+        said = one.source.place(where)
         held = [t for t in one.policy.moderation.review_at if t.place == said]
         if at > 0 and held and all(t.at >= deny[t.category].at for t in held):
             first = deny[held[0].category]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -89,6 +90,21 @@ def test_explain_shows_every_rule_with_its_place() -> None:
     )
     assert "there is no surface `avatar`" in run("explain", "avatar", "--policies", policies, code=2)
     run("explain", "avatars", "--score", "sexul=1", "--policies", policies, code=2)
+
+
+def test_explain_shows_what_a_surface_decides_while_moderation_is_down(tmp_path: Path) -> None:
+    rules = "rules: [{id: either, when: 'scores.hate > 0.2 || request.quality == \"high\"', then: deny}]\n"
+    folder = write_policies(tmp_path / "policies", avatars=SURFACE + rules)
+    options = ("--policies", str(folder))
+    shown = run("explain", "avatars", "--stages", *options)
+    assert shown.startswith("avatars: while moderation is down, every request is denied (")
+    assert "moderation (13 categories)" in shown
+    example = next(line for line in shown.splitlines() if "--unavailable" in line)
+    rows = data("explain", "avatars", "--stages", *options)["checks"]
+    (either,) = [row for row in rows if row["what"] == "either"]
+    assert (either["moderation_down"], either["example"]) == ("fires, or cannot be decided: deny", example.strip())
+    lines = data(*shlex.split(example)[1:], *options)["lines"]
+    assert [line["result"] for line in lines if line["what"] == "either"] == ["fires"]
 
 
 def test_spend_and_budgets_read_the_record(record: str) -> None:

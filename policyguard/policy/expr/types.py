@@ -60,6 +60,10 @@ class Environment:
     """What conditions may read beyond the request, the scores, the surface and the time."""
 
     caller: Mapping[str, CallerType]
+    key: frozenset[tuple[str, CallerType]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", frozenset(self.caller.items()))
 
 
 @dataclass(frozen=True, slots=True)
