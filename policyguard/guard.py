@@ -374,16 +374,23 @@ async def _in_thread(call: Callable[[Unpack[Arguments]], T], *args: *Arguments) 
 
 def _verdict(step: Moderate, moderate: Callable[[Moderate], Verdict]) -> Verdict:
     try:
-        return moderate(step)
+        return _said(moderate(step))
     except Exception as error:  # a moderator of somebody else's; whatever it does, nothing passes unseen
         return _broken(step, error)
 
 
 async def _averdict(step: Moderate, moderate: Callable[[Moderate], Awaitable[Verdict]]) -> Verdict:
     try:
-        return await moderate(step)
+        return _said(await moderate(step))
     except Exception as error:
         return _broken(step, error)
+
+
+def _said(answer: object) -> Verdict:
+    """Nothing at all would read as a policy that has nothing looked at, and pass."""
+    if not isinstance(answer, Verdict):
+        raise TypeError("a moderator answers with a verdict")
+    return answer
 
 
 def _broken(step: Moderate, error: Exception) -> Verdict:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from policyguard.cli.output import console, print_json, table
+from policyguard.cli.output import console, print_json, print_rows
 
 if TYPE_CHECKING:
     from policyguard.policy.model import PolicySet
@@ -54,8 +54,7 @@ def _print(surface: str, found: list[Check], down: Outage) -> None:
     out = console()
     out.print(f"{surface}: while moderation is down, {down.whom} {_DOES[down.effect]} ({down.place})")
     out.print()
-    columns = ("stage", "what", "then", "while moderation is down", "where")
-    out.print(table(columns, list(_lines(found)), whole=columns[:4]))
+    print_rows(out, list(_lines(found)))
     examples = [check for check in found if check.example]
     if examples:
         out.print()
@@ -64,8 +63,8 @@ def _print(surface: str, found: list[Check], down: Outage) -> None:
         out.print(f"  {_example(surface, check.example)}")
 
 
-def _lines(found: list[Check]) -> Iterator[tuple[str, ...]]:
-    """One line for each check, and for all thresholds that one line of a file sets."""
+def _lines(found: list[Check]) -> Iterator[tuple[tuple[str, ...], str]]:
+    """One row for each check, and for all thresholds that one line of a file sets."""
     groups: dict[Any, list[Check]] = {}
     for check in found:
         is_threshold = check.what.startswith("moderation.")
@@ -76,7 +75,7 @@ def _lines(found: list[Check]) -> Iterator[tuple[str, ...]]:
         what = first.what if len(same) == 1 else f"moderation ({len(same)} categories)"
         then = f"{first.effect} (shadow)" if first.mode == "shadow" else first.effect
         down = f"{first.down} (sampled)" if first.sampled else first.down
-        yield first.stage, what, then, down, str(first.place or "")
+        yield (first.stage, what, then), f"{first.place or ''}, moderation down: {down}"
 
 
 def _example(surface: str, world: World | None) -> str:

@@ -6,6 +6,7 @@ Exit codes: 0 ok, 1 findings, 2 usage or configuration, 3 internal. Colours only
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, NoReturn
@@ -58,6 +59,18 @@ def table(
     for row in rows:
         result.add_row(*row)
     return result
+
+
+def print_rows(out: Console, rows: Sequence[tuple[Sequence[str], str]]) -> None:
+    """Short cells in columns, each row with what is longer below it: nothing is cut on a narrow terminal."""
+    columns = zip(*(cells for cells, _ in rows), strict=True)
+    widths = [max(map(len, column)) for column in columns]
+    for cells, below in rows:
+        out.print("  ".join(f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True)).rstrip())
+        indent = " " * (widths[0] + 2)
+        wrapped = textwrap.wrap(below, max(out.width, len(indent) + 20) - len(indent)) if out.is_terminal else [below]
+        for line in wrapped:
+            out.print(f"{indent}{line}")
 
 
 def dollars(micros: int | None, *, places: int = 4) -> str:

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from support import NOW, SURFACE, caller, request, write_policies
 
+from policyguard.cli.output import print_rows
 from policyguard.guard import Guard
 from policyguard.moderation.scripted import ScriptedModerator
 from policyguard.request import Outcome, Usage
@@ -105,6 +107,30 @@ def test_explain_shows_what_a_surface_decides_while_moderation_is_down(tmp_path:
     assert (either["moderation_down"], either["example"]) == ("fires, or cannot be decided: deny", example.strip())
     lines = data(*shlex.split(example)[1:], *options)["lines"]
     assert [line["result"] for line in lines if line["what"] == "either"] == ["fires"]
+
+
+def test_explain_says_why_a_caller_is_refused_and_takes_no_caller_value_that_is_not_declared() -> None:
+    policies = str(ROOT / "policies")
+    given = ("explain", "avatars", "--caller", "user=u1", "--policies", policies)
+    answer = data(*given, "--caller", "tier=gold")
+    assert next((line["what"], line["result"]) for line in answer["lines"]) == ("caller.tier", "fires")
+    assert "did you mean `tier`?" in run(*given, "--caller", "teir=free", code=2)
+
+
+def test_explain_follows_the_path_of_a_request() -> None:
+    given = ("explain", "avatars", "--unavailable", "--caller", "user=u1", "--policies", str(ROOT / "policies"))
+    stages = [line["stage"] for line in data(*given)["lines"]]
+    assert stages == sorted(stages, key=["screen", "judge", "reserve"].index)
+
+
+def test_nothing_is_cut_on_a_narrow_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    out = Console(file=sys.stdout, width=40, force_terminal=True, highlight=False, color_system=None)
+    print_rows(out, [(("screen", "pro-quality"), "policies/avatars.yaml:41: a condition of some length")])
+    assert capsys.readouterr().out.splitlines() == [
+        "screen  pro-quality",
+        "        policies/avatars.yaml:41: a",
+        "        condition of some length",
+    ]
 
 
 def test_spend_and_budgets_read_the_record(record: str) -> None:
