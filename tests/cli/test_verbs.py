@@ -78,6 +78,20 @@ def test_check_says_what_loads_and_ends_with_1_on_a_problem(tmp_path: Path) -> N
     assert problem.keys() == {"code", "severity", "file", "line", "column", "path", "message", "hint"}
 
 
+def test_a_file_in_place_of_the_folder_is_a_usage_error_that_says_how(tmp_path: Path) -> None:
+    write_policies(tmp_path / "policies", avatars=SURFACE)
+    for verb, file in (("check", "policies/avatars.yaml"), ("test", "policies/tests/avatars.yaml")):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).touch()
+        assert f"`policyguard {verb} policies`" in run(verb, file, cwd=tmp_path, code=2)
+
+
+def test_a_schema_that_cannot_be_written_is_a_usage_error(tmp_path: Path) -> None:
+    assert "cannot be written: no such file or directory" in run(
+        "schema", "-o", str(tmp_path / "no" / "x.json"), code=2
+    )
+
+
 def test_explain_shows_every_rule_with_its_place() -> None:
     policies = str(ROOT / "policies")
     shown = run("explain", "avatars", "--quality", "high", "--caller", "user=u1", "--policies", policies)

@@ -38,6 +38,16 @@ SAID: dict[str, tuple[str, str, str]] = {
         "",
     ),
     "a fraction": ("review: {approvals: 1.5}", "this needs a whole number, without quotes", ""),
+    "a section of org.yaml": (
+        "limits: {request: {n: {max: 4}}}",
+        "there is no key `limits` here",
+        "stands in org.yaml",
+    ),
+    "an exemption from what is built in": (
+        "exempt: [{rules: [request.n], when: request.n > 1, until: 2027-01-01, by: a, why: b}]",
+        "a rule of this file is named by its id, and nothing else can be exempted",
+        "",
+    ),
     "a text for truth": ("review: {required: yes}", "this needs `true` or `false`, without quotes", ""),
     "too many": ("review: {approvals: 99}", "this is at most 10", ""),
     "an empty list": ("request: {models: {allow: []}}", "this list is empty", ""),
@@ -118,3 +128,13 @@ def test_a_very_long_line_is_cut_around_the_caret() -> None:
 
 def test_a_place_after_the_end_has_no_line() -> None:
     assert render(Diagnostic("a.yaml", 9, 1, "PG502", "wrong"), "a: 1") == "error PG502: wrong\n  --> a.yaml:9:1"
+
+
+def test_a_section_of_a_surface_in_org_yaml_is_sent_where_it_belongs(tmp_path: Path) -> None:
+    org = ORG + "audit: {prompt: none}\nrequest: {n: {max: 4}}\nexempt: []\n"
+    hints = [p.hint for p in check(write_policies(tmp_path, org=org, avatars=SURFACE))]
+    assert hints == [
+        "write it below `defaults`",
+        "write it below `defaults` or `limits`",
+        "`exempt` stands in the files of surfaces",
+    ]
