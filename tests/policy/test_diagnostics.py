@@ -41,7 +41,7 @@ SAID: dict[str, tuple[str, str, str]] = {
     "a section of org.yaml": (
         "limits: {request: {n: {max: 4}}}",
         "there is no key `limits` here",
-        "stands in org.yaml",
+        "`limits` stands in org.yaml alone",
     ),
     "an exemption from what is built in": (
         "exempt: [{rules: [request.n], when: request.n > 1, until: 2027-01-01, by: a, why: b}]",
@@ -128,6 +128,17 @@ def test_a_very_long_line_is_cut_around_the_caret() -> None:
 
 def test_a_place_after_the_end_has_no_line() -> None:
     assert render(Diagnostic("a.yaml", 9, 1, "PG502", "wrong"), "a: 1") == "error PG502: wrong\n  --> a.yaml:9:1"
+
+
+def test_a_misspelt_model_is_one_problem_wherever_else_it_is_meant(tmp_path: Path) -> None:
+    route = (
+        "  - {route: POST /api, fields: {prompt: body.text},\n"
+        "     constants: {model: gpt-image-2-2026-04-21, size: 1024x1024, quality: low, n: 1}}"
+    )
+    surface = SURFACE.replace("[gpt-image-2-2026-04-21", "[gpt-image-2-2026-04-12")
+    surface = surface.replace("routes: [POST /v1/images/generations, POST /v1/images/edits]", f"routes:\n{route}")
+    (found,) = check(write_policies(tmp_path, avatars=surface))
+    assert (found.code, found.hint) == ("PG206", "did you mean `gpt-image-2-2026-04-21`?")
 
 
 def test_a_section_of_a_surface_in_org_yaml_is_sent_where_it_belongs(tmp_path: Path) -> None:
