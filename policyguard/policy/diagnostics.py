@@ -63,6 +63,7 @@ CODES: Mapping[str, str] = {
     "PG711": "an exemption that changes nothing",
     "PG712": "an escalation to nobody new",
     "PG713": "a model that is shut down soon",
+    "PG714": "a group that is named like a person",
 }
 
 _KINDS = {
