@@ -1,16 +1,16 @@
 """How the store speaks SQL on its hot path: prepared text with `:names`, valid on SQLite and on PostgreSQL.
 
-A store operation is a function `f(connection, step, now)` that does all its work in the transaction that it is given,
-and raises `Rollback` where its answer is that nothing may change. So a driver can run one operation in a transaction,
-or many, each in a savepoint of its own.
+A store operation does all its work in the transaction that it is given, and raises `Rollback` where its answer is that
+nothing may change. Most are functions `f(connection, ...)`. Those of every request are generators: they yield the
+queries that they need next and are sent the rows, so that many run together, and one trip serves them all.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from sqlalchemy import Connection, CursorResult
 
@@ -31,6 +31,24 @@ class Sql:
         self.pyformat = re.sub(r":(\w+)", r"%(\1)s", self.named)
 
 
+class Query(NamedTuple):
+    """A statement with its values."""
+
+    sql: Sql
+    params: Params
+
+
+Rows = Sequence[tuple[Any, ...]]
+A = TypeVar("A")
+Steps = Generator[Sequence[Query], Sequence[Rows], A]  # yields queries, is sent the rows of each, returns its answer
+
+
+class Together(NamedTuple, Generic[A]):
+    """An operation that can run beside others; it is made anew when it has to be run again."""
+
+    steps: Callable[[], Steps[A]]
+
+
 class Rollback(Exception):
     """Undo this operation alone, and answer `answer`."""
 
@@ -43,6 +61,44 @@ def run(connection: Connection, sql: Sql, params: Params | Sequence[Params]) -> 
     """Execute prepared text; with a list of parameters once for each. Half the cost of a `text()` construct."""
     text = sql.named if connection.dialect.paramstyle == "named" else sql.pyformat
     return connection.exec_driver_sql(text, params)
+
+
+def ask(sql: Sql, params: Params) -> Steps[Rows]:
+    """One query, and its rows."""
+    (rows,) = yield [Query(sql, params)]
+    return rows
+
+
+def drive(connection: Connection, steps: Steps[A]) -> A:
+    """Run one operation."""
+    answer: A = drive_all(connection, [steps])[0]
+    return answer
+
+
+def drive_all(connection: Connection, operations: Sequence[Steps[Any]]) -> list[Any]:
+    """Run operations side by side in one transaction: their queries of each round go to the database together."""
+    answers: list[Any] = [None] * len(operations)
+    replies: dict[int, Sequence[Rows] | None] = dict.fromkeys(range(len(operations)))
+    while replies:
+        asked: dict[int, Sequence[Query]] = {}
+        for i, reply in replies.items():
+            try:
+                asked[i] = operations[i].send(reply)  # type: ignore[arg-type] # None starts a generator
+            except StopIteration as done:
+                answers[i] = done.value
+        rows = iter(_execute(connection, [query for queries in asked.values() for query in queries]))
+        replies = {i: [next(rows) for _ in queries] for i, queries in asked.items()}
+    return answers
+
+
+def _execute(connection: Connection, queries: Sequence[Query]) -> list[Rows]:
+    """Straight to the driver: prepared statements, and on PostgreSQL one trip for all."""
+    driver: Any = connection.connection.driver_connection
+    if connection.dialect.name == "sqlite":
+        return [driver.execute(query.sql.named, query.params).fetchall() for query in queries]
+    with driver.pipeline():
+        cursors = [driver.execute(query.sql.pyformat, query.params) for query in queries]
+    return [cursor.fetchall() if cursor.description else () for cursor in cursors]
 
 
 def insert(table: str, columns: Iterable[str], *, conflict: str = "") -> Sql:
