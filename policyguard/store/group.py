@@ -35,9 +35,7 @@ class Call:
         self.answer: Any = None
         self.error: Exception | None = None
         self._loop = loop
-        self._done: Any = threading.Lock() if loop is None else loop.create_future()
-        if loop is None:
-            self._done.acquire()
+        self._done: Any = _taken_lock() if loop is None else loop.create_future()
 
     def wait(self) -> Any:
         """For a thread."""
@@ -72,6 +70,12 @@ class Call:
         for loop, futures in loops.items():
             if not loop.is_closed():
                 loop.call_soon_threadsafe(_resolve, futures)
+
+
+def _taken_lock() -> threading.Lock:
+    lock = threading.Lock()
+    lock.acquire()
+    return lock
 
 
 def _resolve(futures: Sequence[asyncio.Future[None]]) -> None:

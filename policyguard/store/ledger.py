@@ -52,7 +52,6 @@ _LEG_COLUMNS = (
     "delete_after_us",
 )
 _INSERT_LEG = insert("legs", _LEG_COLUMNS)
-_INSERT_CHARGE = insert("leg_charges", ("leg_id", "key", "starts_us", "amount"))
 _ANY_DUE = Sql("SELECT leg_id FROM legs WHERE state IN ('held', 'sent') AND expires_us <= :due LIMIT 1")
 _NEVER = -1  # a due time that no leg has reached
 _FIRST_OVER = Sql("SELECT over_budgets FROM legs WHERE leg_id = :leg_id")
@@ -110,8 +109,9 @@ def reserve_swept(step: Reserve, now: datetime) -> Steps[Answer]:
 def _reserve(step: Reserve, now: datetime, due: int) -> Steps[Answer]:
     charges = sorted(step.charges, key=lambda charge: charge.key)
     taken: Rows = ()
+    values = _take_values(step.leg_id, charges, due)
     if charges:
-        taken = yield from ask(_take(len(charges)), _take_values(step.leg_id, charges, due))
+        taken = yield from ask(_take(len(charges)), values)
     if not taken:
         not_taken = yield from _not_taken(step, charges, due)
         if not_taken is not None:
@@ -121,7 +121,8 @@ def _reserve(step: Reserve, now: datetime, due: int) -> Steps[Answer]:
     balances = {key: (spent, reserved) for key, spent, reserved in taken}
     over = tuple(c.budget_id for c in charges if c.mode == "shadow" and sum(balances[c.key]) > c.limit)
     events = event_queries((step.event,), budgets=[_budget_row(c, balances[c.key]) for c in charges])
-    yield [Query(_INSERT_LEG, _leg_row(step, over, now)), *_charge_queries(step.leg_id, charges), *events]
+    written = [Query(_charges(len(charges)), values)] if charges else []
+    yield [Query(_INSERT_LEG, _leg_row(step, over, now)), *written, *events]
     if step.review is not None:
         yield from approval.consume(step.review, now)
         yield event_queries((step.review.event,))
@@ -138,11 +139,10 @@ def _not_taken(step: Reserve, charges: Sequence[Charge], due: int) -> Steps[Answ
     return (yield from _over_budget(charges)) if charges else None
 
 
-def _charge_queries(leg_id: str, charges: Sequence[Charge]) -> list[Query]:
-    return [
-        Query(_INSERT_CHARGE, {"leg_id": leg_id, "key": c.key, "starts_us": us(c.starts), "amount": c.amount})
-        for c in charges
-    ]
+@lru_cache(maxsize=64)
+def _charges(count: int) -> Sql:
+    rows = ", ".join(f"(:leg_id, :key{i}, :starts{i}, :amount{i})" for i in range(count))
+    return Sql(f"INSERT INTO leg_charges (leg_id, key, starts_us, amount) VALUES {rows}")
 
 
 def _leg_row(step: Reserve, over: Sequence[str], now: datetime) -> dict[str, Any]:

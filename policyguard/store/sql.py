@@ -8,7 +8,7 @@ queries that they need next and are sent the rows, so that many run together, an
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -24,11 +24,12 @@ DAY_US = 86_400_000_000
 class Sql:
     """One statement, in the parameter style of each driver. A colon stands only before a parameter's name."""
 
-    __slots__ = ("named", "pyformat")
+    __slots__ = ("named", "pyformat", "returns")
 
     def __init__(self, text: str) -> None:
         self.named = " ".join(text.split())
         self.pyformat = re.sub(r":(\w+)", r"%(\1)s", self.named)
+        self.returns = self.named.startswith("SELECT") or "RETURNING" in self.named
 
 
 class Query(NamedTuple):
@@ -92,13 +93,36 @@ def drive_all(connection: Connection, operations: Sequence[Steps[Any]]) -> list[
 
 
 def _execute(connection: Connection, queries: Sequence[Query]) -> list[Rows]:
-    """Straight to the driver: prepared statements, and on PostgreSQL one trip for all."""
+    """Straight to the driver, each statement once with all its values, in the order in which they first appear."""
+    places: dict[Sql, list[int]] = {}
+    for i, query in enumerate(queries):
+        places.setdefault(query.sql, []).append(i)
     driver: Any = connection.connection.driver_connection
-    if connection.dialect.name == "sqlite":
-        return [driver.execute(query.sql.named, query.params).fetchall() for query in queries]
+    run_all = _sqlite if connection.dialect.name == "sqlite" else _postgres
+    rows: list[Rows] = [()] * len(queries)
+    for sql, answers in run_all(driver, {sql: [queries[i].params for i in at] for sql, at in places.items()}):
+        for i, answer in zip(places[sql], answers, strict=True):
+            rows[i] = answer
+    return rows
+
+
+def _sqlite(driver: Any, asked: Mapping[Sql, list[Params]]) -> Iterator[tuple[Sql, Iterable[Rows]]]:
+    for sql, values in asked.items():
+        if sql.returns:
+            yield sql, [driver.execute(sql.named, params).fetchall() for params in values]
+        else:
+            driver.executemany(sql.named, values)
+
+
+def _postgres(driver: Any, asked: Mapping[Sql, list[Params]]) -> Iterator[tuple[Sql, Iterable[Rows]]]:
+    """One trip for all."""
+    cursors = [(sql, driver.cursor()) for sql in asked]
     with driver.pipeline():
-        cursors = [driver.execute(query.sql.pyformat, query.params) for query in queries]
-    return [cursor.fetchall() if cursor.description else () for cursor in cursors]
+        for sql, cursor in cursors:
+            cursor.executemany(sql.pyformat, asked[sql], returning=sql.returns)
+    for sql, cursor in cursors:
+        if sql.returns:
+            yield sql, [result.fetchall() for result in cursor.results()]
 
 
 def insert(table: str, columns: Iterable[str], *, conflict: str = "") -> Sql:
