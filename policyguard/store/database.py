@@ -117,18 +117,24 @@ class _Process:
 
     def read(self, work: Callable[[Connection], T]) -> T:
         for attempt in range(ATTEMPTS):
-            connection = self._connect(self.readers)
             try:
-                with connection, connection.begin():
-                    return work(connection)
+                return self._read_once(work)
             except Rollback as undone:
                 answer: T = undone.answer
                 return answer
             except Exception as error:
-                if self._is_broken(error):
-                    connection.invalidate()
                 self._say_or_repeat(error, attempt)
         raise AssertionError("the last attempt answers or raises")
+
+    def _read_once(self, work: Callable[[Connection], T]) -> T:
+        with self._connect(self.readers) as connection:
+            try:
+                with connection.begin():
+                    return work(connection)
+            except Exception as error:
+                if self._is_broken(error) and not connection.invalidated:
+                    connection.invalidate()
+                raise
 
     # ---- in the writing thread --------------------------------------------------------------------------------
 

@@ -142,7 +142,7 @@ def _not_taken(step: Reserve, charges: Sequence[Charge], due: int) -> Steps[Answ
 @lru_cache(maxsize=64)
 def _charges(count: int) -> Sql:
     rows = ", ".join(f"(:leg_id, :key{i}, :starts{i}, :amount{i})" for i in range(count))
-    return Sql(f"INSERT INTO leg_charges (leg_id, key, starts_us, amount) VALUES {rows}")
+    return Sql("INSERT INTO leg_charges (leg_id, key, starts_us, amount) VALUES " + rows)  # noqa: S608 (only names)
 
 
 def _leg_row(step: Reserve, over: Sequence[str], now: datetime) -> dict[str, Any]:

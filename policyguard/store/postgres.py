@@ -21,7 +21,13 @@ except ImportError as error:
 
 TURN = 0x706F6C6963796764  # the number of the lock; "policygd" in ASCII
 CONNECT_TIMEOUT_S = 5
-PATIENCE_S = 10  # for a statement, for a turn, and for a client that stopped in the middle of its turn
+LIMITS_S = {
+    "statement_timeout": 15.0,
+    "lock_timeout": 10.0,  # how long a writer waits for its turn
+    "idle_in_transaction_session_timeout": 5.0,  # and how long one that stopped in the middle may keep it,
+    "transaction_timeout": 15.0,  # wherever it stopped; PostgreSQL 17 and later
+}
+_LATER = {"transaction_timeout": 170_000}  # limits that older servers do not know
 READERS = 8
 WAIT_FOR_READER_S = 5.0
 _REPEATABLE = frozenset({"40001", "40P01"})  # serialization failure, deadlock
@@ -71,12 +77,13 @@ class Postgres:
 
 def _was_cut(error: psycopg.Error) -> bool:
     """The server ended the session, because it restarts or we were slow; without a word of it, the line is cut."""
-    return error.sqlstate in (None, "57P01", "57P02", "25P03")
+    return error.sqlstate in (None, "57P01", "57P02", "25P03", "25P04")
 
 
 def _set_up(connection: psycopg.Connection[Any], record: object) -> None:
-    for limit in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"):
-        connection.execute(f"SET {limit} = '{PATIENCE_S}s'")
+    for limit, seconds in LIMITS_S.items():
+        if connection.info.server_version >= _LATER.get(limit, 0):
+            connection.execute(f"SET {limit} = '{seconds}s'")
     connection.commit()
 
 
@@ -84,3 +91,11 @@ def _take_turn(connection: Connection) -> None:
     driver: Any = connection.connection.driver_connection
     with driver.pipeline():  # with the BEGIN before it in one trip
         driver.execute("SELECT pg_advisory_xact_lock(%(turn)s)", {"turn": TURN})
+
+
+def lift_limits(connection: Connection) -> None:
+    """For this transaction, which may take long."""
+    driver: Any = connection.connection.driver_connection
+    for limit in ("statement_timeout", "transaction_timeout"):
+        if driver.info.server_version >= _LATER.get(limit, 0):
+            connection.exec_driver_sql(f"SET LOCAL {limit} = 0")

@@ -73,7 +73,9 @@ def _upgrade(connection: Connection) -> None:
     from alembic.config import Config
 
     if connection.dialect.name == "postgresql":
-        connection.exec_driver_sql("SET LOCAL statement_timeout = 0")  # an index may take its time
+        from policyguard.store.postgres import lift_limits
+
+        lift_limits(connection)  # an index may take its time
     config = Config()
     config.set_main_option("script_location", "policyguard.store:migrations")
     config.attributes["connection"] = connection

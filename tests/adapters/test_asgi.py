@@ -426,7 +426,7 @@ async def test_the_store_down_refuses_and_nothing_passes(open_guard: Callable[..
     def down(*_: Any) -> Any:
         raise StoreUnavailable("no")
 
-    monkeypatch.setattr(guard.store, "perform", down)
+    monkeypatch.setattr(guard.store, "aperform", down)
     answer = await ask(PolicyGuardMiddleware(app, guard=guard))
     assert (answer.status, answer.code, answer.headers["retry-after"], app.bodies) == (
         503,
