@@ -185,7 +185,10 @@ class _Process:
 
     def _is_broken(self, error: Exception) -> bool:
         """An error of the connection or its database, and not one of what was asked: it is not used again."""
-        return isinstance(_cause(error), self._driver.OperationalError | self._driver.InterfaceError)
+        cause = _cause(error)
+        return isinstance(cause, self._driver.OperationalError | self._driver.InterfaceError) or (
+            self._backend.may_repeat(cause)
+        )
 
     def _say_or_repeat(self, error: Exception, attempt: int) -> None:
         if attempt + 1 == ATTEMPTS or not self._backend.may_repeat(_cause(error)):

@@ -31,6 +31,7 @@ _LATER = {"transaction_timeout": 170_000}  # limits that older servers do not kn
 READERS = 8
 WAIT_FOR_READER_S = 5.0
 _REPEATABLE = frozenset({"40001", "40P01"})  # serialization failure, deadlock
+_CUT = frozenset({"57P01", "57P02", "25P03", "25P04"})  # the server restarts, or we were too slow
 _VALUES = ("22", "23")  # classes of errors whose texts quote a row
 
 
@@ -60,9 +61,9 @@ class Postgres:
 
     def may_repeat(self, error: BaseException) -> bool:
         """In the way of somebody else, or on a connection that broke since it was last used."""
-        if not isinstance(error, psycopg.OperationalError):
-            return False
-        return error.sqlstate in _REPEATABLE or _was_cut(error)
+        if isinstance(error, psycopg.OperationalError) and error.sqlstate is None:
+            return True
+        return isinstance(error, psycopg.Error) and error.sqlstate in _REPEATABLE | _CUT
 
     def _engine(self, **options: Any) -> Engine:
         engine = create_engine(
@@ -73,11 +74,6 @@ class Postgres:
         )
         event.listen(engine, "connect", _set_up)
         return engine
-
-
-def _was_cut(error: psycopg.Error) -> bool:
-    """The server ended the session, because it restarts or we were slow; without a word of it, the line is cut."""
-    return error.sqlstate in (None, "57P01", "57P02", "25P03", "25P04")
 
 
 def _set_up(connection: psycopg.Connection[Any], record: object) -> None:
