@@ -7,8 +7,10 @@ no process can go on writing under a key that another one has destroyed.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 import orjson
 from sqlalchemy import Connection, delete, select, union
@@ -17,7 +19,7 @@ from policyguard.events import Event, event_id
 from policyguard.steps import Private
 from policyguard.store import tables
 from policyguard.store.cipher import Cipher, DataKey, Sealed
-from policyguard.store.sql import Sql, insert, run
+from policyguard.store.sql import Query, Sql, Steps, insert, run
 
 BATCH = 500  # keys that are wrapped anew in one transaction
 
@@ -38,21 +40,26 @@ class Envelope:
     cipher: Cipher = field(repr=False)
     private: Private
 
-    def close(self, connection: Connection) -> Sealed:
-        """Encrypt under the subject's key as it stands now."""
-        key = _key_of(connection, self.private.subject) or _new_key(connection, self.cipher, self.private.subject)
-        return self.cipher.seal(self.private, os.urandom(12), key)
+
+def seal_all(envelopes: Sequence[Envelope]) -> Steps[list[Sealed]]:
+    """Encrypt under each subject's key as it stands now; one is made where there is none."""
+    ciphers = {envelope.private.subject: envelope.cipher for envelope in envelopes}
+    found = yield [Query(_OF_SUBJECT, {"subject": subject}) for subject in ciphers]
+    keys: dict[str, DataKey] = {}
+    made = []
+    for (subject, cipher), rows in zip(ciphers.items(), found, strict=True):
+        keys[subject] = _key(rows[0]) if rows else _new_key(cipher, subject)
+        made += [] if rows else [Query(_INSERT, _row(keys[subject]))]
+    yield made
+    return [e.cipher.seal(e.private, os.urandom(12), keys[e.private.subject]) for e in envelopes]
 
 
-def _key_of(connection: Connection, subject: str) -> DataKey | None:
-    row = run(connection, _OF_SUBJECT, {"subject": subject}).first()
-    return None if row is None else DataKey(**row._mapping)
+def _new_key(cipher: Cipher, subject: str) -> DataKey:
+    return cipher.data_key(f"key_{os.urandom(16).hex()}", subject, os.urandom(32), os.urandom(12))
 
 
-def _new_key(connection: Connection, cipher: Cipher, subject: str) -> DataKey:
-    key = cipher.data_key(f"key_{os.urandom(16).hex()}", subject, os.urandom(32), os.urandom(12))
-    run(connection, _INSERT, _row(key))
-    return key
+def _key(row: Sequence[Any]) -> DataKey:
+    return DataKey(**dict(zip(_COLUMNS, row, strict=True)))
 
 
 def _row(key: DataKey) -> dict[str, object]:
@@ -62,14 +69,14 @@ def _row(key: DataKey) -> dict[str, object]:
 def open_sealed(connection: Connection, cipher: Cipher, sealed: Sealed) -> bytes:
     """Decrypt a row with the data key that it names. Raises `ConfigError` where that is gone or something altered."""
     row = run(connection, _BY_ID, {"id": sealed.key_id}).first()
-    return cipher.open(sealed, None if row is None else DataKey(**row._mapping))
+    return cipher.open(sealed, None if row is None else _key(row))
 
 
 def rewrap(connection: Connection, cipher: Cipher) -> tuple[int, bool]:
     """Wrap data keys of older keys with the newest one: how many, and whether there may be more."""
     rows = run(connection, _OUTDATED, {"newest": cipher.newest_id, "batch": BATCH}).all()
     for row in rows:
-        run(connection, _REWRAP, _row(cipher.rewrap(DataKey(**row._mapping), os.urandom(12))))
+        run(connection, _REWRAP, _row(cipher.rewrap(_key(row), os.urandom(12))))
     return len(rows), len(rows) == BATCH
 
 

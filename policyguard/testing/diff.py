@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from policyguard.decision import Effect, Place
+from policyguard.fit import QUALITY_RANK
 from policyguard.policy.model import Policy
 from policyguard.policy.world import World
 from policyguard.request import CATEGORIES, parse_size
@@ -22,7 +23,6 @@ from policyguard.testing.witness import Pair, Ruling, Side
 
 CASES = 20_000  # of one surface: one or two seconds
 Status = Literal["added", "removed", "changed", "unchanged"]
-_RANKS = {"low": 0, "medium": 1, "high": 2, "xhigh": 3, "max": 4}
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +193,7 @@ def _more(name: str, old: str | int | None, new: str | int | None) -> int:
     if name == "n":
         a, b = int(old or 1), int(new or 1)
     elif name == "quality":
-        a, b = (_RANKS.get(str(value), -1) for value in (old, new))
+        a, b = (QUALITY_RANK.get(str(value), -1) for value in (old, new))
         if -1 in (a, b):
             return 0
     else:

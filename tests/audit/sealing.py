@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from databases import connect
 from store.books import NOW, VAULT, event
 
 from policyguard.audit.private import Vault
@@ -21,10 +23,15 @@ DAYS = timedelta(days=1)
 
 @dataclass(frozen=True)
 class Sealed:
-    """A store and its file."""
+    """A store and its address."""
 
-    path: Path
+    url: str
     store: Store
+
+    @property
+    def path(self) -> Path:
+        """The file, for tests of SQLite."""
+        return Path(self.url.removeprefix("sqlite:///"))
 
     def write(self, *names: str, **changes: Any) -> None:
         values = {"outcome": "deny", "review_id": "rev_1", "leg_id": "leg_1", **changes}
@@ -43,11 +50,22 @@ class Sealed:
 
     def execute(self, *statements: str) -> None:
         """Behind the store's back."""
+        if self.url.startswith("postgres"):
+            with connect(self.url) as beside:
+                for statement in statements:
+                    beside.execute(_for_postgres(statement))
+            return
         connection = sqlite3.connect(self.path)
         with connection:
             for statement in statements:
                 connection.execute(statement)
         connection.close()
+
+
+def _for_postgres(statement: str) -> str:
+    return re.sub(r"zeroblob\((.*?\)?)\)", r"decode(repeat('00', \1), 'hex')", statement).replace(
+        "x'00'", "'\\x00'::bytea"
+    )
 
 
 def written(sealed: Sealed, count: int = 9, batch: int = 3) -> Sealed:

@@ -28,18 +28,18 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def jobs(sealed: Sealed, clock: Clock) -> Callable[..., Jobs]:
+def jobs(record: Sealed, clock: Clock) -> Callable[..., Jobs]:
     def make(checkpoints: Path | None = None) -> Jobs:
-        return Jobs(sealed.store, VAULT, clock=clock, checkpoints=checkpoints)
+        return Jobs(record.store, VAULT, clock=clock, checkpoints=checkpoints)
 
     return make
 
 
-def test_everything_that_time_asks_for_is_done(sealed: Sealed, clock: Clock, jobs: Callable[..., Jobs]) -> None:
-    sealed.store.perform(reserve("leg_held", expires_at=NOW + MINUTE), NOW)
-    sealed.store.perform(reserve("leg_sent", expires_at=NOW + MINUTE), NOW)
-    sealed.store.mark_sent("leg_sent", NOW + MINUTE, NOW)
-    sealed.store.perform(hold(), NOW)
+def test_everything_that_time_asks_for_is_done(record: Sealed, clock: Clock, jobs: Callable[..., Jobs]) -> None:
+    record.store.perform(reserve("leg_held", expires_at=NOW + MINUTE), NOW)
+    record.store.perform(reserve("leg_sent", expires_at=NOW + MINUTE), NOW)
+    record.store.mark_sent("leg_sent", NOW + MINUTE, NOW)
+    record.store.perform(hold(), NOW)
     running = jobs()
     assert running.once() == [Did("seal", "4 rows")]
     clock.now = NOW + HOUR
@@ -49,7 +49,7 @@ def test_everything_that_time_asks_for_is_done(sealed: Sealed, clock: Clock, job
     clock.now = NOW + 400 * DAYS
     (swept, *_) = running.once()
     assert (swept.job, "deleted" in swept.message) == ("sweep", True)
-    assert sealed.verify(clock.now).clean
+    assert record.verify(clock.now).clean
 
 
 def test_nothing_to_do_is_nothing_to_tell(jobs: Callable[..., Jobs]) -> None:
@@ -57,9 +57,9 @@ def test_nothing_to_do_is_nothing_to_tell(jobs: Callable[..., Jobs]) -> None:
     assert (running.once(), running.once()) == ([], [])
 
 
-def test_the_sweep_comes_less_often_than_the_seal(sealed: Sealed, clock: Clock, jobs: Callable[..., Jobs]) -> None:
+def test_the_sweep_comes_less_often_than_the_seal(record: Sealed, clock: Clock, jobs: Callable[..., Jobs]) -> None:
     running = jobs()
-    sealed.store.perform(reserve("leg_1", expires_at=NOW + MINUTE / 60), NOW)
+    record.store.perform(reserve("leg_1", expires_at=NOW + MINUTE / 60), NOW)
     assert running.once() == [Did("seal", "1 row")]
     clock.now += SEAL_EVERY
     assert running.once() == []
@@ -67,32 +67,32 @@ def test_the_sweep_comes_less_often_than_the_seal(sealed: Sealed, clock: Clock, 
     assert [did.job for did in running.once()] == ["sweep", "seal"]
 
 
-def test_one_process_sweeps_and_a_dead_one_is_replaced(sealed: Sealed, clock: Clock, jobs: Callable[..., Jobs]) -> None:
-    sealed.store.perform(reserve("leg_1", expires_at=NOW), NOW)
-    sealed.store.leases.take("sweep", "dead", NOW, SWEEP_LEASE)
+def test_one_process_sweeps_and_a_dead_one_is_replaced(record: Sealed, clock: Clock, jobs: Callable[..., Jobs]) -> None:
+    record.store.perform(reserve("leg_1", expires_at=NOW), NOW)
+    record.store.leases.take("sweep", "dead", NOW, SWEEP_LEASE)
     assert [did.job for did in jobs().once()] == ["seal"]
     clock.now += SWEEP_LEASE
     assert [did.job for did in jobs().once()] == ["sweep", "seal"]
 
 
 def test_exports_run_that_were_left_to_the_background(
-    sealed: Sealed, clock: Clock, jobs: Callable[..., Jobs], tmp_path: Path
+    record: Sealed, clock: Clock, jobs: Callable[..., Jobs], tmp_path: Path
 ) -> None:
-    written(sealed, 3, 3)
+    written(record, 3, 3)
     for name, background in (("archive", True), ("by_hand", False)):
-        sealed.store.exports.begin(name, str(tmp_path / name), background=background, now=NOW)
+        record.store.exports.begin(name, str(tmp_path / name), background=background, now=NOW)
     assert jobs().once() == [Did("export archive", "3 rows")]
     assert len((tmp_path / "archive").read_text().splitlines()) == 4
     assert not (tmp_path / "by_hand").exists()
 
 
 def test_a_job_that_fails_is_told_and_keeps_no_other(
-    sealed: Sealed, clock: Clock, jobs: Callable[..., Jobs], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    record: Sealed, clock: Clock, jobs: Callable[..., Jobs], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("POLICYGUARD_WEBHOOK_SECRET", raising=False)
-    written(sealed, 3, 3)
+    written(record, 3, 3)
     for name, target in (("a", str(tmp_path)), ("b", "https://example.com/x"), ("c", str(tmp_path / "c"))):
-        sealed.store.exports.begin(name, target, background=True, now=NOW)
+        record.store.exports.begin(name, target, background=True, now=NOW)
     first = jobs().once()
     assert [(did.job, did.failed) for did in first] == [("export a", True), ("export b", True), ("export c", False)]
     assert jobs().once() == []  # not before it is time to try again
@@ -100,32 +100,32 @@ def test_a_job_that_fails_is_told_and_keeps_no_other(
     assert [did.job for did in jobs().once()] == ["export a", "export b"]
 
 
-def test_a_record_that_was_altered_is_told_and_not_sealed(sealed: Sealed, jobs: Callable[..., Jobs]) -> None:
-    written(sealed, 3, 3)
-    sealed.write("dec_new")
-    sealed.execute("UPDATE checkpoints SET root = zeroblob(32)")
+def test_a_record_that_was_altered_is_told_and_not_sealed(record: Sealed, jobs: Callable[..., Jobs]) -> None:
+    written(record, 3, 3)
+    record.write("dec_new")
+    record.execute("UPDATE checkpoints SET root = zeroblob(32)")
     (did,) = jobs().once()
     assert (did.job, did.failed, "audit verify" in did.message) == ("seal", True, True)
 
 
 def test_every_new_checkpoint_goes_to_the_file(
-    sealed: Sealed, clock: Clock, jobs: Callable[..., Jobs], tmp_path: Path
+    record: Sealed, clock: Clock, jobs: Callable[..., Jobs], tmp_path: Path
 ) -> None:
     file = tmp_path / "checkpoints.jsonl"
     running = jobs(file)
     assert (running.once(), file.exists()) == ([], False)
     for i in range(3):
-        sealed.write(f"dec_{i}")
+        record.write(f"dec_{i}")
         assert [did.job for did in running.once()] == ["seal", "publish"]
     assert running.once() == []
     assert [json.loads(line)["size"] for line in file.read_text().splitlines()] == [1, 2, 3]
-    assert sealed.verify(published=published(file, VAULT)).clean
+    assert record.verify(published=published(file, VAULT)).clean
     (told,) = jobs(tmp_path).once()
     assert (told.job, told.failed) == ("publish", True)
 
 
-def test_jobs_run_until_they_are_told_to_stop(sealed: Sealed, jobs: Callable[..., Jobs]) -> None:
-    sealed.write("dec_1")
+def test_jobs_run_until_they_are_told_to_stop(record: Sealed, jobs: Callable[..., Jobs]) -> None:
+    record.write("dec_1")
     stop, told = threading.Event(), []
 
     def tell(did: Did) -> None:

@@ -18,25 +18,25 @@ SPAWN = get_context("spawn")
 
 
 def test_a_process_that_is_killed_anywhere_leaves_a_record_that_verifies_and_goes_on(
-    sealed: Sealed, tmp_path: Path
+    record: Sealed, tmp_path: Path
 ) -> None:
     file, random = tmp_path / "archive.jsonl", Random(7)
     sizes = [0]
     for turn in range(KILLS):
         parent, child = SPAWN.Pipe()
-        process = SPAWN.Process(target=work_until_killed, args=(sealed.path, file, f"p{turn}", child))
+        process = SPAWN.Process(target=work_until_killed, args=(record.url, file, f"p{turn}", child))
         process.start()
         assert parent.poll(60)
         assert parent.recv() == "working"
         process.join(random.uniform(0.05, 0.6))
         process.kill()
         process.join()
-        assert sealed.verify().findings == ()
-        sizes.append(sealed.store.seals.extent()[1])
+        assert record.verify().findings == ()
+        sizes.append(record.store.seals.extent()[1])
     assert sizes == sorted(sizes)
     assert sizes[-1] > 0
     leaves = [line["leaf"] for line in map(_read, file.read_text().splitlines()) if "leaf" in line]
-    cursor = sealed.store.exports.get("archive")
+    cursor = record.store.exports.get("archive")
     assert cursor is not None
     assert set(range(cursor.leaf)) <= set(leaves)
     assert list(dict.fromkeys(leaves)) == sorted(set(leaves))

@@ -19,31 +19,31 @@ from policyguard.errors import ConfigError
 KEY = public_key(VAULT, VAULT.key_id)
 
 
-def proof(sealed: Sealed, row: str = "dec_4", since: int | None = None) -> dict[str, Any]:
-    made = prove(sealed.store, VAULT, f"request.decided:{row}", since=since)
+def proof(record: Sealed, row: str = "dec_4", since: int | None = None) -> dict[str, Any]:
+    made = prove(record.store, VAULT, f"request.decided:{row}", since=since)
     assert made is not None
     read: dict[str, Any] = json.loads(orjson.dumps(made))  # as it comes out of a file
     return read
 
 
-def test_every_row_of_a_record_can_be_proven(sealed: Sealed) -> None:
-    written(sealed, 9, 3)
-    assert [check(proof(sealed, f"dec_{i}"), KEY) for i in range(9)] == [[]] * 9
-    assert check(proof(sealed)) == []
+def test_every_row_of_a_record_can_be_proven(record: Sealed) -> None:
+    written(record, 9, 3)
+    assert [check(proof(record, f"dec_{i}"), KEY) for i in range(9)] == [[]] * 9
+    assert check(proof(record)) == []
 
 
-def test_a_row_that_is_not_there_or_not_sealed_has_no_proof(sealed: Sealed) -> None:
-    assert prove(sealed.store, VAULT, "request.decided:dec_0") is None
-    written(sealed, 3, 3)
-    sealed.write("dec_new")
-    assert prove(sealed.store, VAULT, "request.decided:dec_new") is None
-    assert prove(sealed.store, VAULT, "request.decided:nothing") is None
+def test_a_row_that_is_not_there_or_not_sealed_has_no_proof(record: Sealed) -> None:
+    assert prove(record.store, VAULT, "request.decided:dec_0") is None
+    written(record, 3, 3)
+    record.write("dec_new")
+    assert prove(record.store, VAULT, "request.decided:dec_new") is None
+    assert prove(record.store, VAULT, "request.decided:nothing") is None
 
 
 @pytest.mark.parametrize("since", [3, 6, 9])
-def test_an_older_checkpoint_is_proven_to_be_the_beginning(sealed: Sealed, since: int) -> None:
-    written(sealed, 9, 3)
-    made = proof(sealed, since=since)
+def test_an_older_checkpoint_is_proven_to_be_the_beginning(record: Sealed, since: int) -> None:
+    written(record, 9, 3)
+    made = proof(record, since=since)
     assert check(made, KEY) == []
     made["since"]["checkpoint"]["root"] = "00" * 32
     assert check(made, KEY) == [
@@ -52,16 +52,16 @@ def test_an_older_checkpoint_is_proven_to_be_the_beginning(sealed: Sealed, since
     ]
 
 
-def test_a_size_without_a_checkpoint_is_said(sealed: Sealed) -> None:
-    written(sealed, 9, 3)
+def test_a_size_without_a_checkpoint_is_said(record: Sealed) -> None:
+    written(record, 9, 3)
     with pytest.raises(ConfigError, match="no checkpoint over 4 rows"):
-        proof(sealed, since=4)
+        proof(record, since=4)
 
 
-def test_another_key_does_not_pass(sealed: Sealed) -> None:
-    written(sealed, 3, 3)
+def test_another_key_does_not_pass(record: Sealed) -> None:
+    written(record, 3, 3)
     stranger = public_key(Vault(b"x" * 32), Vault(b"x" * 32).key_id)
-    assert check(proof(sealed, "dec_1"), stranger) == ["the checkpoint is not signed by this key"]
+    assert check(proof(record, "dec_1"), stranger) == ["the checkpoint is not signed by this key"]
 
 
 def leaves_of(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -89,10 +89,10 @@ def holds(made: dict[str, Any]) -> bool:
 
 @settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(data=st.data())
-def test_whatever_is_changed_in_a_proof_it_does_not_hold(sealed: Sealed, data: st.DataObject) -> None:
-    if not sealed.store.seals.extent()[1]:
-        written(sealed, 9, 3)
-    made = proof(sealed, since=3)
+def test_whatever_is_changed_in_a_proof_it_does_not_hold(record: Sealed, data: st.DataObject) -> None:
+    if not record.store.seals.extent()[1]:
+        written(record, 9, 3)
+    made = proof(record, since=3)
     places = [p for p in leaves_of(made) if p[-1] != "public_key" and p != ("since", "checkpoint", "kind")]
     at = data.draw(st.sampled_from([p for p in places if p != ("checkpoint", "kind")]))
     broken = copy.deepcopy(made)
@@ -114,27 +114,27 @@ def test_anything_else_is_no_proof(value: dict[str, Any]) -> None:
 # ---- published checkpoints --------------------------------------------------------------------------------
 
 
-def test_checkpoints_are_read_from_documents_proofs_and_lines(sealed: Sealed, tmp_path: Path) -> None:
-    written(sealed, 6, 3)
-    checkpoints, _ = sealed.store.seals.extent()
+def test_checkpoints_are_read_from_documents_proofs_and_lines(record: Sealed, tmp_path: Path) -> None:
+    written(record, 6, 3)
+    checkpoints, _ = record.store.seals.extent()
     roots = {c.size: c.root for c in checkpoints}
     file = tmp_path / "kept.json"
     file.write_bytes(orjson.dumps(document(checkpoints[0], VAULT)))
     assert published(file, VAULT) == {3: roots[3]}
-    file.write_bytes(orjson.dumps(proof(sealed), option=orjson.OPT_INDENT_2))
+    file.write_bytes(orjson.dumps(proof(record), option=orjson.OPT_INDENT_2))
     assert published(file, VAULT) == {6: roots[6]}
     lines = [b'{"type": "request.decided"}', *(orjson.dumps(document(c, VAULT)) for c in checkpoints), b'{"half a li']
     file.write_bytes(b"\n".join(lines))
     assert published(file, VAULT) == roots
 
 
-def test_a_file_without_a_checkpoint_or_with_a_forged_one_is_refused(sealed: Sealed, tmp_path: Path) -> None:
-    written(sealed, 3, 3)
+def test_a_file_without_a_checkpoint_or_with_a_forged_one_is_refused(record: Sealed, tmp_path: Path) -> None:
+    written(record, 3, 3)
     file = tmp_path / "kept.json"
     file.write_bytes(b"[1, 2]")
     with pytest.raises(ConfigError, match="has no checkpoint"):
         published(file, VAULT)
-    newest = sealed.store.seals.newest()
+    newest = record.store.seals.newest()
     assert newest is not None
     forged = {**document(newest, VAULT), "root": "00" * 32}
     file.write_bytes(orjson.dumps(forged))

@@ -3,33 +3,33 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 from multiprocessing import get_context
-from pathlib import Path
 from threading import Barrier, Thread
 
 import pytest
 from audit.sealing import DAYS, Sealed, written
-from store.books import NOW, VAULT, open_sqlite
+from store.books import NOW, VAULT, open_at
 
 from policyguard.audit.merkle import leaf_hash, root_of
 from policyguard.audit.private import Vault
 from policyguard.audit.seal import BATCH, SealError, data_of, digest_of, extend, seal
+from policyguard.errors import StoreUnavailable
 from policyguard.store.seals import LEASE, Leaf
 
 SECOND = timedelta(seconds=1)
 
 
-def test_every_row_has_a_leaf_in_the_order_of_the_record(sealed: Sealed) -> None:
-    sealed.write(*(f"dec_{i}" for i in range(5)))
-    assert sealed.seal() == 5
-    rows = sealed.store.seals.sealed(0, 10)
+def test_every_row_has_a_leaf_in_the_order_of_the_record(record: Sealed) -> None:
+    record.write(*(f"dec_{i}" for i in range(5)))
+    assert record.seal() == 5
+    rows = record.store.seals.sealed(0, 10)
     assert [(row[0], row[1], row[6]) for row in rows] == [(i, i + 1, f"request.decided:dec_{i}") for i in range(5)]
     assert all(digest_of(tuple(row[5:])) == row.digest for row in rows)
 
 
-def test_the_checkpoint_has_the_root_over_the_leaves(sealed: Sealed) -> None:
-    written(sealed, 7, 3)
-    checkpoints, count = sealed.store.seals.extent()
-    leaves = [leaf_hash(data_of(row[1], row[2], row.digest)) for row in sealed.store.seals.leaves(0, count)]
+def test_the_checkpoint_has_the_root_over_the_leaves(record: Sealed) -> None:
+    written(record, 7, 3)
+    checkpoints, count = record.store.seals.extent()
+    leaves = [leaf_hash(data_of(row[1], row[2], row.digest)) for row in record.store.seals.leaves(0, count)]
     assert [(c.size, c.previous, c.root) for c in checkpoints] == [
         (3, 0, root_of(leaves[:3])),
         (6, 3, root_of(leaves[:6])),
@@ -37,97 +37,97 @@ def test_the_checkpoint_has_the_root_over_the_leaves(sealed: Sealed) -> None:
     ]
 
 
-def test_sealing_again_changes_nothing(sealed: Sealed) -> None:
-    written(sealed)
-    before = sealed.store.seals.extent()
-    assert (sealed.seal(), sealed.store.seals.extent()) == (0, before)
+def test_sealing_again_changes_nothing(record: Sealed) -> None:
+    written(record)
+    before = record.store.seals.extent()
+    assert (record.seal(), record.store.seals.extent()) == (0, before)
 
 
-def test_an_empty_record_has_nothing_to_seal(sealed: Sealed) -> None:
-    assert sealed.seal() == 0
-    assert sealed.verify().clean
+def test_an_empty_record_has_nothing_to_seal(record: Sealed) -> None:
+    assert record.seal() == 0
+    assert record.verify().clean
 
 
-def test_as_many_rows_as_are_asked_for_and_in_batches(sealed: Sealed) -> None:
-    sealed.write(*(f"dec_{i}" for i in range(BATCH + 10)))
-    assert sealed.seal(most=4) == 4
-    assert sealed.seal() == BATCH + 6
-    assert [c.size for c in sealed.store.seals.extent()[0]] == [4, BATCH + 4, BATCH + 10]
+def test_as_many_rows_as_are_asked_for_and_in_batches(record: Sealed) -> None:
+    record.write(*(f"dec_{i}" for i in range(BATCH + 10)))
+    assert record.seal(most=4) == 4
+    assert record.seal() == BATCH + 6
+    assert [c.size for c in record.store.seals.extent()[0]] == [4, BATCH + 4, BATCH + 10]
 
 
-def test_only_one_seals_until_it_is_done_or_its_time_is_over(sealed: Sealed) -> None:
-    sealed.write("dec_1", "dec_2")
-    unsealed = sealed.store.seals.unsealed(1)
+def test_only_one_seals_until_it_is_done_or_its_time_is_over(record: Sealed) -> None:
+    record.write("dec_1", "dec_2")
+    unsealed = record.store.seals.unsealed(1)
     leaves, checkpoint = extend(unsealed, VAULT, NOW)
-    assert sealed.store.seals.append(leaves, checkpoint, holder="dead", now=NOW)  # and dies with its lease
-    assert sealed.seal(NOW + LEASE - SECOND) == 0
-    assert sealed.seal(NOW + LEASE) == 1
-    assert sealed.verify().clean
+    assert record.store.seals.append(leaves, checkpoint, holder="dead", now=NOW)  # and dies with its lease
+    assert record.seal(NOW + LEASE - SECOND) == 0
+    assert record.seal(NOW + LEASE) == 1
+    assert record.verify().clean
 
 
-def test_what_another_has_sealed_is_not_sealed_again(sealed: Sealed) -> None:
-    sealed.write("dec_1", "dec_2")
-    late = extend(sealed.store.seals.unsealed(1), VAULT, NOW)
-    assert sealed.seal() == 2
-    assert not sealed.store.seals.append(*late, holder="late", now=NOW)
-    assert sealed.verify().clean
+def test_what_another_has_sealed_is_not_sealed_again(record: Sealed) -> None:
+    record.write("dec_1", "dec_2")
+    late = extend(record.store.seals.unsealed(1), VAULT, NOW)
+    assert record.seal() == 2
+    assert not record.store.seals.append(*late, holder="late", now=NOW)
+    assert record.verify().clean
 
 
-def test_a_step_that_fails_leaves_nothing_behind(sealed: Sealed) -> None:
+def test_a_step_that_fails_leaves_nothing_behind(record: Sealed) -> None:
     """A crash between the leaves and their checkpoint is a transaction that never was."""
-    sealed.write("dec_1", "dec_2")
-    leaves, checkpoint = extend(sealed.store.seals.unsealed(2), VAULT, NOW)
+    record.write("dec_1", "dec_2")
+    leaves, checkpoint = extend(record.store.seals.unsealed(2), VAULT, NOW)
     twice = [*leaves, replace(leaves[0], leaf=7)]
-    with pytest.raises(Exception, match="UNIQUE"):
-        sealed.store.seals.append(twice, checkpoint, holder="x", now=NOW)
-    assert sealed.store.seals.extent() == ([], 0)
-    assert sealed.seal() == 2
+    with pytest.raises(StoreUnavailable):
+        record.store.seals.append(twice, checkpoint, holder="x", now=NOW)
+    assert record.store.seals.extent() == ([], 0)
+    assert record.seal() == 2
 
 
-def test_threads_that_seal_at_once_make_one_record(sealed: Sealed) -> None:
-    sealed.write(*(f"dec_{i}" for i in range(2_000)))
+def test_threads_that_seal_at_once_make_one_record(record: Sealed) -> None:
+    record.write(*(f"dec_{i}" for i in range(2_000)))
     barrier, counts = Barrier(4), []
 
     def run() -> None:
         barrier.wait()
-        counts.append(sealed.seal())
+        counts.append(record.seal())
 
     threads = [Thread(target=run) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    while sealed.seal():
+    while record.seal():
         pass
-    report = sealed.verify()
+    report = record.verify()
     assert (report.rows, report.unsealed, report.clean) == (2_000, 0, True)
 
 
-def seal_here(path: Path) -> int:
-    store = open_sqlite(path)
+def seal_here(url: str) -> int:
+    store = open_at(url)
     count = sum(seal(store, VAULT, NOW) for _ in range(5))
     store.close()
     return count
 
 
-def test_processes_that_seal_at_once_make_one_record(sealed: Sealed) -> None:
-    sealed.write(*(f"dec_{i}" for i in range(2_000)))
+def test_processes_that_seal_at_once_make_one_record(record: Sealed) -> None:
+    record.write(*(f"dec_{i}" for i in range(2_000)))
     with get_context("spawn").Pool(2) as pool:
-        counts = pool.map(seal_here, [sealed.path] * 2)
+        counts = pool.map(seal_here, [record.url] * 2)
         pool.close()
         pool.join()
     assert sum(counts) == 2_000
-    assert sealed.verify().clean
+    assert record.verify().clean
 
 
-def test_after_a_rotation_the_new_key_signs_and_the_old_checkpoints_hold(sealed: Sealed) -> None:
-    written(sealed, 3, 3)
+def test_after_a_rotation_the_new_key_signs_and_the_old_checkpoints_hold(record: Sealed) -> None:
+    written(record, 3, 3)
     ring = Vault((bytes(32), b"2" * 32))
-    sealed.write("dec_a")
-    assert sealed.seal(vault=ring) == 1
-    assert [c.key_id for c in sealed.store.seals.extent()[0]] == [VAULT.key_id, ring.newest_id]
-    assert sealed.verify(vault=ring).clean
-    assert [f.what for f in sealed.verify().findings] == ["checkpoint_altered"]
+    record.write("dec_a")
+    assert record.seal(vault=ring) == 1
+    assert [c.key_id for c in record.store.seals.extent()[0]] == [VAULT.key_id, ring.newest_id]
+    assert record.verify(vault=ring).clean
+    assert [f.what for f in record.verify().findings] == ["checkpoint_altered"]
 
 
 @pytest.mark.parametrize(
@@ -141,20 +141,20 @@ def test_after_a_rotation_the_new_key_signs_and_the_old_checkpoints_hold(sealed:
         "DELETE FROM leaves WHERE leaf = 2",
     ],
 )
-def test_nothing_is_sealed_on_top_of_what_was_altered(sealed: Sealed, tamper: str) -> None:
-    written(sealed, 3, 3)
-    sealed.write("dec_a")
-    sealed.execute(tamper)
+def test_nothing_is_sealed_on_top_of_what_was_altered(record: Sealed, tamper: str) -> None:
+    written(record, 3, 3)
+    record.write("dec_a")
+    record.execute(tamper)
     with pytest.raises(SealError, match="audit verify"):
-        sealed.seal()
-    assert len(sealed.store.seals.extent()[0]) == 1
+        record.seal()
+    assert len(record.store.seals.extent()[0]) == 1
 
 
-def test_a_leaf_says_until_when_its_row_is_kept(sealed: Sealed) -> None:
-    sealed.write("dec_1", keep_days=30)
-    sealed.write("dec_2", keep_days=None)
-    sealed.seal()
-    kept = [sealed.store.seals.leaf_of(f"request.decided:dec_{i}") for i in (1, 2, 3)]
+def test_a_leaf_says_until_when_its_row_is_kept(record: Sealed) -> None:
+    record.write("dec_1", keep_days=30)
+    record.write("dec_2", keep_days=None)
+    record.seal()
+    kept = [record.store.seals.leaf_of(f"request.decided:dec_{i}") for i in (1, 2, 3)]
     until = int((NOW + 30 * DAYS).timestamp()) * 1_000_000
     assert [leaf and (leaf.leaf, leaf.delete_after_us) for leaf in kept] == [(0, until), (1, None), None]
     assert isinstance(kept[0], Leaf)

@@ -135,6 +135,28 @@ def test_an_added_row_with_a_leaf_of_its_own_is_named(sealed: Sealed, leaf: int)
     assert ("added", -5) in sealed.found()
 
 
+CHANGES = {
+    "UPDATE events SET tenant = 'other' WHERE seq = 5": [("altered", 5)],
+    "UPDATE events SET body = replace(body, 'enforce', 'shadow ') WHERE seq = 5": [("altered", 5)],
+    "UPDATE events SET at_us = at_us + 1 WHERE seq = 9": [("altered", 9)],
+    "UPDATE events SET delete_after_us = NULL WHERE seq = 1": [("altered", 1)],
+    "UPDATE events SET seq = 100 WHERE seq = 3": [("missing", 3)],
+    "UPDATE events SET seq = 0 WHERE seq = 3": [("missing", 3), ("added", 0)],
+    "DELETE FROM events WHERE seq > 7": [("missing", 8), ("missing", 9)],
+    "UPDATE leaves SET digest = zeroblob(32) WHERE leaf = 4": [("leaf_altered", 5), ("altered", 5), ("root", None)],
+    "DELETE FROM leaves WHERE leaf = 4": [("leaf_missing", None), ("root", None), ("added", 5)],
+    "DELETE FROM checkpoints WHERE size = 6": [("checkpoint_missing", None)],
+    "UPDATE checkpoints SET signature = zeroblob(64) WHERE size = 9": [("checkpoint_altered", None)],
+}
+
+
+@pytest.mark.parametrize("statement", CHANGES)
+def test_each_engine_tells_what_was_changed(record: Sealed, statement: str) -> None:
+    written(record)
+    record.execute(statement)
+    assert record.found() == CHANGES[statement]
+
+
 # ---- retention --------------------------------------------------------------------------------------------
 
 

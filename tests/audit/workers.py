@@ -7,7 +7,7 @@ import resource
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from store.books import NOW, VAULT, event, open_sqlite
+from store.books import NOW, VAULT, event, open_at
 
 from policyguard.audit.export import export
 from policyguard.audit.seal import seal
@@ -25,11 +25,11 @@ def write(store: Store, name: str, count: int) -> None:
         store.perform(Record(tuple(event("request.decided", f"{name}_{i}", body=body) for i in rows)), NOW)
 
 
-def work_until_killed(path: Path, file: Path, name: str, ready: Connection) -> None:
+def work_until_killed(url: str, file: Path, name: str, ready: Connection) -> None:
     """Write, seal and export, over and over. The lease of one that was killed is given back at the start."""
-    store = open_sqlite(path)
+    store = open_at(url)
     store._write(
-        lambda c: [give_back(c, row[0], row[1]) for row in c.exec_driver_sql("SELECT name, holder FROM leases")]
+        lambda c: [give_back(c, row[0], row[1]) for row in c.exec_driver_sql("SELECT name, holder FROM leases").all()]
     )
     ready.send("working")
     for round_ in itertools.count():
@@ -42,7 +42,7 @@ def work_until_killed(path: Path, file: Path, name: str, ready: Connection) -> N
 
 def most_memory(path: Path, rows: int, results: Connection) -> None:
     """Megabytes that this process ever held, after a few rows and after many."""
-    store = open_sqlite(path)
+    store = open_at(path)
     seen = []
     for name, count in (("few", 4_000), ("many", rows)):
         write(store, name, count)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from store.books import NOW, USER, VAULT, hold, open_sqlite, private, refused, rows
+from databases import Server, connect
+from store.books import NOW, USER, VAULT, hold, open_at, private, refused, rows
 
 from policyguard.audit.private import Vault
 from policyguard.errors import ConfigError
-from policyguard.store import Erased, Store, open_store
+from policyguard.store import Erased, Store
 
 LEGACY = "c20c82f13de9ed6471ac623be512088108470ca09337a6d2ecfb403dc2"
 OTHER = VAULT.pseudonym("user", "u2")
@@ -23,58 +26,66 @@ def keep(store: Store, decision: str, subject: str = USER, text: bytes = b"a cat
     store.perform(replace(refused(decision), private=(prompt,)), NOW)
 
 
-def wrapped(path: Path, subject: str = USER) -> list[bytes]:
-    return [row[0] for row in rows(path, f"SELECT wrapped FROM data_keys WHERE subject = '{subject}'")]
+def wrapped(url: str, subject: str = USER) -> list[bytes]:
+    return [row[0] for row in rows(url, f"SELECT wrapped FROM data_keys WHERE subject = '{subject}'")]
 
 
-def secrets(path: Path, subject: str = USER) -> set[bytes]:
+def secrets(url: str, subject: str = USER) -> set[bytes]:
     """Every key and ciphertext of a subject as they stand in the file."""
-    texts = rows(path, f"SELECT ciphertext FROM private WHERE subject = '{subject}'")
-    return {*wrapped(path, subject), *(row[0] for row in texts)}
+    texts = rows(url, f"SELECT ciphertext FROM private WHERE subject = '{subject}'")
+    return {*wrapped(url, subject), *(row[0] for row in texts)}
 
 
-def left(path: Path, secrets: Iterable[bytes]) -> list[bytes]:
+def left(files: Iterable[Path], secrets: Iterable[bytes]) -> list[bytes]:
     """Which of them are still in a file of the database, whole or in a part that a page's end cut off."""
-    content = b"".join(file.read_bytes() for file in path.parent.glob(path.name + "*"))
+    content = b"".join(file.read_bytes() for file in files if file.is_file())
     return [secret for secret in secrets if secret[:16] in content or secret[-16:] in content]
 
 
-def test_a_subject_has_one_key_for_all_of_its_rows_and_no_other_has_it(store: Store, path: Path) -> None:
+def change(url: str, sql: str, values: Sequence[Any]) -> None:
+    """Beside the store."""
+    if url.startswith("postgres"):
+        with connect(url) as beside:
+            beside.execute(sql.replace("?", "%s"), values)
+        return
+    connection = sqlite3.connect(url.removeprefix("sqlite:///"))
+    with connection:
+        connection.execute(sql, values)
+    connection.close()
+
+
+def test_a_subject_has_one_key_for_all_of_its_rows_and_no_other_has_it(store: Store, url: str) -> None:
     for decision in ("dec_1", "dec_2"):
         keep(store, decision)
     keep(store, "dec_3", OTHER)
-    keys = [row[0] for row in rows(path, "SELECT key_id FROM private ORDER BY id")]
+    keys = [row[0] for row in rows(url, "SELECT key_id FROM private ORDER BY id")]
     assert keys[0] == keys[1] != keys[2]
-    assert (len(wrapped(path)), len(wrapped(path, OTHER))) == (1, 1)
+    assert (len(wrapped(url)), len(wrapped(url, OTHER))) == (1, 1)
 
 
-def test_equal_texts_of_two_subjects_share_no_byte(store: Store, path: Path) -> None:
+def test_equal_texts_of_two_subjects_share_no_byte(store: Store, url: str) -> None:
     keep(store, "dec_1")
     keep(store, "dec_2", OTHER)
-    one, two = (row[0] for row in rows(path, "SELECT ciphertext FROM private ORDER BY id"))
+    one, two = (row[0] for row in rows(url, "SELECT ciphertext FROM private ORDER BY id"))
     assert one != two
 
 
-def test_a_row_from_before_there_were_data_keys_is_read(store: Store, path: Path) -> None:
+def test_a_row_from_before_there_were_data_keys_is_read(store: Store, url: str) -> None:
     keep(store, "dec_1")
     legacy = bytes.fromhex(LEGACY)
-    connection = sqlite3.connect(path)
-    with connection:
-        change = "UPDATE private SET key_id = ?, nonce = ?, ciphertext = ?"
-        connection.execute(change, (VAULT.key_id, bytes(12), legacy))
-    connection.close()
+    change(url, "UPDATE private SET key_id = ?, nonce = ?, ciphertext = ?", (VAULT.key_id, bytes(12), legacy))
     assert store.private("prompt:dec_1", by="ada", now=NOW) == b"an old secret"
 
 
 # ---- erasure ----------------------------------------------------------------------------------------------
 
 
-def test_erasing_destroys_rows_and_key_of_the_subject_alone(store: Store, path: Path) -> None:
+def test_erasing_destroys_rows_and_key_of_the_subject_alone(store: Store, url: str) -> None:
     keep(store, "dec_1")
     store.perform(hold(), NOW)
     keep(store, "dec_2", OTHER, b"a dog")
     assert store.erase("u1", why="asked for it", by="ada", now=NOW) == Erased(rows=2, keys=1, scrubbed=True)
-    assert secrets(path) == set()
+    assert secrets(url) == set()
     for id_ in ("prompt:dec_1", "request:rev_1"):
         assert store.private(id_, by="ada", now=NOW) is None
     assert store.private("prompt:dec_2", by="ada", now=NOW) == b"a dog"
@@ -117,66 +128,93 @@ def test_the_record_says_who_erased_whom_and_why(store: Store) -> None:
     assert store.private(note, by="grace", now=NOW) == b'["ada","asked for it"]'
 
 
-def test_rows_after_an_erasure_have_a_new_key_in_every_process(store: Store, path: Path) -> None:
-    other = open_sqlite(path)
+def test_rows_after_an_erasure_have_a_new_key_in_every_process(store: Store, url: str) -> None:
+    other = open_at(url)
     keep(other, "dec_1")
-    before = wrapped(path)
+    before = wrapped(url)
     store.erase("u1", why="", by="ada", now=NOW)
     keep(other, "dec_2", text=b"new")
-    assert (len(wrapped(path)), wrapped(path) == before) == (1, False)
+    assert (len(wrapped(url)), wrapped(url) == before) == (1, False)
     assert store.private("prompt:dec_2", by="ada", now=NOW) == b"new"
     other.close()
 
 
-def test_a_copy_of_the_rows_is_of_no_use_without_the_key(store: Store, path: Path) -> None:
+def test_a_copy_of_the_rows_is_of_no_use_without_the_key(store: Store, url: str) -> None:
     """As in a backup of `private` that outlived the erasure."""
     keep(store, "dec_1")
-    (copy,) = rows(path, "SELECT * FROM private")
+    (copy,) = rows(url, "SELECT * FROM private")
     store.erase("u1", why="", by="ada", now=NOW)
-    connection = sqlite3.connect(path)
-    with connection:
-        connection.execute(f"INSERT INTO private VALUES ({', '.join('?' * len(copy))})", copy)
-    connection.close()
+    change(url, f"INSERT INTO private VALUES ({', '.join('?' * len(copy))})", copy)
     with pytest.raises(ConfigError, match="another key"):
         store.private("prompt:dec_1", by="ada", now=NOW)
 
 
 @pytest.mark.parametrize("count", [1, 40, 900])
-def test_no_byte_of_key_or_text_is_left_in_the_files(store: Store, path: Path, count: int) -> None:
+def test_no_byte_of_key_or_text_is_left_in_the_file(path: Path, count: int) -> None:
     """Rows of many subjects, large and small, so that pages split, overflow and are given back."""
+    store, url = open_at(path), f"sqlite:///{path}"
+    fill(store, count)
+    gone = secrets(url)
+    assert len(left(files(path), gone)) == len(gone)
+    assert store.erase("u1", why="", by="ada", now=NOW).scrubbed
+    assert left(files(path), gone) == []
+    others = {row[0] for row in rows(url, "SELECT wrapped FROM data_keys")}
+    assert len(left(files(path), others)) == len(others)
+    store.close()
+
+
+def fill(store: Store, count: int) -> None:
     for i in range(count):
         keep(store, f"dec_{i}", USER if i % 10 == 0 else VAULT.pseudonym("user", str(i)), bytes(i * 37 % 9_000))
-    gone = secrets(path)
-    assert len(left(path, gone)) == len(gone)
-    assert store.erase("u1", why="", by="ada", now=NOW).scrubbed
-    assert left(path, gone) == []
-    others = {row[0] for row in rows(path, "SELECT wrapped FROM data_keys")}
-    assert len(left(path, others)) == len(others)
 
 
-def test_a_reader_in_the_way_is_said(store: Store, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def files(path: Path) -> list[Path]:
+    return list(path.parent.glob(path.name + "*"))
+
+
+def test_no_byte_of_the_key_is_left_in_the_files_of_the_server(postgres: Server) -> None:
+    """The log of the server is another thing, and said so."""
+    with postgres.database() as url, closing(open_at(url)) as store:
+        fill(store, 200)
+        with connect(url) as beside:
+            beside.execute("CHECKPOINT")
+            (data,), (database,) = (
+                beside.execute(sql).fetchone() or ()
+                for sql in ("SHOW data_directory", "SELECT oid FROM pg_database WHERE datname = current_database()")
+            )
+        folder, keys = Path(data) / "base" / str(database), wrapped(url)
+        assert left(folder.iterdir(), keys) == keys
+        assert store.erase("u1", why="", by="ada", now=NOW).scrubbed
+        with connect(url) as beside:
+            beside.execute("CHECKPOINT")
+        assert left(folder.iterdir(), keys) == []
+
+
+def test_a_reader_in_the_way_is_said(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = open_at(path)
     keep(store, "dec_1")
-    monkeypatch.setattr("policyguard.store.scrub.PATIENCE_S", 0.0)
+    monkeypatch.setattr("policyguard.store.sqlite.BUSY_TIMEOUT_S", 0.0)
     reader = sqlite3.connect(path, isolation_level=None)
     reader.execute("BEGIN")
     reader.execute("SELECT count(*) FROM private").fetchone()
     assert store.erase("u1", why="", by="ada", now=NOW).scrubbed is False
     reader.close()
     assert store.erase("u1", why="", by="ada", now=NOW) == Erased(0, 0, scrubbed=True)
+    store.close()
 
 
 # ---- rotation ---------------------------------------------------------------------------------------------
 
 
-def test_after_a_rotation_every_key_is_wrapped_anew_and_everything_is_read(store: Store, path: Path) -> None:
+def test_after_a_rotation_every_key_is_wrapped_anew_and_everything_is_read(store: Store, url: str) -> None:
     keep(store, "dec_1")
     keep(store, "dec_2", OTHER)
-    before = wrapped(path) + wrapped(path, OTHER)
-    ring = open_store(f"sqlite:///{path}", vault=Vault((bytes(32), b"2" * 32)))
+    before = wrapped(url) + wrapped(url, OTHER)
+    ring = open_at(url, Vault((bytes(32), b"2" * 32)))
     assert ring.rewrap(why="yearly", by="ada", now=NOW) == 2
     assert ring.rewrap(why="again", by="ada", now=NOW) == 0
-    assert {row[0] for row in rows(path, "SELECT key_id FROM data_keys")} == {ring._cipher.newest_id}
-    assert set(before).isdisjoint(wrapped(path) + wrapped(path, OTHER))
+    assert {row[0] for row in rows(url, "SELECT key_id FROM data_keys")} == {ring._cipher.newest_id}
+    assert set(before).isdisjoint(wrapped(url) + wrapped(url, OTHER))
     assert ring.private("prompt:dec_1", by="ada", now=NOW) == b"a cat"
     with pytest.raises(ConfigError, match="is the key file complete"):
         store.private("prompt:dec_2", by="ada", now=NOW)
