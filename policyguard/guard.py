@@ -23,10 +23,10 @@ import anyio
 from policyguard import flow
 from policyguard.audit.keys import open_vault
 from policyguard.audit.private import Vault
-from policyguard.audit.seal import SealError, seal
+from policyguard.audit.seal import seal
 from policyguard.current import current_caller, current_review
 from policyguard.decision import Admission, Decision, Effect, Reason, Refused, Ticket
-from policyguard.errors import ConfigError, Diagnostic, InvalidRequest, PolicyError, StoreUnavailable
+from policyguard.errors import ConfigError, Diagnostic, InvalidRequest, PolicyError, PolicyguardError, StoreUnavailable
 from policyguard.flow import adrive, drive
 from policyguard.ids import new_id
 from policyguard.moderation import Moderator
@@ -48,7 +48,7 @@ A = TypeVar("A")
 UPSTREAM_TIMEOUT = timedelta(seconds=600)  # the OpenAI SDK's own
 SENT_FOR = UPSTREAM_TIMEOUT + timedelta(seconds=60)
 SWEEP_EVERY = timedelta(seconds=30)
-SEALED_AT_ONCE = 2_000  # rows
+SEALED_AT_ONCE = 1_000  # rows
 
 
 def utc_now() -> datetime:
@@ -335,8 +335,8 @@ class Guard:
         self.store.sweep(self.clock())
         try:
             seal(self.store, self.vault, self.clock(), most=SEALED_AT_ONCE)
-        except SealError as error:  # rows are written as before, and verification says what it is
-            log.error("%s", error)
+        except PolicyguardError as error:  # rows are written as before, and are sealed when it can be done
+            log.error("the record was not sealed: %s", error)
 
     def _sweep_is_due(self) -> bool:
         return self.clock() >= self._next_sweep

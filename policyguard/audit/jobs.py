@@ -25,7 +25,8 @@ from policyguard.errors import ConfigError, PolicyguardError
 from policyguard.store import Store
 from policyguard.store.exports import Cursor
 
-SEAL_EVERY = timedelta(seconds=2)
+LOOK_EVERY_S = 2.0
+SEAL_EVERY = timedelta(seconds=10)  # every time makes a checkpoint, and they are kept for ever
 SWEEP_EVERY = timedelta(seconds=30)
 LATER = timedelta(minutes=5)
 SWEEP_LEASE = timedelta(seconds=120)
@@ -50,7 +51,7 @@ class Jobs:
         self._checkpoints = checkpoints
         self._published = 0
         self._holder = os.urandom(8).hex()
-        self._next_sweep = clock()
+        self._next_sweep = self._next_seal = clock()
 
     def once(self) -> list[Did]:
         """Do everything that is due. What was idle is not told."""
@@ -61,14 +62,15 @@ class Jobs:
         while not stop.is_set():
             for did in self._due():
                 tell(did)
-            stop.wait(SEAL_EVERY.total_seconds())
+            stop.wait(LOOK_EVERY_S)
 
     def _due(self) -> Iterator[Did]:
         if self._clock() >= self._next_sweep:
             self._next_sweep = self._clock() + SWEEP_EVERY
             yield from self._try("sweep", self._sweep)
-        yield from self._try("seal", self._seal)
-        if self._checkpoints is not None:
+        if self._clock() >= self._next_seal:
+            self._next_seal = self._clock() + SEAL_EVERY
+            yield from self._try("seal", self._seal)
             yield from self._try("publish", self._publish)
         for cursor in self._waiting():
             yield from self._try(f"export {cursor.name}", partial(self._export, cursor))

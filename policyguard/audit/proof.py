@@ -59,9 +59,9 @@ def prove(store: Store, vault: Vault, event_id: str, *, since: int | None = None
 
 
 def _since(seals: Seals, vault: Vault, size: int, newest: Checkpoint) -> dict[str, Any]:
-    older = next((c for c in seals.extent()[0] if c.size == size), None)
-    if older is None:
+    if not (found := seals.checkpoints(size - 1, size)):
         raise ConfigError(f"there is no checkpoint over {size} rows")
+    (older,) = found
     path = _path(seals, consistency_ranges(older.size, newest.size))
     return {"checkpoint": document(older, vault), "path": path}
 

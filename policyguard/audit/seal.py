@@ -58,8 +58,12 @@ def extend(unsealed: Unsealed, vault: Vault, now: datetime) -> tuple[list[Leaf],
     tree = _grown(unsealed, vault)
     previous, leaves = tree.size, []
     for row in unsealed.rows:
-        seq, delete_after_us, digest = row[0], row[-1], digest_of(tuple(row))
-        data = data_of(seq, delete_after_us, digest)
+        seq, delete_after_us = row[0], row[-1]
+        try:
+            digest = digest_of(tuple(row))
+            data = data_of(seq, delete_after_us, digest)
+        except (TypeError, struct.error) as error:
+            raise SealError(f"row {seq} has values of a kind that no row has, so it is not sealed") from error
         leaves.append(Leaf(tree.size, seq, delete_after_us, digest, mac_of(tree.size, data, vault)))
         tree.append(leaf_hash(data))
     unsigned = Checkpoint(tree.size, tree.root(), previous, now, vault.newest_id, b"", tree.frontier())

@@ -82,15 +82,15 @@ class _Verification:
         self._tree = Tree()
         self._findings: list[Finding] = []
         self._more = self._rows = self._removed = self._last_seq = 0
+        self._checkpoints = self._previous = 0
 
     def run(self, progress: Progress) -> Report:
-        checkpoints, count = self._seals.extent()
-        size = checkpoints[-1].size if checkpoints else 0
-        self._chain(checkpoints)
-        expected = self._expected(checkpoints, size)
+        newest, count = self._seals.extent()
+        size = newest.size if newest else 0
         for start in range(0, size, BATCH):
-            self._walk(start, min(start + BATCH, size), expected)
-            progress(self._tree.size, size)
+            stop = min(start + BATCH, size)
+            self._walk(start, stop, self._expected(start, stop))
+            progress(stop, size)
         self._beyond(size, count)
         self._without_leaf(size)
         return Report(
@@ -98,8 +98,8 @@ class _Verification:
             rows=self._rows,
             removed=self._removed,
             unsealed=self._seals.count_after(self._last_seq),
-            checkpoints=len(checkpoints),
-            newest=checkpoints[-1] if checkpoints else None,
+            checkpoints=self._checkpoints,
+            newest=newest,
             findings=tuple(self._findings),
             more=self._more,
         )
@@ -112,26 +112,25 @@ class _Verification:
 
     # ---- checkpoints --------------------------------------------------------------------------------------------
 
-    def _chain(self, checkpoints: Sequence[Checkpoint]) -> None:
-        before = 0
-        for checkpoint in checkpoints:
-            name = f"the checkpoint over {checkpoint.size} rows"
-            if not is_signed(checkpoint, self._vault):
-                self._found("checkpoint_altered", f"{name} is not signed by a key of the key file")
-            elif checkpoint.previous != before:
-                self._found("checkpoint_missing", f"the checkpoint over {checkpoint.previous} rows is not there")
-            before = checkpoint.size
-
-    def _expected(self, checkpoints: Sequence[Checkpoint], size: int) -> dict[int, list[Checkpoint | bytes]]:
+    def _expected(self, start: int, stop: int) -> dict[int, list[Checkpoint | bytes]]:
         """What has to be looked at when the tree has grown to a size."""
         expected: dict[int, list[Checkpoint | bytes]] = {}
-        for known, root in sorted(self._published.items()):
-            if known > size:
-                self._found("cut", f"a checkpoint over {known} rows was published, and only {size} rows are sealed")
-            expected.setdefault(known, []).append(root)
-        for checkpoint in checkpoints:
+        for size, root in self._published.items():
+            expected.setdefault(size, []).append(root)
+        for checkpoint in self._seals.checkpoints(start, stop):
+            self._chain(checkpoint)
             expected.setdefault(checkpoint.size, []).append(checkpoint)
         return expected
+
+    def _chain(self, checkpoint: Checkpoint) -> None:
+        """Each is signed, and names the one before."""
+        if not is_signed(checkpoint, self._vault):
+            message = f"the checkpoint over {checkpoint.size} rows is not signed by a key of the key file"
+            self._found("checkpoint_altered", message)
+        elif checkpoint.previous != self._previous:
+            self._found("checkpoint_missing", f"the checkpoint over {checkpoint.previous} rows is not there")
+        self._previous = checkpoint.size
+        self._checkpoints += 1
 
     def _reached(self, expected: Sequence[Checkpoint | bytes]) -> None:
         for there in expected:
@@ -228,6 +227,9 @@ class _Verification:
     # ---- what should not be there -------------------------------------------------------------------------------
 
     def _beyond(self, size: int, count: int) -> None:
+        for known in sorted(self._published):
+            if known > size:
+                self._found("cut", f"a checkpoint over {known} rows was published, and only {size} rows are sealed")
         if count > size:
             self._found("leaf_added", f"leaves {size} to {count - 1} are covered by no checkpoint", leaf=size)
 

@@ -84,15 +84,16 @@ def _run(store: Store, vault: Vault, cursor: Cursor, follow: bool) -> None:
     from policyguard.audit.sinks import open_sink
 
     holder, out = os.urandom(8).hex(), console(stderr=True)
+    failed = None
     with open_sink(cursor.target) as sink, suppress(KeyboardInterrupt):
         while True:
             now = datetime.now(UTC)
-            failed = None
             seal(store, vault, now)
             cursor = store.exports.get(cursor.name) or cursor
             if not follow or (cursor.next_at is not None and cursor.next_at <= now):
                 try:
                     count = send(store, vault, cursor, sink, now, holder=holder)
+                    failed = None
                     if count or not follow:
                         out.print(f"{cursor.name}: {count:,} rows")
                 except PolicyguardError as error:

@@ -24,7 +24,7 @@ LEASE_NAME = "seal"
 ROW = ("seq", *EVENT_COLUMNS)  # what a leaf's digest covers, in this order
 LEAF = ("leaf", "seq", "delete_after_us", "digest", "mac")
 _CHECKPOINT = ("size", "root", "previous", "at_us", "key_id", "signature", "frontier")
-_WAIT_S = 2.0  # for transactions that may still commit a row with a smaller number
+_WAIT_S = 1.0  # for transactions that may still commit a row with a smaller number
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,9 @@ def _columns(names: Sequence[str], prefix: str = "") -> str:
 
 
 _NEWEST = Sql(f"SELECT {_columns(_CHECKPOINT)} FROM checkpoints ORDER BY size DESC LIMIT 1")  # noqa: S608
-_CHECKPOINTS = Sql(f"SELECT {_columns(_CHECKPOINT)} FROM checkpoints ORDER BY size")  # noqa: S608
+_CHECKPOINTS = Sql(
+    f"SELECT {_columns(_CHECKPOINT)} FROM checkpoints WHERE size > :after AND size <= :until ORDER BY size"  # noqa: S608
+)
 _LAST_SEQ = Sql("SELECT seq FROM leaves WHERE leaf = :leaf")
 _TOP = Sql("SELECT max(seq) FROM events")
 _ROWS = Sql(f"SELECT {_columns(ROW)} FROM events WHERE seq > :after AND seq <= :top ORDER BY seq LIMIT :limit")  # noqa: S608
@@ -151,9 +153,14 @@ class Seals:
     def newest(self) -> Checkpoint | None:
         return self._read(_newest)
 
-    def extent(self) -> tuple[list[Checkpoint], int]:
-        """Every checkpoint, and how many leaves there are, as of one moment."""
-        return self._read(lambda c: (_checkpoints(c), _leaf_count(c)))
+    def extent(self) -> tuple[Checkpoint | None, int]:
+        """The newest checkpoint, and how many leaves there are, as of one moment."""
+        return self._read(lambda c: (_newest(c), _leaf_count(c)))
+
+    def checkpoints(self, after: int, until: int) -> list[Checkpoint]:
+        """Those over more than `after` rows and at most `until`."""
+        values = {"after": after, "until": until}
+        return self._read(lambda c: [_checkpoint(row) for row in run(c, _CHECKPOINTS, values)])
 
     def sealed(self, start: int, stop: int) -> Sequence[Row[Any]]:
         """Leaves from `start` until before `stop`, each with its row: the columns of a leaf, then `ROW` or nulls."""
@@ -195,10 +202,6 @@ def _unsealed(connection: Connection, top: int, limit: int) -> Unsealed:
 def _newest(connection: Connection) -> Checkpoint | None:
     row = run(connection, _NEWEST, {}).first()
     return None if row is None else _checkpoint(row)
-
-
-def _checkpoints(connection: Connection) -> list[Checkpoint]:
-    return [_checkpoint(row) for row in run(connection, _CHECKPOINTS, {})]
 
 
 def _leaf_count(connection: Connection) -> int:

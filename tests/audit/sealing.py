@@ -17,6 +17,7 @@ from policyguard.audit.seal import seal
 from policyguard.audit.verify import Report, verify
 from policyguard.steps import Record
 from policyguard.store import Store
+from policyguard.store.seals import Checkpoint
 
 DAYS = timedelta(days=1)
 
@@ -43,6 +44,9 @@ class Sealed:
 
     def verify(self, now: datetime = NOW, vault: Vault = VAULT, **options: Any) -> Report:
         return verify(self.store, vault, now, **options)
+
+    def checkpoints(self) -> list[Checkpoint]:
+        return self.store.seals.checkpoints(0, 10**9)
 
     def found(self, **options: Any) -> list[tuple[str, int | None]]:
         """What is wrong with which row."""

@@ -3,14 +3,14 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 from audit.sealing import DAYS, Sealed, written
 from store.books import HOUR, MINUTE, NOW, VAULT, hold, reserve
 
-from policyguard.audit.jobs import LATER, SEAL_EVERY, SWEEP_LEASE, Did, Jobs
+from policyguard.audit.jobs import LATER, SEAL_EVERY, SWEEP_EVERY, SWEEP_LEASE, Did, Jobs
 from policyguard.audit.proof import published
 
 
@@ -63,7 +63,7 @@ def test_the_sweep_comes_less_often_than_the_seal(record: Sealed, clock: Clock, 
     assert running.once() == [Did("seal", "1 row")]
     clock.now += SEAL_EVERY
     assert running.once() == []
-    clock.now += timedelta(seconds=30)
+    clock.now += SWEEP_EVERY
     assert [did.job for did in running.once()] == ["sweep", "seal"]
 
 
@@ -116,6 +116,7 @@ def test_every_new_checkpoint_goes_to_the_file(
     assert (running.once(), file.exists()) == ([], False)
     for i in range(3):
         record.write(f"dec_{i}")
+        clock.now += SEAL_EVERY
         assert [did.job for did in running.once()] == ["seal", "publish"]
     assert running.once() == []
     assert [json.loads(line)["size"] for line in file.read_text().splitlines()] == [1, 2, 3]

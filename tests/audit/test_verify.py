@@ -309,7 +309,7 @@ def test_a_record_that_was_cut_back_is_found_by_a_published_checkpoint(sealed: S
 
 def test_a_record_that_went_another_way_is_found_by_a_published_checkpoint(sealed: Sealed) -> None:
     written(sealed)
-    published = {c.size: c.root for c in sealed.store.seals.extent()[0]}
+    published = {c.size: c.root for c in sealed.checkpoints()}
     sealed.execute(*CUT)
     sealed.write("other_1", "other_2", "other_3")
     sealed.seal()
