@@ -40,8 +40,9 @@ _WORDS: Mapping[str, Any] = {
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", re.ASCII)
 _NUMERIC = frozenset("0123456789+-.")  # what the text of a number begins with
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x84\x86-\x9f\ufeff\ufffe\uffff]")
-_SPECIAL = re.compile(r"(?:^|[\s\[{,])(?:&[^\s&]|\*\S|!(?!=))")  # what could be an anchor, an alias or a tag
+_SPECIAL = re.compile(r"(?<![^\s\[{,])(?:&[^\s&]|\*\S|!(?!=))")  # what could be an anchor, an alias or a tag
 _LINE_BREAKS = re.compile("[\u0085\u2028\u2029]")  # line breaks for YAML, not for editors: lines would differ
+_HARMLESS = bytes([9, 10, *range(32, 127)])  # where a file has nothing else, there is nothing to look for
 _REFUSED = "?"  # where the value of a refused key is read to, so that its own problems are found
 _Scalar, _Alias = yaml.ScalarEvent, yaml.AliasEvent
 _MappingStart, _MappingEnd, _SequenceEnd = yaml.MappingStartEvent, yaml.MappingEndEvent, yaml.SequenceEndEvent
@@ -186,6 +187,8 @@ def _text(raw: bytes) -> str:
         before = body[: error.start].decode()
         raise SourceProblem("PG101", *_line_column(before, len(before)), "the file is no UTF-8 text") from None
     text = text.replace("\r\n", "\n")
+    if not body.translate(None, _HARMLESS):
+        return text
     for pattern, what in ((_LINE_BREAKS, "a line break that editors do not show"), (_CONTROL, "a control character")):
         if odd := pattern.search(text):
             raise SourceProblem("PG108", *_line_column(text, odd.start()), what)

@@ -59,8 +59,8 @@ class CallerType:
 class Environment:
     """What conditions may read beyond the request, the scores, the surface and the time."""
 
-    caller: Mapping[str, CallerType]
-    key: frozenset[tuple[str, CallerType]] = field(init=False, repr=False, compare=False)
+    caller: Mapping[str, CallerType] = field(compare=False)
+    key: frozenset[tuple[str, CallerType]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "key", frozenset(self.caller.items()))
