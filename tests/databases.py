@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 from sqlalchemy.engine import URL, make_url
 
@@ -46,12 +48,33 @@ class Server:
         finally:
             self.run(f"DROP DATABASE {name} WITH (FORCE)")
 
+    def kill(self) -> None:
+        """As if the power went: the server, and with it all that it started."""
+        postmaster = psutil.Process(self.handle.get_pid())
+        everybody = [postmaster, *postmaster.children(recursive=True)]
+        postmaster.kill()
+        while any(_lives(process) for process in everybody):
+            threading.Event().wait(0.01)
+
+    def restart(self) -> None:
+        """After it was killed."""
+        for left_behind in ("postmaster.pid", ".s.PGSQL.5432.lock", ".s.PGSQL.5432"):
+            (self.handle.pgdata / left_behind).unlink(missing_ok=True)
+        self.handle.ensure_postgres_running()
+
     def close(self) -> None:
         self.run(f"DROP DATABASE {self._template} WITH (FORCE)")
 
     def run(self, sql: str) -> None:
         with connect(self.address("postgres")) as connection:
             connection.execute(sql)
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def connect(url: str) -> psycopg.Connection[Any]:
