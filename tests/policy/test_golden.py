@@ -25,11 +25,6 @@ FOLDERS = sorted(path for path in GOLDEN.glob("folders/*") if path.is_dir())
 EXPECTED = re.compile(r"# (\d+:\d+ PG\d+ .+|  hint: .+)")
 # What cannot be read, is not there or not in its place, or fits no moderator, is no golden file.
 NO_FILE = {"PG101", "PG501", "PG505", "PG506"}
-    "PG101",
-    "PG501",
-    "PG505",
-    "PG506",
-}  # what cannot be read, is not there, or fits no moderator, is no golden file
 
 
 def expected(text: str) -> list[str]:
