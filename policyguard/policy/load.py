@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from stat import S_ISREG
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
@@ -21,7 +22,7 @@ from policyguard.decision import Effect
 from policyguard.errors import Diagnostic, PolicyError
 from policyguard.policy import compile as compiling
 from policyguard.policy import limits as limiting
-from policyguard.policy.compile import Shared, place, unique_ids
+from policyguard.policy.compile import Shared, unique_ids
 from policyguard.policy.diagnostics import report
 from policyguard.policy.document import Organisation, Surface
 from policyguard.policy.limits import Effective
@@ -34,7 +35,7 @@ from policyguard.policy.routes import Claims, claim, routes
 from policyguard.policy.source import MAX_BYTES, Source, TooManyProblems, read
 from policyguard.policy.source import Path as KeyPath
 
-ORG = "org.yaml"
+ORG, TESTS = "org.yaml", "tests"
 
 
 Stamp = tuple[int, ...]
@@ -79,15 +80,24 @@ def check(folder: str | Path, *, today: date | None = None) -> list[Diagnostic]:
 def look(folder: Path) -> Stamps:
     """What tells one version of each policy file from another, by name; nothing is opened. Raises OSError.
 
-    What only looks like a policy is there, too: a broken link or a pipe is a problem, never a surface less.
+    What only looks like a policy is there, too: a broken link or a pipe is a problem, never a surface less. So are the
+    files in folders below, but those of tests and hidden ones: nobody should think that they are read.
     """
+    found: dict[str, Stamp | None] = {}
     with os.scandir(folder) as entries:
-        return {entry.name: _stamp(entry) for entry in entries if _is_policy(entry)}
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if _is_named_so(entry.name) and not entry.is_dir():
+                found[entry.name] = _stamp(entry)
+            elif entry.name != TESTS and entry.is_dir(follow_symlinks=False):
+                with suppress(OSError):
+                    found |= {f"{entry.name}/{name}": stamp for name, stamp in look(folder / entry.name).items()}
+    return found
 
 
-def _is_policy(entry: os.DirEntry[str]) -> bool:
-    name = entry.name
-    return name.lower().endswith((".yaml", ".yml")) and not name.startswith(".") and not entry.is_dir()
+def _is_named_so(name: str) -> bool:
+    return name.lower().endswith((".yaml", ".yml"))
 
 
 def _stamp(entry: os.DirEntry[str]) -> Stamp | None:
@@ -130,9 +140,12 @@ def _load(
     except OSError as error:
         hint = "`policyguard init` writes a folder to start from"
         return Loaded(None, [_file(folder, "PG101", f"the folder cannot be read: {_why(error)}", hint)])
+    misplaced = dict(_misplaced(folder, stamps))
+    if ORG not in stamps and any(problem.code == "PG501" for problem in misplaced.values()):
+        return Loaded(None, list(misplaced.values()))
     base = _unchanged(folder, previous, stamps) or _organisation(folder, stamps)
-    sources, problems = [], []
-    for name in sorted(stamps.keys() - base.stamps.keys()):
+    sources, problems = [], list(misplaced.values())
+    for name in sorted(stamps.keys() - base.stamps.keys() - misplaced.keys()):
         source = _document(folder / name, Surface)
         with suppress(TooManyProblems):
             _add(source, base)
@@ -145,6 +158,16 @@ def _load(
             warn(policies, base.org, sources)
         problems = [problem for source in sources for problem in source.problems]
     return Loaded(policies, list(dict.fromkeys((*base.org.problems, *problems))))
+
+
+def _misplaced(folder: Path, stamps: Stamps) -> Iterator[tuple[str, Diagnostic]]:
+    """Files that are not what their place or name says: surfaces in a folder below, an organisation by another name."""
+    for name in stamps:
+        if "/" in name:
+            hint = f"move it to `{folder}`, or let the name of its folder begin with a dot"
+            yield name, _file(folder / name, "PG506", "a policy in a folder below is not read", hint)
+        elif name != ORG and name.lower() in (ORG, "org.yml"):
+            yield name, _file(folder / name, "PG501", f"the organisation's file is called `{ORG}`", f"rename `{name}`")
 
 
 def _why(error: OSError) -> str:
@@ -188,9 +211,9 @@ def _check_form(source: Source, model: type[BaseModel]) -> None:
 
 def _read(path: Path) -> Source:
     try:
-        if path.exists() and not path.is_file():
+        if not S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for who writes into it
             raise OSError(None, "it is no plain file")
-        with path.open("rb") as file:
+        with open(path, "rb", buffering=0) as file:
             return read(str(path), file.read(MAX_BYTES + 1))
     except OSError as error:
         source = Source(str(path), "")
@@ -235,7 +258,7 @@ def _unchanged(folder: Path, previous: PolicySet | None, stamps: Stamps) -> Orig
     origin: Origin = previous.origin
     if origin.stamps[ORG] != stamps.get(ORG):
         return None
-    gone = [name for name, stamp in origin.stamps.items() if stamp is None or stamps.get(name) != stamp]
+    gone = {name for name, stamp in origin.stamps.items() if stamp is None or stamps.get(name) != stamp}
     base = Origin(
         stamps={name: stamp for name, stamp in origin.stamps.items() if name not in gone},
         org=replace(origin.org, problems=[]),
@@ -281,7 +304,7 @@ def _set(folder: Path, origin: Origin, now: datetime | None) -> PolicySet | None
         caller=shared.caller,
         trusted_proxies=shared.trusted_proxies,
         groups=shared.groups,
-        surfaces=dict(sorted(origin.surfaces.items())),
+        surfaces={name: origin.surfaces[name] for name in sorted(origin.surfaces)},
         origin=origin,
     )
 
@@ -294,29 +317,32 @@ def _surface(source: Source, org: Source, shared: Shared) -> Policy:
     unique_ids(source, "rules", shared.rule_ids)
     unique_ids(source, "budgets", shared.budget_ids)
     own_budgets = compiling.budgets(source, shared.caller, source.data["surface"])
+    meaning: dict[str, Any] = {
+        "surface": source.data["surface"],
+        "title": source.data["title"],
+        "owner": source.data["owner"],
+        "stakes": source.data["stakes"],
+        "mode": source.data.get("mode", "enforce"),
+        "place": source.place(("surface",)),
+        "request": request,
+        "moderation": moderation,
+        "rules": (*shared.rules, *compiling.rules(source, shared.environment, organisation=False)),
+        "exempt": compiling.exemptions(source, shared.environment),
+        "budgets": tuple(sorted((*shared.budgets, *own_budgets), key=lambda b: b.identity)),
+        "review": compiling.review_rules(found, shared.groups),
+        "audit": compiling.audit_rules(found.values),
+        "routes": routes(source, request),
+        "limit_review": bool(leaf.value) if (leaf := found.limit.get(("review", "required"))) else False,
+        "reasons_on_wire": source.data.get("reasons_on_wire", True),
+    }
     policy = Policy(
-        surface=source.data["surface"],
-        title=source.data["title"],
-        owner=source.data["owner"],
-        stakes=source.data["stakes"],
-        mode=source.data.get("mode", "enforce"),
-        place=place(source, ("surface",)),
-        digest="",
-        request=request,
+        **meaning,
         limits=bounds.request,
-        moderation=moderation,
         limit_moderation=compiling.limit_moderation(bounds, moderation),
-        rules=(*shared.rules, *compiling.rules(source, shared.environment, organisation=False)),
-        exempt=compiling.exemptions(source, shared.environment),
-        budgets=tuple(sorted((*shared.budgets, *own_budgets), key=lambda b: b.identity)),
-        review=compiling.review_rules(found, shared.groups),
-        audit=compiling.audit_rules(found.values),
-        routes=routes(source, request),
-        limit_review=bool(leaf.value) if (leaf := found.limit.get(("review", "required"))) else False,
-        reasons_on_wire=source.data.get("reasons_on_wire", True),
+        digest=digest({**meaning, "organisation": bounds.digest}),
     )
     _check_reviewers(found, policy, shared.groups)
-    return replace(policy, digest=digest((policy, shared.caller_digest)))
+    return policy
 
 
 def _check_reviewers(found: Effective, policy: Policy, groups: Mapping[str, tuple[str, ...]]) -> None:

@@ -6,9 +6,11 @@ Each reader raises ValueError with how the value is written.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import date, timedelta
 from decimal import Decimal
-from typing import Literal, NamedTuple, cast
+from functools import lru_cache, partial, wraps
+from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 from policyguard.policy.model import Period
 
@@ -18,7 +20,19 @@ _BYTES = re.compile(r"([1-9][0-9]{0,8})(B|kB|MB|GB)?", re.ASCII)
 _FACTORS = {None: 1, "B": 1, "kB": 1000, "MB": 1_000_000, "GB": 1_000_000_000}
 _LIMIT = re.compile(r"(?:\$([0-9]{1,9}(?:\.[0-9]{1,6})?)|([0-9]{1,9}) images?) */ *([a-z]+)", re.ASCII)
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
+T = TypeVar("T")
 PERIODS: tuple[Period, ...] = ("minute", "hour", "day", "week", "month", "year", "total")
+
+
+def _remembered(read: Callable[[Any], T]) -> Callable[[object], T]:
+    """Every text is read twice, to check its form and to compile it, and many files say the same."""
+    remembered = lru_cache(maxsize=4096)(read)
+
+    @wraps(read)
+    def reader(text: object) -> T:
+        return remembered(text) if isinstance(text, str) else read(text)
+
+    return reader
 
 
 class Limit(NamedTuple):
@@ -29,6 +43,7 @@ class Limit(NamedTuple):
     period: Period
 
 
+@_remembered
 def duration(text: object) -> timedelta:
     match = _DURATION.fullmatch(text) if isinstance(text, str) else None
     if match is None:
@@ -50,6 +65,7 @@ def size_in_bytes(text: object) -> int:
     return int(match[1]) * _FACTORS[match[2]]
 
 
+@_remembered
 def budget_limit(text: object) -> Limit:
     """`$2000 / month` or `20 images / day`."""
     match = _LIMIT.fullmatch(text) if isinstance(text, str) else None
@@ -83,6 +99,7 @@ _ROUTE = re.compile(r"(POST|PUT|PATCH) (/[A-Za-z0-9._~:@!$&'()+,;=/-]*)", re.ASC
 _PATH = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*(?:\[\])?(?:\.[A-Za-z_][A-Za-z0-9_-]*(?:\[\])?)*", re.ASCII)
 
 
+@_remembered
 def route(text: object) -> tuple[str, str]:
     """`POST /v1/images/generations` as method and path."""
     match = _ROUTE.fullmatch(text) if isinstance(text, str) else None
@@ -97,6 +114,10 @@ def route(text: object) -> tuple[str, str]:
 
 def path_in(text: object, root: Literal["body", "response"]) -> tuple[str, ...]:
     """`response.data[].b64_json` as `("data", "[]", "b64_json")`."""
+    return _BODY(text) if root == "body" else _RESPONSE(text)
+
+
+def _path_in(root: str, text: object) -> tuple[str, ...]:
     start = f"{root}."
     if not isinstance(text, str) or not text.startswith(start) or not _PATH.fullmatch(text[len(start) :]):
         raise ValueError(f"this is a path like `{root}.name`")
@@ -107,3 +128,6 @@ def path_in(text: object, root: Literal["body", "response"]) -> tuple[str, ...]:
 
 def _list_part(name: str) -> tuple[str, ...]:
     return (name.removesuffix("[]"), "[]") if name.endswith("[]") else (name,)
+
+
+_BODY, _RESPONSE = (_remembered(partial(_path_in, root)) for root in ("body", "response"))

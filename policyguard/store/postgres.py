@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, NullPool, create_engine, event
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import OperationalError
 
 from policyguard.errors import ConfigError
 
@@ -64,6 +65,17 @@ class Postgres:
         if isinstance(error, psycopg.OperationalError) and error.sqlstate is None:
             return True
         return isinstance(error, psycopg.Error) and error.sqlstate in _REPEATABLE | _CUT
+
+    def scrub(self) -> bool:
+        """Write the table of keys anew: VACUUM alone leaves the bytes of deleted rows in the gaps of its pages."""
+        engine = self._engine(isolation_level="AUTOCOMMIT", poolclass=NullPool)
+        try:
+            with engine.connect() as connection:
+                connection.exec_driver_sql("VACUUM FULL data_keys")
+                connection.exec_driver_sql("VACUUM private")
+        except OperationalError:  # no turn within the patience
+            return False
+        return True
 
     def _engine(self, **options: Any) -> Engine:
         engine = create_engine(
