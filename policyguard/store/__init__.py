@@ -123,7 +123,7 @@ class Store:
 
     async def aperform(self, step: Step, now: datetime) -> Any:
         """`perform` for async code: it waits for its group without a thread of its own."""
-        call = None if type(step) in _READS else self._database.submit(self._work(step, now))
+        call = self._database.submit(self._work(step, now)) if type(step) in _TOGETHER else None
         if call is None:
             return await in_thread(self.perform, step, now)
         answer = await call.awaited()

@@ -14,6 +14,7 @@ from policyguard.errors import ConfigError
 
 SYNCHRONOUS = ("FULL", "NORMAL")
 BUSY_TIMEOUT_S = 10.0
+READERS = 16  # connections that are kept; more are made where more wait
 STATEMENTS = 512  # prepared statements that a connection keeps
 
 
@@ -49,6 +50,8 @@ class SQLite:
         engine = create_engine(
             URL.create("sqlite", database=str(self.path)),
             paramstyle="named",
+            pool_size=READERS,
+            pool_use_lifo=True,
             max_overflow=-1,
             hide_parameters=True,
             connect_args={
