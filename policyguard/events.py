@@ -29,6 +29,9 @@ EventType = Literal[
     "review.resume_failed",
     "admin.paused",
     "admin.unpaused",
+    "budget.alert",
+    "upstream.down",
+    "upstream.up",
     "access.read",
 ]
 _EMPTY: Mapping[str, Any] = MappingProxyType({})

@@ -60,15 +60,18 @@ class AskOptions(TypedDict, total=False):
     """What a door can say beside the request.
 
     `review_id` resumes an approved review. `door` is `python` unless a door of ours says otherwise. `forced` false: the
-    door can only declare what happens behind it. `fixed` are parameters that it cannot change, so that the policy
-    denies what it would bring down. `request_id` is the client's own, for the record. `policies` is the set that the
-    door read the request by, so that a reload in between does not mix two sets; without it the set in force.
+    door can only declare what happens behind it. `upstream` is the host that the door itself calls: where it fails too
+    often, requests to it are refused for a while; without it that is counted for the surface. `fixed` are parameters
+    that it cannot change, so that the policy denies what it would bring down. `request_id` is the client's own, for
+    the record. `policies` is the set that the door read the request by, so that a reload in between does not mix two
+    sets; without it the set in force.
     """
 
     review_id: str | None
     door: str
     forced: bool
     fixed: frozenset[str]
+    upstream: str | None
     request_id: str | None
     policies: PolicySet
 
@@ -214,6 +217,7 @@ class Guard:
             door=options.get("door", "python"),
             forced=options.get("forced", True),
             fixed=options.get("fixed", frozenset()),
+            upstream=options.get("upstream"),
             request_id=options.get("request_id"),
             elapsed_ms=lambda: round((time.monotonic() - started) * 1000),
         )
@@ -303,7 +307,9 @@ class Guard:
     def _perform(self, step: Step) -> Any:
         if isinstance(step, Moderate):
             return _verdict(step, self._moderator.moderate)
-        return self.store.perform(step, self.clock())
+        answer = self.store.perform(step, self.clock())
+        _tell(answer)
+        return answer
 
     async def _aperform(self, step: Step) -> Any:
         if isinstance(step, Moderate):
@@ -370,6 +376,15 @@ async def _in_thread(call: Callable[[Unpack[Arguments]], T], *args: *Arguments) 
         limiter = anyio.CapacityLimiter(_THREADS)
         _limiter.set(limiter)
     return await anyio.to_thread.run_sync(call, *args, limiter=limiter)
+
+
+def _tell(answer: Any) -> None:
+    """What an operator has to know, in the log: it is in the record already."""
+    alerts = answer if isinstance(answer, tuple) else getattr(answer, "alerts", ())
+    for alert in alerts:
+        log.warning("budget `%s` has reached %d %% of its limit", alert.budget_id, alert.per_cent)
+    if isinstance(answer, Settled) and answer.opened is not None:
+        log.error("`%s` failed too often; requests to it are refused for a while", answer.opened)
 
 
 def _verdict(step: Moderate, moderate: Callable[[Moderate], Verdict]) -> Verdict:

@@ -379,6 +379,7 @@ def budgets(source: Source, callers: tuple[CallerField, ...], owner: str) -> tup
                 mode=row.get("mode", "enforce"),
                 place=place(source, path),
                 identity="|".join((owner, row["id"], unit, period, zone, per or "")),
+                alert_at=tuple(sorted({units.per_cent(text) for text in row.get("alert_at") or ()})),
             )
         )
     return tuple(found)

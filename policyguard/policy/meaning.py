@@ -21,7 +21,7 @@ from policyguard.decision import Effect
 from policyguard.policy.expr import Compiled
 
 # What people read, and where it stands: neither decides anything.
-_NO_MEANING = frozenset({"place", "places", "title", "owner", "message", "by", "why", "digest", "prepared"})
+_NO_MEANING = frozenset({"place", "places", "title", "owner", "message", "by", "why", "digest", "prepared", "alert_at"})
 _PATHS = frozenset({"fields", "usage", "images"})  # of a route: `a.b` is not `b.a`
 
 # A text in quotes, a comment, or white space of a condition.

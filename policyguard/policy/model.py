@@ -133,18 +133,20 @@ class Exemption:
     place: Place
 
 
+Unit = Literal["usd", "images", "requests"]
 Period = Literal["minute", "hour", "day", "week", "month", "year", "total"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """A cap on money (`usd`, limit in micro-dollars) or on images, per calendar window and per value of `per`.
+    """A cap on money (`usd`, limit in micro-dollars), images or requests, per calendar window and per value of `per`.
 
-    `identity` names what may not change without being a new budget: file, id, unit, window, zone, per.
+    `identity` names what may not change without being a new budget: file, id, unit, window, zone, per. `alert_at` are
+    per cent of the limit, in order.
     """
 
     id: str
-    unit: Literal["usd", "images"]
+    unit: Unit
     limit: int
     period: Period
     time_zone: str
@@ -152,6 +154,7 @@ class Budget:
     mode: Mode
     place: Place
     identity: str
+    alert_at: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

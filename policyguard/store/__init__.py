@@ -31,7 +31,7 @@ from policyguard.steps import (
     Settle,
     Step,
 )
-from policyguard.store import due, ledger, pauses, record, reports, review, schema, upkeep, votes
+from policyguard.store import due, ledger, pauses, record, refusals, reports, review, schema, upkeep, votes
 from policyguard.store.cipher import Cipher, Sealed
 from policyguard.store.notes import Note, read_note, write_note
 from policyguard.store.record import StoredEvent
@@ -64,7 +64,7 @@ _WRITES: Mapping[type, Operation] = {
     Reserve: ledger.reserve,
     Hold: review.hold,
     Reopen: review.reopen,
-    Record: record.record,
+    Record: refusals.record,
     Settle: ledger.settle,
 }
 ACCESS_KEEP_DAYS = 400  # how long it stays known who read private data

@@ -14,13 +14,13 @@ from functools import lru_cache
 from typing import Any, Final, NoReturn
 
 import orjson
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from policyguard.errors import PolicyguardError
 from policyguard.events import DIMENSIONS
 from policyguard.states import LEG_MOVES, Leg, sources
 from policyguard.steps import Charge, OverBudget, Reserve, Reserved, Settle, Settled
-from policyguard.store import approval
+from policyguard.store import alerts, approval, breaker
 from policyguard.store.record import to_json, write_events
 from policyguard.store.sql import Rollback, Sql, delete_after, insert, run, us
 
@@ -50,10 +50,16 @@ _LEG_COLUMNS = (
     "n",
     "keep_days",
     "delete_after_us",
+    "upstream",
 )
 _INSERT_LEG = insert("legs", _LEG_COLUMNS, conflict="leg_id")
 _INSERT_CHARGE = insert("leg_charges", ("leg_id", "key", "starts_us", "amount"))
-_ANY_DUE = Sql("SELECT leg_id FROM legs WHERE state IN ('held', 'sent') AND expires_us <= :now LIMIT 1")
+_LOOK = Sql(
+    """
+    SELECT (SELECT leg_id FROM legs WHERE state IN ('held', 'sent') AND expires_us <= :now LIMIT 1) AS due,
+      (SELECT open_until_us FROM breakers WHERE upstream = :upstream) AS open_until
+    """
+)
 _OVER = Sql("UPDATE legs SET over_budgets = :over WHERE leg_id = :leg_id")
 _FIRST_OVER = Sql("SELECT over_budgets FROM legs WHERE leg_id = :leg_id")
 _BALANCE = Sql("SELECT spent, reserved FROM budget_windows WHERE key = :key AND starts_us = :starts_us")
@@ -67,47 +73,60 @@ def _take(count: int) -> Sql:
     """
     rows = ", ".join(
         f"(:key{i}, CAST(:starts{i} AS BIGINT), CAST(:ends{i} AS BIGINT), :budget{i}, :unit{i}, :mode{i},"
-        f" CAST(:limit{i} AS BIGINT), CAST(:amount{i} AS BIGINT))"
+        f" CAST(:limit{i} AS BIGINT), CAST(:amount{i} AS BIGINT), CAST(:alert{i} AS TEXT))"
         for i in range(count)
     )
     return Sql(
         """
-        INSERT INTO budget_windows (key, starts_us, ends_us, budget_id, unit, mode, limit_amount, reserved, spent)
-        SELECT column1, column2, column3, column4, column5, column6, column7, column8, 0 FROM (VALUES {rows}) AS charge
+        INSERT INTO budget_windows
+          (key, starts_us, ends_us, budget_id, unit, mode, limit_amount, reserved, spent, alert_at, alerted)
+        SELECT column1, column2, column3, column4, column5, column6, column7, column8, 0, column9, 0
+        FROM (VALUES {rows}) AS charge
         WHERE column8 <= column7 OR column6 = 'shadow'
         ON CONFLICT (key, starts_us) DO UPDATE SET
           reserved = budget_windows.reserved + excluded.reserved,
-          limit_amount = excluded.limit_amount, mode = excluded.mode, ends_us = excluded.ends_us
+          limit_amount = excluded.limit_amount, mode = excluded.mode, ends_us = excluded.ends_us,
+          alert_at = excluded.alert_at
         WHERE excluded.mode = 'shadow'
           OR budget_windows.spent + budget_windows.reserved + excluded.reserved <= excluded.limit_amount
-        RETURNING key, spent, reserved
-        """.replace("{rows}", rows)
+        RETURNING {columns}
+        """.replace("{rows}", rows).replace("{columns}", alerts.COLUMNS)
     )
 
 
 def reserve(connection: Connection, step: Reserve, now: datetime) -> Reserved | Due:
     """`reserve_swept`, unless legs have run out whose money is free again: then nothing but `DUE`."""
-    if run(connection, _ANY_DUE, {"now": us(now)}).first() is not None:
-        return DUE
-    return reserve_swept(connection, step, now)
+    look = _look(connection, step, now)
+    return DUE if look.due is not None else _reserve(connection, step, look.open_until, now)
 
 
 def reserve_swept(connection: Connection, step: Reserve, now: datetime) -> Reserved:
     """Take every charge, write leg and event, consume the approval; raises `Rollback` where any of it cannot be."""
+    return _reserve(connection, step, _look(connection, step, now).open_until, now)
+
+
+def _look(connection: Connection, step: Reserve, now: datetime) -> Row[Any]:
+    return run(connection, _LOOK, {"now": us(now), "upstream": step.upstream}).one()
+
+
+def _reserve(connection: Connection, step: Reserve, open_until: int | None, now: datetime) -> Reserved:
     if run(connection, _INSERT_LEG, _leg_row(step, now)).rowcount == 0:
         first = run(connection, _FIRST_OVER, {"leg_id": step.leg_id}).scalar()
         return Reserved(tuple(orjson.loads(first or "[]")))
+    if open_until is not None and step.upstream is not None:
+        breaker.admit(connection, step.leg_id, step.upstream, open_until, now)
     if step.review is not None:
         approval.consume(connection, step.review, now)
     charges = sorted(step.charges, key=lambda charge: charge.key)
-    balances = _take_charges(connection, step.leg_id, charges)
+    windows = _take_charges(connection, step.leg_id, charges)
+    balances = {window.key: (window.spent, window.reserved) for window in windows}
     over = tuple(c.budget_id for c in charges if c.mode == "shadow" and sum(balances[c.key]) > c.limit)
     if over:
         run(connection, _OVER, {"over": to_json(over), "leg_id": step.leg_id})
     write_events(connection, (step.event,), budgets=[_budget_row(c, balances[c.key]) for c in charges])
     if step.review is not None:
         write_events(connection, (step.review.event,))
-    return Reserved(over)
+    return Reserved(over, alerts.reached(connection, windows, now, step.event.keep_days))
 
 
 def _leg_row(step: Reserve, now: datetime) -> dict[str, Any]:
@@ -130,20 +149,21 @@ def _leg_row(step: Reserve, now: datetime) -> dict[str, Any]:
         "n": fact("n") or 1,
         "keep_days": keep_days,
         "delete_after_us": delete_after(now, keep_days if isinstance(keep_days, int) else None),
+        "upstream": step.upstream,
     }
 
 
-def _take_charges(connection: Connection, leg_id: str, charges: Sequence[Charge]) -> dict[str, tuple[int, int]]:
-    """Spent and reserved by key, this reservation included."""
+def _take_charges(connection: Connection, leg_id: str, charges: Sequence[Charge]) -> Sequence[Row[Any]]:
+    """The windows, this reservation included."""
     if not charges:
-        return {}
+        return ()
     taken = run(connection, _take(len(charges)), _take_values(charges)).all()
-    balances = {row.key: (row.spent, row.reserved) for row in taken}
-    if len(balances) != len(charges):
-        _over_budget(connection, next(c for c in charges if c.key not in balances))
+    if len(taken) != len(charges):
+        keys = {window.key for window in taken}
+        _over_budget(connection, next(c for c in charges if c.key not in keys))
     rows = [{"leg_id": leg_id, "key": c.key, "starts_us": us(c.starts), "amount": c.amount} for c in charges]
     run(connection, _INSERT_CHARGE, rows)
-    return balances
+    return taken
 
 
 def _take_values(charges: Sequence[Charge]) -> dict[str, Any]:
@@ -157,6 +177,7 @@ def _take_values(charges: Sequence[Charge]) -> dict[str, Any]:
         values[f"mode{i}"] = charge.mode
         values[f"limit{i}"] = charge.limit
         values[f"amount{i}"] = charge.amount
+        values[f"alert{i}"] = alerts.per_cents(charge)
     return values
 
 
@@ -205,13 +226,13 @@ def renew(connection: Connection, leg_id: str, expires_at: datetime) -> bool:
 
 _END = Sql(
     """
-    UPDATE legs SET state = :into, ended_us = :now,
+    UPDATE legs SET state = :into, ended_us = :now, fault_us = CAST(:fault AS BIGINT),
       sent_us = CASE WHEN state = 'released' THEN :now ELSE sent_us END,
       charged_micros = COALESCE(CAST(:charge AS BIGINT), ceiling_micros),
       presumed_micros = CASE WHEN :presumes = 1
         THEN COALESCE(CAST(:charge AS BIGINT), ceiling_micros) ELSE presumed_micros END
     WHERE leg_id = :leg_id AND state = :source AND expires_us <= :due AND (state <> 'released' OR sent_us IS NULL)
-    RETURNING ceiling_micros, charged_micros, presumed_micros, review_id
+    RETURNING ceiling_micros, charged_micros, presumed_micros, review_id, upstream, probe
     """
 )
 # What was used without having been marked as sent was sent all the same.
@@ -224,7 +245,8 @@ _MOVE = Sql(
       spent = budget_windows.spent + CASE WHEN budget_windows.unit = 'usd' THEN :usd ELSE c.amount * :images END
     FROM leg_charges AS c
     WHERE c.leg_id = :leg_id AND c.key = budget_windows.key AND c.starts_us = budget_windows.starts_us
-    """
+    RETURNING {columns}
+    """.replace("{columns}", ", ".join(f"budget_windows.{name}" for name in alerts.COLUMNS.split(", ")))
 )
 _LEG = Sql("SELECT state, charged_micros, ceiling_micros FROM legs WHERE leg_id = :leg_id")
 _WHENEVER = 2**62  # a due time that every leg has reached
@@ -243,6 +265,8 @@ class Ended:
     ceiling_micros: int
     charged_micros: int
     review_id: str | None
+    windows: Sequence[Row[Any]]  # as they are after it
+    opened: str | None  # the upstream whose breaker it has opened
 
 
 def settle(connection: Connection, step: Settle, now: datetime) -> Settled:
@@ -250,11 +274,14 @@ def settle(connection: Connection, step: Settle, now: datetime) -> Settled:
     if step.state is not Leg.RELEASED:
         run(connection, _SENT_UNSAID, {"leg_id": step.leg_id, "now": us(now)})
     for source in _SOURCES[step.state]:
-        ended = end_leg(connection, step.leg_id, Leg(source), step.state, step.charge_micros, now)
+        ended = end_leg(
+            connection, step.leg_id, Leg(source), step.state, step.charge_micros, now, answered=step.answered
+        )
         if ended is not None:
             write_events(connection, (step.event,))
             approval.finish(connection, ended.review_id, step.state, step.review_event)
-            return Settled(step.state, ended.charged_micros, ended.ceiling_micros, changed=True)
+            told = alerts.reached(connection, ended.windows, now, step.event.keep_days)
+            return Settled(step.state, ended.charged_micros, ended.ceiling_micros, True, told, ended.opened)
     row = run(connection, _LEG, {"leg_id": step.leg_id}).first()
     if row is None:
         raise PolicyguardError(f"there is no leg `{step.leg_id}` to settle")
@@ -262,7 +289,15 @@ def settle(connection: Connection, step: Settle, now: datetime) -> Settled:
 
 
 def end_leg(
-    connection: Connection, leg_id: str, source: Leg, into: Leg, charge: int | None, now: datetime, due: int = _WHENEVER
+    connection: Connection,
+    leg_id: str,
+    source: Leg,
+    into: Leg,
+    charge: int | None,
+    now: datetime,
+    *,
+    due: int = _WHENEVER,
+    answered: bool | None = None,
 ) -> Ended | None:
     """Move one leg from `source` to its end, and its money with it; None where it is not there (any more)."""
     values = {
@@ -273,10 +308,13 @@ def end_leg(
         "presumes": int(into is Leg.PRESUMED),
         "now": us(now),
         "due": due,
+        "fault": us(now) if answered is False else None,
     }
     row = run(connection, _END, values).first()
     if row is None:
         return None
+    opened = answered is not None and row.upstream is not None
+    opened = opened and breaker.note(connection, row.upstream, bool(answered), bool(row.probe), now)
     late = source is Leg.PRESUMED
     released = into is Leg.RELEASED
     money = {
@@ -285,5 +323,5 @@ def end_leg(
         "usd": row.charged_micros - row.presumed_micros if late else row.charged_micros,
         "images": -int(released) if late else int(not released),
     }
-    run(connection, _MOVE, money)
-    return Ended(row.ceiling_micros, row.charged_micros, row.review_id)
+    windows = run(connection, _MOVE, money).all()
+    return Ended(row.ceiling_micros, row.charged_micros, row.review_id, windows, row.upstream if opened else None)

@@ -16,7 +16,6 @@ from sqlalchemy import Connection, Row, select
 
 from policyguard.errors import ConfigError
 from policyguard.events import DIMENSIONS, Event
-from policyguard.steps import Record
 from policyguard.store import tables
 from policyguard.store.cipher import Sealed
 from policyguard.store.sql import DAY_US, delete_after, insert, moment, run, us
@@ -38,11 +37,6 @@ class StoredEvent:
 
 
 # ---- writing ----------------------------------------------------------------------------------------------
-
-
-def record(connection: Connection, step: Record, now: datetime) -> None:
-    """Events alone: a request that was refused."""
-    write_events(connection, step.events)
 
 
 def write_events(connection: Connection, events: Iterable[Event], **body: Any) -> None:

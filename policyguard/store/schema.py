@@ -14,7 +14,7 @@ from policyguard.errors import ConfigError
 from policyguard.store.sql import Sql, insert, run
 from policyguard.store.sqlite import SQLite, sqlite_path
 
-HEAD = "0001"
+HEAD = "0003"
 VERSION_TABLE = "policyguard_alembic_version"  # a host may have its own Alembic in the same database
 
 _VERSION = Sql(f"SELECT version_num FROM {VERSION_TABLE}")  # noqa: S608 (constant name)

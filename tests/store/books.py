@@ -11,6 +11,7 @@ from typing import Any, Literal
 from policyguard.audit.private import Vault
 from policyguard.decision import Mode
 from policyguard.events import DIMENSIONS, Event, EventType, event_id
+from policyguard.policy.model import Unit
 from policyguard.states import Leg
 from policyguard.steps import Charge, Hold, Private, Record, Reserve, Resume, Settle
 from policyguard.store import Store, open_store
@@ -44,9 +45,10 @@ def charge(
     limit: int = 100 * CENTS,
     *,
     key: str = "day",
-    unit: Literal["usd", "images"] = "usd",
+    unit: Unit = "usd",
     starts: datetime = DAY,
     mode: Mode = "enforce",
+    alert_at: tuple[int, ...] = (),
 ) -> Charge:
     return Charge(
         budget_id=key,
@@ -57,11 +59,17 @@ def charge(
         starts=starts,
         ends=starts + timedelta(days=1),
         mode=mode,
+        alert_at=alert_at,
     )
 
 
 def reserve(
-    leg: str, *charges: Charge, ceiling: int = 10 * CENTS, review: Resume | None = None, **facts: Any
+    leg: str,
+    *charges: Charge,
+    ceiling: int = 10 * CENTS,
+    review: Resume | None = None,
+    upstream: str | None = None,
+    **facts: Any,
 ) -> Reserve:
     decided = event(
         "request.decided",
@@ -80,6 +88,7 @@ def reserve(
         event=decided,
         facts={**WHO, "model": "m", "size": "1024x1024", "quality": "low", "n": 1, "keep_days": 400, **facts},
         review=review,
+        upstream=upstream,
     )
 
 
@@ -89,6 +98,7 @@ def settle(
     cost: int | None = 4 * CENTS,
     *,
     review: str | None = None,
+    answered: bool | None = None,
 ) -> Settle:
     types: dict[Leg, EventType] = {
         Leg.SETTLED: "leg.settled",
@@ -102,6 +112,7 @@ def settle(
         charge_micros=None if state is Leg.PRESUMED else 0 if state is Leg.RELEASED else cost,
         event=event(types[state], leg, decision_id=f"dec_{leg}", leg_id=leg, outcome=state.value),
         review_event=event(ended, review, review_id=review) if review else None,
+        answered=answered,
     )
 
 
