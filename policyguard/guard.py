@@ -12,6 +12,7 @@ import threading
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Generator, Mapping
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -34,6 +35,7 @@ from policyguard.moderation import Moderator
 from policyguard.policy.model import Policy, PolicySet
 from policyguard.policy.watch import ReloadState, Watch, every_s
 from policyguard.refusal import refuse, unavailable_reason
+from policyguard.renewal import Renewal
 from policyguard.request import Caller, ImageRequest, Outcome, Verdict
 from policyguard.settings import setting
 from policyguard.states import Leg
@@ -96,6 +98,8 @@ class Guard:
         self.vault = vault
         self.clock = clock
         self._moderator = moderator
+        self._renewal = Renewal(lambda leg_id: store.renew(leg_id, clock() + SENT_FOR))
+        weakref.finalize(self, self._renewal.close)
         self._next_sweep = clock()
         self._sweeping = threading.Lock()
 
@@ -249,6 +253,13 @@ class Guard:
         """`sent` for async code."""
         return await _in_thread(self.sent, ticket)
 
+    def alive(self, ticket: Ticket) -> AbstractContextManager[None]:
+        """While this lasts the request is upstream, however long that takes: else it is presumed after eleven minutes.
+
+        The doors do it by themselves; code that calls `sent` and `settle` by hand puts its call into this `with`.
+        """
+        return self._renewal.alive(ticket.leg_id)
+
     def settle(self, ticket: Ticket, outcome: Outcome) -> Settled:
         """Say what happened upstream. Twice is once. With the store down the leg is presumed when its time passes."""
         try:
@@ -348,12 +359,14 @@ class Guard:
 
     def close(self) -> None:
         self._watch.close()
+        self._renewal.close()
         self.store.close()
         self._moderator.close()
 
     async def aclose(self) -> None:
         """`close` for async code."""
         await _in_thread(self._watch.close)
+        await _in_thread(self._renewal.close)
         await _in_thread(self.store.close)
         await self._moderator.aclose()
 

@@ -15,8 +15,9 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from policyguard.errors import PolicyguardError
+from policyguard.errors import ConfigError, PolicyguardError
 from policyguard.events import Event, event_id
+from policyguard.request import Usage
 from policyguard.settings import setting
 from policyguard.steps import (
     CheckPaused,
@@ -29,11 +30,13 @@ from policyguard.steps import (
     Reserve,
     ReviewItem,
     Settle,
+    Settled,
     Step,
 )
-from policyguard.store import due, ledger, pauses, record, refusals, reports, review, schema, upkeep, votes
+from policyguard.store import due, ledger, pauses, reconcile, record, refusals, reports, review, schema, upkeep, votes
 from policyguard.store.cipher import Cipher, Sealed
 from policyguard.store.notes import Note, read_note, write_note
+from policyguard.store.reconcile import PresumedLeg
 from policyguard.store.record import StoredEvent
 from policyguard.store.reports import BudgetWindow, SpendRow
 from policyguard.store.schema import SchemaStatus, migrate, status
@@ -44,6 +47,7 @@ from policyguard.store.votes import ReviewConflict, Verdict
 __all__ = [
     "BudgetWindow",
     "Cipher",
+    "PresumedLeg",
     "ReviewConflict",
     "SchemaStatus",
     "Sealed",
@@ -243,6 +247,35 @@ class Store:
     def budget_windows(self, at: datetime | None = None) -> list[BudgetWindow]:
         """Balances of the windows that are open at `at`; without it of all there ever were."""
         return self._read(lambda c: reports.budget_windows(c, at))
+
+    # ---- reconciliation ---------------------------------------------------------------------------------------
+
+    def presumed(self, limit: int = 1_000) -> list[PresumedLeg]:
+        """Legs that were charged at their ceiling without an outcome, the oldest first."""
+        return self._read(lambda c: reconcile.presumed(c, limit))
+
+    def reconcile(
+        self,
+        leg_id: str,
+        charge_micros: int | None,
+        *,
+        by: str,
+        why: str,
+        now: datetime,
+        usage: Usage | None = None,
+    ) -> Settled:
+        """Settle a presumed leg at what it cost, or give it back where that is None. A person answers for it."""
+        if not by.strip():
+            raise ConfigError("a presumed leg is put right by somebody with a name")
+        note = self._note(by, why)
+
+        def work(connection: Connection) -> Settled:
+            settled = reconcile.resolve(connection, leg_id, charge_micros, usage, note, now)
+            if settled.changed:
+                record.write_private(connection, [(note.sealed, None)], now)
+            return settled
+
+        return self._write(work)
 
     # ---- upkeep -----------------------------------------------------------------------------------------------
 
