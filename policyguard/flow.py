@@ -245,6 +245,7 @@ def _ticket(path: _Path, facts: record.Facts, ceiling_micros: int, resume: Resum
         model=path.screened.request.model or "",
         ceiling_micros=ceiling_micros,
         expires_at=path.ask.now + timedelta(milliseconds=path.ask.elapsed_ms()) + HELD_FOR,
+        rates=path.policy.request.prices.models[path.screened.request.model or ""].rates,
         review_id=resume.review_id if resume else None,
         safety_identifier=path.keys.safety_identifier(user) if user else None,
         record=record.shared(facts),
@@ -427,7 +428,7 @@ _Ended = Literal[Leg.SETTLED, Leg.RELEASED, Leg.PRESUMED]
 
 def _charge(ticket: Ticket, outcome: Outcome) -> tuple[_Ended, int | None]:
     if outcome.usage is not None and _made_something(outcome.usage):
-        return Leg.SETTLED, pricing.actual(ticket.model, outcome.usage)
+        return Leg.SETTLED, pricing.bill(ticket.rates, outcome.usage)
     if outcome.definite and _unbilled(outcome):
         return Leg.RELEASED, 0
     return Leg.PRESUMED, None

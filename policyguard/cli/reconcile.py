@@ -147,7 +147,7 @@ def _import(store: Store, path: Path, by: str | None, why: str, book: PriceBook,
     legs = [leg for leg in store.presumed(limit=1_000_000) if leg.request_id in by_request]
     rows = []
     for leg in legs:
-        usage = by_request[leg.request_id].usage
+        usage = by_request[leg.request_id or ""].usage
         if by:
             rows.append(_settle(store, leg, usage, by, why, book, now))
         else:

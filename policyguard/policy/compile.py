@@ -34,6 +34,7 @@ from policyguard.policy.model import (
 from policyguard.policy.parameters import request_rules
 from policyguard.policy.source import Path, Source, TooManyProblems, dotted
 from policyguard.policy.world import environment_of
+from policyguard.pricing import PriceBook
 from policyguard.suggest import known_names
 
 _EFFECTS: Mapping[str, Any] = {"deny": Effect.DENY, "review": Effect.REVIEW, "flag": Effect.FLAG}
@@ -67,6 +68,7 @@ class Shared:
     rule_ids: Mapping[str, str]
     budget_ids: Mapping[str, str]
     defaults: Leaves
+    prices: PriceBook
     bounds: Mapping[str, Bounds]  # by stakes
 
 
@@ -78,7 +80,7 @@ def place(source: Source, path: Path) -> Place:
 # ---- who asks ---------------------------------------------------------------------------------------------
 
 
-def shared(source: Source) -> Shared:
+def shared(source: Source, prices: PriceBook) -> Shared:
     callers = tuple(_callers(source))
     environment, proxies = environment_of(callers), _trusted_proxies(source)
     return Shared(
@@ -92,13 +94,14 @@ def shared(source: Source) -> Shared:
         rule_ids=unique_ids(source, "rules", {}),
         budget_ids=unique_ids(source, "budgets", {}),
         defaults=limiting.defaults(source),
-        bounds={"low": _bounds(source, "limits"), "high": _bounds(source, "limits", "high_stakes")},
+        prices=prices,
+        bounds={"low": _bounds(source, prices, "limits"), "high": _bounds(source, prices, "limits", "high_stakes")},
     )
 
 
-def _bounds(source: Source, *parts: str) -> Bounds:
+def _bounds(source: Source, prices: PriceBook, *parts: str) -> Bounds:
     leaves = limiting.limits(source, *parts)
-    return Bounds(leaves, request_rules(leaves, limits=True), _limit_moderation(source, leaves))
+    return Bounds(leaves, request_rules(leaves, prices, limits=True), _limit_moderation(source, leaves))
 
 
 def unique_ids(source: Source, section: str, taken: Mapping[str, str]) -> dict[str, str]:

@@ -20,8 +20,9 @@ import orjson
 from policyguard.decision import Effect
 from policyguard.policy.expr import Compiled
 
-# What people read, and where it stands: neither decides anything.
-_NO_MEANING = frozenset({"place", "places", "title", "owner", "message", "by", "why", "digest", "prepared", "alert_at"})
+# What people read, and where it stands: neither decides anything. Of prices only some do, see `prices.matters`.
+_READ = frozenset({"title", "owner", "message", "by", "why", "alert_at"})
+_NO_MEANING = _READ | {"place", "places", "digest", "prepared", "prices"}
 _PATHS = frozenset({"fields", "usage", "images"})  # of a route: `a.b` is not `b.a`
 
 # A text in quotes, a comment, or white space of a condition.

@@ -118,7 +118,7 @@ def _constant(name: str, value: Any, rules: RequestRules) -> str | None:
         ImageRequest(**given)
     except InvalidRequest as error:
         return error.message
-    if name == "model" and (problem := model_problem(value)):
+    if name == "model" and (problem := model_problem(value, rules.prices)):
         return problem
     if not _allowed(name, value, rules):
         return f"{name} `{value}` is not allowed by this policy itself"
@@ -132,7 +132,7 @@ def _listed(name: str, rules: RequestRules) -> tuple[str, ...] | None:
 
 def _meant(name: str, value: Any, rules: RequestRules) -> str:
     """What is near, of what the policy lists, or of the models that there are."""
-    listed = _listed(name, rules) or (usable_models() if name == "model" else ())
+    listed = _listed(name, rules) or (usable_models(rules.prices) if name == "model" else ())
     return known_names(str(value), listed)
 
 

@@ -18,6 +18,7 @@ _BYTES = re.compile(r"([1-9][0-9]{0,8})(B|kB|MB|GB)?", re.ASCII)
 _FACTORS = {None: 1, "B": 1, "kB": 1000, "MB": 1_000_000, "GB": 1_000_000_000}
 _LIMIT = re.compile(r"(?:\$([0-9]{1,9}(?:\.[0-9]{1,6})?)|([0-9]{1,9}) (image|request)s?) */ *([a-z]+)", re.ASCII)
 _PER_CENT = re.compile(r"(100|[1-9][0-9]?)%", re.ASCII)
+_RATE = re.compile(r"\$([0-9]{1,6}(?:\.[0-9]{1,3})?)", re.ASCII)
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 PERIODS: tuple[Period, ...] = ("minute", "hour", "day", "week", "month", "year", "total")
 
@@ -73,6 +74,14 @@ def per_cent(text: object) -> int:
     if match is None:
         raise ValueError("a threshold is written like `80%`, from `1%` to `100%`")
     return int(match[1])
+
+
+def per_million(text: object) -> int:
+    """`$30` for a million tokens, in thousandths of a micro-dollar for one."""
+    match = _RATE.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        raise ValueError("a price for a million tokens is written like `$30` or `$0.125`")
+    return int(Decimal(match[1]) * 1000)
 
 
 def version(number: object) -> int:

@@ -27,9 +27,7 @@ LEGS = """
     SELECT l.leg_id, l.state, l.decision_id, l.keep_days, l.model, l.size, l.quality, l.n, e.body, {dimensions}
     FROM legs AS l LEFT JOIN events AS e ON e.id = 'request.decided' || :colon || l.decision_id
     """.replace("{dimensions}", ", ".join(f'l."{name}"' for name in DIMENSIONS))
-_DUE_LEGS = Sql(
-    LEGS + "WHERE l.state IN ('held', 'sent') AND l.expires_us <= :now ORDER BY l.expires_us LIMIT :batch"
-)
+_DUE_LEGS = Sql(LEGS + "WHERE l.state IN ('held', 'sent') AND l.expires_us <= :now ORDER BY l.expires_us LIMIT :batch")
 _RUN_OUT: Mapping[Leg, tuple[Leg, EventType, str]] = {
     Leg.HELD: (Leg.RELEASED, "leg.released", "never sent"),
     Leg.SENT: (Leg.PRESUMED, "leg.presumed", "no outcome before its time passed"),
@@ -44,6 +42,7 @@ _SHARED = (
     "moderation_parameter",
     "estimated_micros",
     "prices_as_of",
+    "prices_digest",
 )
 
 
