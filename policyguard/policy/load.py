@@ -248,7 +248,7 @@ def _unchanged(folder: Path, previous: PolicySet | None, stamps: Stamps) -> Orig
     if previous is None or previous.folder != str(folder):
         return None
     origin: Origin = previous.origin
-    if any(origin.stamps[name] != stamps.get(name) for name in (ORG, PRICES)):
+    if any(origin.stamps.get(name) != stamps.get(name) for name in (ORG, PRICES)):
         return None
     gone = [name for name in origin.files if origin.stamps[name] is None or stamps.get(name) != origin.stamps[name]]
     base = Origin(

@@ -73,15 +73,20 @@ def book_of(source: Source | None) -> PriceBook:
     packaged = price_book()
     if source is None or source.data is None:
         return packaged
-    return with_prices(packaged, [_own(source, name, row) for name, row in source.data["prices"].items()])
+    own = (_own(source, name, row) for name, row in source.data["prices"].items())
+    return with_prices(packaged, [price for price in own if price is not None])
 
 
-def _own(source: Source, name: str, row: Mapping[str, Any]) -> OwnPrice:
+def _own(source: Source, name: str, row: Mapping[str, Any]) -> OwnPrice | None:
+    """A row; None for one with problems, which then stand in `source`."""
     path: Path = ("prices", name)
+    before = len(source.problems)
     if not is_name(name):
         source.problem(path, "PG205", "a model's name has letters, digits, `.`, `_`, `:` and `-` only", key=True)
     _check(source, path, row)
-    mark = source.mark(path)
+    if len(source.problems) > before:
+        return None
+    mark = source.mark(path, key=True)
     rates = {kind: units.per_million(row[kind]) if kind in row else None for kind in KINDS}
     price = ModelPrice(
         id=name,
