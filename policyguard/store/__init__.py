@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, date, datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +33,27 @@ from policyguard.steps import (
     Settled,
     Step,
 )
-from policyguard.store import due, ledger, pauses, reconcile, record, refusals, reports, review, schema, upkeep, votes
+from policyguard.store import (
+    due,
+    ledger,
+    pauses,
+    reconcile,
+    record,
+    refusals,
+    reports,
+    review,
+    schema,
+    spike,
+    upkeep,
+    votes,
+)
 from policyguard.store.cipher import Cipher, Sealed
 from policyguard.store.notes import Note, read_note, write_note
 from policyguard.store.reconcile import PresumedLeg
 from policyguard.store.record import StoredEvent
 from policyguard.store.reports import BudgetWindow, SpendRow
 from policyguard.store.schema import SchemaStatus, migrate, status
+from policyguard.store.spike import Spike
 from policyguard.store.sqlite import SQLite, sqlite_path
 from policyguard.store.upkeep import Swept
 from policyguard.store.votes import ReviewConflict, Verdict
@@ -52,6 +66,7 @@ __all__ = [
     "SchemaStatus",
     "Sealed",
     "SpendRow",
+    "Spike",
     "Store",
     "StoredEvent",
     "Swept",
@@ -239,10 +254,18 @@ class Store:
         return plaintext
 
     def spend(
-        self, by: Sequence[str] = (), since: datetime | None = None, until: datetime | None = None
+        self,
+        by: Sequence[str] = (),
+        since: datetime | None = None,
+        until: datetime | None = None,
+        zone: tzinfo = UTC,
     ) -> list[SpendRow]:
-        """What was admitted in this time, by one or more of `reports.SPEND_BY`; without any the total."""
-        return self._read(lambda c: reports.spend(c, by, since, until))
+        """What was asked for in this time, by one or more of `reports.SPEND_BY`; without any the total."""
+        return self._read(lambda c: reports.spend(c, by, since, until, zone))
+
+    def explain_spend(self, day: date, zone: tzinfo = UTC) -> Spike:
+        """Why a day cost what it cost, against the mean of the week before."""
+        return self._read(lambda c: spike.explain(c, day, zone))
 
     def budget_windows(self, at: datetime | None = None) -> list[BudgetWindow]:
         """Balances of the windows that are open at `at`; without it of all there ever were."""

@@ -13,7 +13,7 @@ from policyguard.decision import Mode
 from policyguard.events import DIMENSIONS, Event, EventType, event_id
 from policyguard.policy.model import Unit
 from policyguard.states import Leg
-from policyguard.steps import Charge, Hold, Private, Record, Reserve, Resume, Settle
+from policyguard.steps import Charge, Hold, Private, Record, Refusal, Reserve, Resume, Settle
 from policyguard.store import Store, open_store
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
@@ -151,8 +151,9 @@ def private(id_: str, text: bytes, *, kind: str = "prompt", subject: str = USER,
     return Private(id=id_, kind=kind, subject=subject, plaintext=text, keep_days=keep_days)
 
 
-def refused(decision: str, **changes: Any) -> Record:
-    return Record((event("request.decided", decision, decision_id=decision, outcome="deny", **changes),))
+def refused(decision: str, ceiling: int = 0, model: str | None = None, **changes: Any) -> Record:
+    denied = event("request.decided", decision, decision_id=decision, outcome="deny", **changes)
+    return Record((denied,), refusal=Refusal({**denied.dimensions, "model": model}, ceiling))
 
 
 def balance(store: Store, key: str = "day") -> tuple[int, int]:
