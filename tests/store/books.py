@@ -166,16 +166,16 @@ def types(store: Store, **equal: str) -> list[str]:
     return [stored.event.type for stored in store.events(limit=10_000, **equal)]
 
 
-def rows(path: Path, sql: str) -> list[tuple[Any, ...]]:
+def rows(path: str | Path, sql: str) -> list[tuple[Any, ...]]:
     """What stands in the file, read beside the store."""
-    connection = sqlite3.connect(path)
+    connection = sqlite3.connect(str(path).removeprefix("sqlite:///"))
     try:
         return connection.execute(sql).fetchall()
     finally:
         connection.close()
 
 
-def assert_books_balance(path: Path) -> None:
+def assert_books_balance(path: str | Path) -> None:
     """Reserved is the sum over live legs, spent the sum of what was charged, in every window; each end has one row."""
     sums = """
       SELECT w.key, w.starts_us, w.reserved, w.spent,
