@@ -74,8 +74,10 @@ class Ledger(RuleBasedStateMachine):
     def teardown(self) -> None:
         if hasattr(self, "store"):
             self.store.close()
-            assert_books_balance(self.url)
-            self.database.__exit__(None, None, None)
+            try:
+                assert_books_balance(self.url)
+            finally:
+                self.database.__exit__(None, None, None)
 
     # ---- what can happen --------------------------------------------------------------------------------------
 
