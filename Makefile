@@ -43,7 +43,7 @@ fuzz: $(READY)
 
 # needs uv; writes the pinned, hashed requirements without any index URL
 lock:
-	uv pip compile pyproject.toml --extra demo --group dev --generate-hashes --universal --python-version 3.11 \
+	uv pip compile pyproject.toml --extra demo --extra postgres --group dev --generate-hashes --universal --python-version 3.11 \
 	  --no-emit-index-url --no-header --output-file requirements.txt
 
 $(READY): requirements.txt pyproject.toml

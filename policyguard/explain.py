@@ -16,6 +16,8 @@ from policyguard.policy.expr import EvaluationError, Unavailable
 from policyguard.policy.model import Budget, Rule, Threshold
 from policyguard.request import Verdict
 
+_ORDER = {"screen": 0, "judge": 1}
+
 
 @dataclass(frozen=True, slots=True)
 class Line:
@@ -31,11 +33,11 @@ class Line:
 
 
 def explain(judged: Screened, verdict: Verdict | None, dimensions: Mapping[str, str | None]) -> list[Line]:
-    """Lines in the order of the path: parameters and callers, rules, moderation, review, budgets."""
+    """Lines in the order of the path: what needs no scores, what does, budgets."""
     lines = [*_built_in(judged), *_rules(judged, verdict)]
     if verdict is not None:
         lines += _thresholds(judged, verdict)
-    return [*lines, *_budgets(judged, dimensions)]
+    return [*sorted(lines, key=lambda line: _ORDER[line.stage]), *_budgets(judged, dimensions)]
 
 
 def _built_in(judged: Screened) -> Iterator[Line]:

@@ -17,11 +17,9 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypedDict, TypeVar, TypeVarTuple, Unpack
+from typing import Any, ParamSpec, Self, TypedDict, TypeVar, Unpack
 
 import anyio
-import anyio.to_thread
-from anyio.lowlevel import RunVar
 
 from policyguard import flow
 from policyguard.audit.keys import load_key
@@ -40,15 +38,14 @@ from policyguard.request import Caller, ImageRequest, Outcome, Verdict
 from policyguard.settings import setting
 from policyguard.states import Leg
 from policyguard.steps import Moderate, Settled, Step
-from policyguard.store import Store, key_beside, open_store
+from policyguard.store import Store, key_path, open_store
+from policyguard.threads import in_thread
 
 log = logging.getLogger("policyguard")
 
 P = ParamSpec("P")
 R = TypeVar("R")
 A = TypeVar("A")
-T = TypeVar("T")
-Arguments = TypeVarTuple("Arguments")
 UPSTREAM_TIMEOUT = timedelta(seconds=600)  # the OpenAI SDK's own
 SENT_FOR = UPSTREAM_TIMEOUT + timedelta(seconds=60)
 SWEEP_EVERY = timedelta(seconds=30)
@@ -128,8 +125,7 @@ class Guard:
             raise ConfigError("a policies folder and a store are needed")
         followed = Watch.open(folder, clock=clock, every_s=every_s(watch))
         chosen = moderator or _default_moderator()
-        path = setting("key_file", str(key_file) if key_file else None) or key_beside(url)
-        vault = Vault(load_key(path, create=True))
+        vault = Vault(load_key(key_path(url, str(key_file) if key_file else None), create=True))
         opened = open_store(url, vault=vault)
         opened.check()  # a wrong key or a broken database shows now, not at the first request
         return cls(followed, store=opened, moderator=chosen, vault=vault, clock=clock)
@@ -157,7 +153,7 @@ class Guard:
     async def afollow(self) -> None:
         """`follow` for async code."""
         if not self._watch.following:
-            await _in_thread(self._watch.follow)
+            await in_thread(self._watch.follow)
 
     # ---- admit ------------------------------------------------------------------------------------------------
 
@@ -251,7 +247,11 @@ class Guard:
 
     async def asent(self, ticket: Ticket) -> bool:
         """`sent` for async code."""
-        return await _in_thread(self.sent, ticket)
+        now = self.clock()
+        try:
+            return await self.store.amark_sent(ticket.leg_id, now + SENT_FOR, now)
+        except StoreUnavailable:
+            return False
 
     def alive(self, ticket: Ticket) -> AbstractContextManager[None]:
         """While this lasts the request is upstream, however long that takes: else it is presumed after eleven minutes.
@@ -264,15 +264,16 @@ class Guard:
         """Say what happened upstream. Twice is once. With the store down the leg is presumed when its time passes."""
         try:
             return drive(flow.settle(ticket, outcome, self.clock()), self._perform)
-        except StoreUnavailable:
-            log.warning("leg %s is not settled, the store is down; it will be presumed at its ceiling", ticket.leg_id)
-            return Settled(Leg.SENT, 0, ticket.ceiling_micros, False)
+        except StoreUnavailable as error:
+            return _unsettled(ticket, error)
 
     async def asettle(self, ticket: Ticket, outcome: Outcome) -> Settled:
         """`settle` for async code, shielded: a cancelled request is still accounted for."""
         try:
             with anyio.CancelScope(shield=True):
-                settled = await _in_thread(self.settle, ticket, outcome)
+                settled = await adrive(flow.settle(ticket, outcome, self.clock()), self._aperform)
+        except StoreUnavailable as error:
+            return _unsettled(ticket, error)
         except Exception:
             raise
         except BaseException:  # cancelled past the shield, for example at shutdown: settling twice is settling once
@@ -304,16 +305,16 @@ class Guard:
         try:
             self._sweep_when_due()
             return drive(steps, self._perform)
-        except StoreUnavailable:
-            return self._store_down(surface, decision_id)
+        except StoreUnavailable as error:
+            return self._store_down(surface, decision_id, error)
 
     async def _aanswer(self, steps: Generator[Step, Any, A], surface: str | None, decision_id: str) -> A | Refused:
         try:
             if self._sweep_is_due():
-                await _in_thread(self._sweep_when_due)
+                await in_thread(self._sweep_when_due)
             return await adrive(steps, self._aperform)
-        except StoreUnavailable:
-            return self._store_down(surface, decision_id)
+        except StoreUnavailable as error:
+            return self._store_down(surface, decision_id, error)
 
     def _perform(self, step: Step) -> Any:
         if isinstance(step, Moderate):
@@ -325,11 +326,11 @@ class Guard:
     async def _aperform(self, step: Step) -> Any:
         if isinstance(step, Moderate):
             return await _averdict(step, self._moderator.amoderate)
-        return await _in_thread(self._perform, step)
+        return await self.store.aperform(step, self.clock())
 
-    def _store_down(self, surface: str | None, decision_id: str) -> Refused:
+    def _store_down(self, surface: str | None, decision_id: str, error: StoreUnavailable) -> Refused:
         """Never allowed and not recorded: without the store nothing passes."""
-        log.error("decision %s: the store is down, refused", decision_id)
+        log.error("decision %s refused: %s", decision_id, error)
         decision = Decision(
             id=decision_id,
             surface=surface,
@@ -365,9 +366,9 @@ class Guard:
 
     async def aclose(self) -> None:
         """`close` for async code."""
-        await _in_thread(self._watch.close)
-        await _in_thread(self._renewal.close)
-        await _in_thread(self.store.close)
+        await in_thread(self._watch.close)
+        await in_thread(self._renewal.close)
+        await in_thread(self.store.close)
         await self._moderator.aclose()
 
     def __enter__(self) -> Self:
@@ -377,18 +378,9 @@ class Guard:
         self.close()
 
 
-# Threads of our own: an app whose sync endpoints wait for images must not keep others from being refused or settled.
-_THREADS = 16
-_limiter: RunVar[anyio.CapacityLimiter] = RunVar("policyguard_threads")
-
-
-async def _in_thread(call: Callable[[Unpack[Arguments]], T], *args: *Arguments) -> T:
-    """Run a store call off the event loop."""
-    limiter = _limiter.get(None)
-    if limiter is None:
-        limiter = anyio.CapacityLimiter(_THREADS)
-        _limiter.set(limiter)
-    return await anyio.to_thread.run_sync(call, *args, limiter=limiter)
+def _unsettled(ticket: Ticket, error: StoreUnavailable) -> Settled:
+    log.warning("leg %s is not settled and will be presumed at its ceiling: %s", ticket.leg_id, error)
+    return Settled(Leg.SENT, 0, ticket.ceiling_micros, False)
 
 
 def _tell(answer: Any) -> None:
@@ -402,16 +394,23 @@ def _tell(answer: Any) -> None:
 
 def _verdict(step: Moderate, moderate: Callable[[Moderate], Verdict]) -> Verdict:
     try:
-        return moderate(step)
+        return _said(moderate(step))
     except Exception as error:  # a moderator of somebody else's; whatever it does, nothing passes unseen
         return _broken(step, error)
 
 
 async def _averdict(step: Moderate, moderate: Callable[[Moderate], Awaitable[Verdict]]) -> Verdict:
     try:
-        return await moderate(step)
+        return _said(await moderate(step))
     except Exception as error:
         return _broken(step, error)
+
+
+def _said(answer: object) -> Verdict:
+    """Nothing at all would read as a policy that has nothing looked at, and pass."""
+    if not isinstance(answer, Verdict):
+        raise TypeError("a moderator answers with a verdict")
+    return answer
 
 
 def _broken(step: Moderate, error: Exception) -> Verdict:

@@ -215,6 +215,7 @@ class Verdict:
     `scores` holds what was assessed, 0 to 1, the maximum over prompt and images. A category in
     `incomplete` was not assessed for every part, so its score is only a lower bound; a category that is
     in neither was not assessed at all. Neither may be read as 0. `error` says in one word why.
+    Raises ValueError for a score that is no number from 0 to 1: every comparison with NaN is false, so it would pass.
     """
 
     model: str
@@ -224,6 +225,11 @@ class Verdict:
     calls: int = 0
     latency_ms: int = 0
     request_ids: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for score in self.scores.values():
+            if isinstance(score, bool) or not isinstance(score, float | int) or not 0 <= score <= 1:
+                raise ValueError("a score is a number from 0 to 1")
 
     def score(self, category: str) -> float | None:
         """The score where it was fully assessed, else None."""

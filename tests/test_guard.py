@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from policyguard.flow import HELD_FOR
 from policyguard.guard import SENT_FOR, Guard
 from policyguard.moderation.keyword import KeywordModerator
 from policyguard.moderation.scripted import ScriptedModerator
-from policyguard.request import Failure, Outcome, Usage
+from policyguard.request import CATEGORIES, Failure, Outcome, Usage, Verdict
 from policyguard.states import Leg, Review
 from policyguard.store import ReviewConflict
 from policyguard.store.breaker import PROBES
@@ -282,6 +284,34 @@ def test_a_moderator_that_raises_counts_as_unavailable_and_is_not_quoted(
         answer = admit(guard, prompt="CANARY")
     assert answer.code == "policy_unavailable"
     assert "CANARY" not in caplog.text
+
+
+class Says(ScriptedModerator):
+    """A plug-in that was not tested."""
+
+    def __init__(self, answer: Any) -> None:
+        super().__init__()
+        self.answer = answer
+
+    def moderate(self, step: Any) -> Any:
+        return self.answer(step)
+
+
+def _scored(score: Any) -> Any:
+    return lambda step: Verdict(model=step.model, scores=dict.fromkeys(CATEGORIES, score))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [lambda step: None, lambda step: {"violence": 0.0}, *map(_scored, (math.nan, -1.0, 1.5, "0", None, False))],
+    ids=["nothing", "no verdict", "NaN", "below 0", "above 1", "a text", "None", "false"],
+)
+def test_what_a_moderator_says_without_sense_lets_nothing_pass(tmp_path: Path, answer: Any) -> None:
+    with opened(tmp_path, moderator=Says(answer)) as guard:
+        assert admit(guard).code == "policy_unavailable"
+        refused = anyio.run(partial(guard.aadmit, request(), caller(), surface="avatars"))
+    assert isinstance(refused, Refused)
+    assert refused.code == "policy_unavailable"
 
 
 def test_a_canary_in_the_prompt_stands_nowhere_in_the_database(tmp_path: Path) -> None:

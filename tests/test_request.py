@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -74,6 +75,12 @@ def test_a_caller_gives_named_values_and_declared_attributes_alike() -> None:
 def test_an_incomplete_score_is_only_a_lower_bound() -> None:
     verdict = Verdict(model="m", scores={"sexual": 0.2, "hate": 0.1}, incomplete=frozenset({"sexual"}))
     assert (verdict.score("sexual"), verdict.score("hate"), verdict.score("violence")) == (None, 0.1, None)
+
+
+@pytest.mark.parametrize("score", [math.nan, math.inf, -0.1, 1.1, True, "0.5", None])
+def test_a_score_is_a_number_from_0_to_1(score: Any) -> None:
+    with pytest.raises(ValueError, match="a score is a number from 0 to 1"):
+        Verdict(model="m", scores={"sexual": score})
 
 
 def test_the_mask_is_an_input_image_too() -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from policyguard.cli.explain_stages import show_stages
 from policyguard.cli.output import (
     FormatOption,
     NowOption,
@@ -17,7 +18,7 @@ from policyguard.cli.output import (
     fail,
     moment,
     print_json,
-    table,
+    print_rows,
 )
 from policyguard.settings import setting
 
@@ -39,6 +40,9 @@ def explain(
     score: Annotated[list[str] | None, typer.Option(help="A score, CATEGORY=0.42. Others are 0. Repeatable.")] = None,
     unavailable: Annotated[bool, typer.Option(help="As if moderation were down.")] = False,
     now: NowOption = None,
+    stages: Annotated[
+        bool, typer.Option("--stages", help="Instead: when each check runs, and what decides without moderation.")
+    ] = False,
     policies: PoliciesOption = None,
     format: FormatOption = "text",
 ) -> None:
@@ -51,6 +55,8 @@ def explain(
       policyguard explain marketing --size 2048x2048 --score violence=0.42
 
       policyguard explain id-photos --unavailable --format json
+
+      policyguard explain avatars --stages
     """
     from policyguard.policy.load import load
     from policyguard.request import Caller
@@ -58,10 +64,13 @@ def explain(
     loaded = load(setting("policies", policies) or "policies")
     if surface not in loaded.surfaces:
         fail(f"there is no surface `{surface}`", hint="there are " + ", ".join(f"`{s}`" for s in loaded.surfaces))
+    if stages:
+        show_stages(loaded, surface, as_json=format == "json")
+        return
     names = {"model": model, "size": size, "quality": quality, "n": n}
     names |= {"background": background, "output_format": output_format, "partial_images": partial_images}
     request = _request("x" * prompt_chars if prompt_chars else prompt, input_images, mask, names)
-    given = Caller.of(_pairs(caller or [], "--caller"))
+    given = Caller.of(_callers(loaded, caller or []))
     answer = _explain(loaded, surface, request, given, _scores(score or [], unavailable), moment(now))
     if format == "json":
         print_json(answer)
@@ -94,6 +103,8 @@ def _explain(
     policy = loaded.surfaces[surface]
     caller, reasons = engine.resolve_caller(loaded.caller, given)
     screened = engine.price(engine.screen(policy, request, caller, now))
+    said = {reason.id for reason in reasons}
+    screened = screened._replace(reasons=reasons + tuple(r for r in screened.reasons if r.id not in said))
     verdict = None
     if screened.check_prompt or screened.check_images:
         error = "down" if scores is None else None
@@ -102,18 +113,30 @@ def _explain(
     dimensions = record.dimensions(surface, caller, lambda kind, text: text)
     return {
         "surface": surface,
-        "outcome": combine((*reasons, *judged.reasons)).word,
+        "outcome": combine(judged.reasons).word,
         "digest": policy.digest,
         "mode": policy.mode,
         "request": record.parameters(judged.request),
         "adjusted": [str(a) for a in judged.adjustments],
         "ceiling_micros": judged.quote.ceiling_micros if judged.quote else None,
-        "reasons": [record.reason_row(r) for r in (*reasons, *judged.reasons)],
+        "reasons": [record.reason_row(r) for r in judged.reasons],
         "lines": [
             {**asdict(line), "place": str(line.place) if line.place else None}
             for line in lines(judged, verdict, dimensions)
         ],
     }
+
+
+def _callers(loaded: Any, given: list[str]) -> dict[str, str | None]:
+    """What is not declared does not count, as in the guard; who typed it should know."""
+    from policyguard.suggest import known_names
+
+    pairs, declared = _pairs(given, "--caller"), [field.name for field in loaded.caller]
+    for name in pairs:
+        if name not in declared:
+            note = f"note: org.yaml declares no `caller.{name}`, so it does not count; {known_names(name, declared)}"
+            console(stderr=True).print(note)
+    return pairs
 
 
 def _pairs(given: list[str], option: str) -> dict[str, str | None]:
@@ -158,16 +181,19 @@ def _print(answer: dict[str, Any]) -> None:
     out.print(f"costs at most {dollars(answer['ceiling_micros'])}")
     out.print()
     shown = [line for line in answer["lines"] if line["result"] != "passes"]
-    rows = [
-        (line["stage"], line["what"], line["result"], _effect(line), line["place"] or "", line["detail"])
-        for line in shown
-    ]
-    columns = ("stage", "what", "result", "then", "where", "detail")
-    out.print(table(columns, rows, whole=columns[:5]))
+    print_rows(out, [(_cells(line), _below(line)) for line in shown])
     passed = len(answer["lines"]) - len(shown)
     if passed:
         out.print()
         out.print(f"{passed} moderation thresholds pass (--format json lists them)")
+
+
+def _cells(line: dict[str, Any]) -> tuple[str, ...]:
+    return line["stage"], line["what"], line["result"], _effect(line)
+
+
+def _below(line: dict[str, Any]) -> str:
+    return ": ".join(part for part in (line["place"], line["detail"]) if part)
 
 
 def _effect(line: dict[str, Any]) -> str:

@@ -5,7 +5,9 @@ Exit codes: 0 ok, 1 findings, 2 usage or configuration, 3 internal. Colours only
 
 from __future__ import annotations
 
+import os
 import sys
+import textwrap
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, NoReturn
@@ -14,6 +16,8 @@ import orjson
 import typer
 from rich.console import Console
 from rich.table import Table
+
+from policyguard.settings import setting
 
 FormatOption = Annotated[Literal["text", "json"], typer.Option("--format", help="Text for people, JSON for programs.")]
 PoliciesOption = Annotated[
@@ -60,6 +64,18 @@ def table(
     return result
 
 
+def print_rows(out: Console, rows: Sequence[tuple[Sequence[str], str]]) -> None:
+    """Short cells in columns, each row with what is longer below it: nothing is cut on a narrow terminal."""
+    columns = zip(*(cells for cells, _ in rows), strict=True)
+    widths = [max(map(len, column)) for column in columns]
+    for cells, below in rows:
+        out.print("  ".join(f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True)).rstrip())
+        indent = " " * (widths[0] + 2)
+        wrapped = textwrap.wrap(below, max(out.width, len(indent) + 20) - len(indent)) if out.is_terminal else [below]
+        for line in wrapped:
+            out.print(f"{indent}{line}")
+
+
 def dollars(micros: int | None, *, places: int = 4) -> str:
     """Micro-dollars as people read them: `$0.2107`."""
     if micros is None:
@@ -75,6 +91,16 @@ def fail(message: str, *, hint: str = "", code: int = USAGE) -> NoReturn:
     if hint:
         out.print(f"hint: {hint}")
     raise typer.Exit(code)
+
+
+def policies_folder(given: str | None, verb: str) -> str:
+    """The folder as given, else by the setting. A file of it, as commit hooks name them, is a usage error."""
+    path = given or setting("policies") or "policies"
+    if os.path.isfile(path):
+        folder = os.path.dirname(path)
+        folder = os.path.dirname(folder) if os.path.basename(folder) == "tests" else folder
+        fail(f"`{path}` is a file", hint=f"policies mean something together: `policyguard {verb} {folder or '.'}`")
+    return path
 
 
 def moment(text: str | None) -> datetime:

@@ -19,15 +19,13 @@ def existing_store(url: str | None) -> Iterator[Store]:
     """The store at `url`, else the one of the settings; ends with an error where there is none."""
     from policyguard.audit.keys import load_key
     from policyguard.audit.private import Vault
-    from policyguard.store import key_beside, open_store
-    from policyguard.store.sqlite import sqlite_path
+    from policyguard.store import key_path, open_store
+    from policyguard.store.address import is_missing, sqlite_path
 
     address = setting("store", url) or ""
-    path = sqlite_path(address)
-    if not path.exists():
-        fail(f"there is no record at `{path}`", hint="name it with --store, or set POLICYGUARD_STORE")
-    key = load_key(setting("key_file") or key_beside(address), create=False)
-    store = open_store(address, vault=Vault(key))
+    if is_missing(address):
+        fail(f"there is no record at `{sqlite_path(address)}`", hint="name it with --store, or set POLICYGUARD_STORE")
+    store = open_store(address, vault=Vault(load_key(key_path(address), create=False)))
     try:
         yield store
     finally:

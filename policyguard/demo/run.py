@@ -46,11 +46,12 @@ def run(folder: Path, *, prompts: Path | None, limit: int | None, live_key: str 
     with ExitStack() as stack:
         upstream = stack.enter_context(_upstream(live_key))
         guard = stack.enter_context(_guard(record, upstream))
-        app = stack.enter_context(Server(create_app(guard, upstream.url, upstream.key)))
-        traffic = Traffic(guard, app.url, upstream.url, upstream.key)
-        stack.callback(traffic.close)
-        answers = _send(traffic, chosen, report)
-        resumed = _review_and_resume(guard, traffic, answers)
+        with Server(create_app(guard, upstream.url, upstream.key)) as app:
+            traffic = Traffic(guard, app.url, upstream.url, upstream.key)
+            stack.callback(traffic.close)
+            answers = _send(traffic, chosen, report)
+            resumed = _review_and_resume(guard, traffic, answers)
+        # The app has ended, so that every leg has: an answer is settled after its last byte has left.
         counts = upstream.counts() if upstream.counts else None
         return summarise(
             guard.store,

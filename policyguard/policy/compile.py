@@ -49,18 +49,18 @@ class Bounds:
     leaves: Leaves
     request: RequestRules
     moderation: ModerationRules
+    digest: str  # over all that the organisation decides for these surfaces, and over who callers can be
 
 
 @dataclass(frozen=True, slots=True)
 class Shared:
     """What the organisation gives to every surface.
 
-    `rule_ids` and `budget_ids` say where each of its ids stands; `caller_digest` is over who callers can be.
+    `rule_ids` and `budget_ids` say where each of its ids stands.
     """
 
     environment: Environment
     caller: tuple[CallerField, ...]
-    caller_digest: str
     groups: Mapping[str, tuple[str, ...]]
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
     rules: tuple[Rule, ...]
@@ -72,11 +72,6 @@ class Shared:
     bounds: Mapping[str, Bounds]  # by stakes
 
 
-def place(source: Source, path: Path) -> Place:
-    mark = source.mark(path)
-    return Place(source.file, mark.line, mark.column)
-
-
 # ---- who asks ---------------------------------------------------------------------------------------------
 
 
@@ -86,7 +81,6 @@ def shared(source: Source, prices: PriceBook) -> Shared:
     return Shared(
         environment=environment,
         caller=callers,
-        caller_digest=digest((callers, proxies)),
         groups={name: tuple(people) for name, people in (source.data.get("groups") or {}).items()},
         trusted_proxies=proxies,
         rules=rules(source, environment, organisation=True),
@@ -95,13 +89,18 @@ def shared(source: Source, prices: PriceBook) -> Shared:
         budget_ids=unique_ids(source, "budgets", {}),
         defaults=limiting.defaults(source),
         prices=prices,
-        bounds={"low": _bounds(source, prices, "limits"), "high": _bounds(source, prices, "limits", "high_stakes")},
+        bounds={
+            "low": _bounds(source, callers, proxies, prices, "limits"),
+            "high": _bounds(source, callers, proxies, prices, "limits", "high_stakes"),
+        },
     )
 
 
-def _bounds(source: Source, prices: PriceBook, *parts: str) -> Bounds:
+def _bounds(source: Source, callers: Any, proxies: Any, prices: PriceBook, *parts: str) -> Bounds:
     leaves = limiting.limits(source, *parts)
-    return Bounds(leaves, request_rules(leaves, prices, limits=True), _limit_moderation(source, leaves))
+    request, moderation = request_rules(leaves, prices, limits=True), _limit_moderation(source, leaves)
+    meaning = {"callers": callers, "proxies": proxies, "request": request, "moderation": moderation}
+    return Bounds(leaves, request, moderation, digest(meaning))
 
 
 def unique_ids(source: Source, section: str, taken: Mapping[str, str]) -> dict[str, str]:
@@ -111,7 +110,7 @@ def unique_ids(source: Source, section: str, taken: Mapping[str, str]) -> dict[s
         path = (section, index, "id")
         if row["id"] in seen:
             source.problem(path, "PG207", f"`{row['id']}` is an id already ({seen[row['id']]})")
-        seen.setdefault(row["id"], str(place(source, path)))
+        seen.setdefault(row["id"], str(source.place(path)))
     return seen
 
 
@@ -133,7 +132,7 @@ def _callers(source: Source) -> Iterator[CallerField]:
             source.problem((*path, "default"), "PG303", f"`{default}` is not one of the values", hint)
         yield CallerField(
             name=name,
-            place=place(source, path),
+            place=source.place(path),
             header=header[len('http.headers["') : -2] if header else None,
             required=bool(spec.get("required")),
             default=default,
@@ -230,7 +229,7 @@ def review_rules(found: Effective, groups: Mapping[str, tuple[str, ...]]) -> Rev
         approvals=found.value("review", "approvals"),
         escalate=tuple(sorted(steps, key=lambda s: s.after)),
         expires=runs_out,
-        place=place(found.source, ("review",)),
+        place=found.source.place(("review",)),
     )
 
 
@@ -287,7 +286,7 @@ def rules(source: Source, environment: Environment, *, organisation: bool) -> tu
                 then=_EFFECTS[row["then"]],
                 message=row.get("message", ""),
                 mode=row.get("mode", "enforce"),
-                place=place(source, path),
+                place=source.place(path),
                 organisation=organisation,
             )
         )
@@ -352,7 +351,7 @@ def exemptions(source: Source, environment: Environment) -> tuple[Exemption, ...
                     until=units.day(row["until"]),
                     by=row["by"],
                     why=row["why"],
-                    place=place(source, path),
+                    place=source.place(path),
                 )
             )
     return tuple(found)
@@ -380,7 +379,7 @@ def budgets(source: Source, callers: tuple[CallerField, ...], owner: str) -> tup
                 time_zone=zone,
                 per=per,
                 mode=row.get("mode", "enforce"),
-                place=place(source, path),
+                place=source.place(path),
                 identity="|".join((owner, row["id"], unit, period, zone, per or "")),
                 alert_at=tuple(sorted({units.per_cent(text) for text in row.get("alert_at") or ()})),
             )

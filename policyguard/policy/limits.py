@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from policyguard.decision import Place
 from policyguard.policy import units
-from policyguard.policy.source import Path, Source
+from policyguard.policy.source import Path, Source, Spot
 from policyguard.request import CATEGORIES, parse_size
 
 SECTIONS = ("request", "moderation", "review", "audit")
@@ -45,15 +45,15 @@ BUILT_IN: Mapping[Path, Any] = {
 
 def leaves(source: Source, base: Path = (), *, named: bool = False) -> Leaves:
     """The leaves of the sections below `base` of a file."""
-    data = source.data
+    data, spot = source.data, source.spot
     for part in base:
         data = data.get(part) or {}
+        spot = spot.below.get(part) if spot else None
     found: Leaves = {}
     for section in SECTIONS:
-        for path, value in _flat(data.get(section), (section,)):
-            whole = (*base, *path)
-            mark = source.mark(whole)
-            found[path] = Leaf(value, Place(source.file, mark.line, mark.column), whole, named)
+        if section in data and spot is not None:
+            for path, value, start in _flat(data[section], spot.below[section], (section,)):
+                found[path] = Leaf(value, Place(source.file, start.line + 1, start.column + 1), (*base, *path), named)
     return found
 
 
@@ -72,12 +72,13 @@ def limits(org: Source, *parts: str) -> Leaves:
     return result
 
 
-def _flat(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from _flat(item, (*path, key))
-    elif value is not None:
-        yield path, value
+def _flat(value: Any, spot: Spot, path: Path) -> Iterator[tuple[Path, Any, Any]]:
+    """Every value that is no mapping, with its path and where it starts."""
+    if not isinstance(value, dict):
+        yield path, value, spot.event.start_mark
+        return
+    for key, item in value.items():
+        yield from _flat(item, spot.below[key], (*path, key))
 
 
 def _covering(found: Leaves) -> Leaves:
@@ -249,18 +250,21 @@ def _threshold(own: Leaf | None, default: Leaf | None) -> Leaf | None:
     if own is None or default is None:
         return own or default
     if default.named and not own.named:
-        return min(own, default, key=lambda leaf: float(leaf.value))
+        return own if own.value < default.value else default
     return own
 
 
 def thresholds(values: Leaves, limit: Leaves, at: str) -> dict[str, tuple[float, Place]]:
     """The threshold of each category that has one, within the limits. `default` covers what is not named."""
     found: dict[str, tuple[float, Place]] = {}
-    for category in CATEGORIES:
-        leaf = _threshold(values.get(("moderation", at, category)), values.get(("moderation", at, "default")))
-        bound = limit.get(("moderation", at, category))
-        both = [one for one in (leaf, bound) if one is not None]
-        if both:
-            chosen = min(both, key=lambda one: float(one.value))
-            found[category] = (float(chosen.value), chosen.place)
+    default = values.get(("moderation", at, "default"))
+    for category, path in _CATEGORY_PATHS[at]:
+        leaf, bound = _threshold(values.get(path), default), limit.get(path)
+        if bound is not None and (leaf is None or bound.value < leaf.value):
+            leaf = bound
+        if leaf is not None:
+            found[category] = (float(leaf.value), leaf.place)
     return found
+
+
+_CATEGORY_PATHS = {at: [(category, ("moderation", at, category)) for category in CATEGORIES] for at in THRESHOLDS}

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from stat import S_ISREG
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
@@ -21,7 +22,7 @@ from policyguard.decision import Effect
 from policyguard.errors import Diagnostic, PolicyError
 from policyguard.policy import compile as compiling
 from policyguard.policy import limits as limiting
-from policyguard.policy.compile import Shared, place, unique_ids
+from policyguard.policy.compile import Shared, unique_ids
 from policyguard.policy.diagnostics import report
 from policyguard.policy.document import Organisation, Surface
 from policyguard.policy.limits import Effective
@@ -202,9 +203,9 @@ def _check_form(source: Source, model: type[BaseModel]) -> None:
 
 def _read(path: Path) -> Source:
     try:
-        if path.exists() and not path.is_file():
+        if not S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for who writes into it
             raise OSError(None, "it is no plain file")
-        with path.open("rb") as file:
+        with open(path, "rb", buffering=0) as file:
             return read(str(path), file.read(MAX_BYTES + 1))
     except OSError as error:
         source = Source(str(path), "")
@@ -250,7 +251,7 @@ def _unchanged(folder: Path, previous: PolicySet | None, stamps: Stamps) -> Orig
     origin: Origin = previous.origin
     if any(origin.stamps.get(name) != stamps.get(name) for name in (ORG, PRICES)):
         return None
-    gone = [name for name in origin.files if origin.stamps[name] is None or stamps.get(name) != origin.stamps[name]]
+    gone = {name for name in origin.files if origin.stamps[name] is None or stamps.get(name) != origin.stamps[name]}
     base = Origin(
         stamps={name: stamp for name, stamp in origin.stamps.items() if name not in gone},
         org=replace(origin.org, problems=[]),
@@ -297,7 +298,7 @@ def _set(folder: Path, origin: Origin, now: datetime | None) -> PolicySet | None
         caller=shared.caller,
         trusted_proxies=shared.trusted_proxies,
         groups=shared.groups,
-        surfaces=dict(sorted(origin.surfaces.items())),
+        surfaces={name: origin.surfaces[name] for name in sorted(origin.surfaces)},
         prices=shared.prices,
         origin=origin,
     )
@@ -311,30 +312,33 @@ def _surface(source: Source, org: Source, shared: Shared) -> Policy:
     unique_ids(source, "rules", shared.rule_ids)
     unique_ids(source, "budgets", shared.budget_ids)
     own_budgets = compiling.budgets(source, shared.caller, source.data["surface"])
+    meaning: dict[str, Any] = {
+        "surface": source.data["surface"],
+        "title": source.data["title"],
+        "owner": source.data["owner"],
+        "stakes": source.data["stakes"],
+        "mode": source.data.get("mode", "enforce"),
+        "place": source.place(("surface",)),
+        "request": request,
+        "moderation": moderation,
+        "rules": (*shared.rules, *compiling.rules(source, shared.environment, organisation=False)),
+        "exempt": compiling.exemptions(source, shared.environment),
+        "budgets": tuple(sorted((*shared.budgets, *own_budgets), key=lambda b: b.identity)),
+        "review": compiling.review_rules(found, shared.groups),
+        "audit": compiling.audit_rules(found.values),
+        "routes": routes(source, request),
+        "limit_review": bool(leaf.value) if (leaf := found.limit.get(("review", "required"))) else False,
+        "reasons_on_wire": source.data.get("reasons_on_wire", True),
+    }
+    own = matters(request)
     policy = Policy(
-        surface=source.data["surface"],
-        title=source.data["title"],
-        owner=source.data["owner"],
-        stakes=source.data["stakes"],
-        mode=source.data.get("mode", "enforce"),
-        place=place(source, ("surface",)),
-        digest="",
-        request=request,
+        **meaning,
         limits=bounds.request,
-        moderation=moderation,
         limit_moderation=compiling.limit_moderation(bounds, moderation),
-        rules=(*shared.rules, *compiling.rules(source, shared.environment, organisation=False)),
-        exempt=compiling.exemptions(source, shared.environment),
-        budgets=tuple(sorted((*shared.budgets, *own_budgets), key=lambda b: b.identity)),
-        review=compiling.review_rules(found, shared.groups),
-        audit=compiling.audit_rules(found.values),
-        routes=routes(source, request),
-        limit_review=bool(leaf.value) if (leaf := found.limit.get(("review", "required"))) else False,
-        reasons_on_wire=source.data.get("reasons_on_wire", True),
+        digest=digest({**meaning, "organisation": bounds.digest, **({"own_prices": own} if own else {})}),
     )
     _check_reviewers(found, policy, shared.groups)
-    own_prices = matters(request)
-    return replace(policy, digest=digest((policy, shared.caller_digest, *([own_prices] if own_prices else ()))))
+    return policy
 
 
 def _check_reviewers(found: Effective, policy: Policy, groups: Mapping[str, tuple[str, ...]]) -> None:

@@ -86,7 +86,7 @@ def check_request(found: Effective, prices: PriceBook) -> None:
         if text != AUTO and models and not any(text in pricing.qualities(m, prices) for m in models):
             found.problem(leaf, "PG204", f"no allowed model knows the quality `{text}`", item=text)
     for key in ("models", "sizes", "quality"):
-        _check_default(found, key)
+        _check_default(found, key, prices)
 
 
 def _said(found: Effective, key: str) -> Iterator[tuple[Leaf, str]]:
@@ -130,11 +130,13 @@ def _size_problem(text: str, models: list[str], prices: PriceBook) -> str | None
     return f"no allowed model draws `{text}`: {problems[0]}" if problems and all(problems) else None
 
 
-def _check_default(found: Effective, key: str) -> None:
+def _check_default(found: Effective, key: str, prices: PriceBook) -> None:
     """A default that is not allowed would deny every request that says nothing."""
     default, listed = found.get("request", key, "default"), found.get("request", key, "allow")
     if default is None or (listed is not None and (not listed.value or default.value in listed.value)):
         return
+    if key == "models" and listed is not None and any(model_problem(model, prices) for model in listed.value):
+        return  # the list has a problem already: a misspelt model is one mistake, wherever else it is meant
     blamed = default if default.named or listed is None or not listed.named else listed
     if listed is not None:
         hint = known_names(default.value, listed.value)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from policyguard.decision import Place
 from policyguard.errors import InvalidRequest
 from policyguard.policy import units
-from policyguard.policy.compile import place
 from policyguard.policy.model import RequestRules, Route
 from policyguard.policy.parameters import model_problem, usable_models
 from policyguard.policy.source import Path, Source
@@ -41,7 +41,7 @@ def _shaped(source: Source, path: Path, text: str) -> Route | None:
     if method != "POST":
         source.problem(path, "PG204", f"OpenAI's routes are called by POST, not by {method}")
         return None
-    return Route(method=method, path=where, shape=shape, place=place(source, path))
+    return Route(method=method, path=where, shape=shape, place=source.place(path))
 
 
 def _shape(path: str) -> Any:
@@ -64,7 +64,7 @@ def _own(source: Source, path: Path, row: Mapping[str, Any], rules: RequestRules
         method=method,
         path=where,
         shape="custom",
-        place=place(source, path),
+        place=source.place(path),
         fields={name: units.path_in(text, "body") for name, text in fields.items()},
         constants=dict(constants),
         usage=units.path_in(usage, "response") if usage else None,
@@ -113,14 +113,14 @@ def _constant(name: str, value: Any, rules: RequestRules) -> str | None:
     """Why the policy itself would refuse this constant."""
     if name not in PARAMETERS:
         return None  # reported already
-    try:
-        given: dict[str, Any] = {"prompt": "a prompt", name: value}
-        ImageRequest(**given)
-    except InvalidRequest as error:
-        return error.message
+    if problem := _impossible(name, value):
+        return problem
     if name == "model" and (problem := model_problem(value, rules.prices)):
         return problem
-    if not _allowed(name, value, rules):
+    misspelt = name == "model" and any(
+        model_problem(model, rules.prices) for model in rules.models or ()
+    )  # the list says so already
+    if not misspelt and not _allowed(name, value, rules):
         return f"{name} `{value}` is not allowed by this policy itself"
     return None
 
@@ -134,6 +134,17 @@ def _meant(name: str, value: Any, rules: RequestRules) -> str:
     """What is near, of what the policy lists, or of the models that there are."""
     listed = _listed(name, rules) or (usable_models(rules.prices) if name == "model" else ())
     return known_names(str(value), listed)
+
+
+@lru_cache(maxsize=1024, typed=True)
+def _impossible(name: str, value: Any) -> str | None:
+    """Why no request can have this value."""
+    try:
+        given: dict[str, Any] = {"prompt": "a prompt", name: value}
+        ImageRequest(**given)
+    except InvalidRequest as error:
+        return error.message
+    return None
 
 
 def _allowed(name: str, value: Any, rules: RequestRules) -> bool:

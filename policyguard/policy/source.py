@@ -11,12 +11,14 @@ from codecs import BOM_UTF8
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from math import isfinite
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import yaml
 
+from policyguard.decision import Place
 from policyguard.errors import Diagnostic
 from policyguard.policy.broken import explain
 from policyguard.policy.written import offset_of
@@ -38,9 +40,12 @@ _WORDS: Mapping[str, Any] = {
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", re.ASCII)
 _NUMERIC = frozenset("0123456789+-.")  # what the text of a number begins with
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x84\x86-\x9f\ufeff\ufffe\uffff]")
-_SPECIAL = re.compile(r"(?:^|[\s\[{,])(?:&[^\s&]|\*\S|!(?!=))")  # what could be an anchor, an alias or a tag
+_SPECIAL = re.compile(r"(?<![^\s\[{,])(?:&[^\s&]|\*\S|!(?!=))")  # what could be an anchor, an alias or a tag
 _LINE_BREAKS = re.compile("[\u0085\u2028\u2029]")  # line breaks for YAML, not for editors: lines would differ
+_HARMLESS = bytes([9, 10, *range(32, 127)])  # where a file has nothing else, there is nothing to look for
 _REFUSED = "?"  # where the value of a refused key is read to, so that its own problems are found
+_Scalar, _Alias = yaml.ScalarEvent, yaml.AliasEvent
+_MappingStart, _MappingEnd, _SequenceEnd = yaml.MappingStartEvent, yaml.MappingEndEvent, yaml.SequenceEndEvent
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -60,8 +65,12 @@ class Spot(NamedTuple):
     """
 
     event: Any
-    key: Any = None
-    below: Mapping[str | int, Spot] = MappingProxyType({})
+    key: Any
+    below: Mapping[str | int, Spot]
+
+
+_spot = partial(tuple.__new__, Spot)  # half the time of the constructor, and a file has hundreds
+_NOTHING: Mapping[str | int, Spot] = MappingProxyType({})
 
 
 class SourceProblem(Exception):
@@ -87,6 +96,11 @@ class Source:
     has_empty: bool = False  # a value that is nothing is somewhere in it
     problems: list[Diagnostic] = field(default_factory=list)
     formless: Any = None  # what was read where its form is wrong, and `data` therefore None
+
+    def place(self, path: Path) -> Place:
+        """Where the value at `path` stands, for what is compiled from it."""
+        mark = self.mark(path)
+        return Place(self.file, mark.line, mark.column)
 
     def mark(self, path: Path, *, key: bool = False) -> Mark:
         """The nearest place that there is for `path`: its key or value, else what it is part of."""
@@ -173,6 +187,8 @@ def _text(raw: bytes) -> str:
         before = body[: error.start].decode()
         raise SourceProblem("PG101", *_line_column(before, len(before)), "the file is no UTF-8 text") from None
     text = text.replace("\r\n", "\n")
+    if not body.translate(None, _HARMLESS):
+        return text
     for pattern, what in ((_LINE_BREAKS, "a line break that editors do not show"), (_CONTROL, "a control character")):
         if odd := pattern.search(text):
             raise SourceProblem("PG108", *_line_column(text, odd.start()), what)
@@ -235,48 +251,45 @@ class _Reader:
         if self.nodes > MAX_NODES:
             raise self._wrong("PG106", event, f"more than {MAX_NODES:,} values")
         if self.special:
-            self._unused(event)
+            self._unused(event, name)
         kind = type(event)
-        if kind is yaml.ScalarEvent:
-            spots[name] = Spot(event, key)
-            return self._scalar(event) if event.implicit[0] else self._quoted(event)
-        if kind is yaml.AliasEvent:
-            spots[name] = Spot(event, key)
+        if kind is _Scalar:
+            spots[name] = _spot((event, key, _NOTHING))
+            return self._scalar(event, name) if event.implicit[0] else self._quoted(event, name)
+        if kind is _Alias:
+            spots[name] = _spot((event, key, _NOTHING))
             return None
         if len(self.path) >= MAX_DEPTH:
             raise self._wrong("PG106", event, f"nested more than {MAX_DEPTH} deep")
         below: dict[str | int, Spot] = {}
-        spots[name] = Spot(event, key, below)
-        return self._mapping(below) if kind is yaml.MappingStartEvent else self._sequence(below)
+        spots[name] = _spot((event, key, below))
+        self.path.append(name)
+        value = self._mapping(below) if kind is _MappingStart else self._sequence(below)
+        self.path.pop()
+        return value
 
     def _sequence(self, spots: dict[str | int, Spot]) -> list[Any]:
         items: list[Any] = []
-        while type(event := self.next()) is not yaml.SequenceEndEvent:
-            self.path.append(len(items))
+        while type(event := self.next()) is not _SequenceEnd:
             items.append(self._value(event, spots, len(items)))
-            self.path.pop()
         return items
 
     def _mapping(self, spots: dict[str | int, Spot]) -> dict[str, Any]:
         found: dict[str, Any] = {}
-        while type(event := self.next()) is not yaml.MappingEndEvent:
+        while type(event := self.next()) is not _MappingEnd:
             key = self._key(event, found, spots)
-            name = _REFUSED if key is None else key
-            self.path.append(name)
-            value = self._value(self.next(), {} if key is None else spots, name, event)
-            self.path.pop()
-            if key is not None:
-                found[key] = value
+            if key is None:
+                self._value(self.next(), {}, _REFUSED, event)
+            else:
+                found[key] = self._value(self.next(), spots, key, event)
         return found
 
     def _key(self, event: Any, found: Mapping[str, Any], spots: Mapping[str | int, Spot]) -> str | None:
         """The key's text; None where it is refused, and its problem is noted."""
-        if type(event) is not yaml.ScalarEvent:
-            if type(event) is not yaml.AliasEvent:  # that is a problem of its own
+        if type(event) is not _Scalar:
+            if type(event) is not _Alias:  # that is a problem of its own
                 self._note("PG109", event, "a key is a text")
-            self.path.append(_REFUSED)
             self._value(event, {}, _REFUSED)
-            self.path.pop()
             return None
         if self.special:
             self._unused(event)
@@ -295,12 +308,12 @@ class _Reader:
 
     # ---- scalars ----------------------------------------------------------------------------------------------
 
-    def _quoted(self, event: Any) -> str:
+    def _quoted(self, event: Any, name: str | int) -> str:
         if _CONTROL.search(event.value):
-            self._note("PG108", event, "a control character, written as an escape")
+            self._note("PG108", event, "a control character, written as an escape", at=name)
         return str(event.value)
 
-    def _scalar(self, event: Any) -> Any:
+    def _scalar(self, event: Any, name: str | int) -> Any:
         text: str = event.value
         if text in _WORDS:
             word = _WORDS[text]
@@ -311,29 +324,29 @@ class _Reader:
         if _INT.fullmatch(text):
             if len(text) <= MAX_DIGITS:
                 return int(text)
-            self._note("PG106", event, "a number with too many digits")
+            self._note("PG106", event, "a number with too many digits", at=name)
         elif _FLOAT.fullmatch(text):
             if isfinite(float(text)):
                 return float(text)
-            self._note("PG106", event, "a number that is too large")
+            self._note("PG106", event, "a number that is too large", at=name)
         elif _NOT_FINITE.fullmatch(text):
-            self._note("PG106", event, "a number has an end", "write a number, or use quotes")
+            self._note("PG106", event, "a number has an end", "write a number, or use quotes", at=name)
         return text
 
     # ---- problems ---------------------------------------------------------------------------------------------
 
-    def _unused(self, event: Any) -> None:
+    def _unused(self, event: Any, name: str | int | None = None) -> None:
         """Parts of YAML that policies do not use: what they do is easy to overlook."""
-        if type(event) is yaml.AliasEvent or event.anchor:
-            self._note("PG105", event, "anchors and aliases are not used in policies", "write the value out")
+        if type(event) is _Alias or event.anchor:
+            self._note("PG105", event, "anchors and aliases are not used in policies", "write the value out", at=name)
         elif event.tag is not None or self.source.text.startswith("!", event.start_mark.index):
-            self._note("PG105", event, "tags are not used in policies", "leave the `!` out, or use quotes")
+            self._note("PG105", event, "tags are not used in policies", "leave the `!` out, or use quotes", at=name)
 
-    def _note(self, code: str, event: Any, message: str, hint: str = "", *, at: str | None = None) -> None:
-        """A problem that does not end the reading."""
+    def _note(self, code: str, event: Any, message: str, hint: str = "", *, at: str | int | None = None) -> None:
+        """A problem that does not end the reading; the first part of the path is the document itself."""
         mark = event.start_mark
-        path = tuple(self.path) if at is None else (*self.path, at)
-        self.source.problem_at(mark.line + 1, mark.column + 1, path, code, message, hint)
+        path = self.path[1:] if at is None else [*self.path, at][1:]
+        self.source.problem_at(mark.line + 1, mark.column + 1, tuple(path), code, message, hint)
 
     def _wrong(self, code: str, event: Any, message: str, hint: str = "") -> SourceProblem:
         return SourceProblem(code, event.start_mark.line + 1, event.start_mark.column + 1, message, hint)

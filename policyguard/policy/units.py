@@ -6,9 +6,11 @@ Each reader raises ValueError with how the value is written.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import date, timedelta
 from decimal import Decimal
-from typing import Literal, NamedTuple, cast
+from functools import lru_cache, partial, wraps
+from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 from policyguard.policy.model import Period, Unit
 
@@ -20,7 +22,19 @@ _LIMIT = re.compile(r"(?:\$([0-9]{1,9}(?:\.[0-9]{1,6})?)|([0-9]{1,9}) (image|req
 _PER_CENT = re.compile(r"(100|[1-9][0-9]?)%", re.ASCII)
 _RATE = re.compile(r"\$([0-9]{1,6}(?:\.[0-9]{1,3})?)", re.ASCII)
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
+T = TypeVar("T")
 PERIODS: tuple[Period, ...] = ("minute", "hour", "day", "week", "month", "year", "total")
+
+
+def _remembered(read: Callable[[Any], T]) -> Callable[[object], T]:
+    """Every text is read twice, to check its form and to compile it, and many files say the same."""
+    remembered = lru_cache(maxsize=4096)(read)
+
+    @wraps(read)
+    def reader(text: object) -> T:
+        return remembered(text) if isinstance(text, str) else read(text)
+
+    return reader
 
 
 class Limit(NamedTuple):
@@ -31,6 +45,7 @@ class Limit(NamedTuple):
     period: Period
 
 
+@_remembered
 def duration(text: object) -> timedelta:
     match = _DURATION.fullmatch(text) if isinstance(text, str) else None
     if match is None:
@@ -52,6 +67,7 @@ def size_in_bytes(text: object) -> int:
     return int(match[1]) * _FACTORS[match[2]]
 
 
+@_remembered
 def budget_limit(text: object) -> Limit:
     """`$2000 / month`, `20 images / day` or `100 requests / minute`."""
     match = _LIMIT.fullmatch(text) if isinstance(text, str) else None
@@ -103,6 +119,7 @@ _ROUTE = re.compile(r"(POST|PUT|PATCH) (/[A-Za-z0-9._~:@!$&'()+,;=/-]*)", re.ASC
 _PATH = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*(?:\[\])?(?:\.[A-Za-z_][A-Za-z0-9_-]*(?:\[\])?)*", re.ASCII)
 
 
+@_remembered
 def route(text: object) -> tuple[str, str]:
     """`POST /v1/images/generations` as method and path."""
     match = _ROUTE.fullmatch(text) if isinstance(text, str) else None
@@ -117,6 +134,10 @@ def route(text: object) -> tuple[str, str]:
 
 def path_in(text: object, root: Literal["body", "response"]) -> tuple[str, ...]:
     """`response.data[].b64_json` as `("data", "[]", "b64_json")`."""
+    return _BODY(text) if root == "body" else _RESPONSE(text)
+
+
+def _path_in(root: str, text: object) -> tuple[str, ...]:
     start = f"{root}."
     if not isinstance(text, str) or not text.startswith(start) or not _PATH.fullmatch(text[len(start) :]):
         raise ValueError(f"this is a path like `{root}.name`")
@@ -127,3 +148,6 @@ def path_in(text: object, root: Literal["body", "response"]) -> tuple[str, ...]:
 
 def _list_part(name: str) -> tuple[str, ...]:
     return (name.removesuffix("[]"), "[]") if name.endswith("[]") else (name,)
+
+
+_BODY, _RESPONSE = (_remembered(partial(_path_in, root)) for root in ("body", "response"))

@@ -236,19 +236,25 @@ class Watch:
 
     def _run(self, process: _Process) -> None:
         while not process.stop.is_set():
-            names = self._looks.look()
-            while names is None and not process.stop.wait(REST_S):
-                names = self._looks.look()
-            if names:
-                with process.loading, suppress(PolicyError):  # reported already
-                    self._load(self.policies)
+            try:
+                self._look(process)
+            except Exception as error:  # whatever it is, the next look comes
+                log.error("the policies could not be looked at (%s)", type(error).__name__)
             process.ready.set()
             process.stop.wait(max(self.every_s or 0.0, self._looks.cost_s * _SHARE))
+
+    def _look(self, process: _Process) -> None:
+        names = self._looks.look()
+        while names is None and not process.stop.wait(REST_S):
+            names = self._looks.look()
+        if names:
+            with process.loading, suppress(PolicyError):  # reported already
+                self._load(self.policies)
 
     # ---- loading ----------------------------------------------------------------------------------------------
 
     def reload(self) -> PolicySet:
-        """Load the folder now. Raises `PolicyError` and keeps the set in force where it does not load."""
+        """Load the whole folder now. Raises `PolicyError` and keeps the set in force where it does not load."""
         with self._process().loading:
             self._looks.skip()
             return self._load()

@@ -8,19 +8,42 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
-
-from sqlalchemy import Connection, Row
+from typing import NamedTuple
 
 from policyguard.events import Event, event_id
+from policyguard.policy.model import Unit
 from policyguard.steps import Alert, Charge
-from policyguard.store.record import write_events
-from policyguard.store.sql import Sql, moment, run, us
+from policyguard.store.record import event_queries
+from policyguard.store.sql import Query, Sql, Steps, ask, moment, us
 
-# What a statement that changes windows has to return for `reached`.
-COLUMNS = "key, starts_us, budget_id, unit, mode, limit_amount, spent, reserved, alert_at, alerted"
 
-_TOLD = Sql("UPDATE budget_windows SET alerted = :per_cent WHERE key = :key AND starts_us = :starts_us")
+class Window(NamedTuple):
+    """A row of `budget_windows` as it is after a change: what a statement with `RETURNING` of `COLUMNS` gives."""
+
+    key: str
+    starts_us: int
+    budget_id: str
+    unit: Unit
+    mode: str
+    limit_amount: int
+    spent: int
+    reserved: int
+    alert_at: str | None
+    alerted: int
+
+    @property
+    def used(self) -> int:
+        return self.spent + self.reserved
+
+
+COLUMNS = ", ".join(Window._fields)
+# In a group others have changed the window as well; whoever raises the highest threshold first tells it.
+_TELL = Sql(
+    """
+    UPDATE budget_windows SET alerted = :per_cent
+    WHERE key = :key AND starts_us = :starts_us AND alerted < :per_cent RETURNING alerted
+    """
+)
 _WINDOW = Sql(f"SELECT {COLUMNS} FROM budget_windows WHERE key = :key AND starts_us = :starts_us")  # noqa: S608
 _WHOLE = 100
 
@@ -30,51 +53,40 @@ def per_cents(charge: Charge) -> str | None:
     return ",".join(map(str, charge.alert_at)) or None
 
 
-def reached(
-    connection: Connection, windows: Iterable[Row[Any]], now: datetime, keep_days: int | None
-) -> tuple[Alert, ...]:
-    """Tell what has been reached. `windows` are locked rows with `COLUMNS`, as they are after the change."""
-    return tuple(
-        alert
-        for window in windows
-        if window.alert_at is not None
-        for alert in _tell(connection, window, _used_up(window), now, keep_days)
-    )
+def reached(windows: Iterable[Window], now: datetime, keep_days: int | None) -> Steps[tuple[Alert, ...]]:
+    """Tell what the change of these windows has reached."""
+    due = [(w, p) for w in windows if w.alert_at is not None for p in _due(w, w.used * 100 // w.limit_amount)]
+    return (yield from _tell(due, now, keep_days)) if due else ()
 
 
-def exhausted(connection: Connection, charge: Charge, now: datetime, keep_days: int | None) -> tuple[Alert, ...]:
+def exhausted(charge: Charge, now: datetime, keep_days: int | None) -> Steps[tuple[Alert, ...]]:
     """A request found no room: the limit is reached, although a little is left. A window is there since its first."""
-    key = {"key": charge.key, "starts_us": us(charge.starts)}
-    window = run(connection, _WINDOW, key).first()
-    if window is None or window.alert_at is None or _WHOLE not in charge.alert_at:
-        return ()
-    return _tell(connection, window, _WHOLE, now, keep_days)
+    rows = yield from ask(_WINDOW, {"key": charge.key, "starts_us": us(charge.starts)})
+    due = [(w, p) for w in (Window(*row) for row in rows) if _WHOLE in charge.alert_at for p in _due(w, _WHOLE)]
+    return (yield from _tell(due, now, keep_days)) if due else ()
 
 
-def _used_up(window: Row[Any]) -> int:
-    return int((window.spent + window.reserved) * 100 // window.limit_amount)
+def _due(window: Window, used_up: int) -> list[int]:
+    return [p for p in map(int, (window.alert_at or "0").split(",")) if window.alerted < p <= used_up]
 
 
-def _tell(
-    connection: Connection, window: Row[Any], used_up: int, now: datetime, keep_days: int | None
-) -> tuple[Alert, ...]:
-    due = [p for p in map(int, window.alert_at.split(",")) if window.alerted < p <= used_up]
-    if not due:
-        return ()
-    run(connection, _TOLD, {"per_cent": due[-1], "key": window.key, "starts_us": window.starts_us})
-    write_events(connection, [_event(window, per_cent, now, keep_days) for per_cent in due])
-    used = window.spent + window.reserved
-    return tuple(Alert(window.budget_id, p, used, window.limit_amount, window.unit) for p in due)
+def _tell(due: list[tuple[Window, int]], now: datetime, keep_days: int | None) -> Steps[tuple[Alert, ...]]:
+    asked = [Query(_TELL, {"per_cent": p, "key": w.key, "starts_us": w.starts_us}) for w, p in due]
+    first = yield asked
+    told = [one for one, rows in zip(due, first, strict=True) if rows]
+    if told:
+        yield event_queries(_event(window, per_cent, now, keep_days) for window, per_cent in told)
+    return tuple(Alert(w.budget_id, p, w.used, w.limit_amount, w.unit) for w, p in told)
 
 
-def _event(window: Row[Any], per_cent: int, now: datetime, keep_days: int | None) -> Event:
+def _event(window: Window, per_cent: int, now: datetime, keep_days: int | None) -> Event:
     starts = moment(window.starts_us).isoformat()
     body = {
         "budget": window.budget_id,
         "key": window.key,
         "window": starts,
         "per_cent": per_cent,
-        "used": window.spent + window.reserved,
+        "used": window.used,
         "limit": window.limit_amount,
         "unit": window.unit,
         "mode": window.mode,

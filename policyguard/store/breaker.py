@@ -1,7 +1,7 @@
 """The breaker: an upstream that fails too often is left alone for a while, so that an outage eats no budget.
 
 Faults are counted in the rows of the legs that ended with them, so every process counts the same ones, and the count
-needs no reset. The row of a breaker is there from the first fault on; it is locked before any budget's window.
+needs no reset. What opens, closes or passes it is decided by the statement that writes it, whoever else writes.
 """
 
 from __future__ import annotations
@@ -9,77 +9,98 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import Connection
-
 from policyguard.events import Event, EventType, event_id
 from policyguard.steps import UpstreamDown
-from policyguard.store.record import write_events
-from policyguard.store.sql import Rollback, Sql, moment, run, us
+from policyguard.store.record import event_queries
+from policyguard.store.sql import Query, Sql, Steps, ask, moment, us
 
 FAULTS: Final = 20  # more than so many
 WITHIN: Final = timedelta(minutes=1)
 OPEN_FOR: Final = timedelta(seconds=30)
 PROBES: Final = 3  # at a time, when it was open for long enough
-PROBE_FOR: Final = timedelta(minutes=1)  # one without an answer makes room for the next
+PROBE_FOR: Final = timedelta(minutes=1)  # those without an answer make room for the next
 ASK_AGAIN: Final = timedelta(seconds=5)  # while probes are under way
 
-_LOCK = Sql("UPDATE breakers SET since_us = since_us WHERE upstream = :upstream AND open_until_us = :open_until")
-_LIVE_PROBES = Sql(
+
+class Probe:
+    """Answer of `admit`: it may pass, to see whether the upstream is up again."""
+
+
+PROBE: Final = Probe()
+
+_STATE = Sql("SELECT open_until_us FROM breakers WHERE upstream = :upstream AND open_until_us IS NOT NULL")
+_PASS = Sql(
     """
-    SELECT count(*) FROM legs
-    WHERE state IN ('held', 'sent') AND probe = 1 AND upstream = :upstream AND created_us > :since
+    UPDATE breakers SET
+      probes = CASE WHEN probing_us > :past THEN probes + 1 ELSE 1 END,
+      probing_us = CASE WHEN probing_us > :past THEN probing_us ELSE :now END
+    WHERE upstream = :upstream AND open_until_us <= :now AND (probes < :most OR probing_us <= :past)
+    RETURNING probes
     """
 )
-_PROBE = Sql("UPDATE legs SET probe = 1 WHERE leg_id = :leg_id")
+_GIVE_BACK = Sql("UPDATE breakers SET probes = probes - 1 WHERE upstream = :upstream AND probes > 0")
 _NOTE = Sql(
     """
-    INSERT INTO breakers (upstream, since_us, open_until_us) VALUES (:upstream, 0, NULL)
+    INSERT INTO breakers (upstream, since_us, open_until_us, probes) VALUES (:upstream, 0, NULL, 0)
     ON CONFLICT (upstream) DO UPDATE SET since_us = breakers.since_us
-    RETURNING since_us, open_until_us
+    RETURNING since_us
     """
 )
 _FAULTS = Sql("SELECT count(*) FROM legs WHERE upstream = :upstream AND fault_us > :since AND fault_us IS NOT NULL")
-_OPEN = Sql("UPDATE breakers SET open_until_us = :until WHERE upstream = :upstream")
+_OPEN = Sql(
+    """
+    UPDATE breakers SET open_until_us = :until, probes = 0, probing_us = NULL
+    WHERE upstream = :upstream AND (open_until_us IS NULL OR open_until_us <= :now)
+    RETURNING upstream
+    """
+)
 _CLOSE = Sql(
-    "UPDATE breakers SET open_until_us = NULL, since_us = :now WHERE upstream = :upstream AND open_until_us IS NOT NULL"
+    """
+    UPDATE breakers SET open_until_us = NULL, since_us = :now, probes = 0, probing_us = NULL
+    WHERE upstream = :upstream AND open_until_us IS NOT NULL
+    RETURNING upstream
+    """
 )
 
 
-def admit(connection: Connection, leg_id: str, upstream: str, open_until: int, now: datetime) -> None:
-    """Let a leg through to an upstream that is not known to be up, as a probe; raises `Rollback` where it may not."""
+def admit(upstream: str, now: datetime) -> Steps[Probe | UpstreamDown | None]:
+    """Whether a leg may pass to an upstream whose breaker may not be closed; None where it is."""
+    rows = yield from ask(_STATE, {"upstream": upstream})
+    if not rows:
+        return None
+    ((open_until,),) = rows
     if us(now) < open_until:
-        raise Rollback(UpstreamDown(upstream, moment(open_until)))
-    if run(connection, _LOCK, {"upstream": upstream, "open_until": open_until}).rowcount == 0:
-        raise Rollback(UpstreamDown(upstream, now + ASK_AGAIN))  # somebody has just closed it or opened it anew
-    live = run(connection, _LIVE_PROBES, {"upstream": upstream, "since": us(now - PROBE_FOR)}).scalar()
-    if live is None or live >= PROBES:
-        raise Rollback(UpstreamDown(upstream, now + ASK_AGAIN))
-    run(connection, _PROBE, {"leg_id": leg_id})
+        return UpstreamDown(upstream, moment(open_until))
+    values = {"upstream": upstream, "now": us(now), "past": us(now - PROBE_FOR), "most": PROBES}
+    if (yield from ask(_PASS, values)):
+        return PROBE
+    return UpstreamDown(upstream, now + ASK_AGAIN)
 
 
-def note(connection: Connection, upstream: str, answered: bool, probe: bool, now: datetime) -> bool:
+def note(upstream: str, answered: bool | None, probe: bool, now: datetime) -> Steps[bool]:
     """What the end of a leg says of its upstream: did it open the breaker?"""
-    if not answered:
-        return _fault(connection, upstream, probe, now)
-    if probe and run(connection, _CLOSE, {"upstream": upstream, "now": us(now)}).rowcount == 1:
-        _tell(connection, upstream, now, is_up=True)
+    if answered is False:
+        return (yield from _fault(upstream, probe, now))
+    if probe and answered:
+        if (yield from ask(_CLOSE, {"upstream": upstream, "now": us(now)})):
+            yield event_queries((_event(upstream, now, is_up=True),))
+    elif probe:
+        yield [Query(_GIVE_BACK, {"upstream": upstream})]
     return False
 
 
-def _fault(connection: Connection, upstream: str, probe: bool, now: datetime) -> bool:
-    row = run(connection, _NOTE, {"upstream": upstream}).one()
-    is_open = row.open_until_us is not None and us(now) < row.open_until_us
-    since = max(row.since_us, us(now - WITHIN))
-    if is_open or not (
-        probe or (run(connection, _FAULTS, {"upstream": upstream, "since": since}).scalar() or 0) > FAULTS
-    ):
+def _fault(upstream: str, probe: bool, now: datetime) -> Steps[bool]:
+    ((since,),) = yield from ask(_NOTE, {"upstream": upstream})
+    counted = yield from ask(_FAULTS, {"upstream": upstream, "since": max(since, us(now - WITHIN))})
+    if not probe and counted[0][0] <= FAULTS:
         return False
-    run(connection, _OPEN, {"upstream": upstream, "until": us(now + OPEN_FOR)})
-    _tell(connection, upstream, now, is_up=False)
+    if not (yield from ask(_OPEN, {"upstream": upstream, "now": us(now), "until": us(now + OPEN_FOR)})):
+        return False  # it is open
+    yield event_queries((_event(upstream, now, is_up=False),))
     return True
 
 
-def _tell(connection: Connection, upstream: str, now: datetime, *, is_up: bool) -> None:
+def _event(upstream: str, now: datetime, *, is_up: bool) -> Event:
     type_: EventType = "upstream.up" if is_up else "upstream.down"
     body = {"upstream": upstream} if is_up else {"upstream": upstream, "until": (now + OPEN_FOR).isoformat()}
-    write_events(connection, (Event(id=event_id(type_, f"{upstream}:{us(now)}"), type=type_, at=now, body=body),))
+    return Event(id=event_id(type_, f"{upstream}:{us(now)}"), type=type_, at=now, body=body)

@@ -11,18 +11,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import orjson
-from sqlalchemy import Connection, Row
 
 from policyguard.errors import PolicyguardError
-from policyguard.events import DIMENSIONS
+from policyguard.events import DIMENSIONS, Event
 from policyguard.states import LEG_MOVES, Leg, sources
-from policyguard.steps import Charge, OverBudget, Reserve, Reserved, Settle, Settled
+from policyguard.steps import Charge, OverBudget, Reserve, Reserved, Settle, Settled, UpstreamDown
 from policyguard.store import alerts, approval, breaker
-from policyguard.store.record import to_json, write_events
-from policyguard.store.sql import Rollback, Sql, delete_after, insert, run, us
+from policyguard.store.record import event_queries, to_json
+from policyguard.store.sql import Query, Rollback, Rows, Sql, Steps, ask, delete_after, insert, us
 
 
 class Due:
@@ -48,26 +47,23 @@ _LEG_COLUMNS = (
     "size",
     "quality",
     "n",
+    "over_budgets",
     "keep_days",
     "delete_after_us",
     "upstream",
+    "probe",
 )
-_INSERT_LEG = insert("legs", _LEG_COLUMNS, conflict="leg_id")
-_INSERT_CHARGE = insert("leg_charges", ("leg_id", "key", "starts_us", "amount"))
-_LOOK = Sql(
-    """
-    SELECT (SELECT leg_id FROM legs WHERE state IN ('held', 'sent') AND expires_us <= :now LIMIT 1) AS due,
-      (SELECT open_until_us FROM breakers WHERE upstream = :upstream) AS open_until
-    """
-)
-_OVER = Sql("UPDATE legs SET over_budgets = :over WHERE leg_id = :leg_id")
+_INSERT_LEG = insert("legs", _LEG_COLUMNS)
+_ANY_DUE = Sql("SELECT leg_id FROM legs WHERE state IN ('held', 'sent') AND expires_us <= :due LIMIT 1")
+_NEVER = -1  # a due time that no leg has reached
 _FIRST_OVER = Sql("SELECT over_budgets FROM legs WHERE leg_id = :leg_id")
 _BALANCE = Sql("SELECT spent, reserved FROM budget_windows WHERE key = :key AND starts_us = :starts_us")
 
 
 @lru_cache(maxsize=64)
 def _take(count: int) -> Sql:
-    """Take `count` charges where there is room, making windows as needed. A charge without room returns no row.
+    """Take `count` charges, all or none, making windows as needed. Nothing is taken, and no row returned, where one
+    of them has no room, where the leg exists already, where legs have run out, or where the breaker is not closed.
 
     One statement for all: rows are written, and on PostgreSQL locked, in the order of the list, which is that of keys.
     """
@@ -80,9 +76,15 @@ def _take(count: int) -> Sql:
         """
         INSERT INTO budget_windows
           (key, starts_us, ends_us, budget_id, unit, mode, limit_amount, reserved, spent, alert_at, alerted)
-        SELECT column1, column2, column3, column4, column5, column6, column7, column8, 0, column9, 0
-        FROM (VALUES {rows}) AS charge
-        WHERE column8 <= column7 OR column6 = 'shadow'
+        WITH charge (key, starts_us, ends_us, budget_id, unit, mode, limit_amount, amount, alert_at) AS (VALUES {rows})
+        SELECT key, starts_us, ends_us, budget_id, unit, mode, limit_amount, amount, 0, alert_at, 0 FROM charge
+        WHERE NOT EXISTS (
+            SELECT 1 FROM charge AS c LEFT JOIN budget_windows AS w ON w.key = c.key AND w.starts_us = c.starts_us
+            WHERE c.mode <> 'shadow' AND COALESCE(w.spent + w.reserved, 0) + c.amount > c.limit_amount)
+          AND NOT EXISTS (SELECT 1 FROM legs WHERE leg_id = :leg_id)
+          AND NOT EXISTS (SELECT 1 FROM legs WHERE state IN ('held', 'sent') AND expires_us <= :due)
+          AND NOT EXISTS (
+            SELECT 1 FROM breakers WHERE upstream = CAST(:upstream AS TEXT) AND open_until_us IS NOT NULL)
         ON CONFLICT (key, starts_us) DO UPDATE SET
           reserved = budget_windows.reserved + excluded.reserved,
           limit_amount = excluded.limit_amount, mode = excluded.mode, ends_us = excluded.ends_us,
@@ -94,42 +96,86 @@ def _take(count: int) -> Sql:
     )
 
 
-def reserve(connection: Connection, step: Reserve, now: datetime) -> Reserved | Due:
-    """`reserve_swept`, unless legs have run out whose money is free again: then nothing but `DUE`."""
-    look = _look(connection, step, now)
-    return DUE if look.due is not None else _reserve(connection, step, look.open_until, now)
+Answer = Reserved | OverBudget | UpstreamDown | Due
 
 
-def reserve_swept(connection: Connection, step: Reserve, now: datetime) -> Reserved:
-    """Take every charge, write leg and event, consume the approval; raises `Rollback` where any of it cannot be."""
-    return _reserve(connection, step, _look(connection, step, now).open_until, now)
+def reserve(step: Reserve, now: datetime) -> Steps[Answer]:
+    """Take every charge, write leg and event, consume the approval; where any of it cannot be, nothing is changed.
+
+    Answers `DUE` where legs have run out whose money is free again.
+    """
+    return _reserve(step, now, us(now))
 
 
-def _look(connection: Connection, step: Reserve, now: datetime) -> Row[Any]:
-    return run(connection, _LOOK, {"now": us(now), "upstream": step.upstream}).one()
+def reserve_swept(step: Reserve, now: datetime) -> Steps[Answer]:
+    """`reserve` after a sweep: what is due is not looked at again."""
+    return _reserve(step, now, _NEVER)
 
 
-def _reserve(connection: Connection, step: Reserve, open_until: int | None, now: datetime) -> Reserved:
-    if run(connection, _INSERT_LEG, _leg_row(step, now)).rowcount == 0:
-        first = run(connection, _FIRST_OVER, {"leg_id": step.leg_id}).scalar()
-        return Reserved(tuple(orjson.loads(first or "[]")))
-    if open_until is not None and step.upstream is not None:
-        breaker.admit(connection, step.leg_id, step.upstream, open_until, now)
-    if step.review is not None:
-        approval.consume(connection, step.review, now)
+def _reserve(step: Reserve, now: datetime, due: int) -> Steps[Answer]:
     charges = sorted(step.charges, key=lambda charge: charge.key)
-    windows = _take_charges(connection, step.leg_id, charges)
+    taken = yield from _taken(step, charges, due, step.upstream)
+    if not taken:
+        not_taken = yield from _not_taken(step, charges, now, due)
+        if not_taken is not None and not isinstance(not_taken, breaker.Probe):
+            return not_taken
+        return (yield from _as_probe(step, charges, now, due, probe=not_taken is not None))
+    return (yield from _with_taken(step, charges, taken, now, probe=False))
+
+
+def _as_probe(step: Reserve, charges: Sequence[Charge], now: datetime, due: int, *, probe: bool) -> Steps[Answer]:
+    """What the breaker lets through, and a request without budgets."""
+    taken = yield from _taken(step, charges, due, None)
+    if charges and not taken:
+        raise Rollback((yield from _over_budget(charges)))
+    return (yield from _with_taken(step, charges, taken, now, probe=probe))
+
+
+def _taken(step: Reserve, charges: Sequence[Charge], due: int, upstream: str | None) -> Steps[Rows]:
+    if not charges:
+        return ()
+    return (yield from ask(_take(len(charges)), _take_values(step.leg_id, charges, due, upstream)))
+
+
+def _with_taken(step: Reserve, charges: Sequence[Charge], taken: Rows, now: datetime, *, probe: bool) -> Steps[Answer]:
+    if len(taken) != len(charges):
+        raise Rollback((yield from _over_budget(charges)))
+    windows = [alerts.Window(*row) for row in taken]
     balances = {window.key: (window.spent, window.reserved) for window in windows}
     over = tuple(c.budget_id for c in charges if c.mode == "shadow" and sum(balances[c.key]) > c.limit)
-    if over:
-        run(connection, _OVER, {"over": to_json(over), "leg_id": step.leg_id})
-    write_events(connection, (step.event,), budgets=[_budget_row(c, balances[c.key]) for c in charges])
+    events = event_queries((step.event,), budgets=[_budget_row(c, balances[c.key]) for c in charges])
+    values = _take_values(step.leg_id, charges, _NEVER, None)
+    written = [Query(_charges(len(charges)), values)] if charges else []
+    yield [Query(_INSERT_LEG, _leg_row(step, over, now, probe=probe)), *written, *events]
     if step.review is not None:
-        write_events(connection, (step.review.event,))
-    return Reserved(over, alerts.reached(connection, windows, now, step.event.keep_days))
+        yield from approval.consume(step.review, now)
+        yield event_queries((step.review.event,))
+    return Reserved(over, (yield from alerts.reached(windows, now, step.event.keep_days)))
 
 
-def _leg_row(step: Reserve, now: datetime) -> dict[str, Any]:
+def _not_taken(
+    step: Reserve, charges: Sequence[Charge], now: datetime, due: int
+) -> Steps[Answer | breaker.Probe | None]:
+    """Why nothing was taken; `PROBE` where it may go on all the same, None for a request without budgets."""
+    first, any_due = yield [Query(_FIRST_OVER, {"leg_id": step.leg_id}), Query(_ANY_DUE, {"due": due})]
+    if any_due:
+        return DUE
+    if first:
+        return Reserved(tuple(orjson.loads(first[0][0] or "[]")))
+    if step.upstream is not None:
+        passes = yield from breaker.admit(step.upstream, now)
+        if passes is not None:
+            return passes
+    return (yield from _over_budget(charges)) if charges else None
+
+
+@lru_cache(maxsize=64)
+def _charges(count: int) -> Sql:
+    rows = ", ".join(f"(:leg_id, :key{i}, :starts{i}, :amount{i})" for i in range(count))
+    return Sql("INSERT INTO leg_charges (leg_id, key, starts_us, amount) VALUES " + rows)  # noqa: S608 (only names)
+
+
+def _leg_row(step: Reserve, over: Sequence[str], now: datetime, *, probe: bool) -> dict[str, Any]:
     fact = step.facts.get
     keep_days = fact("keep_days")
     return {
@@ -147,27 +193,16 @@ def _leg_row(step: Reserve, now: datetime) -> dict[str, Any]:
         "size": fact("size"),
         "quality": fact("quality"),
         "n": fact("n") or 1,
+        "over_budgets": to_json(over) if over else None,
         "keep_days": keep_days,
         "delete_after_us": delete_after(now, keep_days if isinstance(keep_days, int) else None),
         "upstream": step.upstream,
+        "probe": int(probe),
     }
 
 
-def _take_charges(connection: Connection, leg_id: str, charges: Sequence[Charge]) -> Sequence[Row[Any]]:
-    """The windows, this reservation included."""
-    if not charges:
-        return ()
-    taken = run(connection, _take(len(charges)), _take_values(charges)).all()
-    if len(taken) != len(charges):
-        keys = {window.key for window in taken}
-        _over_budget(connection, next(c for c in charges if c.key not in keys))
-    rows = [{"leg_id": leg_id, "key": c.key, "starts_us": us(c.starts), "amount": c.amount} for c in charges]
-    run(connection, _INSERT_CHARGE, rows)
-    return taken
-
-
-def _take_values(charges: Sequence[Charge]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
+def _take_values(leg_id: str, charges: Sequence[Charge], due: int, upstream: str | None) -> dict[str, Any]:
+    values: dict[str, Any] = {"leg_id": leg_id, "due": due, "upstream": upstream}
     for i, charge in enumerate(charges):
         values[f"key{i}"] = charge.key
         values[f"starts{i}"] = us(charge.starts)
@@ -181,10 +216,16 @@ def _take_values(charges: Sequence[Charge]) -> dict[str, Any]:
     return values
 
 
-def _over_budget(connection: Connection, charge: Charge) -> NoReturn:
-    key = {"key": charge.key, "starts_us": us(charge.starts)}
-    row = run(connection, _BALANCE, key).first()
-    raise Rollback(OverBudget(charge, row.spent, row.reserved) if row else OverBudget(charge, 0, 0))
+def _over_budget(charges: Sequence[Charge]) -> Steps[OverBudget]:
+    """The first charge without room; where they all have some by now, the first."""
+    balances = yield [Query(_BALANCE, {"key": c.key, "starts_us": us(c.starts)}) for c in charges]
+    answers = [OverBudget(c, *(rows[0] if rows else (0, 0))) for c, rows in zip(charges, balances, strict=True)]
+    return next((a for a in answers if _is_over(a)), answers[0])
+
+
+def _is_over(answer: OverBudget) -> bool:
+    charge = answer.charge
+    return charge.mode != "shadow" and answer.spent + answer.reserved + charge.amount > charge.limit
 
 
 def _budget_row(charge: Charge, balance: tuple[int, int]) -> dict[str, Any]:
@@ -206,20 +247,20 @@ _SEND = Sql(
     """
     UPDATE legs SET state = 'sent', sent_us = :now, expires_us = :expires
     WHERE leg_id = :leg_id AND state = 'held' AND expires_us > :now
+    RETURNING leg_id
     """
 )
-_RENEW = Sql("UPDATE legs SET expires_us = :expires WHERE leg_id = :leg_id AND state = 'sent'")
+_RENEW = Sql("UPDATE legs SET expires_us = :expires WHERE leg_id = :leg_id AND state = 'sent' RETURNING leg_id")
 
 
-def mark_sent(connection: Connection, leg_id: str, expires_at: datetime, now: datetime) -> bool:
+def mark_sent(leg_id: str, expires_at: datetime, now: datetime) -> Steps[bool]:
     """Only an unexpired held leg may be sent, and only once."""
-    values = {"leg_id": leg_id, "expires": us(expires_at), "now": us(now)}
-    return run(connection, _SEND, values).rowcount == 1
+    return bool((yield from ask(_SEND, {"leg_id": leg_id, "expires": us(expires_at), "now": us(now)})))
 
 
-def renew(connection: Connection, leg_id: str, expires_at: datetime) -> bool:
+def renew(leg_id: str, expires_at: datetime) -> Steps[bool]:
     """More time for a leg that still lives upstream."""
-    return run(connection, _RENEW, {"leg_id": leg_id, "expires": us(expires_at)}).rowcount == 1
+    return bool((yield from ask(_RENEW, {"leg_id": leg_id, "expires": us(expires_at)})))
 
 
 # ---- the end of a leg -------------------------------------------------------------------------------------
@@ -265,40 +306,52 @@ class Ended:
     ceiling_micros: int
     charged_micros: int
     review_id: str | None
-    windows: Sequence[Row[Any]]  # as they are after it
+    windows: Sequence[alerts.Window]  # as they are after it
     opened: str | None  # the upstream whose breaker it has opened
 
 
-def settle(connection: Connection, step: Settle, now: datetime) -> Settled:
+def settle(step: Settle, now: datetime) -> Steps[Settled]:
     """End a leg once; every further call answers the first end."""
-    if step.state is not Leg.RELEASED:
-        run(connection, _SENT_UNSAID, {"leg_id": step.leg_id, "now": us(now)})
-    for source in _SOURCES[step.state]:
-        ended = end_leg(
-            connection, step.leg_id, Leg(source), step.state, step.charge_micros, now, answered=step.answered
-        )
-        if ended is not None:
-            write_events(connection, (step.event,))
-            approval.finish(connection, ended.review_id, step.state, step.review_event)
-            told = alerts.reached(connection, ended.windows, now, step.event.keep_days)
-            return Settled(step.state, ended.charged_micros, ended.ceiling_micros, True, told, ended.opened)
-    row = run(connection, _LEG, {"leg_id": step.leg_id}).first()
-    if row is None:
+    ended = yield from _end_as(step, Leg.SENT, now)
+    if ended is None:
+        ended = yield from _settle_late(step, now)
+    if ended is not None:
+        yield from approval.finish(ended.review_id, step.state, step.review_event)
+        told = yield from alerts.reached(ended.windows, now, step.event.keep_days)
+        return Settled(step.state, ended.charged_micros, ended.ceiling_micros, True, told, ended.opened)
+    rows = yield from ask(_LEG, {"leg_id": step.leg_id})
+    if not rows:
         raise PolicyguardError(f"there is no leg `{step.leg_id}` to settle")
-    return Settled(Leg(row.state), row.charged_micros, row.ceiling_micros, changed=False)
+    ((state, charged, ceiling),) = rows
+    return Settled(Leg(state), charged, ceiling, changed=False)
+
+
+def _settle_late(step: Settle, now: datetime) -> Steps[Ended | None]:
+    """A leg that is not upstream: never said to be sent, presumed already, or released without having been sent."""
+    if step.state is not Leg.RELEASED:
+        yield [Query(_SENT_UNSAID, {"leg_id": step.leg_id, "now": us(now)})]
+    for source in _SOURCES[step.state]:
+        ended = yield from _end_as(step, Leg(source), now)
+        if ended is not None:
+            return ended
+    return None
+
+
+def _end_as(step: Settle, source: Leg, now: datetime) -> Steps[Ended | None]:
+    return end_leg(step.leg_id, source, step.state, step.charge_micros, now, step.event, answered=step.answered)
 
 
 def end_leg(
-    connection: Connection,
     leg_id: str,
     source: Leg,
     into: Leg,
     charge: int | None,
     now: datetime,
+    event: Event | None = None,
     *,
     due: int = _WHENEVER,
     answered: bool | None = None,
-) -> Ended | None:
+) -> Steps[Ended | None]:
     """Move one leg from `source` to its end, and its money with it; None where it is not there (any more)."""
     values = {
         "leg_id": leg_id,
@@ -310,18 +363,20 @@ def end_leg(
         "due": due,
         "fault": us(now) if answered is False else None,
     }
-    row = run(connection, _END, values).first()
-    if row is None:
+    rows = yield from ask(_END, values)
+    if not rows:
         return None
-    opened = answered is not None and row.upstream is not None
-    opened = opened and breaker.note(connection, row.upstream, bool(answered), bool(row.probe), now)
+    ((ceiling, charged, presumed, review_id, upstream, probe),) = rows
+    opened = False
+    if upstream is not None:
+        opened = yield from breaker.note(upstream, answered, bool(probe), now)
     late = source is Leg.PRESUMED
     released = into is Leg.RELEASED
     money = {
         "leg_id": leg_id,
         "live": int(source not in (Leg.PRESUMED, Leg.RELEASED)),
-        "usd": row.charged_micros - row.presumed_micros if late else row.charged_micros,
+        "usd": charged - presumed if late else charged,
         "images": -int(released) if late else int(not released),
     }
-    windows = run(connection, _MOVE, money).all()
-    return Ended(row.ceiling_micros, row.charged_micros, row.review_id, windows, row.upstream if opened else None)
+    moved, *_ = yield [Query(_MOVE, money), *event_queries(() if event is None else (event,))]
+    return Ended(ceiling, charged, review_id, [alerts.Window(*row) for row in moved], upstream if opened else None)

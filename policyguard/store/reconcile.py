@@ -24,7 +24,7 @@ from policyguard.store.due import LEGS, leg_event
 from policyguard.store.ledger import Ended, end_leg
 from policyguard.store.notes import Note
 from policyguard.store.record import write_events
-from policyguard.store.sql import Sql, moment, run
+from policyguard.store.sql import Sql, drive, moment, run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,14 +90,14 @@ def resolve(
     row = run(connection, _ONE, {"colon": ":", "leg_id": leg_id}).mappings().first()
     if row is None:
         raise PolicyguardError(f"there is no leg `{leg_id}`")
-    ended = end_leg(connection, leg_id, Leg.PRESUMED, into, charge_micros, now)
+    ended = drive(connection, end_leg(leg_id, Leg.PRESUMED, into, charge_micros, now))
     if ended is None:
         found = run(connection, _LEG, {"leg_id": leg_id}).one()
         return Settled(Leg(found.state), found.charged_micros, found.ceiling_micros, changed=False)
     type_: EventType = "leg.released" if charge_micros is None else "leg.settled"
     event = leg_event(row, type_, ended, now, _body(ended, charge_micros, usage, note))
     write_events(connection, (event,))
-    told = alerts.reached(connection, ended.windows, now, row["keep_days"])
+    told = drive(connection, alerts.reached(ended.windows, now, row["keep_days"]))
     return Settled(into, ended.charged_micros, ended.ceiling_micros, True, told)
 
 

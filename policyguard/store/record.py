@@ -6,7 +6,7 @@ cursor for reading on.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -18,7 +18,7 @@ from policyguard.errors import ConfigError
 from policyguard.events import DIMENSIONS, Event
 from policyguard.store import tables
 from policyguard.store.cipher import Sealed
-from policyguard.store.sql import DAY_US, delete_after, insert, moment, run, us
+from policyguard.store.sql import DAY_US, Query, Steps, delete_after, drive, insert, moment, us
 
 _IDS = ("decision_id", "leg_id", "review_id")
 _EVENT_COLUMNS = ("id", "at_us", "type", *_IDS, "outcome", *DIMENSIONS, "body", "delete_after_us")
@@ -40,10 +40,17 @@ class StoredEvent:
 
 
 def write_events(connection: Connection, events: Iterable[Event], **body: Any) -> None:
-    """Write events; `body` adds to the body of each what only the store knows."""
-    rows = [_row(event, {**event.body, **body} if body else event.body) for event in events]
-    if rows:
-        run(connection, _INSERT_EVENT, rows[0] if len(rows) == 1 else rows)
+    """Write events, in the transaction of the change that they describe."""
+    drive(connection, _asked(event_queries(events, **body)))
+
+
+def event_queries(events: Iterable[Event], **body: Any) -> list[Query]:
+    """What writes events; `body` adds to the body of each what only the store knows."""
+    return [Query(_INSERT_EVENT, _row(event, {**event.body, **body} if body else event.body)) for event in events]
+
+
+def _asked(queries: Sequence[Query]) -> Steps[None]:
+    yield queries
 
 
 def _row(event: Event, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,20 +82,23 @@ def _plain(value: Any) -> Any:
 
 def write_private(connection: Connection, rows: Iterable[tuple[Sealed, int | None]], now: datetime) -> None:
     """Write encrypted rows, each with the days that it is kept."""
-    for sealed, keep_days in rows:
-        run(
-            connection,
-            _INSERT_PRIVATE,
-            {
-                "id": sealed.id,
-                "kind": sealed.kind,
-                "subject": sealed.subject,
-                "key_id": sealed.key_id,
-                "nonce": sealed.nonce,
-                "ciphertext": sealed.ciphertext,
-                "delete_after_us": delete_after(now, keep_days),
-            },
-        )
+    drive(connection, _asked(private_queries(rows, now)))
+
+
+def private_queries(rows: Iterable[tuple[Sealed, int | None]], now: datetime) -> list[Query]:
+    return [Query(_INSERT_PRIVATE, _private_row(sealed, keep_days, now)) for sealed, keep_days in rows]
+
+
+def _private_row(sealed: Sealed, keep_days: int | None, now: datetime) -> dict[str, Any]:
+    return {
+        "id": sealed.id,
+        "kind": sealed.kind,
+        "subject": sealed.subject,
+        "key_id": sealed.key_id,
+        "nonce": sealed.nonce,
+        "ciphertext": sealed.ciphertext,
+        "delete_after_us": delete_after(now, keep_days),
+    }
 
 
 # ---- reading ----------------------------------------------------------------------------------------------

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection
-
-from policyguard.events import DIMENSIONS
-from policyguard.steps import Alert, Record
+from policyguard.events import DIMENSIONS, Event
+from policyguard.steps import Alert, Record, Refusal
 from policyguard.store import alerts
-from policyguard.store.record import write_events
-from policyguard.store.sql import delete_after, insert, run, us
+from policyguard.store.record import event_queries
+from policyguard.store.sql import Query, Steps, delete_after, insert, us
 
 _COLUMNS = (
     "decision_id",
@@ -26,14 +25,21 @@ _COLUMNS = (
 _INSERT = insert("refusals", _COLUMNS, conflict="decision_id")
 
 
-def record(connection: Connection, step: Record, now: datetime) -> tuple[Alert, ...]:
+def record(step: Record, now: datetime) -> Steps[tuple[Alert, ...]]:
     """Events alone, and what they refuse."""
-    write_events(connection, step.events)
-    refusal = step.refusal
-    if refusal is None:
+    written = event_queries(step.events)
+    if step.refusal is None:
+        yield written
         return ()
     decided = step.events[0]
-    row = {
+    yield [*written, Query(_INSERT, _row(step.refusal, decided))]
+    if step.refusal.over is None:
+        return ()
+    return (yield from alerts.exhausted(step.refusal.over, now, decided.keep_days))
+
+
+def _row(refusal: Refusal, decided: Event) -> dict[str, Any]:
+    return {
         "decision_id": decided.decision_id,
         "created_us": us(decided.at),
         **{name: refusal.facts.get(name) for name in (*DIMENSIONS, "model", "size", "quality")},
@@ -41,5 +47,3 @@ def record(connection: Connection, step: Record, now: datetime) -> tuple[Alert, 
         "ceiling_micros": refusal.ceiling_micros,
         "delete_after_us": delete_after(decided.at, decided.keep_days),
     }
-    run(connection, _INSERT, row)
-    return () if refusal.over is None else alerts.exhausted(connection, refusal.over, now, decided.keep_days)

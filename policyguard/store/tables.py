@@ -209,6 +209,8 @@ breakers = Table(
     Column("upstream", String, primary_key=True),
     Column("since_us", BigInteger, nullable=False),
     Column("open_until_us", BigInteger),
+    Column("probes", Integer, nullable=False),
+    Column("probing_us", BigInteger),  # since when
 )
 
 # What was refused, with the columns by which spend is reported.

@@ -18,6 +18,10 @@ from time import thread_time
 from timeit import timeit
 from typing import NamedTuple
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from cel_engines import activation, cel_expr_data, checked, interpreted
+
 from policyguard import engine, pricing
 from policyguard.decision import Effect, combine
 from policyguard.policy.load import load
@@ -137,13 +141,26 @@ def decide(policy: Policy, one: Case) -> Effect:
     return combine(engine.judge(engine.screen(policy, one.request, one.caller, NOW), one.verdict).reasons)
 
 
-def microseconds(*functions: Callable[[], object]) -> list[float]:
+def microseconds(*functions: Callable[[], object], turns: int = TURNS, rounds: int = ROUNDS) -> list[float]:
     """The best of several turns of each, taken in turns: a noisy machine is noisy for all of them."""
     best = [float("inf")] * len(functions)
-    for _ in range(TURNS):
+    for _ in range(turns):
         for index, function in enumerate(functions):
-            best[index] = min(best[index], timeit(function, number=ROUNDS, timer=thread_time) / ROUNDS * 1e6)
+            best[index] = min(best[index], timeit(function, number=rounds, timer=thread_time) / rounds * 1e6)
     return best
+
+
+def engines(policy: Policy) -> None:
+    """The three conditions alone, elsewhere: each engine has the values already in the form that it takes."""
+    one = CASES["allowed"]
+    facts = engine.facts_with(engine.screen(policy, one.request, one.caller, NOW), one.verdict)
+    sources = [rule.when.source for rule in policy.rules]
+    data, known = cel_expr_data(facts), activation(facts)
+    google, python = [checked(source) for source in sources], [interpreted(source, False) for source in sources]
+    ours = microseconds(lambda: [rule.when.run(facts) for rule in policy.rules])[0]
+    theirs = microseconds(lambda: [condition.eval(data=data) for condition in google], turns=20, rounds=50)[0]
+    slowest = microseconds(lambda: [condition.evaluate(known) for condition in python], turns=5, rounds=5)[0]
+    print(f"{'three conditions alone':<28}{ours:>8.2f}  cel-expr-python {theirs:.0f}, cel-python {slowest:,.0f}")
 
 
 def main() -> int:
@@ -160,6 +177,7 @@ def main() -> int:
         ours, hand = microseconds(partial(decide, policy, one), partial(by_hand, request, caller, verdict.scores))
         worst = max(worst, ours / hand)
         print(f"{name:<28}{ours:>8.2f}{hand:>9.2f}{ours / hand:>7.1f}")
+    engines(policy)
     price = microseconds(partial(pricing.ceiling, CASES["allowed"].request))[0]
     print(f"{'the price ceiling, beside it':<28}{price:>8.2f}")
     print(f"aim: {AIM} times by hand; never over {WORST}")

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from support import NOW, SURFACE, caller, request, write_policies
 
+from policyguard.cli.output import print_rows
 from policyguard.guard import Guard
 from policyguard.moderation.scripted import ScriptedModerator
 from policyguard.request import Outcome, Usage
@@ -75,6 +78,20 @@ def test_check_says_what_loads_and_ends_with_1_on_a_problem(tmp_path: Path) -> N
     assert problem.keys() == {"code", "severity", "file", "line", "column", "path", "message", "hint"}
 
 
+def test_a_file_in_place_of_the_folder_is_a_usage_error_that_says_how(tmp_path: Path) -> None:
+    write_policies(tmp_path / "policies", avatars=SURFACE)
+    for verb, file in (("check", "policies/avatars.yaml"), ("test", "policies/tests/avatars.yaml")):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).touch()
+        assert f"`policyguard {verb} policies`" in run(verb, file, cwd=tmp_path, code=2)
+
+
+def test_a_schema_that_cannot_be_written_is_a_usage_error(tmp_path: Path) -> None:
+    assert "cannot be written: no such file or directory" in run(
+        "schema", "-o", str(tmp_path / "no" / "x.json"), code=2
+    )
+
+
 def test_explain_shows_every_rule_with_its_place() -> None:
     policies = str(ROOT / "policies")
     shown = run("explain", "avatars", "--quality", "high", "--caller", "user=u1", "--policies", policies)
@@ -89,6 +106,45 @@ def test_explain_shows_every_rule_with_its_place() -> None:
     )
     assert "there is no surface `avatar`" in run("explain", "avatar", "--policies", policies, code=2)
     run("explain", "avatars", "--score", "sexul=1", "--policies", policies, code=2)
+
+
+def test_explain_shows_what_a_surface_decides_while_moderation_is_down(tmp_path: Path) -> None:
+    rules = "rules: [{id: either, when: 'scores.hate > 0.2 || request.quality == \"high\"', then: deny}]\n"
+    folder = write_policies(tmp_path / "policies", avatars=SURFACE + rules)
+    options = ("--policies", str(folder))
+    shown = run("explain", "avatars", "--stages", *options)
+    assert shown.startswith("avatars: while moderation is down, every request is denied (")
+    assert "moderation (13 categories)" in shown
+    example = next(line for line in shown.splitlines() if "--unavailable" in line)
+    rows = data("explain", "avatars", "--stages", *options)["checks"]
+    (either,) = [row for row in rows if row["what"] == "either"]
+    assert (either["moderation_down"], either["example"]) == ("fires, or cannot be decided: deny", example.strip())
+    lines = data(*shlex.split(example)[1:], *options)["lines"]
+    assert [line["result"] for line in lines if line["what"] == "either"] == ["fires"]
+
+
+def test_explain_says_why_a_caller_is_refused_and_tells_of_a_caller_value_that_is_not_declared() -> None:
+    policies = str(ROOT / "policies")
+    given = ("explain", "avatars", "--caller", "user=u1", "--policies", policies)
+    answer = data(*given, "--caller", "tier=gold")
+    assert next((line["what"], line["result"]) for line in answer["lines"]) == ("caller.tier", "fires")
+    assert "did you mean `tier`?" in run(*given, "--caller", "teir=free")
+
+
+def test_explain_follows_the_path_of_a_request() -> None:
+    given = ("explain", "avatars", "--unavailable", "--caller", "user=u1", "--policies", str(ROOT / "policies"))
+    stages = [line["stage"] for line in data(*given)["lines"]]
+    assert stages == sorted(stages, key=["screen", "judge", "reserve"].index)
+
+
+def test_nothing_is_cut_on_a_narrow_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    out = Console(file=sys.stdout, width=40, force_terminal=True, highlight=False, color_system=None)
+    print_rows(out, [(("screen", "pro-quality"), "policies/avatars.yaml:41: a condition of some length")])
+    assert capsys.readouterr().out.splitlines() == [
+        "screen  pro-quality",
+        "        policies/avatars.yaml:41: a",
+        "        condition of some length",
+    ]
 
 
 def test_spend_and_budgets_read_the_record(record: str) -> None:

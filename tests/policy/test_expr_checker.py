@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from policyguard.policy.expr import CallerType, Environment, ExpressionErrors, compile_expression, share
+from policyguard.policy.expr import CallerType, Environment, ExpressionErrors, compile_expression, forget
 
 ENVIRONMENT = Environment(
     {"tier": CallerType(False, ("free", "pro")), "user": CallerType(False), "team": CallerType(True)}
@@ -31,7 +31,7 @@ def test_each_mistake_has_its_code_place_and_hint(row: dict[str, Any]) -> None:
 
 
 def test_a_letter_that_is_taken_for_another_is_found_in_a_known_shape_too() -> None:
-    share.forget()
+    forget()
     compile_expression("request.model == 'gpt-image-2'", ENVIRONMENT)
     assert list(problems("request.model == 'gpt-\u0456mage-2'")) == ["PG415 1:23"]
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policyguard.policy.expr import CallerType, Environment, ExpressionErrors, compile_expression, share
+from policyguard.policy.expr import CallerType, Environment, ExpressionErrors, compile_expression, forget, share
 
 ENVIRONMENT = Environment({"tier": CallerType(False, ("free", "pro"))})
 
@@ -22,7 +22,7 @@ def known(source: str) -> bool:
 
 @pytest.fixture(autouse=True)
 def _fresh() -> None:
-    share.forget()
+    forget()
 
 
 def test_conditions_that_differ_in_literals_share_their_code() -> None:
@@ -84,12 +84,12 @@ LITERALS = st.sampled_from(
 @settings(deadline=None)
 @given(st.sampled_from(["{} == {}", "[{}, {}].exists(x, x == {})", "{}-{} == {}", "{} in[{}]"]), st.data())
 def test_sharing_never_changes_what_a_condition_is(shape: str, data: st.DataObject) -> None:
-    share.forget()
+    forget()
     for _ in range(3):
         source = shape.format(*(data.draw(LITERALS) for _ in range(3)))
         with_others, alone = outcome(source), []
         kept = dict(share._SHAPES)
-        share.forget()
+        forget()
         alone = outcome(source)
         share._SHAPES.update(kept)
         assert with_others == alone

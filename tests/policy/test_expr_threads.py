@@ -23,8 +23,7 @@ from policyguard.policy.expr import (
     EvaluationError,
     Unavailable,
     compile_expression,
-    emit,
-    share,
+    forget,
 )
 from policyguard.request import CATEGORIES, ImageRequest
 
@@ -96,16 +95,15 @@ def test_four_threads_get_the_answers_of_one() -> None:
             asked += BETWEEN
         return asked, wrong
 
-    def forget() -> int:
+    def forget_often() -> int:
         times = 0
         while not done.wait(0.001):
-            share.forget()
-            emit.forget()
+            forget()
             times += 1
         return times
 
     with ThreadPoolExecutor(THREADS + 1) as pool:
-        forgotten = pool.submit(forget)
+        forgotten = pool.submit(forget_often)
         found = list(pool.map(ask, range(THREADS)))
         done.set()
     assert found == [(EVALUATIONS, [])] * THREADS
@@ -123,7 +121,6 @@ def test_threads_that_compile_the_same_conditions_at_once_get_the_same_condition
     alone = [compile_expression(source, ENVIRONMENT) for source in SOURCES]
     expected = [(one.source, one.reads, [said(one, inputs) for inputs in WORLDS[:8]]) for one in alone]
     for _ in range(5):
-        share.forget()
-        emit.forget()
+        forget()
         with ThreadPoolExecutor(THREADS) as pool:
             assert list(pool.map(compile_all, range(THREADS))) == [expected] * THREADS

@@ -403,6 +403,25 @@ def test_a_bad_set_is_loaded_once_and_not_again_until_it_changes(
     assert len(loads) == 1
 
 
+def test_a_look_that_fails_is_no_end(
+    following: Watch, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    failures: list[int] = []
+    look = following._looks.look
+
+    def failing() -> Any:
+        failures.append(1)
+        if len(failures) < 3:
+            raise MemoryError
+        return look()
+
+    monkeypatch.setattr(following._looks, "look", failing)
+    write(following, STRICT)
+    following.follow()
+    until(lambda: following.policies.surfaces["avatars"].request.max_n == 1)
+    assert "(MemoryError)" in caplog.text
+
+
 def test_looking_takes_a_small_part_of_the_time(following: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
     following.follow()

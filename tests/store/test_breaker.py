@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import pytest
-from store.books import MINUTE, NOW, open_sqlite, reserve, settle, types
+from store.books import MINUTE, NOW, open_at, reserve, settle, types
 
 from policyguard.states import Leg
 from policyguard.steps import Reserved, UpstreamDown
@@ -119,8 +118,8 @@ def test_what_was_in_flight_when_it_opened_does_not_prolong_it(store: Store) -> 
     assert isinstance(ask(store, "leg", LATER), Reserved)
 
 
-def test_several_processes_count_together(store: Store, path: Path) -> None:
-    other = open_sqlite(path)
+def test_several_processes_count_together(store: Store, url: str) -> None:
+    other = open_at(url)
     fails(store, FAULTS // 2 + 1)
     fails(other, FAULTS // 2, prefix="g")
     assert isinstance(ask(store, "leg"), UpstreamDown)

@@ -31,7 +31,7 @@ def day(store: Store) -> Store:
     store.mark_sent("f", later + HOUR, later)
     store.perform(settle("f", cost=9 * CENTS), later)
     store.perform(refused("dec_1", ceiling=30 * CENTS, model="m"), NOW)
-    store.perform(refused("dec_2", dimensions={"surface": "id-photos"}), NOW)
+    store.perform(refused("dec_2", ceiling=0, dimensions={"surface": "id-photos"}), NOW)
     return store
 
 

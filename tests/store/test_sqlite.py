@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection
-from store.books import NOW, VAULT, open_sqlite, refused, rows
+from store.books import NOW, VAULT, open_at, refused, rows
 from store.workers import fill_the_disk
 
 from policyguard.errors import ConfigError, StoreUnavailable
 from policyguard.store import Store, key_beside, open_store, sqlite
+from policyguard.store.address import sqlite_path
 from policyguard.store.sql import Rollback
 
 
@@ -28,14 +29,15 @@ from policyguard.store.sql import Rollback
     ],
 )
 def test_a_store_is_a_url_or_a_path(url: str, expected: str) -> None:
-    assert sqlite.sqlite_path(url) == Path(expected).absolute()
+    assert sqlite_path(url) == Path(expected).absolute()
     assert key_beside(url) == Path(expected + ".key").absolute()
 
 
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("postgresql+psycopg://u:hunter2@db/x", "PostgreSQL is not supported yet"),
+        ("postgresql+psycopg://u:hunter2@db/", "names no database"),
+        ("postgresql+psycopg://u:hunter2@db:port/x", "cannot be read"),
         ("mysql://u:hunter2@db/x", "`mysql` is no store"),
         ("sqlite://", "outlives"),
         ("sqlite:///:memory:", "outlives"),
@@ -50,8 +52,15 @@ def test_what_cannot_be_a_store_is_said_without_its_password(url: str, message: 
     assert "hunter2" not in str(raised.value)
 
 
+@pytest.fixture
+def store(path: Path) -> Iterator[Store]:
+    opened = open_at(path)
+    yield opened
+    opened.close()
+
+
 def test_opening_touches_nothing_until_the_first_use(path: Path) -> None:
-    open_sqlite(path).close()
+    open_at(path).close()
     assert not path.exists()
 
 
@@ -65,7 +74,7 @@ def unavailable(store: Store) -> str:
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    store = open_sqlite(tmp_path / "missing" / "store.sqlite3")
+    store = open_at(tmp_path / "missing" / "store.sqlite3")
     assert "unable to open database file" in unavailable(store)
     (tmp_path / "missing").mkdir()
     store.perform(refused("dec_1"), NOW)
@@ -74,14 +83,14 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_a_folder_instead_of_a_file(tmp_path: Path) -> None:
-    store = open_sqlite(tmp_path)
+    store = open_at(tmp_path)
     assert "unable to open database file" in unavailable(store)
     store.close()
 
 
 def test_a_file_that_is_no_database(path: Path) -> None:
     path.write_bytes(b"this is a text, and not a database at all\n" * 100)
-    store = open_sqlite(path)
+    store = open_at(path)
     assert "not a database" in unavailable(store)
     store.close()
 
@@ -89,7 +98,7 @@ def test_a_file_that_is_no_database(path: Path) -> None:
 def test_a_database_of_somebody_else_is_left_alone(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE events (x)")
-    store = open_sqlite(path)
+    store = open_at(path)
     assert "already exists" in unavailable(store)
     store.close()
     assert rows(path, "SELECT name FROM sqlite_master") == [("events",)]

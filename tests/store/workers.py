@@ -7,19 +7,18 @@ import resource
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
-from pathlib import Path
 
-from store.books import HOUR, NOW, charge, open_sqlite, refused, reserve
+from store.books import HOUR, NOW, charge, open_at, refused, reserve
 
 from policyguard.errors import StoreUnavailable
 from policyguard.steps import Reserved
 
 
-def fill_the_disk(path: Path) -> None:
+def fill_the_disk(url: str) -> None:
     """Write until the file may not grow any more; the store must refuse then, and keep refusing without an error."""
     room = 2_000_000
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
-    store = open_sqlite(path)
+    store = open_at(url)
     refusals = 0
     for i in range(4_000):
         try:
@@ -31,9 +30,9 @@ def fill_the_disk(path: Path) -> None:
     os._exit(0 if refusals == 3 else 1)
 
 
-def reserve_many(path: Path, name: str, attempts: int, threads: int, limit: int, results: Connection) -> None:
+def reserve_many(url: str, name: str, attempts: int, threads: int, limit: int, results: Connection) -> None:
     """Reserve one at a time until told no; answers how often it was told yes."""
-    store = open_sqlite(path)
+    store = open_at(url)
 
     def attempt(i: int) -> bool:
         budgets = [charge(1, limit, key=key) for key in ("company", "surface", "user")]
@@ -44,9 +43,9 @@ def reserve_many(path: Path, name: str, attempts: int, threads: int, limit: int,
     store.close()
 
 
-def die_between(path: Path, name: str, ready: Connection) -> None:
+def die_between(url: str, name: str, ready: Connection) -> None:
     """Reserve two legs, send one, and wait to be killed."""
-    store = open_sqlite(path)
+    store = open_at(url)
     for leg in (f"{name}_held", f"{name}_sent"):
         store.perform(reserve(leg), NOW)
     store.mark_sent(f"{name}_sent", NOW + HOUR, NOW)

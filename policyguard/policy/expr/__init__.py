@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 from policyguard.policy.expr import emit, share
@@ -33,6 +33,7 @@ __all__ = [
     "Unavailable",
     "compile_expression",
     "field_of",
+    "forget",
 ]
 
 
@@ -52,6 +53,7 @@ class Compiled:
         return self.run(inputs)
 
 
+@lru_cache(maxsize=4096)  # many surfaces have some rules to the letter in common
 def compile_expression(source: str, environment: Environment) -> Compiled:
     """Parse and check `source`, which must be true or false. Raises `ExpressionErrors` with every problem found."""
     text = share.text_of(source, environment)
@@ -66,6 +68,13 @@ def compile_expression(source: str, environment: Environment) -> Compiled:
     if text:
         share.remember(text, parsed, plan)
     return _compiled(source, plan, plan.bind([slot.value for slot in parsed.slots]))
+
+
+def forget() -> None:
+    """As in a new process."""
+    compile_expression.cache_clear()
+    share.forget()
+    emit.forget()
 
 
 def _compiled(source: str, plan: Plan, values: tuple[Any, ...]) -> Compiled:

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from policyguard.policy.expr.syntax import Kind, Span
 
 # No possessive repeats and no atomic groups: the first releases of Python 3.11 match them wrongly. The alternatives of
-# each repeat exclude each other, so that what does not match fails in linear time all the same.
+# each repeat exclude each other, so that what does not match fails in linear time all the same. Names are passed over:
+# what follows a letter of one is no prefix and no number.
 _START = re.compile(
     r"""(?P<comment>//[^\n]*)
-      | (?P<prefix>[bB]?[rR]?)(?P<quote>\"{3}|'{3}|["'])
-      | (?P<name>[A-Za-z_]\w*)
+      | (?:(?<!\w)(?P<prefix>[bB]?[rR]?))?(?P<quote>\"{3}|'{3}|["'])
       | (?P<number>(?<![\w.])(?:0x[0-9a-fA-F]+|(?:\d+\.\d+(?:[eE][+-]?\d+)?|\d+[eE][+-]?\d+)|\d+)(?![\w.]))
-      | (?P<digit>\d)""",
+      | (?<!\w)\d""",
     re.ASCII | re.VERBOSE,
 )
 _REST = {
@@ -60,10 +60,10 @@ def scan(source: str) -> Scan:
         if found["quote"]:
             position = _end_of_text(source, found)
             spans.append(Span(found.start(), position, "text"))
-            plain = plain and not found["prefix"].lower().startswith("b")
+            plain = plain and not (found["prefix"] or "").lower().startswith("b")
         elif found["number"]:
             spans.append(Span(*found.span(), _kind(found["number"])))
-        elif not found["name"]:
+        else:
             plain = False
     return Scan(tuple(spans), plain)
 
@@ -73,7 +73,7 @@ def _kind(number: str) -> Kind:
 
 
 def _end_of_text(source: str, found: re.Match[str]) -> int:
-    quote, raw = found["quote"], found["prefix"][-1:] in ("r", "R")
+    quote, raw = found["quote"], (found["prefix"] or "")[-1:] in ("r", "R")
     rest = (_RAW_REST if raw else _REST)[quote].match(source, found.end())
     if rest is None:
         raise Unfinished(found.start())

@@ -57,7 +57,7 @@ def text_of(source: str, environment: Environment) -> Text | None:
     starts = (*(span.start for span in scanned.spans), len(source))
     between = tuple(source[end:start] for end, start in zip(ends, starts, strict=True))
     kinds = tuple(span.kind for span in scanned.spans)
-    return Text(source, scanned.spans, (between, kinds, frozenset(environment.caller.items())))
+    return Text(source, scanned.spans, (between, kinds, environment.key))
 
 
 def shared(text: Text) -> tuple[Plan, tuple[Any, ...]] | None:

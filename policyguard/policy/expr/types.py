@@ -59,7 +59,11 @@ class CallerType:
 class Environment:
     """What conditions may read beyond the request, the scores, the surface and the time."""
 
-    caller: Mapping[str, CallerType]
+    caller: Mapping[str, CallerType] = field(compare=False)
+    key: frozenset[tuple[str, CallerType]] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", frozenset(self.caller.items()))
 
 
 @dataclass(frozen=True, slots=True)

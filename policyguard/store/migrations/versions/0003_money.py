@@ -29,6 +29,8 @@ def upgrade() -> None:
         sa.Column("upstream", sa.String(), nullable=False),
         sa.Column("since_us", sa.BigInteger(), nullable=False),
         sa.Column("open_until_us", sa.BigInteger()),
+        sa.Column("probes", sa.Integer(), nullable=False),
+        sa.Column("probing_us", sa.BigInteger()),
         sa.PrimaryKeyConstraint("upstream", name="pk_breakers"),
     )
     _refusals()
