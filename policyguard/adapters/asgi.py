@@ -176,7 +176,8 @@ class _Guarded:
         answer = _Answer(self.send, admitted)
         failure: Failure | None = Failure.CANCELLED
         try:
-            await self.door.app(scope, replay(body, self.receive), answer.send)
+            with self.guard.alive(admitted.ticket):
+                await self.door.app(scope, replay(body, self.receive), answer.send)
             failure = None
         except Exception:
             failure = Failure.ERROR

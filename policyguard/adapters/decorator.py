@@ -73,7 +73,8 @@ def _guard_sync(door: _Door, function: Callable[P, R]) -> Callable[P, R]:
         outcome = Outcome(failure=Failure.CANCELLED)
         result: Any = None
         try:
-            result = function(*call.args, **call.kwargs)
+            with door.guard.alive(admitted.ticket):
+                result = function(*call.args, **call.kwargs)
             if inspect.isawaitable(result):  # a plain function that hands on a coroutine: it ends when that ends
                 return cast(R, _settled(door, admitted, result, started))
             outcome = door.outcome(result, started)
@@ -92,7 +93,8 @@ async def _settled(door: _Door, admitted: Admitted, result: Awaitable[Any], star
     """Await what a call gave, and settle by it."""
     outcome = Outcome(failure=Failure.CANCELLED)
     try:
-        value = await result
+        with door.guard.alive(admitted.ticket):
+            value = await result
         outcome = door.outcome(value, started)
     except Exception as error:
         outcome = _failed(error, started)

@@ -142,7 +142,7 @@ def test_what_waits_when_the_store_closes_is_done(store: Store) -> None:
             threading.Event().wait(0.001)
         closing = pool.submit(store.close)
         go_on()
-        assert (waiting.result(30), closing.result(30)) == (None, None)
+        assert (waiting.result(30), closing.result(30)) == ((), None)
     assert len(store.events()) == 1
 
 
