@@ -6,6 +6,7 @@ a Unix socket alone. `POLICYGUARD_TEST_POSTGRES` names an existing server instea
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import tempfile
@@ -120,6 +121,7 @@ def server(*, in_haste: bool = True) -> Iterator[Server]:
     yield running
     running.close()
     handle.cleanup()
+    atexit.unregister(handle._cleanup)  # done; once more it would make its lock's folder anew
     if not (folder / "data").exists():  # this process was the last one
         shutil.rmtree(folder, ignore_errors=True)
 
