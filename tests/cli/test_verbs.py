@@ -19,7 +19,7 @@ from policyguard.guard import Guard
 from policyguard.moderation.scripted import ScriptedModerator
 from policyguard.request import Outcome, Usage
 
-VERBS = "demo init check test explain diff price spend pause unpause sandbox schema doctor review audit db".split()
+VERBS = "demo init check test explain diff price spend reconcile pause unpause sandbox schema doctor review audit db".split()
 ROOT = Path(__file__).parents[2]
 
 
