@@ -33,6 +33,8 @@ EventType = Literal[
     "upstream.down",
     "upstream.up",
     "access.read",
+    "audit.erased",
+    "audit.key_added",
 ]
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 

@@ -22,11 +22,12 @@ from typing import Any, ParamSpec, Self, TypedDict, TypeVar, Unpack
 import anyio
 
 from policyguard import flow
-from policyguard.audit.keys import load_key
+from policyguard.audit.keys import open_vault
 from policyguard.audit.private import Vault
+from policyguard.audit.seal import seal
 from policyguard.current import current_caller, current_review
 from policyguard.decision import Admission, Decision, Effect, Reason, Refused, Ticket
-from policyguard.errors import ConfigError, Diagnostic, InvalidRequest, PolicyError, StoreUnavailable
+from policyguard.errors import ConfigError, Diagnostic, InvalidRequest, PolicyError, PolicyguardError, StoreUnavailable
 from policyguard.flow import adrive, drive
 from policyguard.ids import new_id
 from policyguard.moderation import Moderator
@@ -49,6 +50,7 @@ A = TypeVar("A")
 UPSTREAM_TIMEOUT = timedelta(seconds=600)  # the OpenAI SDK's own
 SENT_FOR = UPSTREAM_TIMEOUT + timedelta(seconds=60)
 SWEEP_EVERY = timedelta(seconds=30)
+SEALED_AT_ONCE = 1_000  # rows
 
 
 def utc_now() -> datetime:
@@ -125,7 +127,7 @@ class Guard:
             raise ConfigError("a policies folder and a store are needed")
         followed = Watch.open(folder, clock=clock, every_s=every_s(watch))
         chosen = moderator or _default_moderator()
-        vault = Vault(load_key(key_path(url, str(key_file) if key_file else None), create=True))
+        vault = open_vault(key_path(url, str(key_file) if key_file else None), create=True)
         opened = open_store(url, vault=vault)
         opened.check()  # a wrong key or a broken database shows now, not at the first request
         return cls(followed, store=opened, moderator=chosen, vault=vault, clock=clock)
@@ -343,8 +345,15 @@ class Guard:
     # ---- upkeep -----------------------------------------------------------------------------------------------
 
     def sweep(self) -> None:
-        """Release what was never sent, presume what never came back, expire and escalate reviews, apply retention."""
+        """Release what was never sent, presume what never came back, expire and escalate reviews, apply retention.
+
+        Then seal rows of the record, so many that no request waits long; `policyguard jobs run` seals without a bound.
+        """
         self.store.sweep(self.clock())
+        try:
+            seal(self.store, self.vault, self.clock(), most=SEALED_AT_ONCE)
+        except PolicyguardError as error:  # rows are written as before, and are sealed when it can be done
+            log.error("the record was not sealed: %s", error)
 
     def _sweep_is_due(self) -> bool:
         return self.clock() >= self._next_sweep

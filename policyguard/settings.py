@@ -40,6 +40,13 @@ SETTINGS: Mapping[str, Setting] = {
             "key_file", "POLICYGUARD_KEY_FILE", None, "the key file; beside an SQLite database, needed for PostgreSQL"
         ),
         Setting("synchronous", "POLICYGUARD_SQLITE_SYNCHRONOUS", "FULL", "SQLite durability: FULL or NORMAL"),
+        Setting(
+            "webhook_secret",
+            "POLICYGUARD_WEBHOOK_SECRET",
+            None,
+            "signs exports of the record to a webhook: `whsec_` and base64",
+            secret=True,
+        ),
         Setting("openai_key", "OPENAI_API_KEY", None, "OpenAI's key, for moderation", secret=True),
         Setting("openai_url", "OPENAI_BASE_URL", None, "OpenAI's address; the sandbox's to try things out"),
     )

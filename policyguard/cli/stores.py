@@ -5,12 +5,14 @@ from __future__ import annotations
 import getpass
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from policyguard.cli.output import fail
 from policyguard.settings import setting
 
 if TYPE_CHECKING:
+    from policyguard.audit.private import Vault
     from policyguard.store import Store
 
 
@@ -30,6 +32,19 @@ def existing_store(url: str | None) -> Iterator[Store]:
         yield store
     finally:
         store.close()
+
+
+def vault_of(url: str | None) -> Vault:
+    """The vault of a store that is there."""
+    from policyguard.audit.keys import open_vault
+
+    return open_vault(key_file_of(url), create=False)
+
+
+def key_file_of(url: str | None) -> Path:
+    from policyguard.store import key_path
+
+    return Path(key_path(setting("store", url) or ""))
 
 
 def me() -> str:

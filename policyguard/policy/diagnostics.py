@@ -50,6 +50,7 @@ CODES: Mapping[str, str] = {
     "PG503": "a surface is there twice",
     "PG504": "a route is claimed twice",
     "PG505": "a moderation model that the guard's moderator does not serve",
+    "PG506": "a policy that is not read",
     "PG701": "a condition that is never true",
     "PG702": "a condition that is always true",
     "PG703": "a rule that lists, limits or thresholds decide already",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, tzinfo
 from typing import Any
 
@@ -46,20 +47,25 @@ from policyguard.store import (
     review,
     schema,
     spike,
+    subjects,
     upkeep,
     votes,
 )
 from policyguard.store.address import key_beside, key_path
 from policyguard.store.cipher import Cipher, Sealed
 from policyguard.store.database import Backend, Database
+from policyguard.store.exports import Exports
 from policyguard.store.group import Work
+from policyguard.store.leases import Leases
 from policyguard.store.notes import Note, read_note, write_note
 from policyguard.store.reconcile import PresumedLeg
 from policyguard.store.record import StoredEvent
 from policyguard.store.reports import BudgetWindow, SpendRow
 from policyguard.store.schema import SchemaStatus, migrate, status
+from policyguard.store.seals import Seals
 from policyguard.store.spike import Spike
 from policyguard.store.sql import Steps, Together
+from policyguard.store.subjects import Envelope, Erased
 from policyguard.store.upkeep import Swept
 from policyguard.store.votes import ReviewConflict, Verdict
 from policyguard.threads import in_thread
@@ -67,6 +73,7 @@ from policyguard.threads import in_thread
 __all__ = [
     "BudgetWindow",
     "Cipher",
+    "Erased",
     "PresumedLeg",
     "ReviewConflict",
     "SchemaStatus",
@@ -138,7 +145,7 @@ class Store:
 
     async def aperform(self, step: Step, now: datetime) -> Any:
         """`perform` for async code: it waits for its group without a thread of its own."""
-        call = None if type(step) in _READS else self._database.submit(self._work(step, now))
+        call = self._database.submit(self._work(step, now)) if type(step) in _TOGETHER else None
         if call is None:
             return await in_thread(self.perform, step, now)
         answer = await call.awaited()
@@ -182,7 +189,7 @@ class Store:
 
         def work(connection: Connection) -> None:
             pauses.pause(connection, scope, target, note, now)
-            record.write_private(connection, [(note.sealed, None)], now)
+            record.write_private(connection, [(note.envelope, None)], now)
 
         self._write(work)
 
@@ -194,7 +201,7 @@ class Store:
         def work(connection: Connection) -> bool:
             lifted = pauses.unpause(connection, scope, target, note, now)
             if lifted:
-                record.write_private(connection, [(note.sealed, None)], now)
+                record.write_private(connection, [(note.envelope, None)], now)
             return lifted
 
         return self._write(work)
@@ -234,7 +241,7 @@ class Store:
 
         def work(connection: Connection) -> ReviewItem | None:
             keep_days = votes.vote(connection, review_id, reviewer, verdict, note, policy_digest, now, own)
-            record.write_private(connection, [(note.sealed, keep_days)], now)
+            record.write_private(connection, [(note.envelope, keep_days)], now)
             return review.item(connection, review_id, self._open_note)
 
         item = self._write(work)
@@ -263,10 +270,10 @@ class Store:
 
     def private(self, id_: str, *, by: str, now: datetime) -> bytes | None:
         """Decrypt one private row, recorded before it is handed out; None where it is not there (any more)."""
-        sealed = self._read(lambda c: record.read_private(c, id_))
-        if sealed is None:
+        found = self._read(lambda c: record.read_private(c, id_, self._cipher))
+        if found is None:
             return None
-        plaintext = self._cipher.open(sealed)
+        sealed, plaintext = found
         read = Event(
             id=event_id("access.read", f"{id_}:{os.urandom(8).hex()}"),
             type="access.read",
@@ -319,7 +326,7 @@ class Store:
         def work(connection: Connection) -> Settled:
             settled = reconcile.resolve(connection, leg_id, charge_micros, usage, note, now)
             if settled.changed:
-                record.write_private(connection, [(note.sealed, None)], now)
+                record.write_private(connection, [(note.envelope, None)], now)
             return settled
 
         return self._write(work)
@@ -354,10 +361,58 @@ class Store:
             total += count
         return total
 
+    # ---- the sealed record ------------------------------------------------------------------------------------
+
+    @property
+    def seals(self) -> Seals:
+        """Leaves and checkpoints, for the audit layer."""
+        return Seals(self._read, self._write)
+
+    @property
+    def exports(self) -> Exports:
+        """Cursors of exports."""
+        return Exports(self._read, self._write)
+
+    @property
+    def leases(self) -> Leases:
+        """Who does a job of upkeep now."""
+        return Leases(self._write)
+
+    def erase(self, user: str, *, why: str, by: str, now: datetime) -> Erased:
+        """Destroy everything private of a user, given by name or by pseudonym, and what others wrote about the user.
+
+        The record itself stays: it knows the user by a pseudonym alone.
+        """
+        note, subject = self._note(by, why), self._target("user", user)
+
+        def work(connection: Connection) -> Erased:
+            erased = subjects.erase(connection, subject)
+            record.write_private(connection, [(note.envelope, None)], now)
+            event = subjects.erased_event(subject, erased, note.pseudonym, note.id, now)
+            record.write_events(connection, (event,))
+            return erased
+
+        return replace(self._write(work), scrubbed=self._database.scrub())
+
+    def rewrap(self, *, why: str, by: str, now: datetime) -> int:
+        """Wrap every subject's key with the newest key of the vault: how many. Their rows stay as they are."""
+        note, count, more = self._note(by, why), 0, True
+        while more:
+            done, more = self._write(lambda c: subjects.rewrap(c, self._cipher))
+            count += done
+
+        def work(connection: Connection) -> None:
+            event = subjects.key_added_event(self._cipher.newest_id, count, note.pseudonym, note.id, now)
+            record.write_private(connection, [(note.envelope, None)], now)
+            record.write_events(connection, (event,))
+
+        self._write(work)
+        return count
+
     # ---- private data -----------------------------------------------------------------------------------------
 
-    def _seal(self, private: Private) -> Sealed:
-        return self._cipher.seal(private, os.urandom(12))
+    def _seal(self, private: Private) -> Envelope:
+        return Envelope(self._cipher, private)
 
     def _pseudonym(self, name: str) -> str:
         return self._cipher.pseudonym("user", name)
@@ -365,21 +420,21 @@ class Store:
     def _note(self, name: str, words: str) -> Note:
         return write_note(self._cipher, name, words)
 
-    def _open_note(self, sealed: Sealed) -> tuple[str, str]:
-        return read_note(self._cipher, sealed)
+    def _open_note(self, connection: Connection, sealed: Sealed) -> tuple[str, str]:
+        return read_note(connection, self._cipher, sealed)
 
 
 def _sent(leg_id: str, expires_at: datetime, now: datetime) -> Together[bool]:
     return Together(lambda: ledger.mark_sent(leg_id, expires_at, now))
 
 
-Sealing = Sequence[tuple[Sealed, int | None]]  # encrypted rows, and the days that each is kept
+Sealing = Sequence[tuple[Envelope, int | None]]  # rows to be encrypted, and the days that each is kept
 
 
 def _with_private(steps: Steps[Any], sealed: Sealing, now: datetime) -> Steps[Any]:
     answer = yield from steps
     if sealed and not isinstance(answer, _UNCHANGED):
-        yield record.private_queries(sealed, now)
+        yield from record.private_steps(sealed, now)
     return answer
 
 

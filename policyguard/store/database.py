@@ -39,6 +39,9 @@ class Backend(Protocol):
     def may_repeat(self, error: BaseException) -> bool:
         """Nothing was committed, and the same transaction may pass next time."""
 
+    def scrub(self) -> bool:
+        """Leave no copy of deleted keys in the files. False: somebody is in the way, for now."""
+
 
 class Database:
     """Runs work in transactions. `opened` is called once in each process, before anything else."""
@@ -68,6 +71,10 @@ class Database:
             loop = asyncio.get_running_loop()
             return process.writer.submit(Call(work, loop)) if process is not None and process.ready else None
         return None
+
+    def scrub(self) -> bool:
+        """After rows were deleted for good. Copies that others made of the files are out of reach."""
+        return self._backend.scrub()
 
     def close(self) -> None:
         """Close this process's connections. The next use opens them again."""

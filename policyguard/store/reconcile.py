@@ -109,5 +109,5 @@ def _body(ended: Ended, charge_micros: int | None, usage: Usage | None, note: No
         "usage": {name: getattr(usage, name) for name in names} if usage else None,
         "note": "reconciled",
         "by": note.pseudonym,
-        "note_id": note.sealed.id,
+        "note_id": note.id,
     }

@@ -17,12 +17,13 @@ from sqlalchemy import Connection, Row, select
 from policyguard.errors import ConfigError
 from policyguard.events import DIMENSIONS, Event
 from policyguard.store import tables
-from policyguard.store.cipher import Sealed
+from policyguard.store.cipher import Cipher, Sealed
 from policyguard.store.sql import DAY_US, Query, Steps, delete_after, drive, insert, moment, us
+from policyguard.store.subjects import Envelope, open_sealed, seal_all
 
 _IDS = ("decision_id", "leg_id", "review_id")
-_EVENT_COLUMNS = ("id", "at_us", "type", *_IDS, "outcome", *DIMENSIONS, "body", "delete_after_us")
-_INSERT_EVENT = insert("events", _EVENT_COLUMNS, conflict="id")
+EVENT_COLUMNS = ("id", "at_us", "type", *_IDS, "outcome", *DIMENSIONS, "body", "delete_after_us")
+_INSERT_EVENT = insert("events", EVENT_COLUMNS, conflict="id")
 _PRIVATE_COLUMNS = ("id", "kind", "subject", "key_id", "nonce", "ciphertext", "delete_after_us")
 _INSERT_PRIVATE = insert("private", _PRIVATE_COLUMNS, conflict="id")
 FILTERS = ("id", "type", *_IDS, "outcome", *DIMENSIONS)
@@ -80,13 +81,15 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} has no place in the record")
 
 
-def write_private(connection: Connection, rows: Iterable[tuple[Sealed, int | None]], now: datetime) -> None:
-    """Write encrypted rows, each with the days that it is kept."""
-    drive(connection, _asked(private_queries(rows, now)))
+def write_private(connection: Connection, rows: Sequence[tuple[Envelope, int | None]], now: datetime) -> None:
+    """Encrypt rows and write them, each with the days that it is kept."""
+    drive(connection, private_steps(rows, now))
 
 
-def private_queries(rows: Iterable[tuple[Sealed, int | None]], now: datetime) -> list[Query]:
-    return [Query(_INSERT_PRIVATE, _private_row(sealed, keep_days, now)) for sealed, keep_days in rows]
+def private_steps(rows: Sequence[tuple[Envelope, int | None]], now: datetime) -> Steps[None]:
+    sealed = yield from seal_all([envelope for envelope, _ in rows])
+    kept = [keep_days for _, keep_days in rows]
+    yield [Query(_INSERT_PRIVATE, _private_row(s, days, now)) for s, days in zip(sealed, kept, strict=True)]
 
 
 def _private_row(sealed: Sealed, keep_days: int | None, now: datetime) -> dict[str, Any]:
@@ -104,9 +107,13 @@ def _private_row(sealed: Sealed, keep_days: int | None, now: datetime) -> dict[s
 # ---- reading ----------------------------------------------------------------------------------------------
 
 
-def read_private(connection: Connection, id_: str) -> Sealed | None:
+def read_private(connection: Connection, id_: str, cipher: Cipher) -> tuple[Sealed, bytes] | None:
+    """The encrypted row and its text. None where it is not there (any more)."""
     row = connection.execute(select(tables.private).where(tables.private.c.id == id_)).first()
-    return sealed_of(row) if row is not None else None
+    if row is None:
+        return None
+    sealed = sealed_of(row)
+    return sealed, open_sealed(connection, cipher, sealed)
 
 
 def sealed_of(row: Row[Any]) -> Sealed:

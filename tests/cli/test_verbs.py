@@ -19,7 +19,10 @@ from policyguard.guard import Guard
 from policyguard.moderation.scripted import ScriptedModerator
 from policyguard.request import Outcome, Usage
 
-VERBS = "demo init check test explain diff price spend reconcile pause unpause sandbox schema doctor review audit db".split()
+VERBS = (
+    *"demo init check test explain diff price spend reconcile pause unpause".split(),
+    *"sandbox schema doctor review audit jobs db".split(),
+)
 ROOT = Path(__file__).parents[2]
 
 
@@ -56,7 +59,7 @@ def record(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_every_verb_explains_itself_with_examples(verb: str) -> None:
     shown = run(verb, "--help")
     assert "Usage: " in shown
-    if verb not in ("review", "audit", "db"):
+    if verb not in ("review", "audit", "jobs", "db"):
         assert "Examples:" in shown
         assert f"policyguard {verb}" in shown or f"{verb} " in shown
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sqlite3
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection
 from store.books import NOW, VAULT, open_at, refused, rows
-from store.workers import fill_the_disk
+from store.workers import fill_the_disk, refuse_to_write
 
 from policyguard.errors import ConfigError, StoreUnavailable
 from policyguard.store import Store, key_beside, open_store, sqlite
@@ -132,6 +133,27 @@ def test_a_full_disk_refuses_loses_nothing_and_recovers(store: Store, path: Path
     written = len(store.events(limit=100_000))
     store.perform(refused("after"), NOW)
     assert len(store.events(limit=100_000)) == written + 1
+
+
+def test_a_file_that_may_only_be_read_refuses() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "store.sqlite3"
+        store = open_at(path)
+        store.perform(refused("dec_1"), NOW)
+        store.close()
+        path.chmod(0o444)
+        ours, theirs = multiprocessing.get_context("spawn").Pipe()
+        process = multiprocessing.get_context("spawn").Process(target=refuse_to_write, args=(folder, theirs))
+        process.start()
+        assert ours.poll(60)
+        said = ours.recv()
+        process.join(60)
+        Path(folder).chmod(0o755)
+        path.chmod(0o644)
+        assert "the store cannot answer: " in said
+        store.perform(refused("dec_3"), NOW)
+        assert [s.event.decision_id for s in store.events()] == ["dec_1", "dec_3"]
+        store.close()
 
 
 def test_an_error_says_nothing_of_the_values(store: Store) -> None:
