@@ -328,7 +328,9 @@ class Guard:
     async def _aperform(self, step: Step) -> Any:
         if isinstance(step, Moderate):
             return await _averdict(step, self._moderator.amoderate)
-        return await self.store.aperform(step, self.clock())
+        answer = await self.store.aperform(step, self.clock())
+        _tell(answer)
+        return answer
 
     def _store_down(self, surface: str | None, decision_id: str, error: StoreUnavailable) -> Refused:
         """Never allowed and not recorded: without the store nothing passes."""

@@ -389,3 +389,10 @@ def test_an_alert_is_logged_once_and_names_nobody(tmp_path: Path, caplog: pytest
         answers = [admit(guard) for _ in range(5)]
     assert [isinstance(answer, Admitted) for answer in answers] == [True] * 4 + [False]
     assert caplog.messages == [f"budget `user-day` has reached {p} % of its limit" for p in (50, 100)]
+
+
+def test_an_async_caller_logs_its_alerts_as_well(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    budget = "budgets: [{id: day, limit: 2 requests / day, alert_at: [50%]}]\n"
+    with opened(tmp_path, SURFACE + budget) as guard, caplog.at_level(logging.WARNING, "policyguard"):
+        anyio.run(partial(guard.aadmit, request(), caller(), surface="avatars"))
+    assert caplog.messages == ["budget `day` has reached 50 % of its limit"]

@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 from policyguard.decision import Place
 from policyguard.policy.model import Budget, CallerField, Policy, Route
+from policyguard.pricing import ModelPrice, PriceBook
+from policyguard.pricing.book import meaning
 from policyguard.testing.witness import Pair, Side
 
 Direction = Literal["loosened", "tightened", "neutral"]
@@ -60,6 +62,7 @@ def organisation(old: Side, new: Side) -> tuple[Change, ...]:
     """What changed in org.yaml for all surfaces together."""
     return (
         *_budgets(_shared(old), _shared(new), old, new),
+        *_prices(old, new),
         *_callers(old, new),
         *_proxies(old, new),
         *_groups(old, new),
@@ -75,6 +78,30 @@ def _by_order(what: str, old: Any, new: Any, places: _Sides, *, looser: bool) ->
 def _ordered(pair: Pair, places: _Sides) -> Iterator[Change]:
     yield from _by_order("mode", pair.old.mode, pair.new.mode, places, looser=pair.new.mode == "shadow")
     yield from _by_order("stakes", pair.old.stakes, pair.new.stakes, places, looser=pair.new.stakes == "low")
+
+
+# ---- prices -----------------------------------------------------------------------------------------------
+
+
+def _prices(old: Side, new: Side) -> Iterator[Change]:
+    """Models whose price the organisation says otherwise: a dearer one uses budgets up sooner, which is no verdict."""
+    before, after = old.policies.prices, new.policies.prices
+    for name in sorted({*before.own, *after.own}):
+        a, b = before.models.get(name), after.models.get(name)
+        if _price(a, before) != _price(b, after):
+            yield Change("neutral", f"the price of `{name}`: {_rates(a)} -> {_rates(b)}", None, None)
+
+
+def _price(row: ModelPrice | None, book: PriceBook) -> Any:
+    return row and meaning(row, book.tables.get(row.family or ""))[1:]
+
+
+def _rates(row: ModelPrice | None) -> str:
+    """Dollars for a million tokens, by kind."""
+    if row is None:
+        return "none"
+    rates = (f"{kind} ${rate / 1000:g}" for kind, rate in row.rates.items() if rate is not None)
+    return ", ".join([*rates, row.status.replace("_", " ")])
 
 
 # ---- budgets ----------------------------------------------------------------------------------------------

@@ -19,7 +19,10 @@ from policyguard.guard import Guard
 from policyguard.moderation.scripted import ScriptedModerator
 from policyguard.request import Outcome, Usage
 
-VERBS = "demo init check test explain diff price spend pause unpause sandbox schema doctor review audit jobs db".split()
+VERBS = (
+    *"demo init check test explain diff price spend reconcile pause unpause".split(),
+    *"sandbox schema doctor review audit jobs db".split(),
+)
 ROOT = Path(__file__).parents[2]
 
 

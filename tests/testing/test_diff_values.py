@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from support import NOW, ORG, SURFACE, policies
+from support import NOW, ORG, SURFACE, policies, write_policies
 from testing.sides import compared, surface
 
+from policyguard.policy.load import load
 from policyguard.testing.diff import diff
+from policyguard.testing.diff_values import organisation
 from policyguard.testing.witness import Side
 
 BUDGET = "budgets: [{{id: day, {}}}]\n"
@@ -161,3 +163,20 @@ def test_both_places_are_named(tmp_path: Path) -> None:
     old, new = BUDGET.format("limit: $5 / day"), "\n" + BUDGET.format("limit: $6 / day")
     (change,) = surface(tmp_path, old, new).changes
     assert (str(change.old_place), str(change.new_place)) == ("old/avatars.yaml:13", "new/avatars.yaml:14")
+
+
+def test_a_price_of_the_organisation_is_a_change(tmp_path: Path) -> None:
+    sides = []
+    for number, dollars in enumerate((30, 15)):
+        folder = write_policies(tmp_path / str(number), avatars=SURFACE)
+        (folder / "prices.yaml").write_text(
+            "version: 1\nprices:\n  gpt-image-2-2026-04-21: {family: gpt-image-2, status: current,"
+            f" confidence: contract, image_out: ${dollars}, text_in: $5, date: 2026-11-20, source: contract}}\n"
+        )
+        sides.append(Side(load(folder), f"{number}/"))
+    (change,) = organisation(*sides)
+    says = "text_in $5, image_out ${}, current"
+    assert (change.direction, change.what) == (
+        "neutral",
+        f"the price of `gpt-image-2-2026-04-21`: {says.format(30)} -> {says.format(15)}",
+    )
