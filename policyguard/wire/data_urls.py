@@ -10,6 +10,7 @@ import binascii
 import re
 from bisect import bisect_right
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from policyguard.errors import InvalidRequest
@@ -97,10 +98,16 @@ def _decoded(body: bytes, start: int, end: int) -> bytes:
     head = _HEAD.match(body, start, end)
     if head is None:
         raise InvalidRequest("an image must be base64 of png, jpeg or webp", param="images")
-    text: memoryview | bytes = memoryview(body)[head.end() : end - 1]
     if body.find(b"\\", head.end(), end) >= 0:  # some write `/` as `\/`
-        text = bytes(text).replace(rb"\/", b"/")
-    try:
-        return binascii.a2b_base64(text, strict_mode=True)
-    except ValueError:
-        raise InvalidRequest("an image is no base64", param="images") from None
+        text = body[head.end() : end].replace(rb"\/", b"/")
+        return _base64(text, 0, len(text) - 1)
+    return _base64(body, head.end(), end - 1)
+
+
+def _base64(text: bytes, start: int, end: int) -> bytes:
+    """Whole groups of four, and padding at the very end only: what some readers skip, others do not."""
+    padding = text.find(b"=", start, end)
+    if (end - start) % 4 == 0 and (padding < 0 or padding >= end - 2):
+        with suppress(ValueError):
+            return binascii.a2b_base64(memoryview(text)[start:end], strict_mode=True)
+    raise InvalidRequest("an image is no base64", param="images")

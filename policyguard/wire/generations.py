@@ -28,7 +28,7 @@ class Generation:
 
 
 def changed(document: Mapping[str, Any], request: ImageRequest, safety_identifier: str | None) -> dict[str, Any]:
-    """What has to be another value than the client's, by key. Its own identifier could be anybody's: it never goes on."""
+    """What has to be another value than the client's, by key. Its identifier could be anybody's: it never goes on."""
     forced: dict[str, Any] = {**decided(request), "moderation": AUTO}
     if safety_identifier is not None:
         forced["safety_identifier"] = safety_identifier
