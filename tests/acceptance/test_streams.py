@@ -98,7 +98,7 @@ def test_a_client_that_leaves_after_the_first_event_is_charged_once(serve: Calla
 @pytest.mark.parametrize(
     ("fault", "error", "end"),
     [
-        ("cut", httpx2.RemoteProtocolError, ("leg.presumed", "error", None)),
+        ("cut", openai.APIConnectionError, ("leg.presumed", "error", None)),
         ("error_event", openai.APIError, ("leg.presumed", "error", None)),
         ("unfinished", None, ("leg.presumed", "no_usage", None)),
         ("no_usage", None, ("leg.presumed", "no_usage", None)),
