@@ -134,10 +134,12 @@ class _Guarded:
             request_id=plain_word(header(self.scope["headers"], "x-request-id")),
             policies=self.policies,
         )
-        if isinstance(answer, Admitted):
-            await self._forward(parsed, answer)
-        else:
+        if not isinstance(answer, Admitted):
             await self._say(answer)
+            return
+        scope, receive = self._rewritten(answer, *parsed.write(answer.request, answer.ticket.safety_identifier))
+        del parsed  # an answer can take minutes, and pictures are large
+        await self._forward(answer, scope, receive)
 
     async def _parse(self) -> Parsed:
         headers = self.scope["headers"]
@@ -170,13 +172,10 @@ class _Guarded:
 
     # ---- after admission --------------------------------------------------------------------------------------
 
-    async def _forward(self, parsed: Parsed, admitted: Admitted) -> None:
-        body, content_type = parsed.write(admitted.request, admitted.ticket.safety_identifier)
+    async def _forward(self, admitted: Admitted, scope: Scope, receive: Replay) -> None:
         if not await self.guard.asent(admitted.ticket):
             await self._say(expired(admitted, self.guard.clock()))
             return
-        scope = self._rewritten(admitted, body, content_type)
-        receive = Replay(body, self.receive)
         answer = _Answer(self.send, admitted, self.route)
         failure = Failure.CANCELLED
         try:
@@ -191,7 +190,8 @@ class _Guarded:
             with anyio.CancelScope(shield=True):
                 await self.guard.asettle(admitted.ticket, answer.outcome(failure))
 
-    def _rewritten(self, admitted: Admitted, body: bytes, content_type: str) -> Scope:
+    def _rewritten(self, admitted: Admitted, body: bytes, content_type: str) -> tuple[Scope, Replay]:
+        """What the app gets: the request as it was decided, and who decided it."""
         forced = {
             b"content-length": str(len(body)).encode(),
             b"content-type": content_type.encode("latin-1"),
@@ -201,7 +201,8 @@ class _Guarded:
         headers = [(name, value) for name, value in self.scope["headers"] if name.lower() not in replaced]
         headers += forced.items()
         state = {**self.scope.get("state", {}), KEY: admitted.decision}
-        return {**self.scope, "headers": headers, "state": state, KEY: admitted.decision.id}
+        scope = {**self.scope, "headers": headers, "state": state, KEY: admitted.decision.id}
+        return scope, Replay(body, self.receive)
 
 
 class _Answer:
