@@ -131,6 +131,7 @@ def parameters(request: ImageRequest) -> dict[str, Any]:
         "n",
         "background",
         "output_format",
+        "stream",
         "partial_images",
         "moderation",
     )

@@ -90,7 +90,7 @@ def test_policies_that_do_not_load_are_an_error_of_collection(pytester: pytest.P
 
 def test_other_yaml_is_not_touched(pytester: pytest.Pytester) -> None:
     folder(pytester.path / "policies", TWO)
-    for place in ("tests", "policies/more", "other/tests", "policies/tests/.hidden.yaml"):
+    for place in ("tests", "policies/.more", "other/tests", "policies/tests/.hidden.yaml"):
         path = pytester.path / place
         (path if path.suffix else path / "some.yaml").parent.mkdir(parents=True, exist_ok=True)
         (path if path.suffix else path / "some.yaml").write_text("surface: [")
