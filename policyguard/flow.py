@@ -68,10 +68,11 @@ class Keys(Protocol):
 class Ask:
     """One request as a door hands it over, with the ids and the time that the driver gives it.
 
-    `door` is `asgi`, `decorator` or `python`; `forced` is false where the door can only declare what the app does, and
-    `fixed` are the parameters that it cannot change.
-    `review_id` resumes an approved review, `request_id` is the client's own. `elapsed_ms` says how long the guard has
-    worked on the request so far.
+    `door` is `asgi`, `client`, `decorator` or `python`; `forced` is false where the door can only declare what the app
+    does, and `fixed` are the parameters that it cannot change.
+    `review_id` resumes an approved review, `request_id` is the client's own. `ticket` is of the
+    admitted and sent request that this one is a part of, `retry_of` the decision on the first attempt of this one.
+    `elapsed_ms` says how long the guard has worked on the request so far.
     """
 
     request: ImageRequest
@@ -86,6 +87,8 @@ class Ask:
     forced: bool = True
     fixed: frozenset[str] = frozenset()
     request_id: str | None = None
+    ticket: Ticket | None = None
+    retry_of: str | None = None
     elapsed_ms: Callable[[], int] = lambda: 0
 
 
@@ -183,6 +186,7 @@ def _facts(path: _Path, decision: Decision, outcome: str) -> record.Facts:
         policy=path.policy,
         prompt_hash=path.keys.pseudonym("prompt", path.ask.request.prompt),
         request_id=path.ask.request_id,
+        retry_of=path.ask.retry_of,
         elapsed_ms=path.ask.elapsed_ms(),
     )
 
@@ -201,6 +205,9 @@ def _reserve(path: _Path, resume: Resume | None = None) -> Flow:
     quote = path.screened.quote
     if quote is None:  # the engine denies what has no price
         raise PolicyguardError("an unpriced request came through")
+    given = path.ask.ticket
+    if given is not None and resume is None and quote.ceiling_micros <= given.ceiling_micros:
+        return (yield from _take_over(path, given))
     decision = _decision(path)
     facts = _facts(path, decision, "resume" if resume else decision.effect.word)
     ticket = _ticket(path, facts, quote.ceiling_micros, resume)
@@ -220,6 +227,14 @@ def _reserve(path: _Path, resume: Resume | None = None) -> Flow:
     if isinstance(answer, OverBudget):
         return (yield from _refuse(path, budget_reason(answer, path.policy), opens_at=answer.charge.ends))
     return (yield from _refuse(path, state_reason(answer.state), review_id=ticket.review_id))
+
+
+def _take_over(path: _Path, ticket: Ticket) -> Flow:
+    """Run on what is reserved already: the row says that this was looked at, too; the leg stays one."""
+    decision = _decision(path)
+    facts = _facts(path, decision, decision.effect.word)
+    yield Record((record.decided(facts, leg_id=ticket.leg_id),), record.prompt(facts))
+    return Admitted(decision, ticket)
 
 
 def _ticket(path: _Path, facts: record.Facts, ceiling_micros: int, resume: Resume | None) -> Ticket:

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar, cast
 
 from policyguard.adapters.files import holds_picture, read_image
+from policyguard.adapters.surface import check_surface
 from policyguard.decision import Admission, Admitted, refused_error
 from policyguard.errors import ConfigError, InvalidRequest
 from policyguard.flow import expired
 from policyguard.guard import Guard
 from policyguard.request import AUTO, Failure, ImageRequest, InputImage, Operation, Outcome
-from policyguard.suggest import did_you_mean
 from policyguard.wire.outcome import digests, plain_word, usage_from
 from policyguard.wire.parameters import DECIDED, KNOWN
 
@@ -174,11 +174,7 @@ class _Door:
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise ConfigError(f"`{name}` is a generator; guard the function that makes the images")
         self._check_arguments(name)
-        surfaces = self.guard.policies.surfaces
-        if self.surface not in surfaces:
-            near = did_you_mean(self.surface, surfaces)
-            hint = f", {near}" if near else f"; there is {', '.join(surfaces)}"
-            raise ConfigError(f"there is no surface `{self.surface}`{hint}")
+        check_surface(self.guard.policies, self.surface)
         parameters = self.signature.parameters
         for parameter in self.fields:
             if self._argument(parameter) not in parameters:
