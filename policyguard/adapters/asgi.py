@@ -15,6 +15,7 @@ import anyio
 
 from policyguard.adapters.body import ClientLeft, Message, Receive, Send, read_body, replay
 from policyguard.adapters.identity import CallerOf, caller_of, header
+from policyguard.adapters.offer import Offer, offered
 from policyguard.adapters.routes import Table, paths
 from policyguard.decision import Admitted, Held, Reason, Refused
 from policyguard.errors import InvalidRequest
@@ -173,17 +174,20 @@ class _Guarded:
             await self._say(expired(admitted, self.guard.clock()))
             return
         scope = self._rewritten(admitted, body, content_type)
-        answer = _Answer(self.send, admitted)
+        offer = Offer(self.guard, admitted, self.caller)
+        answer = _Answer(self.send, offer)
         failure: Failure | None = Failure.CANCELLED
         try:
-            await self.door.app(scope, replay(body, self.receive), answer.send)
+            with offered(offer):
+                await self.door.app(scope, replay(body, self.receive), answer.send)
             failure = None
         except Exception:
             failure = Failure.ERROR
             raise
         finally:
-            with anyio.CancelScope(shield=True):
-                await self.guard.asettle(admitted.ticket, answer.outcome(failure, self.route))
+            if offer.close():  # else the call that took the ticket settles it, by what OpenAI itself answered
+                with anyio.CancelScope(shield=True):
+                    await self.guard.asettle(admitted.ticket, answer.outcome(failure, self.route))
 
     def _rewritten(self, admitted: Admitted, body: bytes, content_type: str) -> Scope:
         forced = {
@@ -201,11 +205,13 @@ class _Guarded:
 class _Answer:
     """The app's answer: passed on with our headers, and kept to read its usage."""
 
-    def __init__(self, send: Send, admitted: Admitted) -> None:
+    def __init__(self, send: Send, offer: Offer) -> None:
         self._send = send
-        self._headers = [(b"x-policyguard-decision", admitted.decision.id.encode())]
-        if admitted.decision.adjustments:
-            adjusted = ",".join(map(str, admitted.decision.adjustments))
+        self._offer = offer
+        decision = offer.admitted.decision
+        self._headers = [(b"x-policyguard-decision", decision.id.encode())]
+        if decision.adjustments:
+            adjusted = ",".join(map(str, decision.adjustments))
             self._headers.append((b"x-policyguard-adjusted", adjusted.encode("latin-1", "replace")))
         self._started = time.monotonic()
         self._status = 0
@@ -231,6 +237,8 @@ class _Answer:
         if self._size <= MAX_ANSWER_BYTES:
             self._chunks.append(chunk)
         self._complete = not message.get("more_body", False)
+        if self._complete:
+            self._offer.close()  # what runs on after the answer has not been admitted
 
     def outcome(self, failure: Failure | None, route: Route) -> Outcome:
         """What the app's answer says; it is never definite, the app may have called the API any number of times."""

@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar, cast
 
 from policyguard.adapters.files import holds_picture, read_image
+from policyguard.adapters.offer import Offer, offered
 from policyguard.adapters.surface import check_surface
+from policyguard.current import current_caller
 from policyguard.decision import Admission, Admitted, refused_error
 from policyguard.errors import ConfigError, InvalidRequest
 from policyguard.flow import expired
@@ -69,36 +71,40 @@ def _guard_sync(door: _Door, function: Callable[P, R]) -> Callable[P, R]:
         if not door.guard.sent(admitted.ticket):
             raise refused_error(expired(admitted, door.guard.clock()))
         door.force(call, admitted)
+        offer = Offer(door.guard, admitted, current_caller())
         started = time.monotonic()
         outcome = Outcome(failure=Failure.CANCELLED)
         result: Any = None
         try:
-            result = function(*call.args, **call.kwargs)
+            with offered(offer):
+                result = function(*call.args, **call.kwargs)
             if inspect.isawaitable(result):  # a plain function that hands on a coroutine: it ends when that ends
-                return cast(R, _settled(door, admitted, result, started))
+                return cast(R, _settled(door, offer, result, started))
             outcome = door.outcome(result, started)
         except Exception as error:
             outcome = _failed(error, started)
             raise
         finally:
-            if not inspect.isawaitable(result):
+            if not inspect.isawaitable(result) and offer.close():
                 door.guard.settle(admitted.ticket, outcome)
         return cast(R, result)
 
     return guarded
 
 
-async def _settled(door: _Door, admitted: Admitted, result: Awaitable[Any], started: float) -> Any:
-    """Await what a call gave, and settle by it."""
+async def _settled(door: _Door, offer: Offer, result: Awaitable[Any], started: float) -> Any:
+    """Await what a call gave, and settle by it, unless a guarded call inside has done that."""
     outcome = Outcome(failure=Failure.CANCELLED)
     try:
-        value = await result
+        with offered(offer):
+            value = await result
         outcome = door.outcome(value, started)
     except Exception as error:
         outcome = _failed(error, started)
         raise
     finally:
-        await door.guard.asettle(admitted.ticket, outcome)
+        if offer.close():
+            await door.guard.asettle(offer.ticket, outcome)
     return value
 
 
@@ -115,7 +121,8 @@ def _guard_async(door: _Door, function: Callable[..., Any]) -> Callable[..., Any
         if not await guard.asent(admitted.ticket):
             raise refused_error(expired(admitted, guard.clock()))
         door.force(call, admitted)
-        return await _settled(door, admitted, function(*call.args, **call.kwargs), time.monotonic())
+        offer = Offer(guard, admitted, current_caller())
+        return await _settled(door, offer, function(*call.args, **call.kwargs), time.monotonic())
 
     return guarded
 
