@@ -455,27 +455,36 @@ def _review_ended(ticket: Ticket, state: Leg, now: datetime) -> Event | None:
 # ---- drivers ----------------------------------------------------------------------------------------------
 
 A = TypeVar("A")
+S = TypeVar("S")  # what is asked: the steps of the flow, or those of a door
 
 
-def drive(steps: Generator[Step, Any, A], perform: Callable[[Step], Any]) -> A:
-    """Run a flow to its end from sync code."""
-    answer: Any = None
-    while True:
-        try:
-            step = steps.send(answer)
-        except StopIteration as end:
-            value: A = end.value
-            return value
-        answer = perform(step)
+def drive(steps: Generator[S, Any, A], perform: Callable[[S], Any]) -> A:
+    """Run a flow to its end from sync code. What a step raises is raised in the flow, where it asked."""
+    try:
+        step = next(steps)
+        while True:
+            try:
+                answer = perform(step)
+            except BaseException as error:
+                step = steps.throw(error)
+            else:
+                step = steps.send(answer)
+    except StopIteration as end:
+        value: A = end.value
+        return value
 
 
-async def adrive(steps: Generator[Step, Any, A], perform: Callable[[Step], Awaitable[Any]]) -> A:
+async def adrive(steps: Generator[S, Any, A], perform: Callable[[S], Awaitable[Any]]) -> A:
     """Run a flow to its end from async code."""
-    answer: Any = None
-    while True:
-        try:
-            step = steps.send(answer)
-        except StopIteration as end:
-            value: A = end.value
-            return value
-        answer = await perform(step)
+    try:
+        step = next(steps)
+        while True:
+            try:
+                answer = await perform(step)
+            except BaseException as error:
+                step = steps.throw(error)
+            else:
+                step = steps.send(answer)
+    except StopIteration as end:
+        value: A = end.value
+        return value

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -187,7 +188,8 @@ class _Guarded:
         finally:
             if offer.close():  # else the call that took the ticket settles it, by what OpenAI itself answered
                 with anyio.CancelScope(shield=True):
-                    await self.guard.asettle(admitted.ticket, answer.outcome(failure, self.route))
+                    outcome = replace(answer.outcome(failure, self.route), definite=offer.reported)
+                    await self.guard.asettle(admitted.ticket, outcome)
 
     def _rewritten(self, admitted: Admitted, body: bytes, content_type: str) -> Scope:
         forced = {
@@ -241,7 +243,7 @@ class _Answer:
             self._offer.close()  # what runs on after the answer has not been admitted
 
     def outcome(self, failure: Failure | None, route: Route) -> Outcome:
-        """What the app's answer says; it is never definite, the app may have called the API any number of times."""
+        """What the app's answer says. Not definite by itself: the app may have called the API any number of times."""
         latency_ms = round((time.monotonic() - self._started) * 1000)
         if not self._complete:
             return Outcome(failure=failure or Failure.CUT, status=self._status or None, latency_ms=latency_ms)

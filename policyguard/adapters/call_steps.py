@@ -16,13 +16,13 @@ from typing import Any, Literal
 import httpx2
 
 from policyguard.adapters.calls import Call, call_of, can_hold_tools, makes_images
-from policyguard.adapters.offer import Offer, current_offer
-from policyguard.current import current_caller
-from policyguard.decision import Admission, Admitted, Held, Reason, Refused, Ticket
+from policyguard.adapters.guard_steps import Admit, GuardStep, MarkSent, Reject, SettleLeg
+from policyguard.adapters.offer import Offer, admission, caller_within, current_offer
+from policyguard.decision import Admitted, Held, Reason, Refused
 from policyguard.errors import InvalidRequest
 from policyguard.flow import expired, no_surface_reason
 from policyguard.guard import AskOptions, Guard
-from policyguard.request import Caller, Failure, ImageRequest, Outcome
+from policyguard.request import Caller, Failure, Outcome
 from policyguard.wire.edits import Edit, read_edit
 from policyguard.wire.generations import Generation, read_generation
 from policyguard.wire.outcome import read_outcome
@@ -46,9 +46,7 @@ class Door:
     caller: Callable[[], Caller | Mapping[str, str | None] | None] | None
 
     def who(self, offer: Offer | None) -> Caller:
-        """Inside an admitted request, the caller of that request, but for what the code says itself."""
-        values: dict[str, str | None] = dict(offer.caller.items()) if offer else {}
-        values.update(current_caller().items())
+        values: dict[str, str | None] = dict(caller_within(offer).items())
         given = self.caller() if self.caller else None
         values.update(given.items() if given else ())
         return Caller.of(values)
@@ -78,42 +76,7 @@ class Body:
     response: httpx2.Response
 
 
-@dataclass(frozen=True, slots=True)
-class Reject:
-    """Answer: `Refused`."""
-
-    error: InvalidRequest | Reason
-    surface: str | None
-    caller: Caller
-    door: str = DOOR
-
-
-@dataclass(frozen=True, slots=True)
-class Admit:
-    """Answer: `Admission`."""
-
-    request: ImageRequest
-    caller: Caller
-    surface: str
-    options: AskOptions
-
-
-@dataclass(frozen=True, slots=True)
-class MarkSent:
-    """Answer: bool."""
-
-    ticket: Ticket
-
-
-@dataclass(frozen=True, slots=True)
-class SettleLeg:
-    """Answer: nothing that counts here."""
-
-    ticket: Ticket
-    outcome: Outcome
-
-
-Step = Read | Send | Body | Reject | Admit | MarkSent | SettleLeg
+Step = Read | Send | Body | GuardStep
 Steps = Generator[Step, Any, httpx2.Response]
 Shape = Literal[Call.GENERATIONS, Call.EDITS]
 
@@ -140,7 +103,7 @@ def answer(door: Door, request: httpx2.Request) -> Steps:
 
 
 def _refuse(door: Door, error: InvalidRequest | Reason) -> Steps:
-    refused: Refused = yield Reject(error, door.surface, door.who(current_offer(door.guard)))
+    refused: Refused = yield Reject(error, door.surface, door.who(current_offer(door.guard)), DOOR)
     return _refusal(door, refused)
 
 
@@ -169,10 +132,10 @@ def _image_call(door: Door, request: httpx2.Request, call: Shape) -> Steps:
         "retry_of": attempt.first,
         "policies": door.guard.policies,
     }
-    said: Admission = yield from _admission(door, parsed.request, caller, options, offer)
+    said, within = yield from admission(offer, Admit(parsed.request, caller, door.surface, options))
     if not isinstance(said, Admitted):
         return _refusal(door, said)
-    return (yield from _forward(door, request, parsed, said, attempt, offer))
+    return (yield from _forward(door, request, parsed, said, attempt, within))
 
 
 def _parsed(request: httpx2.Request, body: bytes, call: Shape) -> Generation | Edit:
@@ -187,28 +150,6 @@ def _parsed(request: httpx2.Request, body: bytes, call: Shape) -> Generation | E
     return read_generation(body, types[0]) if call is Call.GENERATIONS else read_edit(body, types[0])
 
 
-def _admission(
-    door: Door, asked: ImageRequest, caller: Caller, options: AskOptions, offer: Offer | None
-) -> Generator[Step, Any, Admission]:
-    """On the ticket of the request around, where it covers this call and is not used yet; else anew."""
-    said: Admission
-    if offer is None or not offer.covers(asked, door.surface, caller) or not offer.take():
-        said = yield Admit(asked, caller, door.surface, options)
-        return said
-    asked = offer.filled(asked)
-    if offer.fits_unseen(asked):
-        decision = replace(offer.admitted.decision, request=asked, adjustments=())
-        return Admitted(decision, offer.ticket)
-    used = False
-    try:
-        said = yield Admit(asked, caller, door.surface, {**options, "ticket": offer.ticket})
-        used = isinstance(said, Admitted) and said.ticket is offer.ticket
-    finally:
-        if not used and offer.give_back():
-            yield SettleLeg(offer.ticket, Outcome(failure=Failure.CANCELLED))
-    return said
-
-
 # ---- after admission --------------------------------------------------------------------------------------
 
 
@@ -218,11 +159,11 @@ def _forward(
     parsed: Generation | Edit,
     admitted: Admitted,
     attempt: _Attempt,
-    offer: Offer | None,
+    within: bool,
 ) -> Steps:
     ticket = admitted.ticket
     sendable = _rewritten(request, *parsed.write(admitted.request, ticket.safety_identifier))
-    if offer is None or ticket is not offer.ticket:  # the ticket of the request around is sent already
+    if not within:  # the ticket of the request around is sent already
         sent: bool = yield MarkSent(ticket)
         if not sent:
             return _refusal(door, expired(admitted, door.guard.clock()))

@@ -11,18 +11,19 @@ import asyncio
 import functools
 import inspect
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ParamSpec, TypeVar, cast
 
 from policyguard.adapters.files import holds_picture, read_image
-from policyguard.adapters.offer import Offer, offered
+from policyguard.adapters.guard_steps import Admit, GuardStep, MarkSent, Reject, aperform, perform
+from policyguard.adapters.offer import Offer, admission, caller_within, current_offer, offered
 from policyguard.adapters.surface import check_surface
-from policyguard.current import current_caller
-from policyguard.decision import Admission, Admitted, refused_error
+from policyguard.decision import Admitted, Refused, refused_error
 from policyguard.errors import ConfigError, InvalidRequest
-from policyguard.flow import expired
-from policyguard.guard import Guard
+from policyguard.flow import adrive, drive, expired
+from policyguard.guard import AskOptions, Guard
 from policyguard.request import AUTO, Failure, ImageRequest, InputImage, Operation, Outcome
 from policyguard.wire.outcome import digests, plain_word, usage_from
 from policyguard.wire.parameters import DECIDED, KNOWN
@@ -63,15 +64,7 @@ def _guard_sync(door: _Door, function: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(function)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
         call = door.bind(args, kwargs)
-        try:
-            request = door.request(call)
-        except InvalidRequest as error:
-            raise refused_error(door.guard.reject(error, surface=door.surface, door=_DOOR)) from None
-        admitted = _admitted(door.guard.admit(request, **door.options))
-        if not door.guard.sent(admitted.ticket):
-            raise refused_error(expired(admitted, door.guard.clock()))
-        door.force(call, admitted)
-        offer = Offer(door.guard, admitted, current_caller())
+        offer = drive(_begin(door, call), partial(perform, door.guard))
         started = time.monotonic()
         outcome = Outcome(failure=Failure.CANCELLED)
         result: Any = None
@@ -86,7 +79,7 @@ def _guard_sync(door: _Door, function: Callable[P, R]) -> Callable[P, R]:
             raise
         finally:
             if not inspect.isawaitable(result) and offer.close():
-                door.guard.settle(admitted.ticket, outcome)
+                door.guard.settle(offer.ticket, replace(outcome, definite=offer.reported))
         return cast(R, result)
 
     return guarded
@@ -104,7 +97,7 @@ async def _settled(door: _Door, offer: Offer, result: Awaitable[Any], started: f
         raise
     finally:
         if offer.close():
-            await door.guard.asettle(offer.ticket, outcome)
+            await door.guard.asettle(offer.ticket, replace(outcome, definite=offer.reported))
     return value
 
 
@@ -112,25 +105,30 @@ def _guard_async(door: _Door, function: Callable[..., Any]) -> Callable[..., Any
     @functools.wraps(function)
     async def guarded(*args: Any, **kwargs: Any) -> Any:
         call = door.bind(args, kwargs)
-        guard = door.guard
-        try:
-            request = door.request(call)
-        except InvalidRequest as error:
-            raise refused_error(await guard.areject(error, surface=door.surface, door=_DOOR)) from None
-        admitted = _admitted(await guard.aadmit(request, **door.options))
-        if not await guard.asent(admitted.ticket):
-            raise refused_error(expired(admitted, guard.clock()))
-        door.force(call, admitted)
-        offer = Offer(guard, admitted, current_caller())
+        offer = await adrive(_begin(door, call), partial(aperform, door.guard))
         return await _settled(door, offer, function(*call.args, **call.kwargs), time.monotonic())
 
     return guarded
 
 
-def _admitted(answer: Admission) -> Admitted:
-    if isinstance(answer, Admitted):
-        return answer
-    raise refused_error(answer)
+def _begin(door: _Door, call: inspect.BoundArguments) -> Generator[GuardStep, Any, Offer]:
+    """Decide the call and put what was decided into its arguments. Raises `PolicyRefused`."""
+    around = current_offer(door.guard)
+    caller = caller_within(around)
+    try:
+        request = door.request(call)
+    except InvalidRequest as error:
+        rejected: Refused = yield Reject(error, door.surface, caller, _DOOR)
+        raise refused_error(rejected) from None
+    said, within = yield from admission(around, Admit(request, caller, door.surface, door.options))
+    if not isinstance(said, Admitted):
+        raise refused_error(said)
+    if not within:  # the ticket of the request around is sent already
+        sent: bool = yield MarkSent(said.ticket)
+        if not sent:
+            raise refused_error(expired(said, door.guard.clock()))
+    door.force(call, said)
+    return Offer(door.guard, said, caller)
 
 
 def _failed(error: Exception, started: float) -> Outcome:
@@ -162,10 +160,9 @@ class _Door:
     signature: inspect.Signature
 
     @property
-    def options(self) -> dict[str, Any]:
+    def options(self) -> AskOptions:
         """What the guard has to know of this door: a constant cannot be changed, so it is not adjusted either."""
         return {
-            "surface": self.surface,
             "door": _DOOR,
             "forced": self._argument("moderation") in self.signature.parameters,
             "fixed": frozenset(self.constants),

@@ -7,17 +7,17 @@ request has its answer, so that nothing that runs on afterwards can use money th
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import Any
 
-from policyguard.decision import Admitted, Ticket
-from policyguard.request import Caller, ImageRequest
-
-if TYPE_CHECKING:
-    from policyguard.guard import Guard
+from policyguard.adapters.guard_steps import Admit, GuardStep, SettleLeg
+from policyguard.current import current_caller
+from policyguard.decision import Admission, Admitted, Ticket
+from policyguard.guard import Guard
+from policyguard.request import Caller, Failure, ImageRequest, Outcome
 
 # Not given means as it was decided; anything else has to be what was decided.
 _EQUAL = (
@@ -40,6 +40,7 @@ class Offer:
         self.admitted = admitted
         self.caller = caller
         self._lock = threading.Lock()
+        self.reported = False  # a guarded call was made inside: what the app answers with an error is that call's
         self._taken = self._closed = False
 
     @property
@@ -66,19 +67,19 @@ class Offer:
             self._closed = True
             return not self._taken
 
-    def covers(self, asked: ImageRequest, surface: str, caller: Caller) -> bool:
+    def covers(self, ask: Admit) -> bool:
         """Whether a call is no larger, in any parameter, than what was admitted, on this surface for this caller."""
-        had = self.admitted.request
+        asked, had = ask.request, self.admitted.request
         return (
-            surface == self.ticket.surface
-            and caller.values == self.caller.values
+            ask.surface == self.ticket.surface
+            and ask.caller.values == self.caller.values
             and asked.operation == had.operation
             and asked.extra == had.extra
             and all(getattr(asked, name) in (None, getattr(had, name)) for name in _EQUAL)
             and all((getattr(asked, n) or 0) <= (getattr(had, n) or least) for n, least in _AT_MOST.items())
         )
 
-    def fits_unseen(self, asked: ImageRequest) -> bool:
+    def looked_at(self, asked: ImageRequest) -> bool:
         """Whether the prompt and the images are those that were looked at already."""
         had = self.admitted.request
         return (asked.prompt, asked.images, asked.mask) == (had.prompt, had.images, had.mask)
@@ -107,3 +108,31 @@ def current_offer(guard: Guard) -> Offer | None:
     """The offer of the request that the running code belongs to, where this guard admitted it."""
     offer = _offer.get()
     return offer if offer is not None and offer.guard is guard else None
+
+
+def caller_within(offer: Offer | None) -> Caller:
+    """The caller of the request around, but for what `policyguard.caller` says."""
+    around = dict(offer.caller.items()) if offer else {}
+    return Caller.of({**around, **dict(current_caller().items())})
+
+
+def admission(offer: Offer | None, ask: Admit) -> Generator[GuardStep, Any, tuple[Admission, bool]]:
+    """Decide a call, and whether it runs within the request of `offer`: on its ticket, which is sent already."""
+    said: Admission
+    if offer is not None and ask.surface == offer.ticket.surface:
+        offer.reported = True
+    if offer is None or not offer.covers(ask) or not offer.take():
+        said = yield ask
+        return said, False
+    asked = offer.filled(ask.request)
+    if offer.looked_at(asked):
+        decision = replace(offer.admitted.decision, request=asked, adjustments=())
+        return Admitted(decision, offer.ticket), True
+    used = False
+    try:
+        said = yield replace(ask, request=asked, options={**ask.options, "ticket": offer.ticket})
+        used = isinstance(said, Admitted) and said.ticket is offer.ticket
+        return said, used
+    finally:
+        if not used and offer.give_back():
+            yield SettleLeg(offer.ticket, Outcome(failure=Failure.CANCELLED))

@@ -7,16 +7,18 @@ upstream, so the SDK raises its own typed errors. What happens is written once, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import aclosing, closing
 from typing import Any, TypeVar, overload
 
 import httpx2
 from openai import AsyncOpenAI, OpenAI
 
-from policyguard.adapters.call_steps import Admit, Body, Door, MarkSent, Read, Reject, Send, SettleLeg, Step, answer
+from policyguard.adapters.call_steps import Body, Door, Read, Send, Step, answer
+from policyguard.adapters.guard_steps import aperform, perform
 from policyguard.adapters.surface import check_surface
 from policyguard.errors import ConfigError
+from policyguard.flow import adrive, drive
 from policyguard.guard import Guard
 from policyguard.request import Caller
 
@@ -87,16 +89,9 @@ class GuardTransport(httpx2.BaseTransport):
         self._below = below
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-        steps, say = answer(self._door, request), _Say()
-        while (step := say.to(steps)) is not None:
-            try:
-                say = _Say(self._perform(step))
-            except BaseException as error:
-                say = _Say(error=error)
-        return say.end
+        return drive(answer(self._door, request), self._perform)
 
     def _perform(self, step: Step) -> Any:
-        guard = self._door.guard
         match step:
             case Send():  # a redirect is another request and comes through here, too
                 return self._below.send(step.request, stream=True, follow_redirects=False)
@@ -105,37 +100,23 @@ class GuardTransport(httpx2.BaseTransport):
             case Body():
                 with closing(step.response) as response:
                     return response.read()
-            case Admit():
-                return guard.admit(step.request, step.caller, surface=step.surface, **step.options)
-            case Reject():
-                return guard.reject(step.error, surface=step.surface, caller=step.caller, door=step.door)
-            case MarkSent():
-                return guard.sent(step.ticket)
-            case SettleLeg():
-                return guard.settle(step.ticket, step.outcome)
+        return perform(self._door.guard, step)
 
     def close(self) -> None:
         self._below.close()
 
 
 class AsyncGuardTransport(httpx2.AsyncBaseTransport):
-    """The same for async. Settling is shielded from cancellation."""
+    """The same for async."""
 
     def __init__(self, door: Door, below: httpx2.AsyncClient) -> None:
         self._door = door
         self._below = below
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        steps, say = answer(self._door, request), _Say()
-        while (step := say.to(steps)) is not None:
-            try:
-                say = _Say(await self._perform(step))
-            except BaseException as error:
-                say = _Say(error=error)
-        return say.end
+        return await adrive(answer(self._door, request), self._perform)
 
     async def _perform(self, step: Step) -> Any:
-        guard = self._door.guard
         match step:
             case Send():
                 return await self._below.send(step.request, stream=True, follow_redirects=False)
@@ -144,31 +125,7 @@ class AsyncGuardTransport(httpx2.AsyncBaseTransport):
             case Body():
                 async with aclosing(step.response) as response:
                     return await response.aread()
-            case Admit():
-                return await guard.aadmit(step.request, step.caller, surface=step.surface, **step.options)
-            case Reject():
-                return await guard.areject(step.error, surface=step.surface, caller=step.caller, door=step.door)
-            case MarkSent():
-                return await guard.asent(step.ticket)
-            case SettleLeg():
-                return await guard.asettle(step.ticket, step.outcome)
+        return await aperform(self._door.guard, step)
 
     async def aclose(self) -> None:
         await self._below.aclose()
-
-
-class _Say:
-    """What a step gave, or raised, on its way back into the steps."""
-
-    end: httpx2.Response
-
-    def __init__(self, value: Any = None, error: BaseException | None = None) -> None:
-        self._value, self._error = value, error
-
-    def to(self, steps: Generator[Step, Any, httpx2.Response]) -> Step | None:
-        """The next step; None at the end."""
-        try:
-            return steps.send(self._value) if self._error is None else steps.throw(self._error)
-        except StopIteration as stop:
-            self.end = stop.value
-            return None

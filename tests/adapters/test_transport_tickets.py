@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ import anyio
 import anyio.to_thread
 import httpx2
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from openai import APIStatusError, AsyncOpenAI, OpenAI
 from PIL import Image
 from support import MODEL, SURFACE, write_policies
@@ -57,7 +61,9 @@ class Upstream:
 
     def async_client(self, guard: Guard) -> AsyncOpenAI:
         below = httpx2.AsyncClient(transport=httpx2.MockTransport(self))
-        return guarded(AsyncOpenAI(api_key="k", base_url=URL, http_client=below), guard, surface="avatars")
+        return guarded(
+            AsyncOpenAI(api_key="k", base_url=URL, http_client=below, max_retries=0), guard, surface="avatars"
+        )
 
 
 def rows(guard: Guard, prefix: str) -> list[Any]:
@@ -73,12 +79,14 @@ def decided(guard: Guard) -> list[tuple[str, str]]:
     return [(event.body["door"], event.outcome) for event in rows(guard, "request.decided")]
 
 
-async def through(guard: Guard, endpoint: Callable[[bytes], Any], body: Any = None, after: Any = None) -> int:
+async def through(
+    guard: Guard, endpoint: Callable[[bytes], Any], body: Any = None, after: Any = None, status: int = 200
+) -> int:
     """POST `body` through the middleware to an app whose endpoint is called with what it got."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         answer = await endpoint((await receive())["body"])
-        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.start", "status": status, "headers": []})
         await send({"type": "http.response.body", "body": answer})
         if after is not None:
             await after()
@@ -347,6 +355,31 @@ async def test_another_surface_another_caller_and_another_guard_have_no_part_in_
     assert decided(guard) == [("asgi", "allow"), *[("client", "allow")] * 3]
 
 
+@pytest.mark.parametrize("status", [429, 500])
+async def test_an_apps_error_releases_its_leg_only_where_a_guarded_call_inside_explains_it(
+    open_guard: Callable[..., Guard], status: int
+) -> None:
+    guard = open_guard()
+    client = Upstream(429).client(guard)
+
+    async def larger(body: bytes) -> bytes:
+        with pytest.raises(APIStatusError):
+            client.images.generate(**{**json.loads(body), "n": 2})
+        return b"{}"
+
+    async def nothing(body: bytes) -> bytes:
+        return b"{}"
+
+    await through(guard, larger, status=status)
+    await through(guard, nothing, status=status)
+    explained = "leg.released" if status == 429 else "leg.presumed"
+    assert ends(guard) == [
+        ("leg.released", "client", 429),
+        (explained, "asgi", status),
+        ("leg.presumed", "asgi", status),
+    ]
+
+
 # ---- inside the decorator ---------------------------------------------------------------------------------
 
 
@@ -379,7 +412,43 @@ async def test_a_call_inside_a_decorated_coroutine_is_the_same_leg(
     draw = guard.enforce("avatars", constants={**FULL, "n": 1})(hands_on if plain else made)
     with policyguard.caller(user="u1"), pytest.raises(APIStatusError):
         await draw("a cat")
-    assert ends(guard)[0] == ("leg.released", "decorator", 429)
+    assert ends(guard) == [("leg.released", "decorator", 429)]
+
+
+async def test_a_decorated_function_inside_a_request_hands_the_ticket_on(open_guard: Callable[..., Guard]) -> None:
+    guard = open_guard()
+    client = Upstream(429).async_client(guard)
+
+    @guard.enforce("avatars", constants={**FULL, "n": 1})
+    async def draw(prompt: str) -> Any:
+        return await client.images.generate(prompt=prompt)
+
+    async def endpoint(body: bytes) -> bytes:
+        with pytest.raises(APIStatusError):
+            await draw(json.loads(body)["prompt"])
+        return b"sorry"
+
+    await through(guard, endpoint)
+    assert (decided(guard), ends(guard)) == ([("asgi", "allow")], [("leg.released", "asgi", 429)])
+
+
+def test_a_decorated_function_without_a_guarded_call_settles_the_ticket_of_the_one_around(
+    open_guard: Callable[..., Guard],
+) -> None:
+    guard = open_guard()
+
+    @guard.enforce("avatars", constants={**FULL, "n": 1})
+    def inner(prompt: str) -> Any:
+        return ANSWER
+
+    @guard.enforce("avatars", constants={**FULL, "n": 1})
+    def outer(prompt: str) -> Any:
+        return [inner(prompt), inner(prompt)]
+
+    with policyguard.caller(user="u1"):
+        outer("a cat")
+    assert decided(guard) == [("decorator", "allow")] * 2
+    assert ends(guard) == [("leg.settled", "decorator", 200)] * 2
 
 
 def test_a_decorated_function_that_calls_nothing_is_settled_as_before(open_guard: Callable[..., Guard]) -> None:
@@ -408,6 +477,41 @@ def offer(open_guard: Callable[..., Guard]) -> Offer:
 def test_an_offer_is_taken_once_and_not_after_it_closed(offer: Offer) -> None:
     assert (offer.take(), offer.take(), offer.give_back(), offer.take()) == (True, False, False, True)
     assert (offer.close(), offer.give_back(), offer.take()) == (False, True, False)
+
+
+@given(st.lists(st.sampled_from(["call", "refused call", "answer"]), max_size=8), st.booleans())
+def test_whatever_happens_in_whatever_order_a_leg_has_somebody_who_ends_it(steps: list[str], running: bool) -> None:
+    """One, and nobody else once a call has sent something on it."""
+    offer = Offer(None, None, Caller())  # type: ignore[arg-type]
+    used = False
+    for step in steps:
+        if step == "answer":
+            offer.close()
+        elif offer.take():
+            assert not used
+            used = step == "call"
+            assert used or not offer.give_back()  # it was taken while the request lived
+    outlives = running and offer.take()  # a call that is refused only after the request has ended
+    outer = offer.close()
+    late = outlives and offer.give_back()
+    assert used + outer + late == 1
+
+
+def test_of_many_threads_one_has_the_offer(offer: Offer) -> None:
+    start = threading.Barrier(33)
+
+    def take(_: int) -> bool:
+        start.wait()
+        return offer.take()
+
+    def close() -> bool:
+        start.wait()
+        return offer.close()
+
+    with ThreadPoolExecutor(33) as pool:
+        outer = pool.submit(close)
+        taken = list(pool.map(take, range(32)))
+    assert sum(taken) + outer.result() == 1
 
 
 def test_an_offer_that_nobody_took_is_the_outer_doors_to_end(offer: Offer) -> None:
