@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 NODE   := tests/node/node_modules/.package-lock.json
 
-.PHONY: demo test check format differential mutations fuzz bench lock clean
+.PHONY: demo test check format differential mutations fuzz crash bench lock clean
 
 demo: $(READY)
 	$(BIN)/policyguard demo
@@ -41,9 +41,13 @@ mutations: $(READY)
 fuzz: $(READY)
 	POLICYGUARD_FUZZ=long $(BIN)/python -m pytest -n auto tests/policy/test_fuzz.py
 
+# a hundred kills at random points under load, of clients on each engine, and fifty of the server; the suite does some
+crash: $(READY)
+	POLICYGUARD_CRASH=100 $(BIN)/python -m pytest -n auto tests/store/test_crash.py
+
 # needs uv; writes the pinned, hashed requirements without any index URL
 lock:
-	uv pip compile pyproject.toml --extra demo --group dev --generate-hashes --universal --python-version 3.11 \
+	uv pip compile pyproject.toml --extra demo --extra postgres --group dev --generate-hashes --universal --python-version 3.11 \
 	  --no-emit-index-url --no-header --output-file requirements.txt
 
 $(READY): requirements.txt pyproject.toml

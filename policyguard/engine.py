@@ -7,6 +7,7 @@ rules. What cannot be evaluated is a reason of its own, never a rule that was sk
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -14,9 +15,9 @@ from policyguard import pricing
 from policyguard.decision import Adjustment, Effect, Kind, Mode, Place, Reason
 from policyguard.fit import Fitting, fit, fits, forced, with_defaults
 from policyguard.policy.expr import EvaluationError, Unavailable, field_of
-from policyguard.policy.model import Armed, CallerField, Exemption, ModerationRules, Policy, Rule
+from policyguard.policy.model import Armed, CallerField, Exemption, ModerationRules, Policy, RequestRules, Rule
 from policyguard.pricing import Quote
-from policyguard.request import CATEGORIES, Caller, ImageRequest, Verdict
+from policyguard.request import AUTO, CATEGORIES, Caller, ImageRequest, Verdict
 
 _UNCHANGED: tuple[Adjustment, ...] = ()
 _MAX_CALLER_CHARS = 256
@@ -120,19 +121,35 @@ def _fitted(
 ) -> tuple[ImageRequest, tuple[Adjustment, ...], list[Reason]]:
     """A closer look at the parameters."""
     always = forced(with_defaults(policy.request, asked))
-    fitted = _fit(policy, always.request, fixed)
+    fitted = fit(policy.request, always.request, policy.mode, fixed=fixed)
+    if policy.mode == "shadow":
+        would, fitted = fitted, fit(policy.limits, _left_out(policy, asked, always), "enforce", auto_unlisted=True)
+        fitted.reasons += would.reasons
+        fitted.reasons += [_would_adjust(would, adjustment) for adjustment in would.adjustments]
     return fitted.request, (*always.adjustments, *fitted.adjustments), always.reasons + fitted.reasons
 
 
-def _fit(policy: Policy, request: ImageRequest, fixed: frozenset[str]) -> Fitting:
-    """Under shadow the surface's own rules are only recorded; the organisation's limits stay."""
-    fitted = fit(policy.request, request, policy.mode, fixed=fixed)
-    if policy.mode == "enforce":
-        return fitted
-    limited = fit(policy.limits, request, "enforce", auto_unlisted=True)
-    limited.reasons += fitted.reasons
-    limited.reasons += [_would_adjust(fitted, adjustment) for adjustment in fitted.adjustments]
-    return limited
+def _left_out(policy: Policy, asked: ImageRequest, always: Fitting) -> ImageRequest:
+    """Under shadow, what the client left out is left to upstream. Where a limit does not let it, the default is taken
+    and that is recorded: such a request was sent with it before."""
+    changes: dict[str, Any] = {}
+    for name, admits in (("size", _admits_any_size), ("quality", _admits_any_quality)):
+        default = getattr(always.request, name)
+        if getattr(asked, name) is not None or default == AUTO:
+            continue
+        if admits(policy.limits):
+            changes[name] = AUTO
+        else:
+            always.adjustments.append(Adjustment(name, AUTO, default))
+    return replace(always.request, **changes)
+
+
+def _admits_any_size(limits: RequestRules) -> bool:
+    return limits.admits_size(AUTO, auto_unlisted=True)
+
+
+def _admits_any_quality(limits: RequestRules) -> bool:
+    return limits.qualities is None or AUTO in limits.qualities
 
 
 def _would_adjust(fitting: Fitting, adjustment: Adjustment) -> Reason:
@@ -212,19 +229,16 @@ def _alarming(alarms: tuple[tuple[str, float], ...], verdict: Verdict) -> bool:
 
 
 def _thresholds(rules: ModerationRules, verdict: Verdict, mode: Mode) -> Iterator[Reason]:
-    missing = []
-    for threshold in rules.deny_at:
-        lower_bound = verdict.scores.get(threshold.category)
-        if lower_bound is not None and lower_bound >= threshold.at:
-            yield _moderation(threshold.category, lower_bound, threshold.at, Effect.DENY, threshold.place, mode)
-        elif verdict.score(threshold.category) is None:
-            missing.append(threshold.category)
-    for threshold in rules.review_at:
-        lower_bound = verdict.scores.get(threshold.category)
-        if lower_bound is not None and lower_bound >= threshold.at:
-            yield _moderation(threshold.category, lower_bound, threshold.at, Effect.REVIEW, threshold.place, mode)
+    missing = set()
+    for effect, thresholds in ((Effect.DENY, rules.deny_at), (Effect.REVIEW, rules.review_at)):
+        for threshold in thresholds:
+            lower_bound = verdict.scores.get(threshold.category)
+            if lower_bound is not None and lower_bound >= threshold.at:
+                yield _moderation(threshold.category, lower_bound, threshold.at, effect, threshold.place, mode)
+            elif verdict.score(threshold.category) is None:
+                missing.add(threshold.category)
     if missing:
-        yield _moderation_unavailable(rules, verdict, missing, mode)
+        yield _moderation_unavailable(rules, verdict, len(missing), mode)
 
 
 def _moderation(category: str, score: float, at: float, effect: Effect, place: Place, mode: Mode) -> Reason:
@@ -239,7 +253,7 @@ def _moderation(category: str, score: float, at: float, effect: Effect, place: P
     )
 
 
-def _moderation_unavailable(rules: ModerationRules, verdict: Verdict, missing: list[str], mode: Mode) -> Reason:
+def _moderation_unavailable(rules: ModerationRules, verdict: Verdict, missing: int, mode: Mode) -> Reason:
     return Reason(
         id="moderation.unavailable",
         kind=Kind.UNAVAILABLE,
@@ -247,7 +261,7 @@ def _moderation_unavailable(rules: ModerationRules, verdict: Verdict, missing: l
         message="moderation did not assess every category",
         place=rules.place,
         mode=mode,
-        values={"error": verdict.error or "incomplete", "missing": len(missing)},
+        values={"error": verdict.error or "incomplete", "missing": missing},
     )
 
 

@@ -30,6 +30,8 @@ EventType = Literal[
     "admin.paused",
     "admin.unpaused",
     "access.read",
+    "audit.erased",
+    "audit.key_added",
 ]
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 

@@ -16,18 +16,17 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypedDict, TypeVar, TypeVarTuple, Unpack
+from typing import Any, ParamSpec, Self, TypedDict, TypeVar, Unpack
 
 import anyio
-import anyio.to_thread
-from anyio.lowlevel import RunVar
 
 from policyguard import flow
-from policyguard.audit.keys import load_key
+from policyguard.audit.keys import open_vault
 from policyguard.audit.private import Vault
+from policyguard.audit.seal import seal
 from policyguard.current import current_caller, current_review
 from policyguard.decision import Admission, Decision, Effect, Reason, Refused, Ticket
-from policyguard.errors import ConfigError, Diagnostic, InvalidRequest, PolicyError, StoreUnavailable
+from policyguard.errors import ConfigError, Diagnostic, InvalidRequest, PolicyError, PolicyguardError, StoreUnavailable
 from policyguard.flow import adrive, drive
 from policyguard.ids import new_id
 from policyguard.moderation import Moderator
@@ -38,18 +37,18 @@ from policyguard.request import Caller, ImageRequest, Outcome, Verdict
 from policyguard.settings import setting
 from policyguard.states import Leg
 from policyguard.steps import Moderate, Settled, Step
-from policyguard.store import Store, key_beside, open_store
+from policyguard.store import Store, key_path, open_store
+from policyguard.threads import in_thread
 
 log = logging.getLogger("policyguard")
 
 P = ParamSpec("P")
 R = TypeVar("R")
 A = TypeVar("A")
-T = TypeVar("T")
-Arguments = TypeVarTuple("Arguments")
 UPSTREAM_TIMEOUT = timedelta(seconds=600)  # the OpenAI SDK's own
 SENT_FOR = UPSTREAM_TIMEOUT + timedelta(seconds=60)
 SWEEP_EVERY = timedelta(seconds=30)
+SEALED_AT_ONCE = 1_000  # rows
 
 
 def utc_now() -> datetime:
@@ -124,8 +123,7 @@ class Guard:
             raise ConfigError("a policies folder and a store are needed")
         followed = Watch.open(folder, clock=clock, every_s=every_s(watch))
         chosen = moderator or _default_moderator()
-        path = setting("key_file", str(key_file) if key_file else None) or key_beside(url)
-        vault = Vault(load_key(path, create=True))
+        vault = open_vault(key_path(url, str(key_file) if key_file else None), create=True)
         opened = open_store(url, vault=vault)
         opened.check()  # a wrong key or a broken database shows now, not at the first request
         return cls(followed, store=opened, moderator=chosen, vault=vault, clock=clock)
@@ -153,7 +151,7 @@ class Guard:
     async def afollow(self) -> None:
         """`follow` for async code."""
         if not self._watch.following:
-            await _in_thread(self._watch.follow)
+            await in_thread(self._watch.follow)
 
     # ---- admit ------------------------------------------------------------------------------------------------
 
@@ -248,21 +246,26 @@ class Guard:
 
     async def asent(self, ticket: Ticket) -> bool:
         """`sent` for async code."""
-        return await _in_thread(self.sent, ticket)
+        now = self.clock()
+        try:
+            return await self.store.amark_sent(ticket.leg_id, now + SENT_FOR, now)
+        except StoreUnavailable:
+            return False
 
     def settle(self, ticket: Ticket, outcome: Outcome) -> Settled:
         """Say what happened upstream. Twice is once. With the store down the leg is presumed when its time passes."""
         try:
             return drive(flow.settle(ticket, outcome, self.clock()), self._perform)
-        except StoreUnavailable:
-            log.warning("leg %s is not settled, the store is down; it will be presumed at its ceiling", ticket.leg_id)
-            return Settled(Leg.SENT, 0, ticket.ceiling_micros, False)
+        except StoreUnavailable as error:
+            return _unsettled(ticket, error)
 
     async def asettle(self, ticket: Ticket, outcome: Outcome) -> Settled:
         """`settle` for async code, shielded: a cancelled request is still accounted for."""
         try:
             with anyio.CancelScope(shield=True):
-                settled = await _in_thread(self.settle, ticket, outcome)
+                settled = await adrive(flow.settle(ticket, outcome, self.clock()), self._aperform)
+        except StoreUnavailable as error:
+            return _unsettled(ticket, error)
         except Exception:
             raise
         except BaseException:  # cancelled past the shield, for example at shutdown: settling twice is settling once
@@ -294,16 +297,16 @@ class Guard:
         try:
             self._sweep_when_due()
             return drive(steps, self._perform)
-        except StoreUnavailable:
-            return self._store_down(surface, decision_id)
+        except StoreUnavailable as error:
+            return self._store_down(surface, decision_id, error)
 
     async def _aanswer(self, steps: Generator[Step, Any, A], surface: str | None, decision_id: str) -> A | Refused:
         try:
             if self._sweep_is_due():
-                await _in_thread(self._sweep_when_due)
+                await in_thread(self._sweep_when_due)
             return await adrive(steps, self._aperform)
-        except StoreUnavailable:
-            return self._store_down(surface, decision_id)
+        except StoreUnavailable as error:
+            return self._store_down(surface, decision_id, error)
 
     def _perform(self, step: Step) -> Any:
         if isinstance(step, Moderate):
@@ -313,11 +316,11 @@ class Guard:
     async def _aperform(self, step: Step) -> Any:
         if isinstance(step, Moderate):
             return await _averdict(step, self._moderator.amoderate)
-        return await _in_thread(self._perform, step)
+        return await self.store.aperform(step, self.clock())
 
-    def _store_down(self, surface: str | None, decision_id: str) -> Refused:
+    def _store_down(self, surface: str | None, decision_id: str, error: StoreUnavailable) -> Refused:
         """Never allowed and not recorded: without the store nothing passes."""
-        log.error("decision %s: the store is down, refused", decision_id)
+        log.error("decision %s refused: %s", decision_id, error)
         decision = Decision(
             id=decision_id,
             surface=surface,
@@ -330,8 +333,15 @@ class Guard:
     # ---- upkeep -----------------------------------------------------------------------------------------------
 
     def sweep(self) -> None:
-        """Release what was never sent, presume what never came back, expire and escalate reviews, apply retention."""
+        """Release what was never sent, presume what never came back, expire and escalate reviews, apply retention.
+
+        Then seal rows of the record, so many that no request waits long; `policyguard jobs run` seals without a bound.
+        """
         self.store.sweep(self.clock())
+        try:
+            seal(self.store, self.vault, self.clock(), most=SEALED_AT_ONCE)
+        except PolicyguardError as error:  # rows are written as before, and are sealed when it can be done
+            log.error("the record was not sealed: %s", error)
 
     def _sweep_is_due(self) -> bool:
         return self.clock() >= self._next_sweep
@@ -352,8 +362,8 @@ class Guard:
 
     async def aclose(self) -> None:
         """`close` for async code."""
-        await _in_thread(self._watch.close)
-        await _in_thread(self.store.close)
+        await in_thread(self._watch.close)
+        await in_thread(self.store.close)
         await self._moderator.aclose()
 
     def __enter__(self) -> Self:
@@ -363,18 +373,9 @@ class Guard:
         self.close()
 
 
-# Threads of our own: an app whose sync endpoints wait for images must not keep others from being refused or settled.
-_THREADS = 16
-_limiter: RunVar[anyio.CapacityLimiter] = RunVar("policyguard_threads")
-
-
-async def _in_thread(call: Callable[[Unpack[Arguments]], T], *args: *Arguments) -> T:
-    """Run a store call off the event loop."""
-    limiter = _limiter.get(None)
-    if limiter is None:
-        limiter = anyio.CapacityLimiter(_THREADS)
-        _limiter.set(limiter)
-    return await anyio.to_thread.run_sync(call, *args, limiter=limiter)
+def _unsettled(ticket: Ticket, error: StoreUnavailable) -> Settled:
+    log.warning("leg %s is not settled and will be presumed at its ceiling: %s", ticket.leg_id, error)
+    return Settled(Leg.SENT, 0, ticket.ceiling_micros, False)
 
 
 def _verdict(step: Moderate, moderate: Callable[[Moderate], Verdict]) -> Verdict:

@@ -31,10 +31,22 @@ SETTINGS: Mapping[str, Setting] = {
             "reload", "POLICYGUARD_RELOAD", "1", "seconds between looks at the policies folder; `off` never reloads"
         ),
         Setting(
-            "store", "POLICYGUARD_STORE", "sqlite:///policyguard.sqlite3", "the database of budgets, reviews, record"
+            "store",
+            "POLICYGUARD_STORE",
+            "sqlite:///policyguard.sqlite3",
+            "the database: `sqlite:///path` or `postgresql+psycopg://...`",
         ),
-        Setting("key_file", "POLICYGUARD_KEY_FILE", None, "the key file; made beside an SQLite database where absent"),
+        Setting(
+            "key_file", "POLICYGUARD_KEY_FILE", None, "the key file; beside an SQLite database, needed for PostgreSQL"
+        ),
         Setting("synchronous", "POLICYGUARD_SQLITE_SYNCHRONOUS", "FULL", "SQLite durability: FULL or NORMAL"),
+        Setting(
+            "webhook_secret",
+            "POLICYGUARD_WEBHOOK_SECRET",
+            None,
+            "signs exports of the record to a webhook: `whsec_` and base64",
+            secret=True,
+        ),
         Setting("openai_key", "OPENAI_API_KEY", None, "OpenAI's key, for moderation", secret=True),
         Setting("openai_url", "OPENAI_BASE_URL", None, "OpenAI's address; the sandbox's to try things out"),
     )

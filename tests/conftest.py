@@ -1,17 +1,25 @@
-"""What every test shares: no real network, one async backend, short names for values that most tests need."""
+"""What every test shares: no real network, one async backend, one PostgreSQL server, started where a test needs it."""
 
 from __future__ import annotations
 
 import ipaddress
 import socket
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from databases import Server, server
 
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    with server() as running:
+        yield running
 
 
 @pytest.fixture(autouse=True)

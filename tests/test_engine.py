@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from support import NOW, ORG, SURFACE, caller, policies, policy, request, verdict
+from support import MODEL, NOW, ORG, SURFACE, caller, policies, policy, request, verdict
 
 from policyguard import engine
 from policyguard.decision import Effect, Kind, combine
@@ -263,3 +263,32 @@ def test_input_images_are_bounded_in_number_and_bytes(tmp_path: Path) -> None:
     assert outcome(p, request(operation="edit", images=(small,))) == ("allow", [])
     assert outcome(p, request(operation="edit", images=(small, small)))[1] == ["request.input_images"]
     assert outcome(p, request(operation="edit", images=(big,)))[1] == ["request.input_images"]
+
+
+UNTOUCHED = SURFACE.replace("stakes: low", "stakes: low\nmode: shadow") + "review: {reviewers: [group:trust]}\n"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        Verdict(model="m", error="down"),
+        Verdict(model="m", scores={"violence": 0.1}, incomplete=frozenset({"violence"})),
+    ],
+)
+def test_a_limit_for_reviews_that_was_not_assessed_denies_under_shadow_too(tmp_path: Path, said: Verdict) -> None:
+    org = ORG + "limits: {moderation: {check: [prompt], review_at: {violence: 0.3}}}\n"
+    assert outcome(policy(tmp_path, org=org, base=UNTOUCHED), request(), said) == ("deny", ["moderation.unavailable"])
+
+
+def test_under_shadow_what_a_client_leaves_out_is_left_to_upstream(tmp_path: Path) -> None:
+    asked = ImageRequest(prompt="a cat", model=MODEL, n=1)
+    screened = screen(policy(tmp_path, base=UNTOUCHED), asked, caller(), NOW)
+    assert (screened.request.size, screened.request.quality, screened.adjustments) == ("auto", "auto", ())
+    assert outcome(policy(tmp_path, base=UNTOUCHED), asked) == ("allow", [])
+
+
+def test_under_shadow_a_default_that_a_limit_needs_is_recorded(tmp_path: Path) -> None:
+    org = ORG + "limits: {request: {sizes: {max_pixels: 2000000}}}\n"
+    asked = ImageRequest(prompt="a cat", model=MODEL, n=1, quality="low")
+    screened = screen(policy(tmp_path, org=org, base=UNTOUCHED), asked, caller(), NOW)
+    assert [str(adjustment) for adjustment in screened.adjustments] == ["size=auto->1024x1024"]

@@ -20,6 +20,7 @@ from policyguard.cli.diff import diff
 from policyguard.cli.doctor import doctor
 from policyguard.cli.explain import explain
 from policyguard.cli.init import init
+from policyguard.cli.jobs import app as jobs
 from policyguard.cli.output import INTERNAL, USAGE, console
 from policyguard.cli.pause import pause, unpause
 from policyguard.cli.price import price
@@ -43,6 +44,7 @@ for verb in (demo, init, check, test, explain, diff, price, spend, pause, unpaus
     app.command()(verb)
 app.add_typer(review, name="review")
 app.add_typer(audit, name="audit")
+app.add_typer(jobs, name="jobs")
 app.add_typer(db, name="db")
 
 

@@ -12,9 +12,8 @@ import typer
 from rich.console import Console
 
 from policyguard.cli.formats import ReportFormat, ReportFormatOption, file_cases, github, junit, rows, sarif
-from policyguard.cli.output import FINDINGS, console, fail, print_json
+from policyguard.cli.output import FINDINGS, console, fail, policies_folder, print_json
 from policyguard.errors import Diagnostic
-from policyguard.settings import setting
 
 LOOK_S = 0.5
 
@@ -39,7 +38,7 @@ def check(
 
       policyguard check policies --format sarif > policyguard.sarif
     """
-    path = folder or setting("policies") or "policies"
+    path = policies_folder(folder, "check")
     if watch:
         if format != "text":
             fail("`--watch` is for people", hint="leave `--format` out")

@@ -24,7 +24,7 @@ def migrate(store: StoreOption = None, format: FormatOption = "text") -> None:
 
       policyguard db migrate
 
-      policyguard db migrate --store sqlite:///record.sqlite3
+      policyguard db migrate --store postgresql+psycopg://policyguard@db.internal/policyguard
     """
     from policyguard.store import migrate as run
 

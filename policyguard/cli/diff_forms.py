@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from policyguard.cli.formats import annotation
 from policyguard.decision import Place
 from policyguard.testing.diff import Finding, PolicyDiff, SurfaceDiff
 from policyguard.testing.diff_values import Change
@@ -180,20 +181,9 @@ def github(found: PolicyDiff) -> str:
 
 def _annotation(direction: str, place: Place | None, subject: str, message: str) -> str:
     level = "warning" if direction == "loosened" else "notice"
-    properties = {"title": f"{subject}: {direction}"}
-    if place is not None:
-        # A revision's path follows its colon.
-        properties = {"file": place.file.rpartition(":")[2], "line": str(place.line), **properties}
-    shown = ",".join(f"{name}={_property(value)}" for name, value in properties.items())
-    return f"::{level} {shown}::{_escaped(message)}"
-
-
-def _escaped(text: str) -> str:
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-
-
-def _property(text: str) -> str:
-    return _escaped(text).replace(":", "%3A").replace(",", "%2C")
+    # A revision's path follows its colon.
+    where = {} if place is None else {"file": place.file.rpartition(":")[2], "line": place.line}
+    return annotation(level, message, **where, title=f"{subject}: {direction}")
 
 
 # ---- Markdown ---------------------------------------------------------------------------------------------

@@ -83,16 +83,15 @@ def _policies() -> Iterator[Finding]:
 def _store() -> Iterator[Finding]:
     from policyguard.audit.keys import load_key
     from policyguard.audit.private import Vault
-    from policyguard.store import key_beside, open_store
-    from policyguard.store.sqlite import sqlite_path
+    from policyguard.store import key_path, open_store
+    from policyguard.store.address import is_missing, place, sqlite_path
 
     url = setting("store") or ""
     try:
-        path = sqlite_path(url)
-        if not path.exists():
-            yield Finding("note", "store", f"`{path}` is not there yet; it is made at the first request")
+        if is_missing(url):
+            yield Finding("note", "store", f"`{sqlite_path(url)}` is not there yet; it is made at the first request")
             return
-        key = load_key(setting("key_file") or key_beside(url), create=False)
+        key = load_key(key_path(url), create=False)
         yield Finding("ok", "key file", "readable by its owner only")
         store = open_store(url, vault=Vault(key))
         status = store.check()
@@ -100,7 +99,7 @@ def _store() -> Iterator[Finding]:
     except (ConfigError, StoreUnavailable) as error:
         yield Finding("problem", "store", str(error))
         return
-    yield Finding("ok" if status.up_to_date else "problem", "store", f"{path}, schema {status.current}")
+    yield Finding("ok" if status.up_to_date else "problem", "store", f"{place(url)}, schema {status.current}")
 
 
 def _prices() -> Iterator[Finding]:
@@ -119,9 +118,14 @@ def _trust() -> Iterator[Finding]:
 
 
 def _extras() -> Iterator[Finding]:
-    for module, use in (("uvicorn", "demo, sandbox"), ("PIL", "demo, sandbox")):
+    extras = (
+        ("uvicorn", "demo, sandbox", "demo"),
+        ("PIL", "demo, sandbox", "demo"),
+        ("psycopg", "PostgreSQL", "postgres"),
+    )
+    for module, use, extra in extras:
         there = importlib.util.find_spec(module) is not None
-        says = "installed" if there else "not installed: pip install 'policyguard[demo]'"
+        says = "installed" if there else f"not installed: pip install 'policyguard[{extra}]'"
         yield Finding("ok" if there else "note", f"{module} ({use})", says)
 
 

@@ -99,8 +99,12 @@ def github(problems: Iterable[Diagnostic]) -> Iterator[str]:
     """Workflow commands, one line for each problem: GitHub shows them at their lines of a pull request."""
     for problem in problems:
         where = {"file": _text(relative(problem.file)), "line": problem.line, "col": problem.column}
-        named = ",".join(f"{key}={_property(value)}" for key, value in {**where, "title": problem.code}.items())
-        yield f"::{problem.severity} {named}::{_data(_message(problem))}"
+        yield annotation(problem.severity, _message(problem), **where, title=problem.code)
+
+
+def annotation(level: str, message: str, **properties: object) -> str:
+    """One workflow command; nothing in its texts can end it or begin another."""
+    return f"::{level} {','.join(f'{key}={_property(value)}' for key, value in properties.items())}::{_data(message)}"
 
 
 def _data(text: str) -> str:

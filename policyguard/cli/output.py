@@ -5,6 +5,7 @@ Exit codes: 0 ok, 1 findings, 2 usage or configuration, 3 internal. Colours only
 
 from __future__ import annotations
 
+import os
 import sys
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -15,6 +16,8 @@ import orjson
 import typer
 from rich.console import Console
 from rich.table import Table
+
+from policyguard.settings import setting
 
 FormatOption = Annotated[Literal["text", "json"], typer.Option("--format", help="Text for people, JSON for programs.")]
 PoliciesOption = Annotated[
@@ -88,6 +91,16 @@ def fail(message: str, *, hint: str = "", code: int = USAGE) -> NoReturn:
     if hint:
         out.print(f"hint: {hint}")
     raise typer.Exit(code)
+
+
+def policies_folder(given: str | None, verb: str) -> str:
+    """The folder as given, else by the setting. A file of it, as commit hooks name them, is a usage error."""
+    path = given or setting("policies") or "policies"
+    if os.path.isfile(path):
+        folder = os.path.dirname(path)
+        folder = os.path.dirname(folder) if os.path.basename(folder) == "tests" else folder
+        fail(f"`{path}` is a file", hint=f"policies mean something together: `policyguard {verb} {folder or '.'}`")
+    return path
 
 
 def moment(text: str | None) -> datetime:

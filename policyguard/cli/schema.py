@@ -36,8 +36,7 @@ def schema(
             fail("`--write` and `--output` are two ways to do it", hint="give one of them")
         written = write_schemas(write)
     elif output is not None:
-        output.write_text(_text(kind))
-        written = [output]
+        written = [_write(output, kind)]
     else:
         typer.echo(_text(kind), nl=False)
         return
@@ -52,9 +51,16 @@ def write_schemas(folder: Path) -> list[Path]:
     written = []
     for kind, name in FILES.items():
         if (folder / name).parent.is_dir():  # not every folder has tests
-            (folder / name).write_text(_text(kind))
-            written.append(folder / name)
+            written.append(_write(folder / name, kind))
     return written
+
+
+def _write(path: Path, kind: Kind) -> Path:
+    try:
+        path.write_text(_text(kind))
+    except OSError as error:
+        fail(f"`{path}` cannot be written: {(error.strerror or 'unknown').lower()}")
+    return path
 
 
 def first_line(path: Path) -> str:

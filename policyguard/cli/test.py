@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from policyguard.cli.formats import Case, ReportFormat, ReportFormatOption, file_cases, github, junit, sarif
-from policyguard.cli.output import FINDINGS, console, print_json
-from policyguard.settings import setting
+from policyguard.cli.output import FINDINGS, console, policies_folder, print_json
 
 if TYPE_CHECKING:
     from policyguard.testing.run import Report
@@ -44,7 +43,7 @@ def test(
     """
     from policyguard.testing.run import run
 
-    found = run(folder or setting("policies") or "policies", select=select, require_tests=require_tests)
+    found = run(policies_folder(folder, "test"), select=select, require_tests=require_tests)
     enough = 100 * found.coverage.seen >= min_coverage * found.coverage.branches
     _show(found, format, min_coverage, enough=enough)
     if not found.passed or not enough:

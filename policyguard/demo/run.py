@@ -91,6 +91,7 @@ def _guard(record: Path, upstream: Upstream) -> Iterator[Guard]:
     moderator = OpenAIModerator(base_url=upstream.url, api_key=upstream.key)
     with Guard.open(starter_folder(), store=f"sqlite:///{record}", moderator=moderator) as guard:
         yield guard
+        guard.sweep()  # seals the rows, so that the record can be verified
 
 
 def _send(traffic: Traffic, prompts: list[DemoPrompt], report: Report) -> list[Answer]:

@@ -15,6 +15,7 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from policyguard.errors import Diagnostic
+from policyguard.policy.document import Organisation, Surface
 from policyguard.policy.expr import CODES as EXPRESSION_CODES
 from policyguard.policy.source import MAX_PROBLEMS, Path, Source
 from policyguard.suggest import did_you_mean, known_names, shown
@@ -49,6 +50,7 @@ CODES: Mapping[str, str] = {
     "PG503": "a surface is there twice",
     "PG504": "a route is claimed twice",
     "PG505": "a moderation model that the guard's moderator does not serve",
+    "PG506": "a policy that is not read",
     "PG701": "a condition that is never true",
     "PG702": "a condition that is always true",
     "PG703": "a rule that lists, limits or thresholds decide already",
@@ -62,6 +64,7 @@ CODES: Mapping[str, str] = {
     "PG711": "an exemption that changes nothing",
     "PG712": "an escalation to nobody new",
     "PG713": "a model that is shut down soon",
+    "PG714": "a group that is named like a person",
 }
 
 _KINDS = {
@@ -85,6 +88,7 @@ _PATTERNS = {
     "surface": "an id is written in lower case with `-`, and has no dot",
     "from": 'a header is written like `http.headers["x-user-id"]`, in lower case',
     "per": "this is written like `caller.user`",
+    "rules": "a rule of this file is named by its id, and nothing else can be exempted",
 }
 
 
@@ -128,7 +132,8 @@ def report(
     for path, forms, problem in problems:
         misspelt = problem["type"] == "missing" and any(_is_meant(path, other) for other in unknown)
         if path not in empty and not misspelt:
-            _report(source, (*at, *path), names_at(model, path[:-1]), problem, is_key="[key]" in forms)
+            hint = _elsewhere(model, path) if problem["type"] == "extra_forbidden" else ""
+            _report(source, (*at, *path), hint, names_at(model, path[:-1]), problem, is_key="[key]" in forms)
 
 
 def _placed(problem: Any, data: Any) -> tuple[Path, tuple[str, ...]]:
@@ -158,12 +163,26 @@ def _is_other_form(forms: tuple[str, ...], problem: Any) -> bool:
     return isinstance(problem["input"], dict) and any("function-before" in form for form in forms)
 
 
-def _report(source: Source, path: Path, names: list[str], problem: Any, *, is_key: bool) -> None:
+def _elsewhere(model: type[BaseModel], path: Path) -> str:
+    """Where a key stands that is one of the other kind of file: that is copied more often than it is misspelt."""
+    key = str(path[0])
+    if len(path) > 1 or model not in (Organisation, Surface):
+        return ""
+    if model is Surface:
+        return f"`{key}` stands in org.yaml alone" if key in names_at(Organisation, ()) else ""
+    below = [f"`{part}`" for part in ("defaults", "limits") if key in names_at(Organisation, (part,))]
+    if below:
+        return f"write it below {' or '.join(below)}"
+    return f"`{key}` stands in the files of surfaces" if key in names_at(Surface, ()) else ""
+
+
+def _report(source: Source, path: Path, hint: str, names: list[str], problem: Any, *, is_key: bool) -> None:
     kind, context, given = problem["type"], problem.get("ctx", {}), problem["input"]
-    name = str(path[-1]) if path else ""
+    name = next((part for part in reversed(path) if isinstance(part, str)), "")  # of a list's item, that of the list
     if kind == "extra_forbidden":
-        hint = unknown_hint(name, names)
-        source.problem(path, "PG201", f"there is no key {shown(name)} here", hint, key=True)
+        source.problem(
+            path, "PG201", f"there is no key {shown(name)} here", hint or unknown_hint(name, names), key=True
+        )
     elif kind == "missing":
         source.problem(path[:-1], "PG202", f"the key `{name}` is missing")
     elif kind == "literal_error":

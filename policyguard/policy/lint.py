@@ -6,7 +6,7 @@ Each kind of warning has a function here or in one of the `lint_*` modules; none
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
@@ -47,6 +47,7 @@ def lint(policies: PolicySet, org: Source, sources: Sequence[Source], today: dat
         _check_zero(org, (part,))
     check_models(org, ("defaults",))
     _check_default_steps(org, policies.groups)
+    _check_names(org, ("defaults",), policies.groups)
     _check_groups(org, sources)
     check_budgets(org, sources, policies)
 
@@ -58,6 +59,7 @@ def _check_surface(one: Written, org: Source, policies: PolicySet, trials: Trial
     _check_thresholds(one)
     _check_zero(one.source, ())
     _check_stakes(one)
+    _check_names(one.source, (), policies.groups)
     _check_steps(one.source, (), one.policy.review.reviewers, policies.groups)
     check_models(one.source, ())
 
@@ -121,6 +123,20 @@ def _check_steps(source: Source, base: Path, first: Sequence[str], groups: Mappi
         known |= people
 
 
+def _check_names(source: Source, base: Path, groups: Container[str]) -> None:
+    """People with the name of a group: nobody of the group could decide, and what is held would run out."""
+    review = _section(source, *map(str, base), "review")
+    lists: dict[Path, Sequence[str]] = {("reviewers",): review.get("reviewers") or []}
+    lists |= {("escalate", index, "to"): step["to"] for index, step in enumerate(review.get("escalate") or [])}
+    for path, names in lists.items():
+        for index, name in enumerate(names):
+            if name in groups:
+                where = (*base, "review", *path, index)
+                source.warning(
+                    where, "PG714", f"`{name}` is a group, and stands here as a person", f"write `{GROUP}{name}`"
+                )
+
+
 def _check_default_steps(org: Source, groups: Mapping[str, tuple[str, ...]]) -> None:
     named = _section(org, "defaults", "review").get("reviewers") or []
     _check_steps(org, ("defaults",), [person for name in named for person in _people(name, groups)], groups)
@@ -133,9 +149,9 @@ def _people(name: str, groups: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]
 def _check_groups(org: Source, sources: Sequence[Source]) -> None:
     """Groups that no review names."""
     reviews = [_section(org, "defaults", "review"), *(_section(source, "review") for source in sources)]
-    used = {name for review in reviews for name in _named(review)}
+    used = {name.removeprefix(GROUP) for review in reviews for name in _named(review)}  # one without `group:` is told
     for name in _section(org, "groups"):
-        if f"{GROUP}{name}" not in used:
+        if name not in used:
             hint = f"name it as `{GROUP}{name}` in a review, or leave it out"
             org.warning(("groups", name), "PG707", f"no review names the group `{name}`", hint, key=True)
 

@@ -35,7 +35,7 @@ from policyguard.policy.routes import Claims, claim, routes
 from policyguard.policy.source import MAX_BYTES, Source, TooManyProblems, read
 from policyguard.policy.source import Path as KeyPath
 
-ORG = "org.yaml"
+ORG, TESTS = "org.yaml", "tests"
 
 
 Stamp = tuple[int, ...]
@@ -80,15 +80,24 @@ def check(folder: str | Path, *, today: date | None = None) -> list[Diagnostic]:
 def look(folder: Path) -> Stamps:
     """What tells one version of each policy file from another, by name; nothing is opened. Raises OSError.
 
-    What only looks like a policy is there, too: a broken link or a pipe is a problem, never a surface less.
+    What only looks like a policy is there, too: a broken link or a pipe is a problem, never a surface less. So are the
+    files in folders below, but those of tests and hidden ones: nobody should think that they are read.
     """
+    found: dict[str, Stamp | None] = {}
     with os.scandir(folder) as entries:
-        return {entry.name: _stamp(entry) for entry in entries if _is_policy(entry)}
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if _is_named_so(entry.name) and not entry.is_dir():
+                found[entry.name] = _stamp(entry)
+            elif entry.name != TESTS and entry.is_dir(follow_symlinks=False):
+                with suppress(OSError):
+                    found |= {f"{entry.name}/{name}": stamp for name, stamp in look(folder / entry.name).items()}
+    return found
 
 
-def _is_policy(entry: os.DirEntry[str]) -> bool:
-    name = entry.name
-    return name.lower().endswith((".yaml", ".yml")) and not name.startswith(".") and not entry.is_dir()
+def _is_named_so(name: str) -> bool:
+    return name.lower().endswith((".yaml", ".yml"))
 
 
 def _stamp(entry: os.DirEntry[str]) -> Stamp | None:
@@ -131,9 +140,12 @@ def _load(
     except OSError as error:
         hint = "`policyguard init` writes a folder to start from"
         return Loaded(None, [_file(folder, "PG101", f"the folder cannot be read: {_why(error)}", hint)])
+    misplaced = dict(_misplaced(folder, stamps))
+    if ORG not in stamps and any(problem.code == "PG501" for problem in misplaced.values()):
+        return Loaded(None, list(misplaced.values()))
     base = _unchanged(folder, previous, stamps) or _organisation(folder, stamps)
-    sources, problems = [], []
-    for name in sorted(stamps.keys() - base.stamps.keys()):
+    sources, problems = [], list(misplaced.values())
+    for name in sorted(stamps.keys() - base.stamps.keys() - misplaced.keys()):
         source = _document(folder / name, Surface)
         with suppress(TooManyProblems):
             _add(source, base)
@@ -146,6 +158,16 @@ def _load(
             warn(policies, base.org, sources)
         problems = [problem for source in sources for problem in source.problems]
     return Loaded(policies, list(dict.fromkeys((*base.org.problems, *problems))))
+
+
+def _misplaced(folder: Path, stamps: Stamps) -> Iterator[tuple[str, Diagnostic]]:
+    """Files that are not what their place or name says: surfaces in a folder below, an organisation by another name."""
+    for name in stamps:
+        if "/" in name:
+            hint = f"move it to `{folder}`, or let the name of its folder begin with a dot"
+            yield name, _file(folder / name, "PG506", "a policy in a folder below is not read", hint)
+        elif name != ORG and name.lower() in (ORG, "org.yml"):
+            yield name, _file(folder / name, "PG501", f"the organisation's file is called `{ORG}`", f"rename `{name}`")
 
 
 def _why(error: OSError) -> str:

@@ -133,6 +133,8 @@ def _check_default(found: Effective, key: str) -> None:
     default, listed = found.get("request", key, "default"), found.get("request", key, "allow")
     if default is None or (listed is not None and (not listed.value or default.value in listed.value)):
         return
+    if key == "models" and listed is not None and any(map(model_problem, listed.value)):
+        return  # the list has a problem already: a misspelt model is one mistake, wherever else it is meant
     blamed = default if default.named or listed is None or not listed.named else listed
     if listed is not None:
         hint = known_names(default.value, listed.value)

@@ -117,7 +117,8 @@ def _constant(name: str, value: Any, rules: RequestRules) -> str | None:
         return problem
     if name == "model" and (problem := model_problem(value)):
         return problem
-    if not _allowed(name, value, rules):
+    misspelt = name == "model" and any(map(model_problem, rules.models or ()))  # the list says so already
+    if not misspelt and not _allowed(name, value, rules):
         return f"{name} `{value}` is not allowed by this policy itself"
     return None
 

@@ -41,6 +41,7 @@ _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", re.ASCII)
 _NUMERIC = frozenset("0123456789+-.")  # what the text of a number begins with
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x84\x86-\x9f\ufeff\ufffe\uffff]")
 _SPECIAL = re.compile(r"(?<![^\s\[{,])(?:&[^\s&]|\*\S|!(?!=))")  # what could be an anchor, an alias or a tag
+_CONFLICT = re.compile(r"^<{7} ", re.MULTILINE)
 _LINE_BREAKS = re.compile("[\u0085\u2028\u2029]")  # line breaks for YAML, not for editors: lines would differ
 _HARMLESS = bytes([9, 10, *range(32, 127)])  # where a file has nothing else, there is nothing to look for
 _REFUSED = "?"  # where the value of a refused key is read to, so that its own problems are found
@@ -201,6 +202,9 @@ def _line_column(text: str, offset: int) -> tuple[int, int]:
 
 
 def _not_yaml(error: yaml.MarkedYAMLError, text: str) -> SourceProblem:
+    if conflict := _CONFLICT.search(text):
+        hint = "choose one of the two sides, and take the lines with `<<<<<<<`, `=======` and `>>>>>>>` out"
+        return SourceProblem("PG102", *_line_column(text, conflict.start()), "a merge conflict is not resolved", hint)
     mark: Any = error.problem_mark or error.context_mark
     start: Any = error.context_mark or mark
     found = explain(error.problem or "", error.context or "", text[mark.index : mark.index + 1], start.line + 1)

@@ -1,7 +1,7 @@
 """The store: budgets, legs, reviews, pauses and the record in one database, every method one transaction.
 
 `Store` performs the steps of the flow and answers what the command line asks. What an operation does stands in a
-function beside this module; how it is run, on which connection and under which lock, in `sqlite`.
+function beside this module; how it is run, with whom and on which connection, in `group` and `database`.
 """
 
 from __future__ import annotations
@@ -9,19 +9,20 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection
 
 from policyguard.errors import PolicyguardError
 from policyguard.events import Event, event_id
-from policyguard.settings import setting
 from policyguard.steps import (
     CheckPaused,
     FindReview,
     Hold,
+    NotResumable,
+    OverBudget,
     Pause,
     Private,
     Record,
@@ -31,19 +32,28 @@ from policyguard.steps import (
     Settle,
     Step,
 )
-from policyguard.store import due, ledger, pauses, record, reports, review, schema, upkeep, votes
+from policyguard.store import address, due, ledger, pauses, record, reports, review, schema, subjects, upkeep, votes
+from policyguard.store.address import key_beside, key_path
 from policyguard.store.cipher import Cipher, Sealed
+from policyguard.store.database import Backend, Database
+from policyguard.store.exports import Exports
+from policyguard.store.group import Work
+from policyguard.store.leases import Leases
 from policyguard.store.notes import Note, read_note, write_note
 from policyguard.store.record import StoredEvent
 from policyguard.store.reports import BudgetWindow, SpendRow
 from policyguard.store.schema import SchemaStatus, migrate, status
-from policyguard.store.sqlite import SQLite, sqlite_path
+from policyguard.store.seals import Seals
+from policyguard.store.sql import Steps, Together
+from policyguard.store.subjects import Envelope, Erased
 from policyguard.store.upkeep import Swept
 from policyguard.store.votes import ReviewConflict, Verdict
+from policyguard.threads import in_thread
 
 __all__ = [
     "BudgetWindow",
     "Cipher",
+    "Erased",
     "ReviewConflict",
     "SchemaStatus",
     "Sealed",
@@ -52,6 +62,7 @@ __all__ = [
     "StoredEvent",
     "Swept",
     "key_beside",
+    "key_path",
     "migrate",
     "open_store",
     "status",
@@ -60,38 +71,32 @@ __all__ = [
 Operation = Callable[[Connection, Any, datetime], Any]
 
 _READS: Mapping[type, Operation] = {CheckPaused: pauses.check, FindReview: review.find}
-_WRITES: Mapping[type, Operation] = {
+_WRITES: Mapping[type, Operation] = {Hold: review.hold, Reopen: review.reopen}
+_TOGETHER: Mapping[type, Callable[[Any, datetime], Steps[Any]]] = {
     Reserve: ledger.reserve,
-    Hold: review.hold,
-    Reopen: review.reopen,
     Record: record.record,
     Settle: ledger.settle,
 }
+_UNCHANGED = (OverBudget, NotResumable, ledger.Due)
 ACCESS_KEEP_DAYS = 400  # how long it stays known who read private data
 _PSEUDONYM = re.compile("user_[0-9a-f]{32}")
 
 
 def open_store(url: str, *, vault: Cipher, synchronous: str | None = None) -> Store:
-    """A store at `sqlite:///path` (or a path alone). The file is opened, and made, at the first use.
+    """A store at `sqlite:///path` (or a path alone), or at `postgresql+psycopg://user@host/name`. Opened at first use.
 
-    `synchronous` is `FULL` (survives power loss) or `NORMAL`. Raises `ConfigError` for an address that cannot work.
+    `synchronous` is SQLite's `FULL` (survives power loss) or `NORMAL`. Raises `ConfigError` for an address that cannot
+    work.
     """
-    chosen = setting("synchronous", synchronous) or "FULL"
-    return Store(sqlite_path(url), cipher=vault, synchronous=chosen)
-
-
-def key_beside(url: str) -> Path:
-    """Where the key file of an SQLite store stands when nothing else is said: beside the database."""
-    path = sqlite_path(url)
-    return path.with_name(path.name + ".key")
+    return Store(address.backend(url, synchronous), cipher=vault)
 
 
 class Store:
     """Thread-safe; survives a fork; close it when done. Any method may raise `StoreUnavailable`."""
 
-    def __init__(self, path: Path, *, cipher: Cipher, synchronous: str = "FULL") -> None:
+    def __init__(self, backend: Backend, *, cipher: Cipher) -> None:
         self._cipher = cipher
-        self._database = SQLite(path, synchronous=synchronous, opened=self._opened)
+        self._database = Database(backend, opened=self._opened)
         self._write = self._database.write
         self._read = self._database.read
 
@@ -102,7 +107,7 @@ class Store:
     def close(self) -> None:
         self._database.close()
 
-    def _opened(self, database: SQLite) -> None:
+    def _opened(self, database: Database) -> None:
         schema.ensure(database)
         schema.check_key(database, self._cipher.key_id)
 
@@ -113,22 +118,45 @@ class Store:
         kind = type(step)
         if kind in _READS:
             return self._read(lambda c: _READS[kind](c, step, now))
-        if kind not in _WRITES:
-            raise PolicyguardError(f"the store does not perform {kind.__name__}")
-        sealed = [(self._seal(p), p.keep_days) for p in getattr(step, "private", ())]
-        answer = self._write(lambda c: _perform(c, _WRITES[kind], step, now, sealed))
-        if answer is ledger.DUE:
-            self._sweep_legs(now)
-            answer = self._write(lambda c: _perform(c, ledger.reserve_swept, step, now, sealed))
+        answer = self._write(self._work(step, now))
+        return self._reserve_swept(step, now) if isinstance(step, Reserve) and answer is ledger.DUE else answer
+
+    async def aperform(self, step: Step, now: datetime) -> Any:
+        """`perform` for async code: it waits for its group without a thread of its own."""
+        call = None if type(step) in _READS else self._database.submit(self._work(step, now))
+        if call is None:
+            return await in_thread(self.perform, step, now)
+        answer = await call.awaited()
+        if isinstance(step, Reserve) and answer is ledger.DUE:
+            return await in_thread(self._reserve_swept, step, now)
         return answer
 
     def mark_sent(self, leg_id: str, expires_at: datetime, now: datetime) -> bool:
         """Before the request goes upstream. False: the leg ran out or has ended, do not send."""
-        return self._write(lambda c: ledger.mark_sent(c, leg_id, expires_at, now))
+        return self._write(_sent(leg_id, expires_at, now))
+
+    async def amark_sent(self, leg_id: str, expires_at: datetime, now: datetime) -> bool:
+        """`mark_sent` for async code."""
+        call = self._database.submit(_sent(leg_id, expires_at, now))
+        return bool(await call.awaited()) if call else await in_thread(self.mark_sent, leg_id, expires_at, now)
 
     def renew(self, leg_id: str, expires_at: datetime) -> bool:
         """More time for a leg that is still upstream. False: it has ended."""
-        return self._write(lambda c: ledger.renew(c, leg_id, expires_at))
+        return self._write(Together(lambda: ledger.renew(leg_id, expires_at)))
+
+    def _work(self, step: Step, now: datetime) -> Work:
+        kind = type(step)
+        sealed = [(self._seal(p), p.keep_days) for p in getattr(step, "private", ())]
+        if kind in _TOGETHER:
+            return Together(lambda: _with_private(_TOGETHER[kind](step, now), sealed, now))
+        if kind not in _WRITES:
+            raise PolicyguardError(f"the store does not perform {kind.__name__}")
+        return lambda c: _perform(c, _WRITES[kind], step, now, sealed)
+
+    def _reserve_swept(self, step: Reserve, now: datetime) -> Any:
+        self._sweep_legs(now)
+        sealed = [(self._seal(p), p.keep_days) for p in step.private]
+        return self._write(Together(lambda: _with_private(ledger.reserve_swept(step, now), sealed, now)))
 
     # ---- the stop button --------------------------------------------------------------------------------------
 
@@ -139,7 +167,7 @@ class Store:
 
         def work(connection: Connection) -> None:
             pauses.pause(connection, scope, target, note, now)
-            record.write_private(connection, [(note.sealed, None)], now)
+            record.write_private(connection, [(note.envelope, None)], now)
 
         self._write(work)
 
@@ -151,7 +179,7 @@ class Store:
         def work(connection: Connection) -> bool:
             lifted = pauses.unpause(connection, scope, target, note, now)
             if lifted:
-                record.write_private(connection, [(note.sealed, None)], now)
+                record.write_private(connection, [(note.envelope, None)], now)
             return lifted
 
         return self._write(work)
@@ -191,7 +219,7 @@ class Store:
 
         def work(connection: Connection) -> ReviewItem | None:
             keep_days = votes.vote(connection, review_id, reviewer, verdict, note, policy_digest, now, own)
-            record.write_private(connection, [(note.sealed, keep_days)], now)
+            record.write_private(connection, [(note.envelope, keep_days)], now)
             return review.item(connection, review_id, self._open_note)
 
         item = self._write(work)
@@ -220,10 +248,10 @@ class Store:
 
     def private(self, id_: str, *, by: str, now: datetime) -> bytes | None:
         """Decrypt one private row, recorded before it is handed out; None where it is not there (any more)."""
-        sealed = self._read(lambda c: record.read_private(c, id_))
-        if sealed is None:
+        found = self._read(lambda c: record.read_private(c, id_, self._cipher))
+        if found is None:
             return None
-        plaintext = self._cipher.open(sealed)
+        sealed, plaintext = found
         read = Event(
             id=event_id("access.read", f"{id_}:{os.urandom(8).hex()}"),
             type="access.read",
@@ -274,10 +302,58 @@ class Store:
             total += count
         return total
 
+    # ---- the sealed record ------------------------------------------------------------------------------------
+
+    @property
+    def seals(self) -> Seals:
+        """Leaves and checkpoints, for the audit layer."""
+        return Seals(self._read, self._write)
+
+    @property
+    def exports(self) -> Exports:
+        """Cursors of exports."""
+        return Exports(self._read, self._write)
+
+    @property
+    def leases(self) -> Leases:
+        """Who does a job of upkeep now."""
+        return Leases(self._write)
+
+    def erase(self, user: str, *, why: str, by: str, now: datetime) -> Erased:
+        """Destroy everything private of a user, given by name or by pseudonym, and what others wrote about the user.
+
+        The record itself stays: it knows the user by a pseudonym alone.
+        """
+        note, subject = self._note(by, why), self._target("user", user)
+
+        def work(connection: Connection) -> Erased:
+            erased = subjects.erase(connection, subject)
+            record.write_private(connection, [(note.envelope, None)], now)
+            event = subjects.erased_event(subject, erased, note.pseudonym, note.id, now)
+            record.write_events(connection, (event,))
+            return erased
+
+        return replace(self._write(work), scrubbed=self._database.scrub())
+
+    def rewrap(self, *, why: str, by: str, now: datetime) -> int:
+        """Wrap every subject's key with the newest key of the vault: how many. Their rows stay as they are."""
+        note, count, more = self._note(by, why), 0, True
+        while more:
+            done, more = self._write(lambda c: subjects.rewrap(c, self._cipher))
+            count += done
+
+        def work(connection: Connection) -> None:
+            event = subjects.key_added_event(self._cipher.newest_id, count, note.pseudonym, note.id, now)
+            record.write_private(connection, [(note.envelope, None)], now)
+            record.write_events(connection, (event,))
+
+        self._write(work)
+        return count
+
     # ---- private data -----------------------------------------------------------------------------------------
 
-    def _seal(self, private: Private) -> Sealed:
-        return self._cipher.seal(private, os.urandom(12))
+    def _seal(self, private: Private) -> Envelope:
+        return Envelope(self._cipher, private)
 
     def _pseudonym(self, name: str) -> str:
         return self._cipher.pseudonym("user", name)
@@ -285,18 +361,25 @@ class Store:
     def _note(self, name: str, words: str) -> Note:
         return write_note(self._cipher, name, words)
 
-    def _open_note(self, sealed: Sealed) -> tuple[str, str]:
-        return read_note(self._cipher, sealed)
+    def _open_note(self, connection: Connection, sealed: Sealed) -> tuple[str, str]:
+        return read_note(connection, self._cipher, sealed)
 
 
-def _perform(
-    connection: Connection,
-    operation: Operation,
-    step: Step,
-    now: datetime,
-    sealed: Sequence[tuple[Sealed, int | None]],
-) -> Any:
+def _sent(leg_id: str, expires_at: datetime, now: datetime) -> Together[bool]:
+    return Together(lambda: ledger.mark_sent(leg_id, expires_at, now))
+
+
+Sealing = Sequence[tuple[Envelope, int | None]]  # rows to be encrypted, and the days that each is kept
+
+
+def _with_private(steps: Steps[Any], sealed: Sealing, now: datetime) -> Steps[Any]:
+    answer = yield from steps
+    if sealed and not isinstance(answer, _UNCHANGED):
+        yield from record.private_steps(sealed, now)
+    return answer
+
+
+def _perform(connection: Connection, operation: Operation, step: Step, now: datetime, sealed: Sealing) -> Any:
     answer = operation(connection, step, now)
-    if sealed and answer is not ledger.DUE:
-        record.write_private(connection, sealed, now)
+    record.write_private(connection, sealed, now)
     return answer

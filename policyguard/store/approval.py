@@ -5,46 +5,49 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
-from sqlalchemy import Connection
-
 from policyguard.events import Event, EventType, event_id
 from policyguard.states import REVIEW_MOVES, Leg, Review
 from policyguard.steps import NotResumable, Resume
-from policyguard.store.record import write_events
-from policyguard.store.sql import Rollback, Sql, run, us
+from policyguard.store.record import event_queries
+from policyguard.store.sql import Rollback, Sql, Steps, ask, us
 
 _CONSUME = Sql(
     """
     UPDATE reviews SET state = 'resuming', version = version + 1
     WHERE review_id = :review_id AND state = 'approved' AND policy_digest = :policy_digest AND due_us > :now
+    RETURNING review_id
     """
 )
 _FINISH = Sql(
-    "UPDATE reviews SET state = :into, version = version + 1 WHERE review_id = :review_id AND state = 'resuming'"
+    """
+    UPDATE reviews SET state = :into, version = version + 1 WHERE review_id = :review_id AND state = 'resuming'
+    RETURNING review_id
+    """
 )
 _STATE = Sql("SELECT state, due_us FROM reviews WHERE review_id = :review_id")
 _OPEN = frozenset(state for state, targets in REVIEW_MOVES.items() if Review.EXPIRED in targets)
 
 
-def consume(connection: Connection, step: Resume, now: datetime) -> None:
+def consume(step: Resume, now: datetime) -> Steps[None]:
     """approved -> resuming, once. Raises `Rollback` with `NotResumable` where the approval is not there (any more)."""
     values = {"review_id": step.review_id, "policy_digest": step.policy_digest, "now": us(now)}
-    if run(connection, _CONSUME, values).rowcount == 1:
+    if (yield from ask(_CONSUME, values)):
         return
-    row = run(connection, _STATE, {"review_id": step.review_id}).first()
-    if row is None:
+    rows = yield from ask(_STATE, {"review_id": step.review_id})
+    if not rows:
         raise Rollback(NotResumable(None))
-    state = Review(row.state)
-    raise Rollback(NotResumable(Review.EXPIRED if state in _OPEN and row.due_us <= us(now) else state))
+    ((found, due_us),) = rows
+    state = Review(found)
+    raise Rollback(NotResumable(Review.EXPIRED if state in _OPEN and due_us <= us(now) else state))
 
 
-def finish(connection: Connection, review_id: str | None, leg: Leg, event: Event | None) -> None:
+def finish(review_id: str | None, leg: Leg, event: Event | None) -> Steps[None]:
     """resuming -> released, or resume_failed where nothing was billed; a later end of the leg changes nothing."""
     if review_id is None:
         return
-    ended = run(connection, _FINISH, {"review_id": review_id, "into": _ended(leg).value}).rowcount == 1
+    ended = yield from ask(_FINISH, {"review_id": review_id, "into": _ended(leg).value})
     if ended and event is not None:
-        write_events(connection, (event,))
+        yield event_queries((event,))
 
 
 def ended_event(event: Event, review_id: str, leg: Leg) -> Event:

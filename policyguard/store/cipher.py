@@ -14,7 +14,10 @@ from policyguard.steps import Private
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sealed:
-    """One encrypted row. `id`, `kind` and `subject` are bound to the ciphertext: none can be swapped."""
+    """One encrypted row. `id`, `kind` and `subject` are bound to the ciphertext: none can be swapped.
+
+    `key_id` is the data key's, or the vault's own for a row from before there were data keys.
+    """
 
     id: str
     kind: str
@@ -24,17 +27,37 @@ class Sealed:
     ciphertext: bytes = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataKey:
+    """The key of one subject's rows, wrapped with the key `key_id` of the ring."""
+
+    id: str
+    subject: str
+    key_id: str
+    nonce: bytes = field(repr=False)
+    wrapped: bytes = field(repr=False)
+
+
 class Cipher(Protocol):
-    """A keyed vault. `key_id` names the key without telling anything of it."""
+    """A keyed vault. `key_id` names its first key without telling anything of it, `newest_id` the one that wraps."""
 
     @property
     def key_id(self) -> str: ...
 
+    @property
+    def newest_id(self) -> str: ...
+
     def pseudonym(self, kind: str, text: str) -> str:
         """The same text gives the same pseudonym; without the key nobody can guess the text."""
 
-    def seal(self, private: Private, nonce: bytes) -> Sealed:
+    def data_key(self, id_: str, subject: str, key: bytes, nonce: bytes) -> DataKey:
+        """Wrap 32 random bytes as the key of a subject."""
+
+    def rewrap(self, data_key: DataKey, nonce: bytes) -> DataKey:
+        """The same key under the newest one of the ring."""
+
+    def seal(self, private: Private, nonce: bytes, data_key: DataKey) -> Sealed:
         """`nonce` is 12 random bytes, never used twice."""
 
-    def open(self, sealed: Sealed) -> bytes:
+    def open(self, sealed: Sealed, data_key: DataKey | None) -> bytes:
         """Raises `ConfigError` where the key is another one or the row was altered."""

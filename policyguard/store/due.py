@@ -18,7 +18,7 @@ from policyguard.states import Leg
 from policyguard.store import approval
 from policyguard.store.ledger import end_leg
 from policyguard.store.record import write_events
-from policyguard.store.sql import Sql, run, us
+from policyguard.store.sql import Sql, drive, run, us
 
 BATCH = 100  # legs in one transaction, so that nobody waits long for the lock
 
@@ -59,7 +59,7 @@ def sweep_legs(connection: Connection, now: datetime) -> tuple[int, int, bool]:
 
 def _run_out(connection: Connection, row: Mapping[Any, Any], source: Leg, now: datetime) -> bool:
     into, type_, note = _RUN_OUT[source]
-    ended = end_leg(connection, row["leg_id"], source, into, None, now, due=us(now))
+    ended = drive(connection, end_leg(row["leg_id"], source, into, None, now, due=us(now)))
     if ended is None:
         return False
     body = {
@@ -83,7 +83,7 @@ def _run_out(connection: Connection, row: Mapping[Any, Any], source: Leg, now: d
     )
     write_events(connection, (event,))
     if ended.review_id is not None:
-        approval.finish(connection, ended.review_id, into, approval.ended_event(event, ended.review_id, into))
+        drive(connection, approval.finish(ended.review_id, into, approval.ended_event(event, ended.review_id, into)))
     return True
 
 

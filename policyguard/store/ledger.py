@@ -11,18 +11,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import orjson
-from sqlalchemy import Connection
 
 from policyguard.errors import PolicyguardError
-from policyguard.events import DIMENSIONS
+from policyguard.events import DIMENSIONS, Event
 from policyguard.states import LEG_MOVES, Leg, sources
 from policyguard.steps import Charge, OverBudget, Reserve, Reserved, Settle, Settled
 from policyguard.store import approval
-from policyguard.store.record import to_json, write_events
-from policyguard.store.sql import Rollback, Sql, delete_after, insert, run, us
+from policyguard.store.record import event_queries, to_json
+from policyguard.store.sql import Query, Rollback, Rows, Sql, Steps, ask, delete_after, insert, us
 
 
 class Due:
@@ -48,20 +47,21 @@ _LEG_COLUMNS = (
     "size",
     "quality",
     "n",
+    "over_budgets",
     "keep_days",
     "delete_after_us",
 )
-_INSERT_LEG = insert("legs", _LEG_COLUMNS, conflict="leg_id")
-_INSERT_CHARGE = insert("leg_charges", ("leg_id", "key", "starts_us", "amount"))
-_ANY_DUE = Sql("SELECT leg_id FROM legs WHERE state IN ('held', 'sent') AND expires_us <= :now LIMIT 1")
-_OVER = Sql("UPDATE legs SET over_budgets = :over WHERE leg_id = :leg_id")
+_INSERT_LEG = insert("legs", _LEG_COLUMNS)
+_ANY_DUE = Sql("SELECT leg_id FROM legs WHERE state IN ('held', 'sent') AND expires_us <= :due LIMIT 1")
+_NEVER = -1  # a due time that no leg has reached
 _FIRST_OVER = Sql("SELECT over_budgets FROM legs WHERE leg_id = :leg_id")
 _BALANCE = Sql("SELECT spent, reserved FROM budget_windows WHERE key = :key AND starts_us = :starts_us")
 
 
 @lru_cache(maxsize=64)
 def _take(count: int) -> Sql:
-    """Take `count` charges where there is room, making windows as needed. A charge without room returns no row.
+    """Take `count` charges, all or none, making windows as needed. Nothing is taken, and no row returned, where one
+    of them has no room, where the leg exists already, or where legs have run out.
 
     One statement for all: rows are written, and on PostgreSQL locked, in the order of the list, which is that of keys.
     """
@@ -73,8 +73,13 @@ def _take(count: int) -> Sql:
     return Sql(
         """
         INSERT INTO budget_windows (key, starts_us, ends_us, budget_id, unit, mode, limit_amount, reserved, spent)
-        SELECT column1, column2, column3, column4, column5, column6, column7, column8, 0 FROM (VALUES {rows}) AS charge
-        WHERE column8 <= column7 OR column6 = 'shadow'
+        WITH charge (key, starts_us, ends_us, budget_id, unit, mode, limit_amount, amount) AS (VALUES {rows})
+        SELECT key, starts_us, ends_us, budget_id, unit, mode, limit_amount, amount, 0 FROM charge
+        WHERE NOT EXISTS (
+            SELECT 1 FROM charge AS c LEFT JOIN budget_windows AS w ON w.key = c.key AND w.starts_us = c.starts_us
+            WHERE c.mode <> 'shadow' AND COALESCE(w.spent + w.reserved, 0) + c.amount > c.limit_amount)
+          AND NOT EXISTS (SELECT 1 FROM legs WHERE leg_id = :leg_id)
+          AND NOT EXISTS (SELECT 1 FROM legs WHERE state IN ('held', 'sent') AND expires_us <= :due)
         ON CONFLICT (key, starts_us) DO UPDATE SET
           reserved = budget_windows.reserved + excluded.reserved,
           limit_amount = excluded.limit_amount, mode = excluded.mode, ends_us = excluded.ends_us
@@ -85,32 +90,62 @@ def _take(count: int) -> Sql:
     )
 
 
-def reserve(connection: Connection, step: Reserve, now: datetime) -> Reserved | Due:
-    """`reserve_swept`, unless legs have run out whose money is free again: then nothing but `DUE`."""
-    if run(connection, _ANY_DUE, {"now": us(now)}).first() is not None:
-        return DUE
-    return reserve_swept(connection, step, now)
+Answer = Reserved | OverBudget | Due
 
 
-def reserve_swept(connection: Connection, step: Reserve, now: datetime) -> Reserved:
-    """Take every charge, write leg and event, consume the approval; raises `Rollback` where any of it cannot be."""
-    if run(connection, _INSERT_LEG, _leg_row(step, now)).rowcount == 0:
-        first = run(connection, _FIRST_OVER, {"leg_id": step.leg_id}).scalar()
-        return Reserved(tuple(orjson.loads(first or "[]")))
-    if step.review is not None:
-        approval.consume(connection, step.review, now)
+def reserve(step: Reserve, now: datetime) -> Steps[Answer]:
+    """Take every charge, write leg and event, consume the approval; where any of it cannot be, nothing is changed.
+
+    Answers `DUE` where legs have run out whose money is free again.
+    """
+    return _reserve(step, now, us(now))
+
+
+def reserve_swept(step: Reserve, now: datetime) -> Steps[Answer]:
+    """`reserve` after a sweep: what is due is not looked at again."""
+    return _reserve(step, now, _NEVER)
+
+
+def _reserve(step: Reserve, now: datetime, due: int) -> Steps[Answer]:
     charges = sorted(step.charges, key=lambda charge: charge.key)
-    balances = _take_charges(connection, step.leg_id, charges)
+    taken: Rows = ()
+    values = _take_values(step.leg_id, charges, due)
+    if charges:
+        taken = yield from ask(_take(len(charges)), values)
+    if not taken:
+        not_taken = yield from _not_taken(step, charges, due)
+        if not_taken is not None:
+            return not_taken
+    if len(taken) != len(charges):
+        raise Rollback((yield from _over_budget(charges)))
+    balances = {key: (spent, reserved) for key, spent, reserved in taken}
     over = tuple(c.budget_id for c in charges if c.mode == "shadow" and sum(balances[c.key]) > c.limit)
-    if over:
-        run(connection, _OVER, {"over": to_json(over), "leg_id": step.leg_id})
-    write_events(connection, (step.event,), budgets=[_budget_row(c, balances[c.key]) for c in charges])
+    events = event_queries((step.event,), budgets=[_budget_row(c, balances[c.key]) for c in charges])
+    written = [Query(_charges(len(charges)), values)] if charges else []
+    yield [Query(_INSERT_LEG, _leg_row(step, over, now)), *written, *events]
     if step.review is not None:
-        write_events(connection, (step.review.event,))
+        yield from approval.consume(step.review, now)
+        yield event_queries((step.review.event,))
     return Reserved(over)
 
 
-def _leg_row(step: Reserve, now: datetime) -> dict[str, Any]:
+def _not_taken(step: Reserve, charges: Sequence[Charge], due: int) -> Steps[Answer | None]:
+    """Why nothing was taken; None for a request without budgets that can go on."""
+    first, any_due = yield [Query(_FIRST_OVER, {"leg_id": step.leg_id}), Query(_ANY_DUE, {"due": due})]
+    if any_due:
+        return DUE
+    if first:
+        return Reserved(tuple(orjson.loads(first[0][0] or "[]")))
+    return (yield from _over_budget(charges)) if charges else None
+
+
+@lru_cache(maxsize=64)
+def _charges(count: int) -> Sql:
+    rows = ", ".join(f"(:leg_id, :key{i}, :starts{i}, :amount{i})" for i in range(count))
+    return Sql("INSERT INTO leg_charges (leg_id, key, starts_us, amount) VALUES " + rows)  # noqa: S608 (only names)
+
+
+def _leg_row(step: Reserve, over: Sequence[str], now: datetime) -> dict[str, Any]:
     fact = step.facts.get
     keep_days = fact("keep_days")
     return {
@@ -128,26 +163,14 @@ def _leg_row(step: Reserve, now: datetime) -> dict[str, Any]:
         "size": fact("size"),
         "quality": fact("quality"),
         "n": fact("n") or 1,
+        "over_budgets": to_json(over) if over else None,
         "keep_days": keep_days,
         "delete_after_us": delete_after(now, keep_days if isinstance(keep_days, int) else None),
     }
 
 
-def _take_charges(connection: Connection, leg_id: str, charges: Sequence[Charge]) -> dict[str, tuple[int, int]]:
-    """Spent and reserved by key, this reservation included."""
-    if not charges:
-        return {}
-    taken = run(connection, _take(len(charges)), _take_values(charges)).all()
-    balances = {row.key: (row.spent, row.reserved) for row in taken}
-    if len(balances) != len(charges):
-        _over_budget(connection, next(c for c in charges if c.key not in balances))
-    rows = [{"leg_id": leg_id, "key": c.key, "starts_us": us(c.starts), "amount": c.amount} for c in charges]
-    run(connection, _INSERT_CHARGE, rows)
-    return balances
-
-
-def _take_values(charges: Sequence[Charge]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
+def _take_values(leg_id: str, charges: Sequence[Charge], due: int) -> dict[str, Any]:
+    values: dict[str, Any] = {"leg_id": leg_id, "due": due}
     for i, charge in enumerate(charges):
         values[f"key{i}"] = charge.key
         values[f"starts{i}"] = us(charge.starts)
@@ -160,10 +183,16 @@ def _take_values(charges: Sequence[Charge]) -> dict[str, Any]:
     return values
 
 
-def _over_budget(connection: Connection, charge: Charge) -> NoReturn:
-    key = {"key": charge.key, "starts_us": us(charge.starts)}
-    row = run(connection, _BALANCE, key).first()
-    raise Rollback(OverBudget(charge, row.spent, row.reserved) if row else OverBudget(charge, 0, 0))
+def _over_budget(charges: Sequence[Charge]) -> Steps[OverBudget]:
+    """The first charge without room; where they all have some by now, the first."""
+    balances = yield [Query(_BALANCE, {"key": c.key, "starts_us": us(c.starts)}) for c in charges]
+    answers = [OverBudget(c, *(rows[0] if rows else (0, 0))) for c, rows in zip(charges, balances, strict=True)]
+    return next((a for a in answers if _is_over(a)), answers[0])
+
+
+def _is_over(answer: OverBudget) -> bool:
+    charge = answer.charge
+    return charge.mode != "shadow" and answer.spent + answer.reserved + charge.amount > charge.limit
 
 
 def _budget_row(charge: Charge, balance: tuple[int, int]) -> dict[str, Any]:
@@ -185,20 +214,20 @@ _SEND = Sql(
     """
     UPDATE legs SET state = 'sent', sent_us = :now, expires_us = :expires
     WHERE leg_id = :leg_id AND state = 'held' AND expires_us > :now
+    RETURNING leg_id
     """
 )
-_RENEW = Sql("UPDATE legs SET expires_us = :expires WHERE leg_id = :leg_id AND state = 'sent'")
+_RENEW = Sql("UPDATE legs SET expires_us = :expires WHERE leg_id = :leg_id AND state = 'sent' RETURNING leg_id")
 
 
-def mark_sent(connection: Connection, leg_id: str, expires_at: datetime, now: datetime) -> bool:
+def mark_sent(leg_id: str, expires_at: datetime, now: datetime) -> Steps[bool]:
     """Only an unexpired held leg may be sent, and only once."""
-    values = {"leg_id": leg_id, "expires": us(expires_at), "now": us(now)}
-    return run(connection, _SEND, values).rowcount == 1
+    return bool((yield from ask(_SEND, {"leg_id": leg_id, "expires": us(expires_at), "now": us(now)})))
 
 
-def renew(connection: Connection, leg_id: str, expires_at: datetime) -> bool:
+def renew(leg_id: str, expires_at: datetime) -> Steps[bool]:
     """More time for a leg that still lives upstream."""
-    return run(connection, _RENEW, {"leg_id": leg_id, "expires": us(expires_at)}).rowcount == 1
+    return bool((yield from ask(_RENEW, {"leg_id": leg_id, "expires": us(expires_at)})))
 
 
 # ---- the end of a leg -------------------------------------------------------------------------------------
@@ -245,25 +274,41 @@ class Ended:
     review_id: str | None
 
 
-def settle(connection: Connection, step: Settle, now: datetime) -> Settled:
+def settle(step: Settle, now: datetime) -> Steps[Settled]:
     """End a leg once; every further call answers the first end."""
-    if step.state is not Leg.RELEASED:
-        run(connection, _SENT_UNSAID, {"leg_id": step.leg_id, "now": us(now)})
-    for source in _SOURCES[step.state]:
-        ended = end_leg(connection, step.leg_id, Leg(source), step.state, step.charge_micros, now)
-        if ended is not None:
-            write_events(connection, (step.event,))
-            approval.finish(connection, ended.review_id, step.state, step.review_event)
-            return Settled(step.state, ended.charged_micros, ended.ceiling_micros, changed=True)
-    row = run(connection, _LEG, {"leg_id": step.leg_id}).first()
-    if row is None:
+    ended = yield from end_leg(step.leg_id, Leg.SENT, step.state, step.charge_micros, now, step.event)
+    if ended is None:
+        ended = yield from _settle_late(step, now)
+    if ended is not None:
+        yield from approval.finish(ended.review_id, step.state, step.review_event)
+        return Settled(step.state, ended.charged_micros, ended.ceiling_micros, changed=True)
+    rows = yield from ask(_LEG, {"leg_id": step.leg_id})
+    if not rows:
         raise PolicyguardError(f"there is no leg `{step.leg_id}` to settle")
-    return Settled(Leg(row.state), row.charged_micros, row.ceiling_micros, changed=False)
+    ((state, charged, ceiling),) = rows
+    return Settled(Leg(state), charged, ceiling, changed=False)
+
+
+def _settle_late(step: Settle, now: datetime) -> Steps[Ended | None]:
+    """A leg that is not upstream: never said to be sent, presumed already, or released without having been sent."""
+    if step.state is not Leg.RELEASED:
+        yield [Query(_SENT_UNSAID, {"leg_id": step.leg_id, "now": us(now)})]
+    for source in _SOURCES[step.state]:
+        ended = yield from end_leg(step.leg_id, Leg(source), step.state, step.charge_micros, now, step.event)
+        if ended is not None:
+            return ended
+    return None
 
 
 def end_leg(
-    connection: Connection, leg_id: str, source: Leg, into: Leg, charge: int | None, now: datetime, due: int = _WHENEVER
-) -> Ended | None:
+    leg_id: str,
+    source: Leg,
+    into: Leg,
+    charge: int | None,
+    now: datetime,
+    event: Event | None = None,
+    due: int = _WHENEVER,
+) -> Steps[Ended | None]:
     """Move one leg from `source` to its end, and its money with it; None where it is not there (any more)."""
     values = {
         "leg_id": leg_id,
@@ -274,16 +319,17 @@ def end_leg(
         "now": us(now),
         "due": due,
     }
-    row = run(connection, _END, values).first()
-    if row is None:
+    rows = yield from ask(_END, values)
+    if not rows:
         return None
+    ((ceiling, charged, presumed, review_id),) = rows
     late = source is Leg.PRESUMED
     released = into is Leg.RELEASED
     money = {
         "leg_id": leg_id,
         "live": int(source not in (Leg.PRESUMED, Leg.RELEASED)),
-        "usd": row.charged_micros - row.presumed_micros if late else row.charged_micros,
+        "usd": charged - presumed if late else charged,
         "images": -int(released) if late else int(not released),
     }
-    run(connection, _MOVE, money)
-    return Ended(row.ceiling_micros, row.charged_micros, row.review_id)
+    yield [Query(_MOVE, money), *event_queries(() if event is None else (event,))]
+    return Ended(ceiling, charged, review_id)

@@ -11,28 +11,34 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import orjson
+from sqlalchemy import Connection
 
 from policyguard.steps import Private
 from policyguard.store.cipher import Cipher, Sealed
+from policyguard.store.subjects import Envelope, open_sealed
 
-Opener = Callable[[Sealed], tuple[str, str]]  # a note's name and words
+Opener = Callable[[Connection, Sealed], tuple[str, str]]  # a note's name and words
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """The pseudonym, and the encrypted row with the name and the words."""
+    """The pseudonym, and the row with the name and the words, still to be encrypted."""
 
     pseudonym: str
-    sealed: Sealed
+    envelope: Envelope
+
+    @property
+    def id(self) -> str:
+        return self.envelope.private.id
 
 
 def write_note(cipher: Cipher, name: str, words: str) -> Note:
     subject = cipher.pseudonym("user", name)
     text = orjson.dumps([name, words])
     private = Private(id=f"note:{os.urandom(16).hex()}", kind="note", subject=subject, plaintext=text)
-    return Note(subject, cipher.seal(private, os.urandom(12)))
+    return Note(subject, Envelope(cipher, private))
 
 
-def read_note(cipher: Cipher, sealed: Sealed) -> tuple[str, str]:
-    name, words = orjson.loads(cipher.open(sealed))
+def read_note(connection: Connection, cipher: Cipher, sealed: Sealed) -> tuple[str, str]:
+    name, words = orjson.loads(open_sealed(connection, cipher, sealed))
     return name, words

@@ -51,7 +51,7 @@ def check(connection: Connection, step: CheckPaused, now: datetime) -> Pause | N
 
 def pause(connection: Connection, scope: str, value: str, note: Note, now: datetime) -> None:
     """Pausing what is paused already takes over, with the new note."""
-    run(connection, _PAUSE, {"scope": scope, "value": value, "since": us(now), "note_id": note.sealed.id})
+    run(connection, _PAUSE, {"scope": scope, "value": value, "since": us(now), "note_id": note.id})
     write_events(connection, (_event("admin.paused", scope, value, note, now),))
 
 
@@ -70,7 +70,7 @@ def _event(type_: EventType, scope: str, value: str, note: Note, now: datetime) 
         type=type_,
         at=now,
         dimensions={} if scope == "all" else {scope: value},
-        body={"scope": scope, "value": value, "by": note.pseudonym, "note_id": note.sealed.id},
+        body={"scope": scope, "value": value, "by": note.pseudonym, "note_id": note.id},
     )
 
 
@@ -82,9 +82,9 @@ def pauses(connection: Connection, opener: Opener) -> list[Pause]:
         .join_from(table, private, private.c.id == table.c.note_id, isouter=True)
         .order_by(table.c.scope, table.c.value)
     )
-    return [_pause(row, opener) for row in connection.execute(query)]
+    return [_pause(connection, row, opener) for row in connection.execute(query).all()]
 
 
-def _pause(row: Row[Any], opener: Opener) -> Pause:
-    by, why = opener(sealed_of(row)) if row.ciphertext is not None else ("", "")
+def _pause(connection: Connection, row: Row[Any], opener: Opener) -> Pause:
+    by, why = opener(connection, sealed_of(row)) if row.ciphertext is not None else ("", "")
     return Pause(row.scope, row.value, why, by, moment(row.since_us))

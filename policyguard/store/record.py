@@ -6,7 +6,7 @@ cursor for reading on.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -18,12 +18,13 @@ from policyguard.errors import ConfigError
 from policyguard.events import DIMENSIONS, Event
 from policyguard.steps import Record
 from policyguard.store import tables
-from policyguard.store.cipher import Sealed
-from policyguard.store.sql import DAY_US, delete_after, insert, moment, run, us
+from policyguard.store.cipher import Cipher, Sealed
+from policyguard.store.sql import DAY_US, Query, Steps, delete_after, drive, insert, moment, us
+from policyguard.store.subjects import Envelope, open_sealed, seal_all
 
 _IDS = ("decision_id", "leg_id", "review_id")
-_EVENT_COLUMNS = ("id", "at_us", "type", *_IDS, "outcome", *DIMENSIONS, "body", "delete_after_us")
-_INSERT_EVENT = insert("events", _EVENT_COLUMNS, conflict="id")
+EVENT_COLUMNS = ("id", "at_us", "type", *_IDS, "outcome", *DIMENSIONS, "body", "delete_after_us")
+_INSERT_EVENT = insert("events", EVENT_COLUMNS, conflict="id")
 _PRIVATE_COLUMNS = ("id", "kind", "subject", "key_id", "nonce", "ciphertext", "delete_after_us")
 _INSERT_PRIVATE = insert("private", _PRIVATE_COLUMNS, conflict="id")
 FILTERS = ("id", "type", *_IDS, "outcome", *DIMENSIONS)
@@ -40,16 +41,23 @@ class StoredEvent:
 # ---- writing ----------------------------------------------------------------------------------------------
 
 
-def record(connection: Connection, step: Record, now: datetime) -> None:
+def record(step: Record, now: datetime) -> Steps[None]:
     """Events alone: a request that was refused."""
-    write_events(connection, step.events)
+    yield event_queries(step.events)
 
 
 def write_events(connection: Connection, events: Iterable[Event], **body: Any) -> None:
-    """Write events; `body` adds to the body of each what only the store knows."""
-    rows = [_row(event, {**event.body, **body} if body else event.body) for event in events]
-    if rows:
-        run(connection, _INSERT_EVENT, rows[0] if len(rows) == 1 else rows)
+    """Write events, in the transaction of the change that they describe."""
+    drive(connection, _asked(event_queries(events, **body)))
+
+
+def event_queries(events: Iterable[Event], **body: Any) -> list[Query]:
+    """What writes events; `body` adds to the body of each what only the store knows."""
+    return [Query(_INSERT_EVENT, _row(event, {**event.body, **body} if body else event.body)) for event in events]
+
+
+def _asked(queries: Sequence[Query]) -> Steps[None]:
+    yield queries
 
 
 def _row(event: Event, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -79,30 +87,39 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} has no place in the record")
 
 
-def write_private(connection: Connection, rows: Iterable[tuple[Sealed, int | None]], now: datetime) -> None:
-    """Write encrypted rows, each with the days that it is kept."""
-    for sealed, keep_days in rows:
-        run(
-            connection,
-            _INSERT_PRIVATE,
-            {
-                "id": sealed.id,
-                "kind": sealed.kind,
-                "subject": sealed.subject,
-                "key_id": sealed.key_id,
-                "nonce": sealed.nonce,
-                "ciphertext": sealed.ciphertext,
-                "delete_after_us": delete_after(now, keep_days),
-            },
-        )
+def write_private(connection: Connection, rows: Sequence[tuple[Envelope, int | None]], now: datetime) -> None:
+    """Encrypt rows and write them, each with the days that it is kept."""
+    drive(connection, private_steps(rows, now))
+
+
+def private_steps(rows: Sequence[tuple[Envelope, int | None]], now: datetime) -> Steps[None]:
+    sealed = yield from seal_all([envelope for envelope, _ in rows])
+    kept = [keep_days for _, keep_days in rows]
+    yield [Query(_INSERT_PRIVATE, _private_row(s, days, now)) for s, days in zip(sealed, kept, strict=True)]
+
+
+def _private_row(sealed: Sealed, keep_days: int | None, now: datetime) -> dict[str, Any]:
+    return {
+        "id": sealed.id,
+        "kind": sealed.kind,
+        "subject": sealed.subject,
+        "key_id": sealed.key_id,
+        "nonce": sealed.nonce,
+        "ciphertext": sealed.ciphertext,
+        "delete_after_us": delete_after(now, keep_days),
+    }
 
 
 # ---- reading ----------------------------------------------------------------------------------------------
 
 
-def read_private(connection: Connection, id_: str) -> Sealed | None:
+def read_private(connection: Connection, id_: str, cipher: Cipher) -> tuple[Sealed, bytes] | None:
+    """The encrypted row and its text. None where it is not there (any more)."""
     row = connection.execute(select(tables.private).where(tables.private.c.id == id_)).first()
-    return sealed_of(row) if row is not None else None
+    if row is None:
+        return None
+    sealed = sealed_of(row)
+    return sealed, open_sealed(connection, cipher, sealed)
 
 
 def sealed_of(row: Row[Any]) -> Sealed:

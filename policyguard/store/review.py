@@ -154,9 +154,11 @@ def _votes(connection: Connection, review_ids: Sequence[str], opener: Opener | N
         .order_by(votes.c.review_id, votes.c.round, votes.c.at_us, votes.c.reviewer)
     )
     found: dict[str, list[Vote]] = {}
-    for row in connection.execute(query) if review_ids else ():
+    for row in connection.execute(query).all() if review_ids else ():
         # without its note (erased, or kept for fewer days) a vote still counts, by its pseudonym
-        name, words = opener(sealed_of(row)) if opener and row.ciphertext is not None else (row.reviewer, "")
+        name, words = (
+            opener(connection, sealed_of(row)) if opener and row.ciphertext is not None else (row.reviewer, "")
+        )
         vote = Vote(name, row.verdict, row.round, moment(row.at_us), words)
         found.setdefault(row.review_id, []).append(vote)
     return found

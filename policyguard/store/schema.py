@@ -1,20 +1,23 @@
 """The version of the schema: read by plain SQL, changed by Alembic, which is imported only when there is work.
 
 Migrations ship in the package. SQLite databases are brought up to date when they are opened; two processes that start
-together do it once, because the work is one immediate transaction.
+together do it once, because the work is one transaction and writers take turns. PostgreSQL waits for `policyguard db
+migrate`: who may change its tables, and when, is for those who run it to say.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, inspect
 
 from policyguard.errors import ConfigError
+from policyguard.store import address
+from policyguard.store.database import Database
 from policyguard.store.sql import Sql, insert, run
-from policyguard.store.sqlite import SQLite, sqlite_path
 
-HEAD = "0001"
+HEAD = "0002"
 VERSION_TABLE = "policyguard_alembic_version"  # a host may have its own Alembic in the same database
 
 _VERSION = Sql(f"SELECT version_num FROM {VERSION_TABLE}")  # noqa: S608 (constant name)
@@ -42,11 +45,22 @@ def version(connection: Connection) -> str | None:
     return found
 
 
-def ensure(database: SQLite) -> None:
-    """Bring the database up to date. Raises `ConfigError` for one that a newer policyguard made."""
+def ensure(database: Database) -> None:
+    """See that the database is up to date. Raises `ConfigError` where it is not, and must not be made so here."""
     current = database.read(version)
     if current == HEAD:
         return
+    if database.read(lambda c: c.dialect.name) != "sqlite":
+        raise ConfigError(
+            f"the database is at revision {current or 'none'}, this policyguard needs {HEAD}; run `policyguard db"
+            " migrate`"
+        )
+    bring_up(database)
+
+
+def bring_up(database: Database) -> None:
+    """Bring the database up to date. Raises `ConfigError` for one that a newer policyguard made."""
+    current = database.read(version)
     if current is not None and current > HEAD:
         raise ConfigError(f"the database is at revision {current}, this policyguard knows {HEAD} at most")
     database.write(_upgrade)
@@ -58,13 +72,17 @@ def _upgrade(connection: Connection) -> None:
     from alembic import command
     from alembic.config import Config
 
+    if connection.dialect.name == "postgresql":
+        from policyguard.store.postgres import lift_limits
+
+        lift_limits(connection)  # an index may take its time
     config = Config()
     config.set_main_option("script_location", "policyguard.store:migrations")
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
 
 
-def check_key(database: SQLite, key_id: str) -> None:
+def check_key(database: Database, key_id: str) -> None:
     """The first key that opens a database is its key. Raises `ConfigError` for another one."""
     if key_id not in (database.read(_known_keys) or database.write(lambda c: _first_key(c, key_id))):
         raise ConfigError(
@@ -84,20 +102,17 @@ def _first_key(connection: Connection, key_id: str) -> list[str]:
 
 
 def migrate(url: str) -> SchemaStatus:
-    """Bring the database of a store's URL up to date, making it where it is missing."""
-    database = SQLite(sqlite_path(url), synchronous="FULL", opened=ensure)
-    try:
-        return SchemaStatus(database.read(version))
-    finally:
-        database.close()
+    """Bring the database of a store's URL up to date; a missing SQLite file is made."""
+    return _status(url, opened=bring_up)
 
 
 def status(url: str) -> SchemaStatus:
     """Where the database stands; nothing is made or changed."""
-    path = sqlite_path(url)
-    if not path.exists():
-        return SchemaStatus(None)
-    database = SQLite(path, synchronous="FULL", opened=lambda _: None)
+    return SchemaStatus(None) if address.is_missing(url) else _status(url, opened=lambda _: None)
+
+
+def _status(url: str, opened: Callable[[Database], None]) -> SchemaStatus:
+    database = Database(address.backend(url), opened=opened)
     try:
         return SchemaStatus(database.read(version))
     finally:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     ForeignKey,
@@ -194,3 +195,64 @@ private = Table(
 
 # Another key would give other pseudonyms: budgets per user would start anew, and pauses of users would not match.
 keys = Table("keys", metadata, Column("key_id", String, primary_key=True))
+
+# ---- the sealed record ------------------------------------------------------------------------------------
+
+# A leaf outlives its row: it says until when the row is kept, so that one removed by retention can be told from one
+# that somebody took away. Leaf n has the n-th row in the order of `seq`.
+leaves = Table(
+    "leaves",
+    metadata,
+    Column("leaf", _GENERATED, primary_key=True, autoincrement=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("delete_after_us", BigInteger),
+    Column("digest", LargeBinary, nullable=False),  # of the row's canonical bytes
+    Column("mac", LargeBinary, nullable=False),  # keyed, so that an altered leaf can be named
+    UniqueConstraint("seq"),
+)
+
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("size", _GENERATED, primary_key=True, autoincrement=False),
+    Column("root", LargeBinary, nullable=False),
+    Column("previous", BigInteger, nullable=False),  # the size of the checkpoint before, 0 for the first
+    Column("at_us", BigInteger, nullable=False),
+    Column("key_id", String, nullable=False),
+    Column("signature", LargeBinary, nullable=False),
+    Column("frontier", LargeBinary, nullable=False),  # from which the tree grows on
+)
+
+# The key of one subject's private rows, wrapped. Without it nothing of that subject can be read, in any copy.
+# A subject may have several: two processes that meet it first do not wait for each other.
+data_keys = Table(
+    "data_keys",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("subject", String, nullable=False),
+    Column("key_id", String, nullable=False),
+    Column("nonce", LargeBinary, nullable=False),
+    Column("wrapped", LargeBinary, nullable=False),
+    Index("ix_data_keys_subject", "subject"),
+)
+
+export_cursors = Table(
+    "export_cursors",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("target", String, nullable=False),
+    Column("background", Boolean, nullable=False),  # `policyguard jobs run` goes on with it
+    Column("leaf", BigInteger, nullable=False),  # the next one
+    Column("attempts", Integer, nullable=False),  # that failed, one after another
+    Column("next_us", BigInteger),  # None: the receiver wants no more
+    Column("error", String),
+)
+
+# Who does a job of upkeep now. A holder that died is replaced when its time is over.
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("holder", String, nullable=False),
+    Column("until_us", BigInteger, nullable=False),
+)

@@ -80,7 +80,7 @@ def vote(
         "round": row.round,
         "verdict": verdict,
         "now": us(now),
-        "note_id": note.sealed.id,
+        "note_id": note.id,
     }
     if run(connection, _INSERT_VOTE, values).rowcount == 0:
         raise ReviewConflict("voted", "you have voted on this request already")

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from policyguard.decision import Effect, Place
+from policyguard.fit import QUALITY_RANK
 from policyguard.policy.model import Policy
 from policyguard.policy.world import World
 from policyguard.request import CATEGORIES, parse_size
@@ -22,7 +23,6 @@ from policyguard.testing.witness import Pair, Ruling, Side
 
 CASES = 20_000  # of one surface: one or two seconds
 Status = Literal["added", "removed", "changed", "unchanged"]
-_RANKS = {"low": 0, "medium": 1, "high": 2, "xhigh": 3, "max": 4}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +104,7 @@ def diff(
 def _surface(name: str, old: Side, new: Side, now: datetime, limit: int) -> SurfaceDiff:
     before, after = old.policies.surfaces.get(name), new.policies.surfaces.get(name)
     if before is None or after is None:
-        there = new.shown(after.place) if after else old.shown(before.place) if before else None
-        return SurfaceDiff(name, "added" if after else "removed", changes=diff_values.whole(name, there, bool(after)))
+        return _whole(name, before, after, old, new)
     pair = Pair(old.policies, new.policies, before, after, now)
     if before.digest == after.digest:  # no decision can differ, and what people read may
         changes = diff_values.surface(pair, old, new, set())
@@ -118,6 +117,12 @@ def _surface(name: str, old: Side, new: Side, now: datetime, limit: int) -> Surf
         places = (old.shown(before.place), new.shown(after.place))
         changes = (Change("neutral", "its meaning changed, without an effect on decisions", *places),)
     return SurfaceDiff(name, "changed", findings, changes, tried, where.exact, new.shown(after.place))
+
+
+def _whole(name: str, before: Policy | None, after: Policy | None, old: Side, new: Side) -> SurfaceDiff:
+    if after is not None:
+        return SurfaceDiff(name, "added", changes=diff_values.added(after, new, old))
+    return SurfaceDiff(name, "removed", changes=diff_values.removed(before, old, new) if before else ())
 
 
 # ---- different decisions ----------------------------------------------------------------------------------
@@ -193,7 +198,7 @@ def _more(name: str, old: str | int | None, new: str | int | None) -> int:
     if name == "n":
         a, b = int(old or 1), int(new or 1)
     elif name == "quality":
-        a, b = (_RANKS.get(str(value), -1) for value in (old, new))
+        a, b = (QUALITY_RANK.get(str(value), -1) for value in (old, new))
         if -1 in (a, b):
             return 0
     else:

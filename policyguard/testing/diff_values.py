@@ -28,11 +28,18 @@ class Change:
     new_place: Place | None
 
 
-def whole(surface: str, place: Place | None, is_new: bool) -> tuple[Change, ...]:
-    """A surface that came or went: its requests were refused before, or are refused now."""
-    if is_new:
-        return (Change("loosened", f"the surface `{surface}` is new: its requests were refused", None, place),)
-    return (Change("tightened", f"the surface `{surface}` is gone: its requests are refused", place, None),)
+def added(policy: Policy, new: Side, old: Side) -> tuple[Change, ...]:
+    """A surface that came: what it lets through was refused before, but for an app's own routes that nobody claimed."""
+    what, place = f"the surface `{policy.surface}` is new: its requests were refused", new.shown(policy.place)
+    routes = (_new_route(route, new, old) for route in policy.routes if _is_open(route, old))
+    return (Change("loosened", what, None, place), *routes)
+
+
+def removed(policy: Policy, old: Side, new: Side) -> tuple[Change, ...]:
+    """A surface that went."""
+    what, place = f"the surface `{policy.surface}` is gone: its requests are refused", old.shown(policy.place)
+    routes = (_gone_route(route, old, new) for route in policy.routes if _is_open(route, new))
+    return (Change("tightened", what, place, None), *routes)
 
 
 def surface(pair: Pair, old: Side, new: Side, shown: Set[str]) -> tuple[Change, ...]:
@@ -154,10 +161,28 @@ def _moderation(pair: Pair, old: Side, new: Side) -> Iterator[Change]:
 def _routes(pair: Pair, old: Side, new: Side) -> Iterator[Change]:
     """A route that reads another request is one route less and one more."""
     before, after = ({_route(r): r for r in policy.routes} for policy in (pair.old, pair.new))
-    for key in before.keys() - after.keys():
-        yield Change("tightened", f"the route `{_named(before[key])}` is gone", old.shown(before[key].place), None)
-    for key in after.keys() - before.keys():
-        yield Change("loosened", f"the route `{_named(after[key])}` is new", None, new.shown(after[key].place))
+    yield from (_gone_route(before[key], old, new) for key in sorted(before.keys() - after.keys()))
+    yield from (_new_route(after[key], new, old) for key in sorted(after.keys() - before.keys()))
+
+
+def _gone_route(route: Route, old: Side, new: Side) -> Change:
+    what, place = f"the route `{_named(route)}` is gone", old.shown(route.place)
+    if _is_open(route, new):
+        return Change("loosened", f"{what}: its requests pass without a policy", place, None)
+    return Change("tightened", what, place, None)
+
+
+def _new_route(route: Route, new: Side, old: Side) -> Change:
+    what, place = f"the route `{_named(route)}` is new", new.shown(route.place)
+    if _is_open(route, old):
+        return Change("tightened", f"{what}: its requests passed without a policy", None, place)
+    return Change("loosened", what, None, place)
+
+
+def _is_open(route: Route, side: Side) -> bool:
+    """What no surface claims is refused where it looks like OpenAI's; an app's own route is let through as it is."""
+    surfaces = side.policies.surfaces.values()
+    return route.shape == "custom" and not any(_named(r) == _named(route) for p in surfaces for r in p.routes)
 
 
 def _route(route: Route) -> str:

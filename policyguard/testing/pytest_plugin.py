@@ -1,11 +1,12 @@
 """`pytest policies/` runs policy tests: one item for each test and each cell of a matrix.
 
-Only YAML in a folder `tests` beside an `org.yaml` is collected, so that no other YAML is touched. Everything but pytest
-is imported when such a file is found.
+Only YAML in a folder `tests` beside an `org.yaml` is collected, and only where one of the two speaks of an organisation
+or a surface: other tools have files of these names, too. Everything but pytest is imported when such a file is found.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,15 +17,26 @@ if TYPE_CHECKING:
     from policyguard.policy.model import PolicySet
     from policyguard.testing.read import PolicyTest
 
+_OURS = re.compile(rb"^[^\w\n]*(?:surface|organisation)[^\w\n]*:", re.MULTILINE)
+_LOOK = 20_000  # bytes
 _LOADED = pytest.StashKey[dict[Path, "PolicySet"]]()
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
     """A file of policy tests, and nothing else."""
     is_yaml = file_path.suffix.lower() in (".yaml", ".yml") and not file_path.name.startswith(".")
-    if is_yaml and file_path.parent.name == "tests" and (file_path.parents[1] / "org.yaml").is_file():
+    org = file_path.parents[1] / "org.yaml"
+    if is_yaml and file_path.parent.name == "tests" and org.is_file() and (_is_ours(file_path) or _is_ours(org)):
         return PolicyFile.from_parent(parent, path=file_path)
     return None
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return _OURS.search(file.read(_LOOK)) is not None
+    except OSError:
+        return False
 
 
 class PolicyFile(pytest.File):

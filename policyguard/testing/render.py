@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from policyguard.errors import Diagnostic
 from policyguard.policy.diagnostics import render
+from policyguard.policy.load import ORG
 from policyguard.testing.compare import Difference
 from policyguard.testing.coverage import Condition, Coverage
 from policyguard.testing.run import Report, Result
@@ -56,7 +58,7 @@ def missing(condition: Condition) -> str:
 
 def _shared(condition: Condition) -> bool:
     """A rule of the organisation, which each surface has to test."""
-    return condition.place.file.endswith("org.yaml")
+    return Path(condition.place.file).name == ORG
 
 
 def problem(found: Diagnostic) -> str:
@@ -66,7 +68,7 @@ def problem(found: Diagnostic) -> str:
 
 def _text(file: str) -> str:
     try:
-        with open(file, encoding="utf-8", errors="replace") as stream:
+        with open(file, encoding="utf-8-sig", errors="replace") as stream:
             return stream.read()
     except OSError:
         return ""

@@ -6,6 +6,7 @@ surface. Nothing of the working tree is touched.
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +25,7 @@ def extract(revision: str, folder: Path, target: Path) -> Path:
     if revision.startswith("-"):
         raise ConfigError(f"`{revision}` is no git revision")
     where = _existing(folder)
-    top = Path(_git(where, "rev-parse", "--show-toplevel").decode().strip())
+    top = Path(os.fsdecode(_git(where, "rev-parse", "--show-toplevel").removesuffix(b"\n")))
     commit = _commit(where, revision)
     inside = _below(folder.resolve(), top.resolve())
     listed = _git(where, "ls-tree", "-z", "--full-tree", f"{commit}:{inside}", fails=True)

@@ -199,8 +199,11 @@ async def test_a_root_path_or_a_mount_leads_around_nothing(
 async def test_a_reservation_that_ran_out_before_it_was_sent_has_one_decision_and_is_not_sent(
     open_guard: Callable[..., Guard], monkeypatch: Any
 ) -> None:
+    async def ran_out(*_: Any) -> bool:
+        return False
+
     guard, app = open_guard(), App()
-    monkeypatch.setattr(guard.store, "mark_sent", lambda *_: False)
+    monkeypatch.setattr(guard.store, "amark_sent", ran_out)
     answer = await ask(PolicyGuardMiddleware(app, guard=guard))
     assert (answer.status, answer.code, app.bodies, len(decisions(guard))) == (503, "policy_unavailable", [], 1)
 
@@ -423,7 +426,7 @@ async def test_the_store_down_refuses_and_nothing_passes(open_guard: Callable[..
     def down(*_: Any) -> Any:
         raise StoreUnavailable("no")
 
-    monkeypatch.setattr(guard.store, "perform", down)
+    monkeypatch.setattr(guard.store, "aperform", down)
     answer = await ask(PolicyGuardMiddleware(app, guard=guard))
     assert (answer.status, answer.code, answer.headers["retry-after"], app.bodies) == (
         503,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from policyguard.audit.keys import load_key
+from policyguard.audit.keys import add_key, load_key
 from policyguard.errors import ConfigError
 
 
@@ -20,10 +20,10 @@ def write(path: Path, content: bytes, mode: int = 0o600) -> Path:
 
 def test_a_key_is_made_once_for_its_owner_only(tmp_path: Path) -> None:
     path = tmp_path / "store.key"
-    key = load_key(path, create=True)
-    assert (len(key), stat.S_IMODE(path.stat().st_mode)) == (32, 0o600)
-    assert load_key(path, create=True) == key
-    assert load_key(str(path), create=False) == key
+    keys = load_key(path, create=True)
+    assert ([len(key) for key in keys], stat.S_IMODE(path.stat().st_mode)) == ([32], 0o600)
+    assert load_key(path, create=True) == keys
+    assert load_key(str(path), create=False) == keys
     assert [file.name for file in tmp_path.iterdir()] == ["store.key"]
 
 
@@ -78,6 +78,7 @@ def test_a_key_that_others_may_use_is_refused(tmp_path: Path, mode: int) -> None
         b"policyguard-key-1:" + base64.b64encode(bytes(31)),
         base64.b64encode(bytes(32)),
         b"policyguard-key-2:" + base64.b64encode(bytes(32)),
+        b"policyguard-key-1:" + base64.b64encode(bytes(32)) + b"\nsecond line",
     ],
 )
 def test_anything_else_is_no_key_and_is_not_repeated(tmp_path: Path, content: bytes) -> None:
@@ -86,3 +87,25 @@ def test_anything_else_is_no_key_and_is_not_repeated(tmp_path: Path, content: by
         load_key(path, create=True)
     assert base64.b64encode(bytes(31)).decode() not in str(raised.value)
     assert path.read_bytes() == content
+
+
+# ---- rotation ---------------------------------------------------------------------------------------------
+
+
+def test_a_new_key_comes_last_and_the_others_stay(tmp_path: Path) -> None:
+    path = tmp_path / "store.key"
+    first = load_key(path, create=True)
+    second = add_key(path)
+    third = add_key(path)
+    assert (second[:1], third[:2], len(set(third))) == (first, second, 3)
+    assert load_key(path, create=False) == third
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [file.name for file in tmp_path.iterdir()] == ["store.key"]
+
+
+def test_a_key_is_not_added_to_a_file_that_is_not_there_or_no_key_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="there is no key file"):
+        add_key(tmp_path / "store.key")
+    with pytest.raises(ConfigError, match="is no key file"):
+        add_key(write(tmp_path / "other", b"something else"))
+    assert (tmp_path / "other").read_bytes() == b"something else"

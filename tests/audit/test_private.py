@@ -6,20 +6,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policyguard.audit.private import Vault
+from policyguard.audit.private import Vault, verify_signature
 from policyguard.errors import ConfigError
 from policyguard.steps import Private
-from policyguard.store import Cipher
+from policyguard.store.cipher import Cipher, DataKey, Sealed
 
 VAULT = Vault(bytes(range(32)))
 NONCE = bytes(12)
 KEY_ID = "3864eb4df37c44ef"
 PSEUDONYM = "user_d5967bd0f1b354c89a0ac80e7186e27b"
-CIPHERTEXT = "5ddd351752c37b162d4b1a6c9a364c519bc2d078ba810da0"
+OLD_CIPHERTEXT = "5ddd351752c37b162d4b1a6c9a364c519bc2d078ba810da0"  # of a subject without a data key
+CIPHERTEXT = "814e83cca4dd714e25520a85f15c0884ed917d4a00653f95"
 
 
 def private(text: bytes = b"a secret", subject: str = "user_1", id_: str = "prompt:dec_1") -> Private:
     return Private(id=id_, kind="prompt", subject=subject, plaintext=text)
+
+
+def data_key(subject: str = "user_1", vault: Vault = VAULT, id_: str = "key_1", key: bytes = b"k" * 32) -> DataKey:
+    return vault.data_key(id_, subject, key, NONCE)
+
+
+def seal(row: Private, vault: Vault = VAULT) -> Sealed:
+    return vault.seal(row, NONCE, data_key(row.subject, vault))
 
 
 def test_the_vault_is_what_the_store_needs() -> None:
@@ -61,7 +70,9 @@ def test_a_key_always_gives_the_same_values() -> None:
     """A release that changed these would start every user's budget anew and open no private row."""
     assert VAULT.key_id == KEY_ID
     assert VAULT.pseudonym("user", "ada") == PSEUDONYM
-    assert VAULT.seal(private(), NONCE).ciphertext.hex() == CIPHERTEXT
+    assert seal(private()).ciphertext.hex() == CIPHERTEXT
+    old = replace(seal(private()), key_id=KEY_ID, ciphertext=bytes.fromhex(OLD_CIPHERTEXT))
+    assert VAULT.open(old, None) == b"a secret"
 
 
 # ---- encryption -------------------------------------------------------------------------------------------
@@ -69,17 +80,27 @@ def test_a_key_always_gives_the_same_values() -> None:
 
 @given(st.binary(max_size=200), st.text(max_size=20), st.text(max_size=20))
 def test_what_is_sealed_opens_again(text: bytes, subject: str, id_: str) -> None:
-    assert VAULT.open(VAULT.seal(private(text, subject, id_), NONCE)) == text
-
-
-def test_every_subject_has_a_key_of_its_own() -> None:
-    one, two = (VAULT.seal(private(subject=s), NONCE).ciphertext[:8] for s in ("user_1", "user_2"))
-    assert one != two
+    assert VAULT.open(seal(private(text, subject, id_)), data_key(subject)) == text
 
 
 def test_another_key_opens_nothing() -> None:
+    stranger = Vault(b"x" * 32)
+    for key in (None, data_key(), data_key(id_="key_2", vault=stranger), data_key("user_2", stranger)):
+        with pytest.raises(ConfigError, match="another key"):
+            stranger.open(seal(private()), key)
+    with pytest.raises(ConfigError, match="was altered"):
+        VAULT.open(seal(private()), data_key(key=b"l" * 32))
+
+
+def test_without_its_data_key_nothing_opens_a_row() -> None:
     with pytest.raises(ConfigError, match="another key"):
-        Vault(b"x" * 32).open(VAULT.seal(private(), NONCE))
+        VAULT.open(seal(private()), None)
+
+
+@pytest.mark.parametrize("change", [{"nonce": b"x" * 12}, {"wrapped": b"x" * 48}, {"wrapped": b""}, {"nonce": b""}])
+def test_an_altered_data_key_is_noticed(change: dict[str, bytes]) -> None:
+    with pytest.raises(ConfigError, match="data key `key_1` was altered"):
+        VAULT.open(seal(private()), replace(data_key(), **change))
 
 
 @pytest.mark.parametrize(
@@ -87,26 +108,74 @@ def test_another_key_opens_nothing() -> None:
     [
         {"id": "prompt:dec_2"},
         {"kind": "note"},
-        {"subject": "user_2"},
         {"nonce": b"x" * 12},
         {"ciphertext": b"x" * 24},
         {"id": "prompt:dec_1p", "kind": "rompt"},
     ],
 )
 def test_a_row_is_bound_to_what_it_is_about(change: dict[str, object]) -> None:
-    sealed = replace(VAULT.seal(private(), NONCE), **change)  # type: ignore[arg-type]
+    sealed = replace(seal(private()), **change)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="was altered"):
-        VAULT.open(sealed)
+        VAULT.open(sealed, data_key())
 
 
 def test_a_repr_tells_neither_key_nor_text() -> None:
-    sealed = VAULT.seal(private(), NONCE)
-    text = repr((VAULT, private(), sealed))
+    sealed = seal(private())
+    text = repr((VAULT, private(), sealed, data_key()))
     assert "secret" not in text
     assert repr(sealed.ciphertext) not in text
+    assert repr(data_key().wrapped) not in text
 
 
 @pytest.mark.parametrize("key", [b"", b"short", bytes(33)])
 def test_a_key_has_32_bytes(key: bytes) -> None:
-    with pytest.raises(ConfigError, match="32 bytes"):
-        Vault(key)
+    for keys in (key, (), (bytes(32), key)):
+        with pytest.raises(ConfigError, match="32 bytes"):
+            Vault(keys)
+
+
+# ---- rotation and signatures ------------------------------------------------------------------------------
+
+RING = Vault((bytes(range(32)), b"2" * 32))
+
+
+def test_a_new_key_changes_no_name_and_opens_what_was_there() -> None:
+    assert (RING.key_id, RING.pseudonym("user", "ada")) == (KEY_ID, PSEUDONYM)
+    assert RING.safety_identifier("ada") == VAULT.safety_identifier("ada")
+    assert RING.open(seal(private()), data_key()) == b"a secret"
+
+
+def test_a_data_key_that_is_wrapped_anew_opens_the_same_rows_and_needs_the_new_key() -> None:
+    anew = RING.rewrap(data_key(), b"n" * 12)
+    assert (anew.id, anew.subject, anew.key_id) == ("key_1", "user_1", RING.newest_id)
+    assert anew.wrapped != data_key().wrapped
+    assert RING.open(seal(private()), anew) == b"a secret"
+    with pytest.raises(ConfigError, match="is the key file complete"):
+        VAULT.open(seal(private()), anew)
+
+
+def test_a_vault_follows_its_key_file() -> None:
+    anew = RING.rewrap(data_key(), b"n" * 12)
+    following = Vault(bytes(range(32)), again=lambda: (bytes(range(32)), b"2" * 32))
+    assert following.open(seal(private()), anew) == b"a secret"
+    with pytest.raises(ConfigError, match="is the key file complete"):
+        following.open(seal(private()), replace(anew, key_id="unknown"))
+
+
+def test_what_the_newest_key_signs_everybody_with_its_public_key_can_verify() -> None:
+    signature = RING.sign(b"message")
+    public = RING.public_key(RING.newest_id)
+    assert public is not None
+    assert verify_signature(public, signature, b"message")
+    assert not verify_signature(public, signature, b"another")
+    assert not verify_signature(public, b"", b"message")
+    assert not verify_signature(b"", signature, b"message")
+    assert not verify_signature(RING.public_key(KEY_ID) or b"", signature, b"message")
+    assert VAULT.public_key(RING.newest_id) is None
+
+
+def test_a_mac_needs_the_key_and_its_message() -> None:
+    ours = RING.mac(b"message")
+    assert len(ours) == 16
+    assert ours == VAULT.mac(b"message")
+    assert ours not in (RING.mac(b"another"), Vault(b"2" * 32).mac(b"message"))

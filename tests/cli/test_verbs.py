@@ -19,7 +19,7 @@ from policyguard.guard import Guard
 from policyguard.moderation.scripted import ScriptedModerator
 from policyguard.request import Outcome, Usage
 
-VERBS = "demo init check test explain diff price spend pause unpause sandbox schema doctor review audit db".split()
+VERBS = "demo init check test explain diff price spend pause unpause sandbox schema doctor review audit jobs db".split()
 ROOT = Path(__file__).parents[2]
 
 
@@ -56,7 +56,7 @@ def record(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_every_verb_explains_itself_with_examples(verb: str) -> None:
     shown = run(verb, "--help")
     assert "Usage: " in shown
-    if verb not in ("review", "audit", "db"):
+    if verb not in ("review", "audit", "jobs", "db"):
         assert "Examples:" in shown
         assert f"policyguard {verb}" in shown or f"{verb} " in shown
 
@@ -76,6 +76,20 @@ def test_check_says_what_loads_and_ends_with_1_on_a_problem(tmp_path: Path) -> N
     assert "hint: did you mean `moderation`?" in shown
     (problem,) = json.loads(run("check", str(folder), "--format", "json", code=1))
     assert problem.keys() == {"code", "severity", "file", "line", "column", "path", "message", "hint"}
+
+
+def test_a_file_in_place_of_the_folder_is_a_usage_error_that_says_how(tmp_path: Path) -> None:
+    write_policies(tmp_path / "policies", avatars=SURFACE)
+    for verb, file in (("check", "policies/avatars.yaml"), ("test", "policies/tests/avatars.yaml")):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).touch()
+        assert f"`policyguard {verb} policies`" in run(verb, file, cwd=tmp_path, code=2)
+
+
+def test_a_schema_that_cannot_be_written_is_a_usage_error(tmp_path: Path) -> None:
+    assert "cannot be written: no such file or directory" in run(
+        "schema", "-o", str(tmp_path / "no" / "x.json"), code=2
+    )
 
 
 def test_explain_shows_every_rule_with_its_place() -> None:
@@ -109,12 +123,12 @@ def test_explain_shows_what_a_surface_decides_while_moderation_is_down(tmp_path:
     assert [line["result"] for line in lines if line["what"] == "either"] == ["fires"]
 
 
-def test_explain_says_why_a_caller_is_refused_and_takes_no_caller_value_that_is_not_declared() -> None:
+def test_explain_says_why_a_caller_is_refused_and_tells_of_a_caller_value_that_is_not_declared() -> None:
     policies = str(ROOT / "policies")
     given = ("explain", "avatars", "--caller", "user=u1", "--policies", policies)
     answer = data(*given, "--caller", "tier=gold")
     assert next((line["what"], line["result"]) for line in answer["lines"]) == ("caller.tier", "fires")
-    assert "did you mean `tier`?" in run(*given, "--caller", "teir=free", code=2)
+    assert "did you mean `tier`?" in run(*given, "--caller", "teir=free")
 
 
 def test_explain_follows_the_path_of_a_request() -> None:

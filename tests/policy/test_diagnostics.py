@@ -38,6 +38,16 @@ SAID: dict[str, tuple[str, str, str]] = {
         "",
     ),
     "a fraction": ("review: {approvals: 1.5}", "this needs a whole number, without quotes", ""),
+    "a section of org.yaml": (
+        "limits: {request: {n: {max: 4}}}",
+        "there is no key `limits` here",
+        "`limits` stands in org.yaml alone",
+    ),
+    "an exemption from what is built in": (
+        "exempt: [{rules: [request.n], when: request.n > 1, until: 2027-01-01, by: a, why: b}]",
+        "a rule of this file is named by its id, and nothing else can be exempted",
+        "",
+    ),
     "a text for truth": ("review: {required: yes}", "this needs `true` or `false`, without quotes", ""),
     "too many": ("review: {approvals: 99}", "this is at most 10", ""),
     "an empty list": ("request: {models: {allow: []}}", "this list is empty", ""),
@@ -118,3 +128,24 @@ def test_a_very_long_line_is_cut_around_the_caret() -> None:
 
 def test_a_place_after_the_end_has_no_line() -> None:
     assert render(Diagnostic("a.yaml", 9, 1, "PG502", "wrong"), "a: 1") == "error PG502: wrong\n  --> a.yaml:9:1"
+
+
+def test_a_misspelt_model_is_one_problem_wherever_else_it_is_meant(tmp_path: Path) -> None:
+    route = (
+        "  - {route: POST /api, fields: {prompt: body.text},\n"
+        "     constants: {model: gpt-image-2-2026-04-21, size: 1024x1024, quality: low, n: 1}}"
+    )
+    surface = SURFACE.replace("[gpt-image-2-2026-04-21", "[gpt-image-2-2026-04-12")
+    surface = surface.replace("routes: [POST /v1/images/generations, POST /v1/images/edits]", f"routes:\n{route}")
+    (found,) = check(write_policies(tmp_path, avatars=surface))
+    assert (found.code, found.hint) == ("PG206", "did you mean `gpt-image-2-2026-04-21`?")
+
+
+def test_a_section_of_a_surface_in_org_yaml_is_sent_where_it_belongs(tmp_path: Path) -> None:
+    org = ORG + "audit: {prompt: none}\nrequest: {n: {max: 4}}\nexempt: []\n"
+    hints = [p.hint for p in check(write_policies(tmp_path, org=org, avatars=SURFACE))]
+    assert hints == [
+        "write it below `defaults`",
+        "write it below `defaults` or `limits`",
+        "`exempt` stands in the files of surfaces",
+    ]

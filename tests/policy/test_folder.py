@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from support import ORG, SURFACE, write_policies
+import pytest
+from support import CLEAN, ORG, SURFACE, write_policies
 
 from policyguard.policy.load import check, load
 
@@ -99,3 +100,28 @@ def test_a_value_with_a_default_is_never_required(tmp_path: Path) -> None:
     org = ORG.replace("required: true", "required: true, default: nobody")
     write_policies(tmp_path, org=org, avatars=SURFACE)
     assert codes(tmp_path) == [("org.yaml", "PG208")]
+
+
+@pytest.mark.parametrize("name", ["org.yml", "Org.yaml", "ORG.YAML"])
+def test_a_misnamed_org_yaml_is_one_problem_that_says_how_it_is_called(tmp_path: Path, name: str) -> None:
+    write_policies(tmp_path, avatars=SURFACE)
+    (tmp_path / "org.yaml").rename(tmp_path / name)
+    (found,) = check(tmp_path)
+    assert (found.code, found.hint) == ("PG501", f"rename `{name}`")
+
+
+@pytest.mark.parametrize("below", ["teams", "teams/europe"])
+def test_a_policy_in_a_folder_below_is_a_problem_and_not_a_surface_less(tmp_path: Path, below: str) -> None:
+    write_policies(tmp_path, avatars=CLEAN)
+    file = tmp_path / below / "banners.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(SURFACE.replace("avatars", "banners").replace("/v1/", "/b/v1/"))
+    assert [(p.code, p.file) for p in check(tmp_path)] == [("PG506", str(file))]
+
+
+def test_tests_and_hidden_folders_are_left_alone(tmp_path: Path) -> None:
+    write_policies(tmp_path, avatars=CLEAN)
+    for below in ("tests", ".drafts", "..2026_11_24"):
+        (tmp_path / below).mkdir()
+        (tmp_path / below / "banners.yaml").write_text("not: a policy")
+    assert check(tmp_path) == []

@@ -246,6 +246,24 @@ def test_a_warning_of_the_organisation_fires_and_is_silent_one_step_beside(tmp_p
     assert (warnings(tmp_path / "a", "", org=org + fires), warnings(tmp_path / "b", "", org=org + near)) == ([code], [])
 
 
+@pytest.mark.parametrize(
+    "review",
+    [
+        "review: {{reviewers: [{}]}}\n",
+        "review: {{reviewers: [ada@example.com], escalate: [{{after: 1h, to: [{}]}}]}}\n",
+    ],
+)
+def test_a_group_that_is_named_like_a_person_is_told(tmp_path: Path, review: str) -> None:
+    org = ORG + "groups: {trust: [ida@example.com]}\n"
+    found = [warnings(tmp_path / name[:1], review.format(name), org=org) for name in ("trust", "group:trust")]
+    assert found == [["PG714"], []]
+
+
+def test_a_group_that_is_named_like_a_person_is_told_of_the_defaults_too(tmp_path: Path) -> None:
+    org = ORG.replace("[ada@example.com,", "[trust,") + "groups: {trust: [ida@example.com]}\n"
+    assert warnings(tmp_path, "", org=org) == ["PG714"]
+
+
 def test_high_stakes_need_a_review(tmp_path: Path) -> None:
     high = SURFACE.replace("stakes: low", "stakes: high")
     assert warnings(tmp_path / "a", "", base=high) == ["PG709"]

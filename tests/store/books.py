@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
+
+from databases import connect
 
 from policyguard.audit.private import Vault
 from policyguard.decision import Mode
@@ -14,6 +17,7 @@ from policyguard.events import DIMENSIONS, Event, EventType, event_id
 from policyguard.states import Leg
 from policyguard.steps import Charge, Hold, Private, Record, Reserve, Resume, Settle
 from policyguard.store import Store, open_store
+from policyguard.store.address import sqlite_path
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 DAY = datetime(2026, 11, 24, tzinfo=UTC)
@@ -30,8 +34,11 @@ WHO: Mapping[str, str | None] = {
 }
 
 
-def open_sqlite(path: Path, vault: Vault = VAULT) -> Store:
-    return open_store(f"sqlite:///{path}", vault=vault, synchronous="NORMAL")
+ENGINES = ("sqlite", "postgres")
+
+
+def open_at(url: str | Path, vault: Vault = VAULT) -> Store:
+    return open_store(str(url), vault=vault, synchronous="NORMAL")
 
 
 def event(type_: EventType, subject: str, **changes: Any) -> Event:
@@ -154,16 +161,16 @@ def types(store: Store, **equal: str) -> list[str]:
     return [stored.event.type for stored in store.events(limit=10_000, **equal)]
 
 
-def rows(path: Path, sql: str) -> list[tuple[Any, ...]]:
-    """What stands in the file, read beside the store."""
-    connection = sqlite3.connect(path)
-    try:
-        return connection.execute(sql).fetchall()
-    finally:
-        connection.close()
+def rows(url: str | Path, sql: str) -> list[tuple[Any, ...]]:
+    """What stands in the database, read beside the store."""
+    if "postgresql" in str(url):
+        with connect(str(url)) as server:
+            return server.execute(sql).fetchall()
+    with closing(sqlite3.connect(sqlite_path(str(url)))) as file:
+        return file.execute(sql).fetchall()
 
 
-def assert_books_balance(path: Path) -> None:
+def assert_books_balance(url: str | Path) -> None:
     """Reserved is the sum over live legs, spent the sum of what was charged, in every window; each end has one row."""
     sums = """
       SELECT w.key, w.starts_us, w.reserved, w.spent,
@@ -171,12 +178,10 @@ def assert_books_balance(path: Path) -> None:
         COALESCE(SUM(CASE WHEN l.state NOT IN ('settled', 'presumed') THEN 0
           WHEN w.unit = 'usd' THEN l.charged_micros ELSE c.amount END), 0)
       FROM budget_windows w LEFT JOIN leg_charges c ON c.key = w.key AND c.starts_us = w.starts_us
-      LEFT JOIN legs l ON l.leg_id = c.leg_id GROUP BY w.key, w.starts_us
+      LEFT JOIN legs l ON l.leg_id = c.leg_id GROUP BY w.key, w.starts_us, w.reserved, w.spent
     """
-    for key, starts, reserved, spent, live, charged in rows(path, sums):
+    for key, starts, reserved, spent, live, charged in rows(url, sums):
         assert (key, starts, reserved, spent) == (key, starts, live, charged)
-    assert (
-        rows(path, "SELECT leg_id FROM legs WHERE leg_id NOT IN (SELECT leg_id FROM events WHERE leg_id <> '')") == []
-    )
+    assert rows(url, "SELECT leg_id FROM legs WHERE leg_id NOT IN (SELECT leg_id FROM events WHERE leg_id <> '')") == []
     ended = "SELECT leg_id FROM legs WHERE state NOT IN ('held', 'sent') AND 'leg.' || state || ':' || leg_id NOT IN"
-    assert rows(path, f"{ended} (SELECT id FROM events)") == []
+    assert rows(url, f"{ended} (SELECT id FROM events)") == []

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 from store.books import (
     CENTS,
     HOUR,
@@ -23,20 +21,20 @@ from policyguard.steps import OverBudget, Reserved, Settled
 from policyguard.store import Store, Swept
 
 
-def test_a_held_leg_is_released_when_its_time_passes(store: Store, path: Path) -> None:
+def test_a_held_leg_is_released_when_its_time_passes(store: Store, url: str) -> None:
     store.perform(reserve("leg_1"), NOW)
     assert store.sweep(NOW + MINUTE - MINUTE / 60) == Swept()
     assert store.sweep(NOW + MINUTE) == Swept(released=1)
     assert balance(store) == (0, 0)
-    assert_books_balance(path)
+    assert_books_balance(url)
 
 
-def test_a_sent_leg_is_presumed_at_its_ceiling(store: Store, path: Path) -> None:
+def test_a_sent_leg_is_presumed_at_its_ceiling(store: Store, url: str) -> None:
     store.perform(reserve("leg_1"), NOW)
     store.mark_sent("leg_1", NOW + HOUR, NOW)
     assert store.sweep(NOW + HOUR) == Swept(presumed=1)
     assert balance(store) == (0, 10 * CENTS)
-    assert_books_balance(path)
+    assert_books_balance(url)
 
 
 def test_sweeping_twice_is_sweeping_once(store: Store) -> None:
@@ -46,30 +44,30 @@ def test_sweeping_twice_is_sweeping_once(store: Store) -> None:
     assert types(store) == ["request.decided", "leg.presumed"]
 
 
-def test_more_than_one_batch_is_swept_to_its_end(store: Store, path: Path) -> None:
+def test_more_than_one_batch_is_swept_to_its_end(store: Store, url: str) -> None:
     for i in range(205):
         store.perform(reserve(f"leg_{i}", charge(1, 1_000)), NOW)
     assert store.sweep(NOW + HOUR) == Swept(released=205)
-    assert_books_balance(path)
+    assert_books_balance(url)
 
 
-def test_a_reserve_first_frees_what_ran_out(store: Store, path: Path) -> None:
+def test_a_reserve_first_frees_what_ran_out(store: Store, url: str) -> None:
     full = charge(100, 100)
     store.perform(reserve("leg_1", full), NOW)
     assert store.perform(reserve("leg_2", full), NOW) == OverBudget(full, spent=0, reserved=100)
     assert store.perform(reserve("leg_3", full, expires_at=NOW + HOUR), NOW + MINUTE) == Reserved()
     assert balance(store) == (100, 0)
     assert "leg.released" in types(store)
-    assert_books_balance(path)
+    assert_books_balance(url)
 
 
-def test_a_late_settle_after_the_sweep_still_settles(store: Store, path: Path) -> None:
+def test_a_late_settle_after_the_sweep_still_settles(store: Store, url: str) -> None:
     store.perform(reserve("leg_1"), NOW)
     store.mark_sent("leg_1", NOW + HOUR, NOW)
     store.sweep(NOW + HOUR)
     assert store.perform(settle("leg_1"), NOW) == Settled(Leg.SETTLED, 4 * CENTS, 10 * CENTS, changed=True)
     assert balance(store) == (0, 4 * CENTS)
-    assert_books_balance(path)
+    assert_books_balance(url)
 
 
 def test_the_row_of_a_swept_leg_says_what_a_guard_would_say(store: Store) -> None:

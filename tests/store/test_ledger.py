@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from store.books import (
@@ -33,11 +32,11 @@ def sent(store: Store, leg: str = "leg_1", **facts: object) -> None:
 # ---- reserve ----------------------------------------------------------------------------------------------
 
 
-def test_a_reservation_holds_its_ceiling_in_every_budget(store: Store, path: Path) -> None:
+def test_a_reservation_holds_its_ceiling_in_every_budget(store: Store, url: str) -> None:
     answer = store.perform(reserve("leg_1", charge(key="a"), charge(2, 5, key="b", unit="images")), NOW)
     assert answer == Reserved()
     assert (balance(store, "a"), balance(store, "b")) == ((10 * CENTS, 0), (2, 0))
-    assert_books_balance(path)
+    assert_books_balance(url)
 
 
 def test_the_last_cent_fits_and_one_more_does_not(store: Store) -> None:
@@ -54,12 +53,12 @@ def test_a_first_charge_beyond_the_limit_makes_no_window(store: Store) -> None:
     assert store.budget_windows() == []
 
 
-def test_a_refusal_changes_nothing(store: Store, path: Path) -> None:
+def test_a_refusal_changes_nothing(store: Store, url: str) -> None:
     room, none = charge(key="a"), charge(11, 10, key="b")
     assert store.perform(reserve("leg_1", none, room), NOW) == OverBudget(none, spent=0, reserved=0)
     assert store.budget_windows() == []
     assert store.events() == []
-    assert rows(path, "SELECT * FROM legs") == []
+    assert rows(url, "SELECT * FROM legs") == []
 
 
 def test_the_first_budget_without_room_in_key_order_is_named(store: Store) -> None:
@@ -115,11 +114,11 @@ def test_the_decision_row_says_how_full_each_budget_was(store: Store) -> None:
     ]
 
 
-def test_a_request_without_budgets_has_a_leg_all_the_same(store: Store, path: Path) -> None:
+def test_a_request_without_budgets_has_a_leg_all_the_same(store: Store, url: str) -> None:
     step = reserve("leg_1")
     bare = type(step)(**{**{n: getattr(step, n) for n in step.__slots__}, "charges": ()})
     assert store.perform(bare, NOW) == Reserved()
-    assert rows(path, "SELECT leg_id, state FROM legs") == [("leg_1", "held")]
+    assert rows(url, "SELECT leg_id, state FROM legs") == [("leg_1", "held")]
 
 
 # ---- sent -------------------------------------------------------------------------------------------------
@@ -149,22 +148,22 @@ def test_a_sent_leg_gets_more_time_and_an_ended_one_none(store: Store) -> None:
     ("state", "cost", "spent"),
     [(Leg.SETTLED, 4 * CENTS, 4 * CENTS), (Leg.RELEASED, 0, 0), (Leg.PRESUMED, None, 10 * CENTS)],
 )
-def test_a_leg_ends_with_what_it_cost(store: Store, path: Path, state: Leg, cost: int | None, spent: int) -> None:
+def test_a_leg_ends_with_what_it_cost(store: Store, url: str, state: Leg, cost: int | None, spent: int) -> None:
     sent(store)
     answer = store.perform(settle("leg_1", state, cost), NOW)  # type: ignore[arg-type]
     assert answer == Settled(state, spent, 10 * CENTS, changed=True)
     assert balance(store) == (0, spent)
-    assert_books_balance(path)
+    assert_books_balance(url)
 
 
-def test_images_are_charged_in_full_unless_released(store: Store, path: Path) -> None:
+def test_images_are_charged_in_full_unless_released(store: Store, url: str) -> None:
     for leg in ("leg_1", "leg_2"):
         assert store.perform(reserve(leg, charge(2, 5, unit="images")), NOW) == Reserved()
         assert store.mark_sent(leg, NOW + HOUR, NOW)
     store.perform(settle("leg_1"), NOW)
     store.perform(settle("leg_2", Leg.RELEASED), NOW)
     assert balance(store) == (0, 2)
-    assert_books_balance(path)
+    assert_books_balance(url)
 
 
 def test_a_second_end_is_answered_with_the_first(store: Store) -> None:
@@ -176,30 +175,30 @@ def test_a_second_end_is_answered_with_the_first(store: Store) -> None:
     assert types(store) == ["request.decided", "leg.settled"]
 
 
-def test_a_late_settle_corrects_what_was_presumed(store: Store, path: Path) -> None:
+def test_a_late_settle_corrects_what_was_presumed(store: Store, url: str) -> None:
     sent(store)
     store.perform(settle("leg_1", Leg.PRESUMED), NOW)
     answer = store.perform(settle("leg_1"), NOW)
     assert answer == Settled(Leg.SETTLED, 4 * CENTS, 10 * CENTS, changed=True)
     assert balance(store) == (0, 4 * CENTS)
-    assert_books_balance(path)
+    assert_books_balance(url)
 
 
-def test_a_presumed_leg_can_be_given_back(store: Store, path: Path) -> None:
+def test_a_presumed_leg_can_be_given_back(store: Store, url: str) -> None:
     store.perform(reserve("leg_1", charge(key="usd"), charge(2, 5, key="images", unit="images")), NOW)
     store.mark_sent("leg_1", NOW + HOUR, NOW)
     store.perform(settle("leg_1", Leg.PRESUMED), NOW)
     assert (balance(store, "usd"), balance(store, "images")) == ((0, 10 * CENTS), (0, 2))
     store.perform(settle("leg_1", Leg.RELEASED), NOW)
     assert (balance(store, "usd"), balance(store, "images")) == ((0, 0), (0, 0))
-    assert_books_balance(path)
+    assert_books_balance(url)
 
 
-def test_a_cost_above_the_ceiling_is_kept(store: Store, path: Path) -> None:
+def test_a_cost_above_the_ceiling_is_kept(store: Store, url: str) -> None:
     sent(store)
     store.perform(settle("leg_1", cost=15 * CENTS), NOW)
     assert balance(store) == (0, 15 * CENTS)
-    assert_books_balance(path)
+    assert_books_balance(url)
 
 
 def test_what_was_used_is_charged_even_where_nobody_said_that_it_was_sent(store: Store) -> None:

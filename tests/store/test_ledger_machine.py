@@ -1,16 +1,25 @@
 from __future__ import annotations
 
-import shutil
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
+from databases import Server
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
-from store.books import DAY, NOW, assert_books_balance, charge, open_sqlite, reserve, settle
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
+from store.books import DAY, NOW, assert_books_balance, charge, open_at, reserve, settle
 
 from policyguard.states import LEG_MOVES, Leg
 from policyguard.steps import OverBudget, Reserved
@@ -36,18 +45,20 @@ class Ledger(RuleBasedStateMachine):
 
     legs = Bundle("legs")
 
+    databases: Callable[[], AbstractContextManager[str]]
+
     @initialize()
     def open(self) -> None:
-        self.folder = Path(tempfile.mkdtemp())
-        self.path = self.folder / "store.sqlite3"
-        self.store = open_sqlite(self.path)
+        self.database = type(self).databases()
+        self.url = self.database.__enter__()
+        self.store = open_at(self.url)
         self.model: dict[str, Model] = {}
         self.now = NOW
 
     def teardown(self) -> None:
         if hasattr(self, "store"):
             self.store.close()
-            shutil.rmtree(self.folder)
+            self.database.__exit__(None, None, None)
 
     # ---- what can happen --------------------------------------------------------------------------------------
 
@@ -115,7 +126,7 @@ class Ledger(RuleBasedStateMachine):
     @rule()
     def restart(self) -> None:
         self.store.close()
-        self.store = open_sqlite(self.path)
+        self.store = open_at(self.url)
 
     # ---- what the model knows ---------------------------------------------------------------------------------
 
@@ -162,10 +173,32 @@ class Ledger(RuleBasedStateMachine):
     @invariant()
     def every_end_has_one_row(self) -> None:
         if hasattr(self, "store"):
-            assert_books_balance(self.path)
+            assert_books_balance(self.url)
 
 
-TestLedger = Ledger.TestCase
-TestLedger.settings = settings(
-    max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
-)
+@contextmanager
+def file() -> Iterator[str]:
+    with tempfile.TemporaryDirectory() as folder:
+        yield f"sqlite:///{folder}/store.sqlite3"
+
+
+def run(databases: Callable[[], AbstractContextManager[str]], examples: int) -> None:
+    machine = type("Machine", (Ledger,), {"databases": staticmethod(databases)})
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=30,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            derandomize=True,
+        ),
+    )
+
+
+def test_the_ledger_agrees_with_its_model_on_sqlite() -> None:
+    run(file, 60)
+
+
+def test_the_ledger_agrees_with_its_model_on_postgres(postgres: Server) -> None:
+    run(postgres.database, 12)

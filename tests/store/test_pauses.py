@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
-from store.books import MINUTE, NOW, USER, VAULT, open_sqlite
+from store.books import MINUTE, NOW, USER, VAULT, open_at
 
 from policyguard.errors import ConfigError
 from policyguard.steps import CheckPaused, Pause
@@ -59,8 +57,8 @@ def test_a_pause_of_nothing_is_an_error(store: Store, scope: str, value: str) ->
         store.pause(scope, value, why="", by="ada", now=NOW)
 
 
-def test_a_pause_is_in_force_in_every_other_store_at_once(store: Store, path: Path) -> None:
-    other = open_sqlite(path)
+def test_a_pause_is_in_force_in_every_other_store_at_once(store: Store, url: str) -> None:
+    other = open_at(url)
     assert paused(other) is None
     store.pause("all", "", why="", by="ada", now=NOW)
     assert paused(other) == "all"

@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-import sqlite3
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from store.books import NOW, USER, VAULT, event, open_sqlite, private, refused
+from store.books import NOW, USER, VAULT, event, open_at, private, refused
 
 from policyguard.errors import ConfigError
 from policyguard.steps import Record
@@ -66,7 +65,7 @@ def test_an_unknown_filter_is_said(store: Store) -> None:
         store.events(body="x")
 
 
-def test_a_number_is_never_given_twice(store: Store, path: Path) -> None:
+def test_a_number_is_never_given_twice(store: Store) -> None:
     store.perform(refused("dec_1", keep_days=0), NOW)
     first = store.events()[-1].seq
     assert store.sweep(NOW).deleted == 1
@@ -77,7 +76,8 @@ def test_a_number_is_never_given_twice(store: Store, path: Path) -> None:
 # ---- private ----------------------------------------------------------------------------------------------
 
 
-def test_private_data_stands_in_no_byte_of_the_database(store: Store, path: Path) -> None:
+def test_private_data_stands_in_no_byte_of_the_database(path: Path) -> None:
+    store = open_at(path)
     canary = b"canary-7f3a: a portrait of my neighbour"
     step = replace(refused("dec_1"), private=(private("prompt:dec_1", canary),))
     store.perform(step, NOW)
@@ -85,6 +85,7 @@ def test_private_data_stands_in_no_byte_of_the_database(store: Store, path: Path
     files = b"".join(file.read_bytes() for file in path.parent.iterdir())
     assert (b"canary" in files, b"neighbour" in files, USER.encode() in files) == (False, False, True)
     assert store.private("prompt:dec_1", by="ada", now=NOW) == canary
+    store.close()
 
 
 def test_reading_private_data_is_recorded_every_time(store: Store) -> None:
@@ -101,22 +102,11 @@ def test_what_is_not_there_is_not_read(store: Store) -> None:
     assert store.events() == []
 
 
-def test_an_altered_private_row_is_noticed(store: Store, path: Path) -> None:
+def test_an_altered_private_row_is_noticed(store: Store) -> None:
     pair = (private("prompt:dec_1", b"one"), private("prompt:dec_2", b"two"))
     store.perform(replace(refused("dec_1"), private=pair), NOW)
-    store.close()
-    swap(path)
-    again = open_sqlite(path)
+    swap = "SELECT nonce, ciphertext FROM private WHERE id = 'prompt:dec_2'"
+    store._database.write(lambda c: c.exec_driver_sql(f"UPDATE private SET (nonce, ciphertext) = ({swap})").rowcount)
     with pytest.raises(ConfigError, match="was altered"):
-        again.private("prompt:dec_1", by="ada", now=NOW)
-    assert again.events(type="access.read") == []
-    again.close()
-
-
-def swap(path: Path) -> None:
-    connection = sqlite3.connect(path)
-    with connection:
-        connection.execute(
-            "UPDATE private SET (nonce, ciphertext) = (SELECT nonce, ciphertext FROM private WHERE id = 'prompt:dec_2')"
-        )
-    connection.close()
+        store.private("prompt:dec_1", by="ada", now=NOW)
+    assert store.events(type="access.read") == []

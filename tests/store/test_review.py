@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
 from store.books import (
     CENTS,
@@ -221,8 +220,8 @@ def test_a_decided_item_neither_escalates_nor_runs_out(store: Store) -> None:
     assert store.sweep(NOW + 5 * HOUR) == Swept()
 
 
-def test_the_request_of_a_held_item_is_encrypted(store: Store, path: Path) -> None:
+def test_the_request_of_a_held_item_is_encrypted(store: Store, url: str) -> None:
     step = hold()
     store.perform(replace(step, private=step.private), NOW)
-    assert rows(path, "SELECT id, kind, subject FROM private") == [("request:rev_1", "request", USER)]
+    assert rows(url, "SELECT id, kind, subject FROM private") == [("request:rev_1", "request", USER)]
     assert store.private("request:rev_1", by="ada", now=NOW) == b"a secret prompt"

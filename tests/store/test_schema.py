@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,9 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from databases import Server
 from sqlalchemy import create_engine, inspect
-from store.books import NOW, VAULT, open_sqlite, refused, rows
+from store.books import NOW, VAULT, open_at, refused, rows
 
 from policyguard.audit.private import Vault
 from policyguard.errors import ConfigError
@@ -19,9 +21,9 @@ from policyguard.store.schema import HEAD, VERSION_TABLE
 from policyguard.store.tables import metadata
 
 
-def test_the_migrations_build_exactly_the_tables(path: Path) -> None:
-    migrate(str(path))
-    engine = create_engine(f"sqlite:///{path}")
+def test_the_migrations_build_exactly_the_tables(url: str) -> None:
+    migrate(url)
+    engine = create_engine(url)
     with engine.connect() as connection:
         options = {"target_metadata": metadata, "version_table": VERSION_TABLE, "compare_server_default": True}
         assert compare_metadata(MigrationContext.configure(connection, opts=options), metadata) == []
@@ -50,10 +52,29 @@ def test_the_head_is_the_newest_revision() -> None:
     assert ScriptDirectory.from_config(config).get_heads() == [HEAD]
 
 
-def test_a_store_is_migrated_when_it_is_opened(store: Store, path: Path) -> None:
+def test_an_sqlite_store_is_migrated_when_it_is_opened(path: Path) -> None:
+    store = open_at(path)
     assert status(str(path)) == SchemaStatus(None)
     assert store.check() == SchemaStatus(HEAD)
     assert status(f"sqlite:///{path}").up_to_date
+    store.close()
+
+
+def test_a_postgresql_store_is_migrated_when_it_is_asked_for(postgres: Server) -> None:
+    with postgres.database(migrated=False) as url:
+        assert status(url) == SchemaStatus(None)
+        store = open_at(url)
+        with pytest.raises(ConfigError, match="run `policyguard db migrate`"):
+            store.check()
+        assert migrate(url) == SchemaStatus(HEAD)
+        assert store.check() == SchemaStatus(HEAD)
+        store.close()
+
+
+def test_processes_that_migrate_together_do_it_once(postgres: Server, path: Path) -> None:
+    with postgres.database(migrated=False) as url, ThreadPoolExecutor(4) as pool:
+        for address in (url, f"sqlite:///{path}"):
+            assert list(pool.map(migrate, [address] * 4)) == [SchemaStatus(HEAD)] * 4
 
 
 def test_asking_for_the_status_makes_no_database(path: Path) -> None:
@@ -61,15 +82,15 @@ def test_asking_for_the_status_makes_no_database(path: Path) -> None:
     assert not path.exists()
 
 
-def test_migrating_twice_changes_nothing(path: Path) -> None:
-    assert [migrate(str(path)), migrate(str(path))] == [SchemaStatus(HEAD)] * 2
+def test_migrating_twice_changes_nothing(url: str) -> None:
+    assert [migrate(url), migrate(url)] == [SchemaStatus(HEAD)] * 2
 
 
-def test_a_revision_can_be_taken_back(path: Path) -> None:
+def test_a_revision_can_be_taken_back(url: str) -> None:
     from alembic import command
 
-    migrate(str(path))
-    engine = create_engine(f"sqlite:///{path}")
+    migrate(url)
+    engine = create_engine(url)
     config = Config()
     config.set_main_option("script_location", "policyguard.store:migrations")
     with engine.begin() as connection:
@@ -79,21 +100,23 @@ def test_a_revision_can_be_taken_back(path: Path) -> None:
     engine.dispose()
 
 
-def test_a_database_of_a_newer_version_is_refused(path: Path) -> None:
-    migrate(str(path))
-    engine = create_engine(f"sqlite:///{path}")
+def test_a_database_of_a_newer_version_is_refused(url: str) -> None:
+    migrate(url)
+    engine = create_engine(url)
     with engine.begin() as connection:
         connection.exec_driver_sql(f"UPDATE {VERSION_TABLE} SET version_num = '9999'")
     engine.dispose()
-    store = open_sqlite(path)
+    store = open_at(url)
     with pytest.raises(ConfigError, match="revision 9999"):
         store.check()
     store.close()
+    with pytest.raises(ConfigError, match="revision 9999"):
+        migrate(url)
 
 
-def test_a_database_belongs_to_its_key(store: Store, path: Path) -> None:
+def test_a_database_belongs_to_its_key(store: Store, url: str) -> None:
     store.perform(refused("dec_1"), NOW)
-    stranger = open_sqlite(path, Vault(b"x" * 32))
+    stranger = open_at(url, Vault(b"x" * 32))
     for _ in range(2):
         with pytest.raises(ConfigError, match="does not belong to this database"):
             stranger.perform(refused("dec_2"), NOW)

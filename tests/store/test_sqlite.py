@@ -3,17 +3,19 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sqlite3
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection
-from store.books import NOW, VAULT, open_sqlite, refused, rows
-from store.workers import fill_the_disk
+from store.books import NOW, VAULT, open_at, refused, rows
+from store.workers import fill_the_disk, refuse_to_write
 
 from policyguard.errors import ConfigError, StoreUnavailable
 from policyguard.store import Store, key_beside, open_store, sqlite
+from policyguard.store.address import sqlite_path
 from policyguard.store.sql import Rollback
 
 
@@ -28,14 +30,15 @@ from policyguard.store.sql import Rollback
     ],
 )
 def test_a_store_is_a_url_or_a_path(url: str, expected: str) -> None:
-    assert sqlite.sqlite_path(url) == Path(expected).absolute()
+    assert sqlite_path(url) == Path(expected).absolute()
     assert key_beside(url) == Path(expected + ".key").absolute()
 
 
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("postgresql+psycopg://u:hunter2@db/x", "PostgreSQL is not supported yet"),
+        ("postgresql+psycopg://u:hunter2@db/", "names no database"),
+        ("postgresql+psycopg://u:hunter2@db:port/x", "cannot be read"),
         ("mysql://u:hunter2@db/x", "`mysql` is no store"),
         ("sqlite://", "outlives"),
         ("sqlite:///:memory:", "outlives"),
@@ -50,8 +53,15 @@ def test_what_cannot_be_a_store_is_said_without_its_password(url: str, message: 
     assert "hunter2" not in str(raised.value)
 
 
+@pytest.fixture
+def store(path: Path) -> Iterator[Store]:
+    opened = open_at(path)
+    yield opened
+    opened.close()
+
+
 def test_opening_touches_nothing_until_the_first_use(path: Path) -> None:
-    open_sqlite(path).close()
+    open_at(path).close()
     assert not path.exists()
 
 
@@ -65,7 +75,7 @@ def unavailable(store: Store) -> str:
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    store = open_sqlite(tmp_path / "missing" / "store.sqlite3")
+    store = open_at(tmp_path / "missing" / "store.sqlite3")
     assert "unable to open database file" in unavailable(store)
     (tmp_path / "missing").mkdir()
     store.perform(refused("dec_1"), NOW)
@@ -74,14 +84,14 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_a_folder_instead_of_a_file(tmp_path: Path) -> None:
-    store = open_sqlite(tmp_path)
+    store = open_at(tmp_path)
     assert "unable to open database file" in unavailable(store)
     store.close()
 
 
 def test_a_file_that_is_no_database(path: Path) -> None:
     path.write_bytes(b"this is a text, and not a database at all\n" * 100)
-    store = open_sqlite(path)
+    store = open_at(path)
     assert "not a database" in unavailable(store)
     store.close()
 
@@ -89,7 +99,7 @@ def test_a_file_that_is_no_database(path: Path) -> None:
 def test_a_database_of_somebody_else_is_left_alone(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE events (x)")
-    store = open_sqlite(path)
+    store = open_at(path)
     assert "already exists" in unavailable(store)
     store.close()
     assert rows(path, "SELECT name FROM sqlite_master") == [("events",)]
@@ -123,6 +133,27 @@ def test_a_full_disk_refuses_loses_nothing_and_recovers(store: Store, path: Path
     written = len(store.events(limit=100_000))
     store.perform(refused("after"), NOW)
     assert len(store.events(limit=100_000)) == written + 1
+
+
+def test_a_file_that_may_only_be_read_refuses() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "store.sqlite3"
+        store = open_at(path)
+        store.perform(refused("dec_1"), NOW)
+        store.close()
+        path.chmod(0o444)
+        ours, theirs = multiprocessing.get_context("spawn").Pipe()
+        process = multiprocessing.get_context("spawn").Process(target=refuse_to_write, args=(folder, theirs))
+        process.start()
+        assert ours.poll(60)
+        said = ours.recv()
+        process.join(60)
+        Path(folder).chmod(0o755)
+        path.chmod(0o644)
+        assert "the store cannot answer: " in said
+        store.perform(refused("dec_3"), NOW)
+        assert [s.event.decision_id for s in store.events()] == ["dec_1", "dec_3"]
+        store.close()
 
 
 def test_an_error_says_nothing_of_the_values(store: Store) -> None:

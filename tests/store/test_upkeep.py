@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
 from store.books import HOUR, NOW, balance, hold, private, refused, reserve, rows, settle
 
@@ -12,8 +11,8 @@ from policyguard.store import Store, Swept
 DAYS = timedelta(days=1)
 
 
-def count(path: Path, table: str) -> int:
-    return int(rows(path, f"SELECT COUNT(*) FROM {table}")[0][0])
+def count(url: str, table: str) -> int:
+    return int(rows(url, f"SELECT COUNT(*) FROM {table}")[0][0])
 
 
 def test_rows_go_when_their_time_has_passed_and_not_before(store: Store) -> None:
@@ -31,24 +30,24 @@ def test_private_data_goes_by_its_own_time(store: Store) -> None:
     assert len(store.events()) == 1
 
 
-def test_a_leg_goes_with_its_charges_once_it_has_ended_and_its_money_stays(store: Store, path: Path) -> None:
+def test_a_leg_goes_with_its_charges_once_it_has_ended_and_its_money_stays(store: Store, url: str) -> None:
     store.perform(reserve("leg_1", keep_days=1), NOW)
     store.mark_sent("leg_1", NOW + 3 * DAYS, NOW)
     assert store.sweep(NOW + 2 * DAYS) == Swept()
     store.perform(settle("leg_1"), NOW + 2 * DAYS)
     assert store.sweep(NOW + 2 * DAYS) == Swept(deleted=1)
-    assert (count(path, "legs"), count(path, "leg_charges")) == (0, 0)
+    assert (count(url, "legs"), count(url, "leg_charges")) == (0, 0)
     assert balance(store) == (0, 40_000)
 
 
-def test_a_review_goes_with_its_votes_and_never_while_it_is_open(store: Store, path: Path) -> None:
+def test_a_review_goes_with_its_votes_and_never_while_it_is_open(store: Store, url: str) -> None:
     step = hold(due_at=NOW + 500 * DAYS, escalate=())
     store.perform(replace(step, events=tuple(replace(e, keep_days=0) for e in step.events), private=()), NOW)
     store.sweep(NOW + 499 * DAYS)
-    assert count(path, "reviews") == 1
+    assert count(url, "reviews") == 1
     store.vote("rev_1", "ada", "reject", "", NOW)
     store.sweep(NOW + 500 * DAYS)
-    assert (count(path, "reviews"), count(path, "review_votes")) == (0, 0)
+    assert (count(url, "reviews"), count(url, "review_votes")) == (0, 0)
     assert store.reviews(Review) == []
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from support import ORG, SURFACE
+from support import NOW, ORG, SURFACE, policies
 from testing.sides import compared, surface
+
+from policyguard.testing.diff import diff
+from policyguard.testing.witness import Side
 
 BUDGET = "budgets: [{{id: day, {}}}]\n"
 REVIEW = "review: {{reviewers: [group:trust], {}}}\n"
@@ -86,6 +89,35 @@ def test_a_route_that_reads_another_request_is_one_less_and_one_more(tmp_path: P
         ("tightened", "the route `POST /x` is gone"),
         ("loosened", "the route `POST /x` is new"),
     ]
+
+
+OWN = """routes:
+  - POST /v1/images/generations
+  - route: POST /api/avatars
+    fields: {prompt: body.text}
+    constants: {model: gpt-image-2-2026-04-21, size: 1024x1024, quality: low, n: 1, moderation: auto}
+"""
+
+
+def test_an_apps_own_route_that_nobody_claims_any_more_passes_without_a_policy(tmp_path: Path) -> None:
+    routes = "routes: [POST /v1/images/generations, POST /v1/images/edits]\n"
+    own, none = SURFACE.replace(routes, OWN), SURFACE.replace(routes, "routes: [POST /v1/images/generations]\n")
+    gone, new = (compared(tmp_path / x, *s).surfaces[0].changes for x, s in (("a", (own, none)), ("b", (none, own))))
+    assert [(c.direction, c.what) for c in (*gone, *new)] == [
+        ("loosened", "the route `POST /api/avatars` is gone: its requests pass without a policy"),
+        ("tightened", "the route `POST /api/avatars` is new: its requests passed without a policy"),
+    ]
+
+
+def test_a_surface_that_goes_leaves_its_apps_own_routes_open(tmp_path: Path) -> None:
+    other = SURFACE.replace("surface: avatars", "surface: badges").replace("/v1/", "/badges/v1/")
+    own = SURFACE.replace("routes: [POST /v1/images/generations, POST /v1/images/edits]\n", OWN)
+    one = Side(policies(tmp_path / "one", avatars=own, badges=other), "one/")
+    two = Side(policies(tmp_path / "two", badges=other), "two/")
+    moved = Side(policies(tmp_path / "moved", badges=own.replace("surface: avatars", "surface: badges")), "moved/")
+    assert diff(one, two, NOW).surfaces[0].directions() == {"tightened", "loosened"}
+    assert diff(two, one, NOW).surfaces[0].directions() == {"tightened", "loosened"}
+    assert diff(one, moved, NOW).surfaces[0].directions() == {"tightened"}
 
 
 def test_messages_shadow_rules_and_what_is_kept_are_neutral(tmp_path: Path) -> None:

@@ -97,6 +97,19 @@ def test_other_yaml_is_not_touched(pytester: pytest.Pytester) -> None:
     pytest_run(pytester).assert_outcomes(passed=3, failed=1)
 
 
+def test_files_of_other_tools_by_these_names_are_not_touched(pytester: pytest.Pytester) -> None:
+    pytester.makefile(".yaml", org="teams: {}\n", **{"tests/members": "- surfaces: 1\n"})
+    pytest_run(pytester).assert_outcomes()
+
+
+@pytest.mark.parametrize("file", ["org.yaml", "tests/avatars.yaml"])
+def test_one_word_too_few_hides_no_tests(pytester: pytest.Pytester, file: str) -> None:
+    folder(pytester.path / "policies", TWO)
+    path = pytester.path / "policies" / file
+    path.write_text(path.read_text().replace("organisation:", "organization:").replace("surface:", "surfaces:"))
+    pytest_run(pytester, "policies").assert_outcomes(errors=1)
+
+
 def test_the_shipped_policies_run_from_anywhere(pytester: pytest.Pytester) -> None:
     result = pytest_run(pytester, str(ROOT / "policies"), "-q")
     assert result.ret == pytest.ExitCode.OK

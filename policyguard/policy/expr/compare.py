@@ -33,8 +33,11 @@ def relation(checker: Checker, node: syntax.Relation, known: Known) -> Part:
         return wrong(node.at)
     if node.sign == "in":
         return _in(checker, node, left, right)
+    before = len(checker.problems)
     _literals(checker, left, right, node.sign)
     problem = _incomparable(left, right, node.sign)
+    if problem and len(checker.problems) > before:
+        return wrong(node.at)  # of a literal that cannot be meant, its type is the lesser mistake
     if problem:
         return checker.problem(node.at, "PG405", *problem)
     return checker.applied(node.at, operations.comparison(node.sign, left.type), left, right)
@@ -66,7 +69,8 @@ def _score_range(checker: Checker, literal: Literal, sign: str) -> None:
         return
     if not varies(sign, literal.value):
         message = f"a score is from 0 to 1, so `{sign} {literal.value}` is the same for every score"
-        checker.problem(literal.at, "PG412", message)
+        percent = f"write `{literal.value / 100:g}`" if 1 < literal.value <= 100 else ""
+        checker.problem(literal.at, "PG412", message, percent)
     checker.demands[literal.slot].allowed.append(partial(varies, sign))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from policyguard.policy.expr import operations, syntax
 from policyguard.policy.expr.checked import Apply, CallerValue, Checked, RequestField, Root, Variable
 from policyguard.policy.expr.checker import Checker, Known, Part, named, wrong
@@ -19,6 +21,8 @@ from policyguard.policy.expr.types import (
 from policyguard.request import CATEGORIES
 from policyguard.suggest import did_you_mean, known_names, shown
 
+_PARTS = re.compile("[/-]")  # in the name of a category
+
 
 def name(checker: Checker, node: syntax.Name, known: Known) -> Part:
     name = node.name
@@ -29,12 +33,21 @@ def name(checker: Checker, node: syntax.Name, known: Known) -> Part:
     if name == "google":
         return checker.problem(node.at, "PG414", "policies do not use messages")
     if name not in ROOTS:
-        listed = (*ROOTS, *checker.variables)
-        hint = did_you_mean(name, (*listed, "true", "false")) or known_names("", listed)
-        return checker.problem(node.at, "PG402", f"there is no {shown(name)} here", hint)
+        return checker.problem(node.at, "PG402", f"there is no {shown(name)} here", _meant(checker, name))
     if name in ("surface", "now", "scores"):
         checker.reads.add(name)
     return Part(ROOTS[name], Root(name), node.at)
+
+
+def _meant(checker: Checker, name: str) -> str:
+    """What is written without its root, or a category whose sign was read as one of CEL; else what is near."""
+    whole = [f"caller.{name}"] if name in checker.environment.caller else []
+    whole += [f"request.{name}"] if name in REQUEST else []
+    whole += [f'scores["{category}"]' for category in CATEGORIES if name == _PARTS.split(category)[-1] != category]
+    if whole:
+        return "write " + " or ".join(f"`{text}`" for text in whole)
+    listed = (*ROOTS, *checker.variables)
+    return did_you_mean(name, (*listed, "true", "false")) or known_names("", listed)
 
 
 def field(checker: Checker, node: syntax.Field, known: Known) -> Part:

@@ -78,6 +78,7 @@ _UNSUPPORTED = {
     "BYTES_LIT": "bytes",
     "NULL_LIT": "`null`",
 }
+_NOT_IN = re.compile(r"not\s+in\b", re.IGNORECASE)
 _MEANT = {"and": "&&", "or": "||", "not": "!", "=": "==", "&": "&&", "|": "||", "AND": "&&", "OR": "||", "NOT": "!"} | {
     **dict.fromkeys("“”„‘’«»", '"'),
     "≥": ">=",
@@ -159,6 +160,8 @@ def _unparsed(source: str, error: Exception) -> ExpressionErrors:
         return _error(_at_offset(source, len(source.rstrip())), "PG401", "the expression ends too early")
     text = str(token) if token else source[offset : offset + 1]
     hint = f"write `{_MEANT[text]}`" if text in _MEANT else letters.meant(text) or "see the CEL language definition"
+    if _NOT_IN.match(source, offset):
+        hint = "write `!(... in [...])`"
     return _error(_at_offset(source, offset), "PG401", f"{shown(text)} cannot stand here", hint)
 
 

@@ -1,0 +1,63 @@
+"""`policyguard audit erase` and `rotate`: private data that goes for good, and the key that protects the rest."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from policyguard.cli.output import FormatOption, StoreOption, console, print_json
+from policyguard.cli.stores import existing_store, key_file_of
+
+By = Annotated[str, typer.Option("--by", help="Who does it; kept encrypted beside the record.")]
+Why = Annotated[str, typer.Option("--why", help="Why; kept encrypted beside the record.")]
+
+
+def erase(
+    subject: Annotated[str, typer.Option("--subject", help="The user, by name or by pseudonym.")],
+    by: By,
+    why: Why,
+    store: StoreOption = None,
+    format: FormatOption = "text",
+) -> None:
+    """Destroy everything private of a user: the key, prompts, held requests, notes by and about the user.
+
+    The record stays and still verifies: it knows users by pseudonyms. Copies elsewhere are out of reach: backups of the
+    database, archives of its log, snapshots of its disk. They hold the user's key, wrapped, so let them run out.
+
+    Examples:
+
+      policyguard audit erase --subject ada@example.com --by dpo@example.com --why "asked for it, ticket 4711"
+    """
+    with existing_store(store) as opened:
+        erased = opened.erase(subject, why=why, by=by, now=datetime.now(UTC))
+    if format == "json":
+        print_json({"rows": erased.rows, "keys": erased.keys, "scrubbed": erased.scrubbed})
+        return
+    out = console()
+    out.print(f"erased {erased.rows} private rows and {erased.keys} keys; backups and archives of the log keep theirs")
+    if not erased.scrubbed:
+        out.print("old pages are still in the write-ahead log, because the database is in use: run it again soon")
+
+
+def rotate(by: By, why: Why, store: StoreOption = None, format: FormatOption = "text") -> None:
+    """Add a new key to the key file, from now on the one in use, and wrap every user's key with it.
+
+    Pseudonyms come from the first key and stay; older keys stay to verify what they signed. Keep a copy of the file.
+
+    Examples:
+
+      policyguard audit rotate --by ops@example.com --why yearly
+    """
+    from policyguard.audit.keys import add_key
+
+    with existing_store(store) as opened:
+        opened.check()  # before the key file changes
+    add_key(key_file_of(store))
+    with existing_store(store) as opened:
+        count = opened.rewrap(why=why, by=by, now=datetime.now(UTC))
+    if format == "json":
+        print_json({"rewrapped": count})
+    else:
+        console().print(f"a new key is in use; {count} keys of users are wrapped with it. Keep a copy of the key file")

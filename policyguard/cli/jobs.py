@@ -1,0 +1,81 @@
+"""`policyguard jobs`: the upkeep that needs nobody to ask for it."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import orjson
+import typer
+
+from policyguard.cli.output import FINDINGS, FormatOption, StoreOption
+from policyguard.cli.stores import existing_store, vault_of
+
+if TYPE_CHECKING:
+    from policyguard.audit.jobs import Did
+
+app = typer.Typer(no_args_is_help=True, help="Upkeep in the background: run.")
+
+
+@app.callback()
+def _jobs() -> None:
+    """Upkeep in the background: run."""
+
+
+@app.command()
+def run(
+    once: Annotated[
+        bool, typer.Option("--once", help="Do what is due and end. Exit code 1 where a job failed.")
+    ] = False,
+    checkpoints: Annotated[
+        Path | None, typer.Option(help="A file, best on another disk, that gets every new checkpoint.")
+    ] = None,
+    store: StoreOption = None,
+    format: FormatOption = "text",
+) -> None:
+    """Seal the record, end what ran out, escalate, apply retention, export. Any number of processes may run it.
+
+    A guard does all but the exports by itself while requests come. What was done is told a line at a time.
+
+    Examples:
+
+      policyguard jobs run
+
+      policyguard jobs run --once --format json
+
+      policyguard jobs run --checkpoints /mnt/elsewhere/checkpoints.jsonl
+    """
+    from policyguard.audit.jobs import Jobs
+
+    with existing_store(store) as opened:
+        jobs = Jobs(opened, vault_of(store), clock=lambda: datetime.now(UTC), checkpoints=checkpoints)
+        if not once:
+            jobs.run(_until_told_to_stop(), lambda did: _tell(did, format))
+            return
+        done = jobs.once()
+        for did in done:
+            _tell(did, format)
+        if any(did.failed for did in done):
+            raise typer.Exit(FINDINGS)
+
+
+def _until_told_to_stop() -> threading.Event:
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def _tell(did: Did, format: str) -> None:
+    now = datetime.now(UTC)
+    if format == "json":
+        document = {"at": now.isoformat(), "job": did.job, "message": did.message, "failed": did.failed}
+        line = orjson.dumps(document).decode()
+    else:
+        line = f"{now:%H:%M:%S}  {did.job}: {'failed, ' if did.failed else ''}{did.message}"
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()

