@@ -6,7 +6,6 @@ a timeout, a lost connection, a cancelled task. The answer comes from OpenAI its
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextvars import ContextVar
@@ -125,7 +124,7 @@ def _image_call(door: Door, request: httpx2.Request, call: Shape) -> Steps:
         parsed = _parsed(request, body, call)
     except InvalidRequest as error:
         return (yield from _refuse(door, error))
-    attempt = _Attempt.of(request, body)
+    attempt = _Attempt.of(request)
     options: AskOptions = {
         "door": DOOR,
         "review_id": request.headers.get(_REVIEW),
@@ -225,7 +224,7 @@ _last: ContextVar[_Attempt | None] = ContextVar("policyguard_attempt", default=N
 class _Attempt:
     """One attempt of a call, and what came before it. `first` is the decision of the first one."""
 
-    call: bytes
+    path: bytes
     first: str | None = None
     reasons: tuple[str, ...] = ()
 
@@ -234,12 +233,13 @@ class _Attempt:
         return len(self.reasons) + 1
 
     @classmethod
-    def of(cls, request: httpx2.Request, body: bytes) -> _Attempt:
-        call = hashlib.sha256(request.url.raw_path + b"\0" + body).digest()
-        last = _last.get()
-        again = request.headers.get("x-stainless-retry-count", "0") != "0"
-        return last if again and last is not None and last.call == call else cls(call)
+    def of(cls, request: httpx2.Request) -> _Attempt:
+        """The SDK counts; the body cannot tell, because a form has another boundary each time."""
+        path, last = request.url.raw_path, _last.get()
+        count = request.headers.get("x-stainless-retry-count", "0")
+        again = last is not None and last.path == path and count == str(len(last.reasons))
+        return last if last is not None and again else cls(path)
 
     def ended(self, decision_id: str, outcome: Outcome) -> None:
         why = outcome.failure if outcome.status is None else str(outcome.status)
-        _last.set(_Attempt(self.call, self.first or decision_id, (*self.reasons, str(why))))
+        _last.set(_Attempt(self.path, self.first or decision_id, (*self.reasons, str(why))))

@@ -508,6 +508,15 @@ def test_each_attempt_is_a_leg_of_its_own_and_says_of_which_call(guard: Guard) -
     ]
 
 
+def test_an_edit_that_is_tried_again_is_linked_too(guard: Guard) -> None:
+    upstream = Upstream((500, ERROR), (200, ANSWER))
+    client = guarded(upstream.client(max_retries=1), guard, surface="avatars")
+    client.images.edit(prompt="a hat", image=io.BytesIO(png()))
+    first, again = rows(guard, "request.decided")
+    assert (again.body["retry_of"], [e.body["attempts"] for e in rows(guard, "leg.")]) == (first.decision_id, [1, 2])
+    assert upstream.requests[0].content.count(png()) == upstream.requests[1].content.count(png()) == 1
+
+
 def test_a_retry_that_the_budget_has_no_room_for_is_refused(open_guard: Callable[..., Guard]) -> None:
     guard = open_guard(avatars=SURFACE + "budgets: [{id: one, limit: 1 images / day}]\n")
     upstream = Upstream((500, ERROR))
