@@ -63,7 +63,7 @@ class Fitting:
 
 
 def with_defaults(rules: RequestRules, request: ImageRequest) -> ImageRequest:
-    """What the request means where it says nothing: the policy's default, else `auto`; one image; never a stream."""
+    """What the request means where it says nothing: the policy's default, else `auto`; one image; no partial images."""
     changes: dict[str, Any] = {}
     if request.model is None and rules.default_model is not None:
         changes["model"] = rules.default_model
@@ -73,6 +73,8 @@ def with_defaults(rules: RequestRules, request: ImageRequest) -> ImageRequest:
         changes["quality"] = rules.default_quality or AUTO
     if request.n is None:
         changes["n"] = 1
+    if request.stream and request.partial_images is None:
+        changes["partial_images"] = 0
     return replace(request, **changes) if changes else request
 
 
@@ -234,12 +236,10 @@ _CHECKS: tuple[Callable[[Fitting], None], ...] = (
 
 
 def forced(request: ImageRequest) -> Fitting:
-    """What holds on every surface whatever its policy says: `moderation` is `auto`, and no streams yet."""
+    """What holds on every surface whatever its policy says: `moderation` is `auto`."""
     fitting = Fitting(_NO_RULES, request, "enforce")
     if request.moderation not in (None, AUTO):
         fitting.adjust("moderation", AUTO)
-    if request.stream:
-        fitting.deny("stream", "streamed images are not let through yet")
     return fitting
 
 

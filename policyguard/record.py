@@ -132,6 +132,7 @@ def parameters(request: ImageRequest) -> dict[str, Any]:
         "n",
         "background",
         "output_format",
+        "stream",
         "partial_images",
         "moderation",
     )

@@ -39,7 +39,7 @@ def test_a_request_within_the_policy_is_allowed_without_reasons(tmp_path: Path) 
         ({"quality": "auto"}, "request.quality"),
         ({"n": 3}, "request.n"),
         ({"partial_images": 1}, "request.partial_images"),
-        ({"stream": True}, "request.stream"),
+        ({"stream": True, "partial_images": 1}, "request.partial_images"),
         ({"extra": {"style": "vivid"}}, "request.extra"),
         ({"output_format": "svg"}, "request.price"),
     ],

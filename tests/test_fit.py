@@ -109,3 +109,9 @@ def test_unknown_parameters_pass_only_as_single_values_and_only_where_the_policy
 def test_defaults_fill_only_what_is_missing() -> None:
     filled = with_defaults(RequestRules(default_model=MODEL, default_size="816x816"), ImageRequest(prompt="a"))
     assert (filled.model, filled.size, filled.quality, filled.n) == (MODEL, "816x816", "auto", 1)
+    assert filled.partial_images is None
+
+
+def test_a_stream_that_does_not_say_has_no_partial_images() -> None:
+    assert with_defaults(RequestRules(), request(stream=True)).partial_images == 0
+    assert with_defaults(RequestRules(), request(stream=True, partial_images=2)).partial_images == 2

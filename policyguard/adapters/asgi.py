@@ -2,19 +2,19 @@
 
 Pure ASGI. Requests that no surface's route matches pass untouched, except what looks like an image route: that is
 refused. What matches is read within limits, decided, rewritten with what the policy forces, and settled from the app's
-answer.
+answer, which passes on piece by piece. When a client leaves, the app hears of it and stops or goes on as it would by
+itself: a leg whose usage was seen by then is settled by it, every other one is presumed.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import replace
 from typing import Any
 
 import anyio
 
-from policyguard.adapters.body import ClientLeft, Message, Receive, Send, read_body, replay
+from policyguard.adapters.body import ClientLeft, Message, Receive, Replay, Send, read_body
 from policyguard.adapters.identity import CallerOf, caller_of, header
 from policyguard.adapters.offer import Offer, offered
 from policyguard.adapters.routes import Table, paths
@@ -25,26 +25,26 @@ from policyguard.guard import Guard
 from policyguard.policy.model import PolicySet, Route
 from policyguard.request import Caller, Failure, Outcome
 from policyguard.wire.edits import Edit, read_edit
-from policyguard.wire.generations import Generation, read_generation
-from policyguard.wire.outcome import plain_word, read_outcome
+from policyguard.wire.edits_json import JsonEdit, read_json_edit
+from policyguard.wire.generations import Generation, is_json, read_generation
+from policyguard.wire.outcome import OutcomeReader, plain_word
 from policyguard.wire.own import Own, read_own
 from policyguard.wire.refusals import render
 
 Scope = MutableMapping[str, Any]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
-Parsed = Generation | Edit | Own
+Parsed = Generation | Edit | JsonEdit | Own
 KEY = "policyguard"  # our place in the scope, and in `request.state`
 MAX_BODY_BYTES = 64 * 1024 * 1024  # a request: sixteen images of four megabytes
-MAX_JSON_BYTES = 1_000_000  # a prompt of 32,000 characters and everything beside it
-MAX_ANSWER_BYTES = 128 * 1024 * 1024  # an answer that is kept to read its usage
+MAX_JSON_BYTES = 1_000_000  # a prompt of 32,000 characters and everything beside it, but for pictures
 
 
 class PolicyGuardMiddleware:
     """Guards the routes that the policies declare.
 
     `caller` gets the ASGI scope and says who asks, as a `Caller` or a mapping; without it declared headers of trusted
-    proxies and `policyguard.caller(...)` count. A form larger than `max_body_bytes`, JSON larger than
-    `max_json_bytes`, and a body slower than `body_timeout_s` are refused.
+    proxies and `policyguard.caller(...)` count. An edit larger than `max_body_bytes`, JSON without its pictures larger
+    than `max_json_bytes`, and a body slower than `body_timeout_s` are refused.
     """
 
     def __init__(
@@ -135,10 +135,12 @@ class _Guarded:
             request_id=plain_word(header(self.scope["headers"], "x-request-id")),
             policies=self.policies,
         )
-        if isinstance(answer, Admitted):
-            await self._forward(parsed, answer)
-        else:
+        if not isinstance(answer, Admitted):
             await self._say(answer)
+            return
+        scope, receive = self._rewritten(answer, *parsed.write(answer.request, answer.ticket.safety_identifier))
+        del parsed  # an answer can take minutes, and pictures are large
+        await self._forward(answer, scope, receive)
 
     async def _parse(self) -> Parsed:
         headers = self.scope["headers"]
@@ -156,6 +158,8 @@ class _Guarded:
         )
         if self.route.shape == "generations":
             return read_generation(body, types[0])
+        if self.route.shape == "edits" and is_json(types[0]):
+            return read_json_edit(body, types[0], self.door.max_json_bytes)
         if self.route.shape == "edits":
             return read_edit(body, types[0])
         return read_own(body, types[0], self.route)
@@ -169,29 +173,29 @@ class _Guarded:
 
     # ---- after admission --------------------------------------------------------------------------------------
 
-    async def _forward(self, parsed: Parsed, admitted: Admitted) -> None:
-        body, content_type = parsed.write(admitted.request, admitted.ticket.safety_identifier)
+    async def _forward(self, admitted: Admitted, scope: Scope, receive: Replay) -> None:
         if not await self.guard.asent(admitted.ticket):
             await self._say(expired(admitted, self.guard.clock()))
             return
-        scope = self._rewritten(admitted, body, content_type)
         offer = Offer(self.guard, admitted, self.caller)
-        answer = _Answer(self.send, offer)
-        failure: Failure | None = Failure.CANCELLED
+        answer = _Answer(self.send, offer, self.route)
+        failure = Failure.CANCELLED
         try:
             with offered(offer):
-                await self.door.app(scope, replay(body, self.receive), answer.send)
-            failure = None
+                await self.door.app(scope, receive, answer.send)
+            failure = Failure.CUT
         except Exception:
             failure = Failure.ERROR
             raise
         finally:
+            if receive.left or answer.left:
+                failure = Failure.CANCELLED
             if offer.close():  # else the call that took the ticket settles it, by what OpenAI itself answered
                 with anyio.CancelScope(shield=True):
-                    outcome = replace(answer.outcome(failure, self.route), definite=offer.reported)
-                    await self.guard.asettle(admitted.ticket, outcome)
+                    await self.guard.asettle(admitted.ticket, answer.outcome(failure))
 
-    def _rewritten(self, admitted: Admitted, body: bytes, content_type: str) -> Scope:
+    def _rewritten(self, admitted: Admitted, body: bytes, content_type: str) -> tuple[Scope, Replay]:
+        """What the app gets: the request as it was decided, and who decided it."""
         forced = {
             b"content-length": str(len(body)).encode(),
             b"content-type": content_type.encode("latin-1"),
@@ -201,13 +205,15 @@ class _Guarded:
         headers = [(name, value) for name, value in self.scope["headers"] if name.lower() not in replaced]
         headers += forced.items()
         state = {**self.scope.get("state", {}), KEY: admitted.decision}
-        return {**self.scope, "headers": headers, "state": state, KEY: admitted.decision.id}
+        scope = {**self.scope, "headers": headers, "state": state, KEY: admitted.decision.id}
+        return scope, Replay(body, self.receive)
 
 
 class _Answer:
-    """The app's answer: passed on with our headers, and kept to read its usage."""
+    """The app's answer: passed on with our headers, and read as it passes. `left`: the client does not take it."""
 
-    def __init__(self, send: Send, offer: Offer) -> None:
+    def __init__(self, send: Send, offer: Offer, route: Route) -> None:
+        self.left = False
         self._send = send
         self._offer = offer
         decision = offer.admitted.decision
@@ -215,36 +221,36 @@ class _Answer:
         if decision.adjustments:
             adjusted = ",".join(map(str, decision.adjustments))
             self._headers.append((b"x-policyguard-adjusted", adjusted.encode("latin-1", "replace")))
+        self._images, self._route = offer.admitted.request.n or 1, route
         self._started = time.monotonic()
-        self._status = 0
-        self._answered: dict[str, str] = {}
-        self._chunks: list[bytes] = []
-        self._size = 0
+        self._reader: OutcomeReader | None = None
         self._complete = False
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = list(message.get("headers", ()))  # any iterable, and it is needed twice
-            self._status = message["status"]
-            self._answered = {n.decode("latin-1").lower(): v.decode("latin-1") for n, v in headers}
+            answered = {n.decode("latin-1").lower(): v.decode("latin-1") for n, v in headers}
+            self._reader = OutcomeReader(message["status"], answered, images=self._images, route=self._route)
             message = {**message, "headers": [*headers, *self._headers]}
-        elif message["type"] == "http.response.body":
-            self._keep(message)
-        await self._send(message)
+        elif message["type"] == "http.response.body" and self._reader is not None:
+            # read before it is passed on: a client that has left does not change what the app answered
+            self._reader.feed(message.get("body", b""))
+            self._complete = not message.get("more_body", False)
+            if self._complete:
+                self._offer.close()  # what runs on after the answer has not been admitted
+        try:
+            await self._send(message)
+        except OSError:
+            self.left = True
+            raise
 
-    def _keep(self, message: Message) -> None:
-        """Before it is passed on: a client that has left does not change what the app answered."""
-        chunk = message.get("body", b"")
-        self._size += len(chunk)
-        if self._size <= MAX_ANSWER_BYTES:
-            self._chunks.append(chunk)
-        self._complete = not message.get("more_body", False)
-        if self._complete:
-            self._offer.close()  # what runs on after the answer has not been admitted
+    def outcome(self, failure: Failure) -> Outcome:
+        """What the app's answer says. Not definite by itself: the app may have called the API any number of times.
 
-    def outcome(self, failure: Failure | None, route: Route) -> Outcome:
-        """What the app's answer says. Not definite by itself: the app may have called the API any number of times."""
+        `failure` is why there is no more of it, where it is not complete.
+        """
         latency_ms = round((time.monotonic() - self._started) * 1000)
-        if not self._complete:
-            return Outcome(failure=failure or Failure.CUT, status=self._status or None, latency_ms=latency_ms)
-        return read_outcome(self._status, self._answered, b"".join(self._chunks), latency_ms=latency_ms, route=route)
+        if self._reader is None:
+            return Outcome(failure=failure, latency_ms=latency_ms)
+        more = None if self._complete else failure
+        return self._reader.outcome(failure=more, latency_ms=latency_ms, definite=self._offer.reported)

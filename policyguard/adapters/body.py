@@ -45,15 +45,18 @@ def _too_large(limit: int) -> InvalidRequest:
     return InvalidRequest(f"the body is larger than {limit:,} bytes", status=413)
 
 
-def replay(body: bytes, receive: Receive) -> Receive:
-    """`body` once, then whatever the server says, so that a disconnect still arrives."""
-    sent = False
+class Replay:
+    """`body` once, then whatever the server says, so that a disconnect still arrives. `left`: it did."""
 
-    async def replayed() -> Message:
-        nonlocal sent
-        if sent:
-            return await receive()
-        sent = True
-        return {"type": "http.request", "body": body, "more_body": False}
+    def __init__(self, body: bytes, receive: Receive) -> None:
+        self.left = False
+        self._body: bytes | None = body
+        self._receive = receive
 
-    return replayed
+    async def __call__(self) -> Message:
+        body, self._body = self._body, None
+        if body is not None:
+            return {"type": "http.request", "body": body, "more_body": False}
+        message = await self._receive()
+        self.left = self.left or message["type"] == "http.disconnect"
+        return message

@@ -17,18 +17,20 @@ import httpx2
 from policyguard.adapters.calls import Call, call_of, can_hold_tools, makes_images
 from policyguard.adapters.guard_steps import Admit, GuardStep, MarkSent, Reject, SettleLeg
 from policyguard.adapters.offer import Offer, admission, caller_within, current_offer
-from policyguard.decision import Admitted, Held, Reason, Refused
+from policyguard.adapters.passing import Ending, failure_of
+from policyguard.decision import Admitted, Held, Reason, Refused, Ticket
 from policyguard.errors import InvalidRequest
 from policyguard.flow import expired, no_surface_reason
 from policyguard.guard import AskOptions, Guard
 from policyguard.request import Caller, Failure, Outcome
 from policyguard.wire.edits import Edit, read_edit
-from policyguard.wire.generations import Generation, read_generation
+from policyguard.wire.edits_json import JsonEdit, read_json_edit
+from policyguard.wire.generations import Generation, is_json, read_generation
 from policyguard.wire.outcome import read_outcome
 from policyguard.wire.refusals import render
 
 DOOR = "client"
-MAX_FORM_BYTES = 64 * 1024 * 1024  # sixteen images of four megabytes
+MAX_EDIT_BYTES = 64 * 1024 * 1024  # sixteen images of four megabytes
 MAX_JSON_BYTES = 1_000_000  # a prompt of 32,000 characters and everything beside it
 _REVIEW = "x-policyguard-review"
 _OURS = b"x-policyguard-"
@@ -75,8 +77,19 @@ class Body:
     response: httpx2.Response
 
 
-Step = Read | Send | Body | GuardStep
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """Let an answer pass that is streamed, and end its leg with it. Answer: `Stream`."""
+
+    response: httpx2.Response
+    ending: Ending
+    ticket: Ticket
+
+
+Step = Read | Send | Body | Pass | GuardStep
+Stream = httpx2.SyncByteStream | httpx2.AsyncByteStream
 Steps = Generator[Step, Any, httpx2.Response]
+Parsed = Generation | Edit | JsonEdit
 Shape = Literal[Call.GENERATIONS, Call.EDITS]
 
 # ---- the call ---------------------------------------------------------------------------------------------
@@ -137,16 +150,18 @@ def _image_call(door: Door, request: httpx2.Request, call: Shape) -> Steps:
     return (yield from _forward(door, request, parsed, said, attempt, within))
 
 
-def _parsed(request: httpx2.Request, body: bytes, call: Shape) -> Generation | Edit:
+def _parsed(request: httpx2.Request, body: bytes, call: Shape) -> Parsed:
     types = request.headers.get_list("content-type")
     if len(types) != 1:
         raise InvalidRequest("the request needs one content type")
     if _is_encoded(request):
         raise InvalidRequest("the body must not be compressed")
-    limit = MAX_JSON_BYTES if call is Call.GENERATIONS else MAX_FORM_BYTES
+    limit = MAX_JSON_BYTES if call is Call.GENERATIONS else MAX_EDIT_BYTES
     if len(body) > limit:
         raise InvalidRequest(f"the body is larger than {limit:,} bytes", status=413)
-    return read_generation(body, types[0]) if call is Call.GENERATIONS else read_edit(body, types[0])
+    if call is Call.GENERATIONS:
+        return read_generation(body, types[0])
+    return read_json_edit(body, types[0]) if is_json(types[0]) else read_edit(body, types[0])
 
 
 # ---- after admission --------------------------------------------------------------------------------------
@@ -155,30 +170,42 @@ def _parsed(request: httpx2.Request, body: bytes, call: Shape) -> Generation | E
 def _forward(
     door: Door,
     request: httpx2.Request,
-    parsed: Generation | Edit,
+    parsed: Parsed,
     admitted: Admitted,
     attempt: _Attempt,
     within: bool,
 ) -> Steps:
-    ticket = admitted.ticket
-    sendable = _rewritten(request, *parsed.write(admitted.request, ticket.safety_identifier))
+    ticket, asked = admitted.ticket, admitted.request
+    sendable = _rewritten(request, *parsed.write(asked, ticket.safety_identifier))
     if not within:  # the ticket of the request around is sent already
         sent: bool = yield MarkSent(ticket)
         if not sent:
             return _refusal(door, expired(admitted, door.guard.clock()))
     started = time.monotonic()
-    outcome = Outcome(failure=Failure.CANCELLED)
+    outcome: Outcome | None = Outcome(failure=Failure.CANCELLED)
     try:
         response: httpx2.Response = yield Send(sendable)
+        if _is_stream(response):  # it is settled when it ends, long after this
+            outcome = None
+            attempt.ended(admitted.decision.id, str(response.status_code))
+            ending = Ending(response, asked.n or 1, started, attempt.reasons)
+            stream: Stream = yield Pass(response, ending, ticket)
+            return _answered(response, stream, admitted)
         body: bytes = yield Body(response)
         outcome = read_outcome(response.status_code, response.headers, body, latency_ms=_since(started), definite=True)
-    except Exception as error:
-        outcome = Outcome(failure=_failure(error), latency_ms=_since(started))
+    except BaseException as error:
+        outcome = outcome and Outcome(failure=failure_of(error), latency_ms=_since(started))
         raise
     finally:
-        attempt.ended(admitted.decision.id, outcome)
-        yield SettleLeg(ticket, replace(outcome, attempts=attempt.number, retry_reasons=attempt.reasons))
-    return _answered(response, body, admitted)
+        if outcome is not None:
+            attempt.ended(admitted.decision.id, str(outcome.status or outcome.failure))
+            yield SettleLeg(ticket, replace(outcome, attempts=attempt.number, retry_reasons=attempt.reasons))
+    return _answered(response, httpx2.ByteStream(body), admitted, len(body))
+
+
+def _is_stream(response: httpx2.Response) -> bool:
+    kind: str = response.headers.get("content-type", "")
+    return kind.partition(";")[0].strip().lower() == "text/event-stream"
 
 
 def _rewritten(request: httpx2.Request, body: bytes, content_type: str) -> httpx2.Request:
@@ -192,22 +219,17 @@ def _rewritten(request: httpx2.Request, body: bytes, content_type: str) -> httpx
     return httpx2.Request(request.method, request.url, headers=headers, content=body, extensions=request.extensions)
 
 
-def _answered(response: httpx2.Response, body: bytes, admitted: Admitted) -> httpx2.Response:
+def _answered(
+    response: httpx2.Response, stream: Stream, admitted: Admitted, length: int | None = None
+) -> httpx2.Response:
     """OpenAI's answer with our headers. Its body was decoded to be read, and is not encoded again."""
     headers = [(name, value) for name, value in response.headers.multi_items() if name.lower() not in _DECODED]
     headers.append(("x-policyguard-decision", admitted.decision.id))
     if admitted.decision.adjustments:
         headers.append(("x-policyguard-adjusted", ",".join(map(str, admitted.decision.adjustments))))
-    headers.append(("content-length", str(len(body))))
-    return httpx2.Response(
-        response.status_code, headers=headers, stream=httpx2.ByteStream(body), extensions=response.extensions
-    )
-
-
-def _failure(error: Exception) -> Failure:
-    if isinstance(error, httpx2.TimeoutException):
-        return Failure.TIMEOUT
-    return Failure.CUT if isinstance(error, httpx2.TransportError) else Failure.ERROR
+    if length is not None:
+        headers.append(("content-length", str(length)))
+    return httpx2.Response(response.status_code, headers=headers, stream=stream, extensions=response.extensions)
 
 
 def _since(started: float) -> int:
@@ -240,6 +262,5 @@ class _Attempt:
         again = last is not None and last.path == path and count == str(len(last.reasons))
         return last if last is not None and again else cls(path)
 
-    def ended(self, decision_id: str, outcome: Outcome) -> None:
-        why = outcome.failure if outcome.status is None else str(outcome.status)
-        _last.set(_Attempt(self.path, self.first or decision_id, (*self.reasons, str(why))))
+    def ended(self, decision_id: str, why: str) -> None:
+        _last.set(_Attempt(self.path, self.first or decision_id, (*self.reasons, why)))

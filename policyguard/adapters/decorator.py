@@ -229,6 +229,8 @@ class _Door:
                 values[parameter] = str.__str__(value) if isinstance(value, str) else value
         if "prompt" not in values:
             raise InvalidRequest("`prompt` must be a text that is not empty", param="prompt")
+        if values.get("stream") is True:
+            raise InvalidRequest("a stream ends after the function has, so it cannot be settled here", param="stream")
         images = self._images(call, "image")
         masks = self._images(call, "mask")
         self._check_others(call)

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import aclosing, closing
+from functools import partial
 from typing import Any, TypeVar, overload
 
 import httpx2
 from openai import AsyncOpenAI, OpenAI
 
-from policyguard.adapters.call_steps import Body, Door, Read, Send, Step, answer
+from policyguard.adapters.call_steps import Body, Door, Pass, Read, Send, Step, answer
 from policyguard.adapters.guard_steps import aperform, perform
+from policyguard.adapters.passing import AsyncPassing, Passing
 from policyguard.adapters.surface import check_surface
 from policyguard.errors import ConfigError
 from policyguard.flow import adrive, drive
@@ -100,6 +102,8 @@ class GuardTransport(httpx2.BaseTransport):
             case Body():
                 with closing(step.response) as response:
                     return response.read()
+            case Pass():
+                return Passing(step.response, step.ending, partial(self._door.guard.settle, step.ticket))
         return perform(self._door.guard, step)
 
     def close(self) -> None:
@@ -125,6 +129,8 @@ class AsyncGuardTransport(httpx2.AsyncBaseTransport):
             case Body():
                 async with aclosing(step.response) as response:
                     return await response.aread()
+            case Pass():
+                return AsyncPassing(step.response, step.ending, partial(self._door.guard.asettle, step.ticket))
         return await aperform(self._door.guard, step)
 
     async def aclose(self) -> None:

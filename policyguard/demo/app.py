@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import anyio
 import httpx2
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from policyguard.adapters.asgi import PolicyGuardMiddleware
@@ -40,13 +41,18 @@ def create_app(guard: Guard, upstream: str, key: str) -> Starlette:
         headers = {name: request.headers[name] for name in _ASKED if name in request.headers}
         headers["authorization"] = f"Bearer {key}"
         url = f"{upstream}/images/{request.url.path.rsplit('/', 1)[-1]}"
+        asked = client.build_request("POST", url, content=await request.body(), headers=headers)
         try:
-            answer = await client.post(url, content=await request.body(), headers=headers)
+            answer = await client.send(asked, stream=True)
+            if not answer.headers.get("content-type", "").startswith("text/event-stream"):
+                await answer.aread()
         except httpx2.HTTPError:
             error = {"message": "the image service did not answer", "type": "server_error", "param": None, "code": None}
             return JSONResponse({"error": error}, status_code=502)
         kept = {name: answer.headers[name] for name in _ANSWERED if name in answer.headers}
-        return Response(answer.content, answer.status_code, kept)
+        if answer.is_closed:
+            return Response(answer.content, answer.status_code, kept)
+        return StreamingResponse(_passed_on(answer), answer.status_code, kept)
 
     routes = [
         Route(f"/{surface}/v1/images/{name}", forward, methods=["POST"])
@@ -54,3 +60,13 @@ def create_app(guard: Guard, upstream: str, key: str) -> Starlette:
         for name in ("generations", "edits")
     ]
     return Starlette(routes=routes, middleware=[Middleware(PolicyGuardMiddleware, guard=guard)], lifespan=lifespan)
+
+
+async def _passed_on(answer: httpx2.Response) -> AsyncIterator[bytes]:
+    """A stream as it comes. A client that leaves ends it, and OpenAI is no longer read."""
+    try:
+        async for chunk in answer.aiter_raw():
+            yield chunk
+    finally:
+        with anyio.CancelScope(shield=True):
+            await answer.aclose()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from html import escape
 from typing import Any
 
@@ -21,7 +20,8 @@ from policyguard.request import AUTO, Size, parse_size
 from policyguard.sandbox import scores
 from policyguard.sandbox.counters import Counters
 from policyguard.sandbox.edit_body import Edit, read_edit
-from policyguard.sandbox.faults import HEADER, Faults, raise_fault, seconds
+from policyguard.sandbox.events import events
+from policyguard.sandbox.faults import FOR_STREAMS, HEADER, Faults, raise_fault, seconds
 from policyguard.sandbox.moderations import decisions, moderations
 from policyguard.sandbox.pictures import picture
 from policyguard.sandbox.wire import ApiError, blocked, check_images, json_object, usable_model
@@ -70,7 +70,8 @@ class _Sandbox:
                 if not path.startswith(IMAGES):  # requests for images are noted first
                     raise_fault(fault)
                 response = await handler(request, fault)
-                await anyio.sleep(seconds(fault))  # the work is done and counted, whoever still listens
+                if not isinstance(response, StreamingResponse):
+                    await anyio.sleep(seconds(fault))  # the work is done and counted, whoever still listens
             except ApiError as error:
                 if error.status in (429, 503):
                     headers["retry-after"] = "1"
@@ -97,6 +98,8 @@ class _Sandbox:
         raise_fault(fault)
         values = {name: value for name, value in asked.values.items() if value is not None}
         check_images(values)
+        if fault in FOR_STREAMS and not values.get("stream"):
+            raise ApiError(400, "This fault is for streams.", param="fault")
         prompt = values["prompt"]
         if scores.BLOCK in prompt:
             raise blocked(["violence"])
@@ -108,7 +111,8 @@ class _Sandbox:
             return Response(b"<html>not the API</html>", media_type="text/html")
         if values.get("stream"):
             kind = "image_edit" if inputs else "image_generation"
-            return StreamingResponse(_events(kind, body, values), media_type="text/event-stream")
+            stream = events(kind, body, values.get("partial_images", 0), fault)
+            return StreamingResponse(stream, media_type="text/event-stream")
         return JSONResponse(body)
 
     # ---- about the sandbox ------------------------------------------------------------------------------------
@@ -188,21 +192,6 @@ def _usage(values: Mapping[str, Any], inputs: tuple[Size | None, ...], output: i
 
 def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode()
-
-
-async def _events(kind: str, body: Mapping[str, Any], values: Mapping[str, Any]) -> AsyncIterator[bytes]:
-    shared = {name: body[name] for name in ("background", "output_format", "quality", "size")}
-    shared |= {"created_at": CREATED, "b64_json": body["data"][0]["b64_json"]}
-    for index in range(values.get("partial_images", 0)):
-        yield _event({"type": f"{kind}.partial_image", "partial_image_index": index, **shared})
-    last = {name: body[name] for name in ("usage", "safety_identifier") if name in body}
-    if "usage" in last:  # the details of the output are only in answers that are no stream
-        last["usage"] = {name: value for name, value in last["usage"].items() if name != "output_tokens_details"}
-    yield _event({"type": f"{kind}.completed", **last, **shared})
-
-
-def _event(data: Mapping[str, Any]) -> bytes:
-    return f"event: {data['type']}\ndata: {json.dumps(data)}\n\n".encode()
 
 
 class _Cut(Response):

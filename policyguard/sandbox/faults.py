@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from policyguard.sandbox.wire import ApiError, blocked
 
 HEADER = "x-sandbox-fault"
-NAMES = ("429", "500", "503", "slow", "cut", "moderation_blocked", "no_usage", "nonsense")
+FOR_STREAMS = ("error_event", "unfinished")
+NAMES = ("429", "500", "503", "slow", "cut", "moderation_blocked", "no_usage", "nonsense", *FOR_STREAMS)
 _SLOW = re.compile(r"slow=[0-9]{1,3}(\.[0-9]{1,3})?", re.ASCII)
 
 

@@ -36,13 +36,13 @@ def bad(message: str, param: str, code: str = "invalid_value") -> ApiError:
     return ApiError(400, message, param=param, code=code)
 
 
-def blocked(categories: list[str]) -> ApiError:
+def blocked(categories: list[str], *, stage: str = "input") -> ApiError:
     return ApiError(
         400,
         "Your request was rejected by the safety system.",
         type="image_generation_user_error",
         code="moderation_blocked",
-        moderation_details={"moderation_stage": "input", "categories": categories},
+        moderation_details={"moderation_stage": stage, "categories": categories},
     )
 
 

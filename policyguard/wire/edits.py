@@ -36,8 +36,6 @@ class Edit:
 
 def read_edit(body: bytes, content_type: str) -> Edit:
     """Raises `InvalidRequest`."""
-    if content_type.partition(";")[0].strip().lower() == "application/json":
-        raise InvalidRequest("edits are taken as multipart/form-data only")
     parts, boundary = parse_form(body, content_type)
     files = [part for part in parts if part.name in _IMAGES]
     masks = [part for part in parts if part.name == "mask"]

@@ -2,42 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from policyguard.errors import InvalidRequest
 from policyguard.request import AUTO, ImageRequest
-from policyguard.wire.json_body import dump, parse_object
+from policyguard.wire.json_body import parse_object
 from policyguard.wire.parameters import build, decided
+from policyguard.wire.splice import GONE, joined, splice
 
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """A parsed body: the request, and the document that is written back with what was decided."""
+    """A parsed body: the request, and the text that goes on with what was decided."""
 
     request: ImageRequest
-    document: dict[str, Any] = field(repr=False)
+    document: Mapping[str, Any] = field(repr=False)
+    body: bytes = field(repr=False)
 
     def write(self, request: ImageRequest, safety_identifier: str | None) -> tuple[bytes, str]:
-        """Body and content type for the upstream: everything as it came, what is forced in place."""
-        forced: dict[str, Any] = {**decided(request), "moderation": AUTO}
-        if safety_identifier is not None:
-            forced["safety_identifier"] = safety_identifier
-        # the client's own identifier never goes on: it could be anybody's
-        kept = {name: value for name, value in self.document.items() if name != "safety_identifier"}
-        return dump({**kept, **forced}), "application/json"
+        """Body and content type for the upstream: every byte as it came, but for what is forced."""
+        changes = changed(self.document, request, safety_identifier)
+        return joined(self.body, splice(self.body, changes)) if changes else self.body, "application/json"
+
+
+def changed(document: Mapping[str, Any], request: ImageRequest, safety_identifier: str | None) -> dict[str, Any]:
+    """What has to be another value than the client's, by key. Its identifier could be anybody's: it never goes on."""
+    forced: dict[str, Any] = {**decided(request), "moderation": AUTO}
+    if safety_identifier is not None:
+        forced["safety_identifier"] = safety_identifier
+    changes = {name: value for name, value in forced.items() if not same(document.get(name), value)}
+    if safety_identifier is None and "safety_identifier" in document:
+        changes["safety_identifier"] = GONE
+    return changes
+
+
+def same(given: Any, value: Any) -> bool:
+    return type(given) is type(value) and given == value
 
 
 def read_generation(body: bytes, content_type: str) -> Generation:
     """Raises `InvalidRequest`."""
     check_json_type(content_type)
     document = parse_object(body)
-    return Generation(build(document, "generate"), document)
+    return Generation(build(document, "generate"), document, body)
+
+
+def is_json(content_type: str) -> bool:
+    return content_type.partition(";")[0].strip().lower() == "application/json"
 
 
 def check_json_type(content_type: str) -> None:
-    kind, _, rest = content_type.partition(";")
-    if kind.strip().lower() != "application/json":
+    rest = content_type.partition(";")[2]
+    if not is_json(content_type):
         raise InvalidRequest("the content type must be application/json")
     if rest.strip() and rest.strip().lower().replace('"', "") not in ("charset=utf-8", "charset=utf8"):
         raise InvalidRequest("the body must be UTF-8")

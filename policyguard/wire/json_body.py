@@ -8,19 +8,22 @@ from __future__ import annotations
 import json
 import math
 import re
-from typing import Any, NoReturn
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from policyguard.errors import InvalidRequest
 
 MAX_DEPTH = 32
+MAX_KEYS = 10_000  # each is looked at when something is written back
 MAX_DIGITS = 19
 MAX_DECIMAL_CHARS = 64
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _BRACKETS = re.compile(rb"[\[\]{}]")
 
 
-def parse_object(body: bytes) -> dict[str, Any]:
-    """The one JSON object in `body`."""
+def parse_object(body: bytes, lifted: Sequence[object] = ()) -> dict[str, Any]:
+    """The one JSON object in `body`. Each of `lifted`, in order, stands in it as `NaN`, and nothing else does."""
+    left = iter(lifted)
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError:
@@ -30,10 +33,16 @@ def parse_object(body: bytes) -> dict[str, Any]:
     _check_depth(body)
     try:
         value = json.loads(
-            text, object_pairs_hook=_object, parse_constant=_constant, parse_int=_whole, parse_float=_decimal
+            text,
+            object_pairs_hook=_object,
+            parse_constant=lambda text: _constant(text, left),
+            parse_int=_whole,
+            parse_float=_decimal,
         )
     except (json.JSONDecodeError, RecursionError):
         raise InvalidRequest("the body is no JSON") from None
+    if next(left, None) is not None:
+        raise InvalidRequest("the body is no JSON")
     if not isinstance(value, dict):
         raise InvalidRequest("the body must be a JSON object")
     if _SURROGATE.search(body):
@@ -57,20 +66,25 @@ def _check_depth(body: bytes) -> None:
 def _check_characters(value: dict[str, Any]) -> None:
     """Half of a surrogate pair can be escaped in JSON, but not written as UTF-8: known before anything is reserved."""
     try:
-        dump(value)
+        json.dumps(value, ensure_ascii=False, default=repr).encode()
     except UnicodeEncodeError:
         raise InvalidRequest("a text holds half of a surrogate pair") from None
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(pairs) > MAX_KEYS:
+        raise InvalidRequest(f"an object has more than {MAX_KEYS:,} keys")
     found = dict(pairs)
     if len(found) != len(pairs):
         raise InvalidRequest("a key is there twice")
     return found
 
 
-def _constant(text: str) -> NoReturn:
-    raise InvalidRequest("a number is not finite")
+def _constant(text: str, lifted: Iterator[object]) -> object:
+    value = next(lifted, None) if text == "NaN" else None
+    if value is None:
+        raise InvalidRequest("a number is not finite")
+    return value
 
 
 def _whole(text: str) -> int:

@@ -5,16 +5,84 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any
-
-import orjson
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from policyguard.policy.model import Route
 from policyguard.request import Failure, Outcome, Usage
+from policyguard.wire.events import EventReader
 from policyguard.wire.own import at
+from policyguard.wire.skeleton import DIGEST, Skeleton
 
+_DIGESTED = re.compile(f"{DIGEST}[0-9a-f]{{64}}")
 _WORD = re.compile(r"[A-Za-z0-9._:-]{1,100}", re.ASCII)
+
+
+class OutcomeReader:
+    """What an answer means, read while it passes by: a JSON body, or a stream of events.
+
+    `feed` what comes, then ask for the `outcome`. `images` is how many were asked for: a stream says so for each.
+    `route` says where an app's own answer has usage and images; header names in lower case.
+    """
+
+    def __init__(self, status: int, headers: Mapping[str, str], *, images: int = 1, route: Route | None = None) -> None:
+        self._status, self._images = status, images
+        self._request_id = plain_word(headers.get("x-request-id"))
+        self._route = route if route is not None and route.shape == "custom" else None
+        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+        self._events = EventReader() if kind == "text/event-stream" else None
+        self._body = Skeleton()
+
+    def feed(self, chunk: bytes) -> None:
+        (self._events or self._body).feed(chunk)
+
+    def outcome(self, *, failure: Failure | None = None, latency_ms: int = 0, definite: bool = False) -> Outcome:
+        """`failure` says why nothing more came; usage that came before it counts all the same."""
+        said = self._streamed(self._events) if self._events else self._answered(failure is None)
+        failed = Failure.ERROR if self._status >= 400 or said.error is not None else failure
+        usage = said.usage if self._status < 400 else None
+        return Outcome(
+            status=self._status,
+            usage=usage,
+            failure=None if usage else failed or Failure.NO_USAGE,
+            definite=definite,
+            error_code=plain_word((said.error or {}).get("code")),
+            moderation_stage=_stage((said.error or {}).get("moderation_details")),
+            request_id=self._request_id,
+            latency_ms=latency_ms,
+            size=plain_word(said.document.get("size")),
+            quality=plain_word(said.document.get("quality")),
+            image_digests=digests(said.images) if self._status < 400 else (),
+        )
+
+    def _answered(self, complete: bool) -> _Said:
+        document = self._body.document() if complete else {}
+        error = document.get("error") if self._status >= 400 else None
+        route = self._route
+        usage = _first(document, route.usage) if route else document.get("usage")
+        images = at(document, (route.images or ()) if route else ("data", "[]", "b64_json"))
+        return _Said(document, usage_from(usage), error if isinstance(error, dict) else None, images)
+
+    def _streamed(self, events: EventReader) -> _Said:
+        events.end()
+        last = events.completed[-1] if events.completed else {}
+        images = [event.get("b64_json") for event in events.completed]
+        return _Said(last, _total(events.completed, self._images), events.error, images)
+
+
+class _Said(NamedTuple):
+    document: Mapping[str, Any]
+    usage: Usage | None
+    error: Mapping[str, Any] | None
+    images: Iterable[Any]
+
+
+def _total(completed: Sequence[Mapping[str, Any]], images: int) -> Usage | None:
+    """Over all images of a stream, once each of them is there; None before that, or where one says nothing."""
+    counts = [usage for event in completed if (usage := usage_from(event.get("usage"))) is not None]
+    if len(counts) < max(images, len(completed)):
+        return None
+    return Usage(**{name: sum(getattr(usage, name) for usage in counts) for name in Usage.__dataclass_fields__})
 
 
 def read_outcome(
@@ -26,35 +94,10 @@ def read_outcome(
     definite: bool = False,
     route: Route | None = None,
 ) -> Outcome:
-    """What an answer means. `route` says where an app's own answer has usage and images; header names in lower case."""
-    document = _document(body)
-    error = document.get("error")
-    error = error if status >= 400 and isinstance(error, dict) else {}
-    custom = route is not None and route.shape == "custom"
-    usage = usage_from(_first(document, route.usage) if route and custom else document.get("usage"))
-    images = at(document, route.images or ()) if route and custom else at(document, ("data", "[]", "b64_json"))
-    failed = Failure.ERROR if status >= 400 else None if usage else Failure.NO_USAGE
-    return Outcome(
-        status=status,
-        usage=usage if status < 400 else None,
-        failure=failed,
-        definite=definite,
-        error_code=plain_word(error.get("code")),
-        moderation_stage=_stage(error.get("moderation_details")),
-        request_id=plain_word(headers.get("x-request-id")),
-        latency_ms=latency_ms,
-        size=plain_word(document.get("size")),
-        quality=plain_word(document.get("quality")),
-        image_digests=digests(images) if status < 400 else (),
-    )
-
-
-def _document(body: bytes) -> dict[str, Any]:
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return {}
-    return value if isinstance(value, dict) else {}
+    """What an answer means that is there as a whole."""
+    reader = OutcomeReader(status, headers, route=route)
+    reader.feed(body)
+    return reader.outcome(latency_ms=latency_ms, definite=definite)
 
 
 def _first(document: Mapping[str, Any], path: tuple[str, ...] | None) -> Any:
@@ -72,12 +115,16 @@ def plain_word(value: object) -> str | None:
 
 def digests(images: Iterable[Any]) -> tuple[str, ...]:
     """Of the decoded images; what is no base64 has none."""
-    return tuple(hashlib.sha256(data).hexdigest() for image in images if (data := _decoded(image)) is not None)
+    return tuple(digest for image in images if (digest := _digest(image)) is not None)
 
 
-def _decoded(image: object) -> bytes | None:
+def _digest(image: object) -> str | None:
+    if not isinstance(image, str):
+        return None
+    if _DIGESTED.fullmatch(image):  # long, and hashed as it passed by
+        return image.removeprefix(DIGEST)
     try:
-        return base64.b64decode(image, validate=True) if isinstance(image, str) else None
+        return hashlib.sha256(base64.b64decode(image, validate=True)).hexdigest()
     except ValueError:  # binascii.Error for a wrong alphabet, plain ValueError for what is not ASCII
         return None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,25 +9,28 @@ from typing import Any
 from policyguard.errors import InvalidRequest
 from policyguard.policy.model import Route
 from policyguard.request import AUTO, ImageRequest
-from policyguard.wire.generations import check_json_type
-from policyguard.wire.json_body import dump, parse_object
+from policyguard.wire.generations import check_json_type, same
+from policyguard.wire.json_body import parse_object
 from policyguard.wire.parameters import build, decided
+from policyguard.wire.splice import Inside, joined, splice
 
 
 @dataclass(frozen=True, slots=True)
 class Own:
-    """A parsed body. Only declared fields are written back; the rest is the app's business."""
+    """A parsed body. Only declared fields are written back; the rest is the app's business, to the byte."""
 
     request: ImageRequest
     document: dict[str, Any] = field(repr=False)
+    body: bytes = field(repr=False)
     route: Route
 
     def write(self, request: ImageRequest, safety_identifier: str | None) -> tuple[bytes, str]:
-        document = copy.deepcopy(self.document)
+        changes = Inside()
         for name, value in {**decided(request), "moderation": AUTO}.items():
-            if name in self.route.fields:
-                _set(document, self.route.fields[name], value)
-        return dump(document), "application/json"
+            path = self.route.fields.get(name)
+            if path and not any(same(given, value) for given in at(self.document, path)):
+                _set(changes, path, value)
+        return joined(self.body, splice(self.body, changes)) if changes else self.body, "application/json"
 
 
 def read_own(body: bytes, content_type: str, route: Route) -> Own:
@@ -42,7 +44,7 @@ def read_own(body: bytes, content_type: str, route: Route) -> Own:
             raise InvalidRequest(f"`{'.'.join(path)}` is there more than once", param=name)
         values[name] = found[0] if found else None
         _check_place(document, path, name)
-    return Own(build(values, "generate"), document, route)
+    return Own(build(values, "generate"), document, body, route)
 
 
 def at(value: Any, path: tuple[str, ...]) -> Iterator[Any]:
@@ -64,7 +66,7 @@ def _check_place(document: Any, path: tuple[str, ...], name: str) -> None:
             raise InvalidRequest(f"`{'.'.join(path)}` is no place for a value", param=name)
 
 
-def _set(document: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
+def _set(changes: Inside, path: tuple[str, ...], value: Any) -> None:
     for key in path[:-1]:
-        document = document.setdefault(key, {})
-    document[path[-1]] = value
+        changes = changes.setdefault(key, Inside())
+    changes[path[-1]] = value

@@ -130,7 +130,7 @@ BAD: dict[str, tuple[dict[str, Any], int]] = {
     "a size with a cross": (_json(size="1024×1024"), 400),
     "a negative size": (_json(size="-1x99999"), 400),
     "200 images": (_json(n=200), 400),
-    "a stream": (_json(stream=True), 400),
+    "a stream that is none": (_json(stream="true"), 400),
     "200 input images": (_files(*[png(16, 16)] * 200), 400),
     "a broken PNG": (_files(png()[:40]), 400),
     "no picture": (_files(b"GIF89a" + b"0" * 100), 400),

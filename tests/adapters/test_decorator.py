@@ -359,6 +359,7 @@ def test_a_broken_picture_is_refused_and_recorded(open_guard: Callable[..., Guar
         {"image": object()},
         {"n": 1.0},
         {"stream": 1},
+        {"stream": True},
         {"background": 5},
         {"reference": png()},
         {"reference": [png()]},

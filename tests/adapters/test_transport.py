@@ -347,7 +347,6 @@ REVIEWED = "review: {required: true, reviewers: [group:trust], expires: 4h}\n"
         ("", {"violence": 0.9}, {}, openai.BadRequestError, "moderation_blocked"),
         (BUDGET, {}, {}, openai.RateLimitError, "policy_budget_exceeded"),
         (REVIEWED, {}, {}, openai.PermissionDeniedError, "policy_review_required"),
-        ("", {}, {"stream": True}, openai.BadRequestError, "policy_violation"),
     ],
 )
 def test_a_refusal_raises_the_sdks_own_error_once(

@@ -82,6 +82,23 @@ def test_usage_can_be_left_out_of_an_answer_and_of_a_stream(client: OpenAI) -> N
     assert "usage" not in list(ask(client, "no_usage", stream=True))[-1].to_dict()
 
 
+def test_a_stream_can_break_in_the_middle_and_the_image_counts(client: OpenAI, http: httpx2.Client) -> None:
+    unfinished = list(ask(client, "unfinished", stream=True, partial_images=2))
+    assert [event.type for event in unfinished] == ["image_generation.partial_image"] * 2
+    broken = ask(client, "error_event", stream=True, partial_images=1)
+    assert next(broken).type == "image_generation.partial_image"
+    with pytest.raises(openai.APIError) as caught:
+        next(broken)
+    assert caught.value.code == "moderation_blocked"
+    assert http.get("/sandbox/requests").json()["generations"] == 2
+
+
+@pytest.mark.parametrize("fault", ["error_event", "unfinished"])
+def test_a_fault_for_streams_is_refused_elsewhere(client: OpenAI, fault: str) -> None:
+    with pytest.raises(openai.BadRequestError):
+        ask(client, fault)
+
+
 def test_nonsense_is_no_json(http: httpx2.Client) -> None:
     body = {"model": "gpt-image-2", "prompt": "a paper boat"}
     answer = http.post(GENERATIONS, json=body, headers={"x-sandbox-fault": "nonsense"})

@@ -139,6 +139,15 @@ def test_a_stream_has_partial_images_then_one_completed_event_with_usage(client:
     assert opened(events[-1].b64_json).size == (1024, 1024)
 
 
+def test_a_stream_of_several_images_completes_each_with_its_share_of_the_usage(client: OpenAI) -> None:
+    plain = ask(client, quality="low", n=3).usage
+    events: list[Any] = list(ask(client, stream=True, quality="low", n=3))
+    assert [event.type for event in events] == ["image_generation.completed"] * 3
+    assert len({event.b64_json for event in events}) == 3
+    assert sum(event.usage.output_tokens for event in events) == plain.output_tokens
+    assert sum(event.usage.input_tokens for event in events) == plain.input_tokens
+
+
 def test_an_edit_streams_under_its_own_name(client: OpenAI) -> None:
     file = ("a.png", picture("aa", Size(64, 64), "png"))
     events = list(client.images.edit(model="gpt-image-2", prompt=PROMPT, image=file, stream=True, partial_images=1))

@@ -1,0 +1,113 @@
+"""Pictures within JSON, as `data:` URLs of many megabytes, taken out of the text before it is read.
+
+What is left is short, whatever the pictures weigh: each stands in it as `NaN`, which is no JSON and so cannot come from
+a client unnoticed. The original stays as it is, for the parts of it that go on.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from bisect import bisect_right
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from policyguard.errors import InvalidRequest
+from policyguard.request import MAX_INPUT_IMAGES
+
+MAX_URLS = MAX_INPUT_IMAGES + 1  # and a mask
+MAX_URL_CHARS = 20_971_520  # the API's own bound
+_OPENS = b'"data:image'
+_HEAD = re.compile(rb'"data:image\\?/(?:png|jpe?g|webp);base64,', re.IGNORECASE)
+_MARK = b"NaN"
+
+
+@dataclass(frozen=True, slots=True)
+class DataUrl:
+    """One picture: where its text with both quotes is in the original, and its bytes."""
+
+    start: int
+    end: int
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Lifted:
+    """The short text, the pictures in its order, and the way back to the original."""
+
+    original: bytes = field(repr=False)
+    text: bytes = field(repr=False)
+    urls: tuple[DataUrl, ...]
+
+    def spread(self, pieces: Iterable[slice | bytes]) -> list[slice | bytes]:
+        """Pieces of the short text as pieces of the original. None of them may begin or end within a mark."""
+        ends: list[int] = []
+        moved = [0]
+        for url in self.urls:
+            moved.append(moved[-1] + url.end - url.start - len(_MARK))
+            ends.append(url.end - moved[-1])
+
+        def place(at: int) -> int:
+            return at + moved[bisect_right(ends, at)]
+
+        return [slice(place(p.start), place(p.stop)) if isinstance(p, slice) else p for p in pieces]
+
+
+def lift(body: bytes) -> Lifted:
+    """Raises `InvalidRequest` for a picture that cannot be decoded.
+
+    A quote that a backslash escapes is within a text, so nothing begins there. Every other one begins a text where the
+    quotes before it come in pairs; else it ends one, and what follows is no JSON.
+    """
+    pieces: list[memoryview | bytes] = []
+    urls: list[DataUrl] = []
+    view, kept, at = memoryview(body), 0, 0
+    while (start := _next(body, at)) >= 0:
+        end = body.find(b'"', start + 1) + 1
+        if not end:
+            break  # the text does not end: no JSON
+        if len(urls) == MAX_URLS:
+            raise InvalidRequest(f"at most {MAX_INPUT_IMAGES} input images are possible", param="images")
+        if _unpaired(body[kept:start]):
+            raise InvalidRequest("the body is no JSON")
+        urls.append(DataUrl(start, end, _decoded(body, start, end)))
+        pieces += [view[kept:start], _MARK]
+        kept = at = end
+    if not urls:
+        return Lifted(body, body, ())
+    return Lifted(body, b"".join([*pieces, view[kept:]]), tuple(urls))
+
+
+def _next(body: bytes, at: int) -> int:
+    """Where the next text begins that is a picture's URL; -1 where there is none."""
+    while True:
+        plain = body.find(_OPENS, at)
+        if plain < 1 or body[plain - 1] != 0x5C:
+            return plain
+        at = plain + 1
+
+
+def _unpaired(piece: bytes) -> bool:
+    return piece.replace(rb"\\", b"").replace(rb"\"", b"").count(b'"') % 2 == 1
+
+
+def _decoded(body: bytes, start: int, end: int) -> bytes:
+    if end - start - 2 > MAX_URL_CHARS:
+        raise InvalidRequest(f"an image is longer than {MAX_URL_CHARS:,} characters", param="images", status=413)
+    head = _HEAD.match(body, start, end)
+    if head is None:
+        raise InvalidRequest("an image must be base64 of png, jpeg or webp", param="images")
+    if body.find(b"\\", head.end(), end) >= 0:  # some write `/` as `\/`
+        text = body[head.end() : end].replace(rb"\/", b"/")
+        return _base64(text, 0, len(text) - 1)
+    return _base64(body, head.end(), end - 1)
+
+
+def _base64(text: bytes, start: int, end: int) -> bytes:
+    """Whole groups of four, and padding at the very end only: what some readers skip, others do not."""
+    padding = text.find(b"=", start, end)
+    if (end - start) % 4 == 0 and (padding < 0 or padding >= end - 2):
+        with suppress(ValueError):
+            return binascii.a2b_base64(memoryview(text)[start:end], strict_mode=True)
+    raise InvalidRequest("an image is no base64", param="images")

@@ -1,0 +1,80 @@
+"""`POST /v1/images/edits` as JSON: input images and mask as `data:` URLs.
+
+An image behind a web address or a file id cannot be looked at here, so it is refused: nothing that was not seen passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from policyguard.errors import InvalidRequest
+from policyguard.request import MAX_INPUT_IMAGES, ImageRequest, InputImage
+from policyguard.wire.data_urls import DataUrl, Lifted, lift
+from policyguard.wire.generations import changed, check_json_type
+from policyguard.wire.image_header import input_image
+from policyguard.wire.json_body import parse_object
+from policyguard.wire.parameters import build
+from policyguard.wire.splice import joined, splice
+
+MAX_TEXT_BYTES = 1_000_000  # everything but the pictures
+
+
+@dataclass(frozen=True, slots=True)
+class JsonEdit:
+    """A parsed body: the request, and the text that goes on with what was decided."""
+
+    request: ImageRequest
+    document: Mapping[str, Any] = field(repr=False)
+    lifted: Lifted
+
+    def write(self, request: ImageRequest, safety_identifier: str | None) -> tuple[bytes, str]:
+        """Body and content type for the upstream: every byte as it came, but for what is forced."""
+        changes = changed(self.document, request, safety_identifier)
+        if not changes:
+            return self.lifted.original, "application/json"
+        pieces = self.lifted.spread(splice(self.lifted.text, changes))
+        return joined(self.lifted.original, pieces), "application/json"
+
+
+def read_json_edit(body: bytes, content_type: str, max_text_bytes: int = MAX_TEXT_BYTES) -> JsonEdit:
+    """Raises `InvalidRequest`."""
+    check_json_type(content_type)
+    lifted = lift(body)
+    if len(lifted.text) > max_text_bytes:
+        raise InvalidRequest(f"the body without its images is larger than {max_text_bytes:,} bytes", status=413)
+    document = parse_object(lifted.text, lifted.urls)
+    values = {name: value for name, value in document.items() if name not in ("images", "mask")}
+    references = _references(document.get("images"))
+    urls = [_url(reference, "images") for reference in references]
+    mask = _url(document["mask"], "mask") if document.get("mask") is not None else None
+    if len(urls) + (mask is not None) != len(lifted.urls):
+        raise InvalidRequest("an image that is neither in `images` nor the `mask`", param="images")
+    images = tuple(_image(url, "images") for url in urls)
+    request = build(values, "edit", images, _image(mask, "mask") if mask else None)
+    return JsonEdit(request, document, lifted)
+
+
+def _references(images: Any) -> list[Any]:
+    if not isinstance(images, list) or not images:
+        raise InvalidRequest("`images` must be a list of at least one image", param="images")
+    if len(images) > MAX_INPUT_IMAGES:
+        raise InvalidRequest(f"at most {MAX_INPUT_IMAGES} input images are possible", param="images")
+    return images
+
+
+def _url(reference: Any, param: str) -> DataUrl:
+    """The picture of `{"image_url": "data:..."}`; every other reference is one to what cannot be seen."""
+    if not isinstance(reference, Mapping) or len(reference) != 1:
+        raise InvalidRequest("an image has exactly one key, `image_url`", param=param)
+    if "file_id" in reference:
+        raise InvalidRequest("an image by `file_id` cannot be looked at; send it as a data URL", param=param)
+    url = reference.get("image_url")
+    if not isinstance(url, DataUrl):
+        raise InvalidRequest("`image_url` must be a data URL of a png, jpeg or webp in base64", param=param)
+    return url
+
+
+def _image(url: DataUrl, param: str) -> InputImage:
+    return input_image(url.data, param=param)
