@@ -179,7 +179,7 @@ class _Guarded:
         answer = _Answer(self.send, offer)
         failure: Failure | None = Failure.CANCELLED
         try:
-            with offered(offer):
+            with offered(offer), self.guard.alive(admitted.ticket):
                 await self.door.app(scope, replay(body, self.receive), answer.send)
             failure = None
         except Exception:

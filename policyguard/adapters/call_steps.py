@@ -129,6 +129,7 @@ def _image_call(door: Door, request: httpx2.Request, call: Shape) -> Steps:
         "door": DOOR,
         "review_id": request.headers.get(_REVIEW),
         "retry_of": attempt.first,
+        "upstream": request.url.host,
         "policies": door.guard.policies,
     }
     said, within = yield from admission(offer, Admit(parsed.request, caller, door.surface, options))
@@ -169,8 +170,9 @@ def _forward(
     started = time.monotonic()
     outcome = Outcome(failure=Failure.CANCELLED)
     try:
-        response: httpx2.Response = yield Send(sendable)
-        body: bytes = yield Body(response)
+        with door.guard.alive(ticket):
+            response: httpx2.Response = yield Send(sendable)
+            body: bytes = yield Body(response)
         outcome = read_outcome(response.status_code, response.headers, body, latency_ms=_since(started), definite=True)
     except Exception as error:
         outcome = Outcome(failure=_failure(error), latency_ms=_since(started))
