@@ -153,7 +153,8 @@ class Ticket:
     """The money side of an admitted request. Settle it exactly once; unsettled, it runs out by itself.
 
     `ceiling_micros` is the most that the request can cost, in micro-dollars, already reserved.
-    `expires_at` (UTC) is when an unsent ticket is released.
+    `expires_at` (UTC) is when an unsent ticket is released. `rates` are thousandths of a micro-dollar for a token, by
+    kind, as they were when it was admitted: its cost is told by them.
     """
 
     leg_id: str
@@ -162,6 +163,7 @@ class Ticket:
     model: str
     ceiling_micros: int
     expires_at: datetime
+    rates: Mapping[str, int | None] = field(repr=False)
     review_id: str | None = None
     safety_identifier: str | None = field(default=None, repr=False)
     record: Mapping[str, Any] = field(

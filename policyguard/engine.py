@@ -167,7 +167,7 @@ def _would_adjust(fitting: Fitting, adjustment: Adjustment) -> Reason:
 def price(screened: Screened) -> Screened:
     """With the most that the request can cost, or with the reason why nobody knows."""
     try:
-        return screened._replace(quote=pricing.ceiling(screened.request))
+        return screened._replace(quote=pricing.ceiling(screened.request, screened.policy.request.prices))
     except pricing.UnknownPrice as unknown:
         message = f"no price: {unknown}"
     reason = Reason(id="request.price", kind=Kind.PARAMETER, effect=Effect.DENY, message=message, param="model")

@@ -11,7 +11,7 @@ from typing import Any
 
 from policyguard.decision import Effect, Place, Reason
 from policyguard.engine import Screened, facts_with
-from policyguard.policy.budget import windows
+from policyguard.policy.budget import charged, windows
 from policyguard.policy.expr import EvaluationError, Unavailable
 from policyguard.policy.model import Budget, Rule, Threshold
 from policyguard.request import Verdict
@@ -91,7 +91,7 @@ def _budgets(judged: Screened, dimensions: Mapping[str, str | None]) -> Iterator
     known = {name: value or "?" for name, value in dimensions.items()}
     for window in windows(judged.policy.budgets, known, judged.now):
         budget = window.budget
-        amount = ceiling if budget.unit == "usd" else judged.request.n or 1
+        amount = charged(budget, ceiling, judged.request.n or 1)
         result = f"takes {_amount(budget, amount)}"
         detail = f"of {_amount(budget, budget.limit)} each {budget.period}" + (
             f", per {budget.per}" if budget.per else ""
@@ -100,4 +100,4 @@ def _budgets(judged: Screened, dimensions: Mapping[str, str | None]) -> Iterator
 
 
 def _amount(budget: Budget, amount: int) -> str:
-    return f"${amount / 1_000_000:,.4f}" if budget.unit == "usd" else f"{amount} images"
+    return f"${amount / 1_000_000:,.4f}" if budget.unit == "usd" else f"{amount} {budget.unit}"

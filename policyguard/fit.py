@@ -13,6 +13,7 @@ from typing import Any
 from policyguard import pricing
 from policyguard.decision import Adjustment, Effect, Kind, Mode, Place, Reason
 from policyguard.policy.model import Plain, RequestRules
+from policyguard.pricing import PriceBook
 from policyguard.request import AUTO, ImageRequest, parse_size
 
 QUALITY_RANK = {"low": 0, "medium": 1, "high": 2, "xhigh": 3, "max": 4}
@@ -121,16 +122,16 @@ def _quality(f: Fitting) -> None:
     asked, allowed = f.request.quality, f.rules.qualities
     if asked is None or (asked in allowed if allowed is not None else asked != AUTO or f.auto_unlisted):
         return
-    best = _highest_below(asked, allowed or (), f.request.model) if f.may_adjust("quality") else None
+    best = _highest_below(asked, allowed or (), f.request.model, f.rules.prices) if f.may_adjust("quality") else None
     if best is None:
         f.deny("quality", "this quality is not allowed here", value=asked, allowed=list(allowed or ()))
     else:
         f.adjust("quality", best)
 
 
-def _highest_below(asked: str, allowed: tuple[str, ...], model: str | None) -> str | None:
+def _highest_below(asked: str, allowed: tuple[str, ...], model: str | None, prices: PriceBook) -> str | None:
     rank = QUALITY_RANK.get(asked, -1)
-    known = pricing.qualities(model) if model else ()
+    known = pricing.qualities(model, prices) if model else ()
     lower = [q for q in allowed if q in known and QUALITY_RANK.get(q, 99) <= rank]
     return max(lower, key=QUALITY_RANK.__getitem__, default=None)
 
@@ -156,20 +157,22 @@ def _largest_within(f: Fitting) -> str | None:
     asked = parse_size(f.request.size or "")
     if asked is None or f.rules.sizes is None:
         return None
-    price = _tokens(f.request, str(asked))
+    price = _tokens(f.request, str(asked), f.rules.prices)
     inside = [
         size
         for text in f.rules.sizes
         if (size := parse_size(text)) and size.width <= asked.width and size.height <= asked.height
-        if f.rules.admits_size(text) and price is not None and (_tokens(f.request, text) or price + 1) <= price
+        if f.rules.admits_size(text)
+        and price is not None
+        and (_tokens(f.request, text, f.rules.prices) or price + 1) <= price
     ]
     best = max(inside, key=lambda s: (s.pixels, s), default=None)
     return str(best) if best else None
 
 
-def _tokens(request: ImageRequest, size: str) -> int | None:
+def _tokens(request: ImageRequest, size: str, prices: PriceBook) -> int | None:
     try:
-        return pricing.output_tokens(request.model or "", size, request.quality or AUTO, 1, 0)
+        return pricing.output_tokens(request.model or "", size, request.quality or AUTO, 1, 0, prices)
     except pricing.UnknownPrice:
         return None
 

@@ -27,10 +27,10 @@ from policyguard.decision import (
 from policyguard.engine import Screened
 from policyguard.errors import InvalidRequest, PolicyguardError
 from policyguard.events import Event, EventType
-from policyguard.policy.budget import windows
+from policyguard.policy.budget import charged, windows
 from policyguard.policy.model import Policy, PolicySet
-from policyguard.refusal import budget_reason, paused_reason, refuse
-from policyguard.request import Caller, ImageRequest, Outcome, Usage, Verdict
+from policyguard.refusal import budget_reason, paused_reason, refuse, upstream_reason
+from policyguard.request import Caller, Failure, ImageRequest, Outcome, Usage, Verdict
 from policyguard.resumption import Way, resumption, state_reason
 from policyguard.states import Leg
 from policyguard.steps import (
@@ -42,6 +42,7 @@ from policyguard.steps import (
     OverBudget,
     Pause,
     Record,
+    Refusal,
     Reopen,
     Reserve,
     Reserved,
@@ -50,6 +51,7 @@ from policyguard.steps import (
     Settle,
     Settled,
     Step,
+    UpstreamDown,
 )
 
 # How long an admitted request may wait before it is sent. It only bounds how long unsent money stays reserved.
@@ -69,10 +71,11 @@ class Ask:
     """One request as a door hands it over, with the ids and the time that the driver gives it.
 
     `door` is `asgi`, `client`, `decorator` or `python`; `forced` is false where the door can only declare what the app
-    does, and `fixed` are the parameters that it cannot change.
-    `review_id` resumes an approved review, `request_id` is the client's own. `ticket` is of the
-    admitted and sent request that this one is a part of, `retry_of` the decision on the first attempt of this one.
-    `elapsed_ms` says how long the guard has worked on the request so far.
+    does, and `fixed` are the parameters that it cannot change. `upstream` is what a breaker is for: the API's host
+    where the door calls it, without it the app behind the surface. `review_id` resumes an approved review,
+    `request_id` is the client's own. `ticket` is of the admitted and sent request that this one is a part of,
+    `retry_of` the decision on the first attempt of this one. `elapsed_ms` says how long the guard has worked on the
+    request so far.
     """
 
     request: ImageRequest
@@ -86,6 +89,7 @@ class Ask:
     door: str = "python"
     forced: bool = True
     fixed: frozenset[str] = frozenset()
+    upstream: str | None = None
     request_id: str | None = None
     ticket: Ticket | None = None
     retry_of: str | None = None
@@ -191,10 +195,17 @@ def _facts(path: _Path, decision: Decision, outcome: str) -> record.Facts:
     )
 
 
-def _refuse(path: _Path, *extra: Reason, review_id: str | None = None, opens_at: datetime | None = None) -> Flow:
+def _refuse(
+    path: _Path,
+    *extra: Reason,
+    review_id: str | None = None,
+    opens_at: datetime | None = None,
+    over: Charge | None = None,
+) -> Flow:
     decision = _decision(path, *extra)
     facts = _facts(path, decision, "deny")
-    yield Record((record.decided(facts, review_id=review_id),), record.prompt(facts))
+    refusal = Refusal(record.leg_facts(facts), facts.quote.ceiling_micros if facts.quote else 0, over)
+    yield Record((record.decided(facts, review_id=review_id),), record.prompt(facts), refusal)
     return refuse(decision, review_id=review_id, opens_at=opens_at, now=path.ask.now)
 
 
@@ -211,7 +222,7 @@ def _reserve(path: _Path, resume: Resume | None = None) -> Flow:
     decision = _decision(path)
     facts = _facts(path, decision, "resume" if resume else decision.effect.word)
     ticket = _ticket(path, facts, quote.ceiling_micros, resume)
-    answer: Reserved | OverBudget | NotResumable = yield Reserve(
+    answer: Reserved | OverBudget | NotResumable | UpstreamDown = yield Reserve(
         leg_id=ticket.leg_id,
         charges=_charges(path, quote.ceiling_micros),
         ceiling_micros=quote.ceiling_micros,
@@ -220,12 +231,16 @@ def _reserve(path: _Path, resume: Resume | None = None) -> Flow:
         facts=record.leg_facts(facts),
         private=record.prompt(facts),
         review=resume,
+        upstream=path.ask.upstream or f"app:{path.policy.surface}",
     )
     if isinstance(answer, Reserved):
         # an approval answers the review reasons; what is left let the request through
         return Admitted(replace(decision, effect=Effect.ALLOW) if resume else decision, ticket)
     if isinstance(answer, OverBudget):
-        return (yield from _refuse(path, budget_reason(answer, path.policy), opens_at=answer.charge.ends))
+        charge = answer.charge
+        return (yield from _refuse(path, budget_reason(answer, path.policy), opens_at=charge.ends, over=charge))
+    if isinstance(answer, UpstreamDown):
+        return (yield from _refuse(path, upstream_reason(answer), opens_at=answer.until))
     return (yield from _refuse(path, state_reason(answer.state), review_id=ticket.review_id))
 
 
@@ -246,6 +261,7 @@ def _ticket(path: _Path, facts: record.Facts, ceiling_micros: int, resume: Resum
         model=path.screened.request.model or "",
         ceiling_micros=ceiling_micros,
         expires_at=path.ask.now + timedelta(milliseconds=path.ask.elapsed_ms()) + HELD_FOR,
+        rates=path.policy.request.prices.models[path.screened.request.model or ""].rates,
         review_id=resume.review_id if resume else None,
         safety_identifier=path.keys.safety_identifier(user) if user else None,
         record=record.shared(facts),
@@ -259,11 +275,12 @@ def _charges(path: _Path, ceiling_micros: int) -> tuple[Charge, ...]:
             budget_id=window.budget.id,
             key=window.key,
             unit=window.budget.unit,
-            amount=ceiling_micros if window.budget.unit == "usd" else images,
+            amount=charged(window.budget, ceiling_micros, images),
             limit=window.budget.limit,
             starts=window.starts,
             ends=window.ends,
             mode=window.budget.mode,
+            alert_at=window.budget.alert_at,
         )
         for window in windows(path.policy.budgets, path.dimensions, path.ask.now)
     )
@@ -380,7 +397,7 @@ def reject(policies: PolicySet, what: Unreadable, keys: Keys) -> Generator[Step,
     columns = record.dimensions(what.surface, caller, keys.pseudonym)
     policy = policies.surfaces.get(what.surface or "")
     keep_days = policy.audit.events_days if policy else None
-    yield Record((record.rejected(decision, what.now, columns, what.door, keep_days),))
+    yield Record((record.rejected(decision, what.now, columns, what.door, keep_days),), refusal=Refusal(columns))
     refused = refuse(decision, now=what.now)
     status = what.reason.values.get("status", refused.status)
     return replace(refused, status=status)
@@ -412,6 +429,7 @@ def settle(ticket: Ticket, outcome: Outcome, now: datetime) -> Generator[Step, S
             charge_micros=charge,
             event=event,
             review_event=_review_ended(ticket, state, now),
+            answered=_answered(outcome),
         )
     )
 
@@ -426,10 +444,27 @@ _Ended = Literal[Leg.SETTLED, Leg.RELEASED, Leg.PRESUMED]
 
 def _charge(ticket: Ticket, outcome: Outcome) -> tuple[_Ended, int | None]:
     if outcome.usage is not None and _made_something(outcome.usage):
-        return Leg.SETTLED, pricing.actual(ticket.model, outcome.usage)
+        return Leg.SETTLED, pricing.bill(ticket.rates, outcome.usage)
     if outcome.definite and _unbilled(outcome):
         return Leg.RELEASED, 0
     return Leg.PRESUMED, None
+
+
+# What the breaker counts, beside timeouts and cuts. Anything else with a status is an answer, if not always a good one.
+_DOWN = frozenset({500, 502, 504})
+
+
+def _answered(outcome: Outcome) -> bool | None:
+    """Whether the upstream is up, as far as this shows it. What an app raises is its 500."""
+    if outcome.usage is not None:
+        return True
+    if outcome.failure in (Failure.TIMEOUT, Failure.CUT) or outcome.status in _DOWN:
+        return False
+    if outcome.failure is Failure.CANCELLED:
+        return None
+    if outcome.status is None:
+        return False if outcome.failure is Failure.ERROR else None
+    return None if outcome.status == 503 else True
 
 
 def _made_something(usage: Usage) -> bool:

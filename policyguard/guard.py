@@ -12,6 +12,7 @@ import threading
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Generator, Mapping
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -33,6 +34,7 @@ from policyguard.moderation import Moderator
 from policyguard.policy.model import Policy, PolicySet
 from policyguard.policy.watch import ReloadState, Watch, every_s
 from policyguard.refusal import refuse, unavailable_reason
+from policyguard.renewal import Renewal
 from policyguard.request import Caller, ImageRequest, Outcome, Verdict
 from policyguard.settings import setting
 from policyguard.states import Leg
@@ -59,9 +61,11 @@ class AskOptions(TypedDict, total=False):
     """What a door can say beside the request.
 
     `review_id` resumes an approved review. `door` is `python` unless a door of ours says otherwise. `forced` false: the
-    door can only declare what happens behind it. `fixed` are parameters that it cannot change, so that the policy
-    denies what it would bring down. `request_id` is the client's own, for the record. `policies` is the set that the
-    door read the request by, so that a reload in between does not mix two sets; without it the set in force.
+    door can only declare what happens behind it. `upstream` is the host that the door itself calls: where it fails too
+    often, requests to it are refused for a while; without it that is counted for the surface. `fixed` are parameters
+    that it cannot change, so that the policy denies what it would bring down. `request_id` is the client's own, for
+    the record. `policies` is the set that the door read the request by, so that a reload in between does not mix two
+    sets; without it the set in force.
     `ticket` is of the request that this one is a part of, `retry_of` the decision on the first attempt of it.
     """
 
@@ -69,6 +73,7 @@ class AskOptions(TypedDict, total=False):
     door: str
     forced: bool
     fixed: frozenset[str]
+    upstream: str | None
     request_id: str | None
     policies: PolicySet
     ticket: Ticket
@@ -95,6 +100,8 @@ class Guard:
         self.vault = vault
         self.clock = clock
         self._moderator = moderator
+        self._renewal = Renewal(lambda leg_id: store.renew(leg_id, clock() + SENT_FOR))
+        weakref.finalize(self, self._renewal.close)
         self._next_sweep = clock()
         self._sweeping = threading.Lock()
 
@@ -215,6 +222,7 @@ class Guard:
             door=options.get("door", "python"),
             forced=options.get("forced", True),
             fixed=options.get("fixed", frozenset()),
+            upstream=options.get("upstream"),
             request_id=options.get("request_id"),
             ticket=options.get("ticket"),
             retry_of=options.get("retry_of"),
@@ -251,6 +259,13 @@ class Guard:
             return await self.store.amark_sent(ticket.leg_id, now + SENT_FOR, now)
         except StoreUnavailable:
             return False
+
+    def alive(self, ticket: Ticket) -> AbstractContextManager[None]:
+        """While this lasts the request is upstream, however long that takes: else it is presumed after eleven minutes.
+
+        The doors do it by themselves; code that calls `sent` and `settle` by hand puts its call into this `with`.
+        """
+        return self._renewal.alive(ticket.leg_id)
 
     def settle(self, ticket: Ticket, outcome: Outcome) -> Settled:
         """Say what happened upstream. Twice is once. With the store down the leg is presumed when its time passes."""
@@ -311,7 +326,9 @@ class Guard:
     def _perform(self, step: Step) -> Any:
         if isinstance(step, Moderate):
             return _verdict(step, self._moderator.moderate)
-        return self.store.perform(step, self.clock())
+        answer = self.store.perform(step, self.clock())
+        _tell(answer)
+        return answer
 
     async def _aperform(self, step: Step) -> Any:
         if isinstance(step, Moderate):
@@ -357,12 +374,14 @@ class Guard:
 
     def close(self) -> None:
         self._watch.close()
+        self._renewal.close()
         self.store.close()
         self._moderator.close()
 
     async def aclose(self) -> None:
         """`close` for async code."""
         await in_thread(self._watch.close)
+        await in_thread(self._renewal.close)
         await in_thread(self.store.close)
         await self._moderator.aclose()
 
@@ -376,6 +395,15 @@ class Guard:
 def _unsettled(ticket: Ticket, error: StoreUnavailable) -> Settled:
     log.warning("leg %s is not settled and will be presumed at its ceiling: %s", ticket.leg_id, error)
     return Settled(Leg.SENT, 0, ticket.ceiling_micros, False)
+
+
+def _tell(answer: Any) -> None:
+    """What an operator has to know, in the log: it is in the record already."""
+    alerts = answer if isinstance(answer, tuple) else getattr(answer, "alerts", ())
+    for alert in alerts:
+        log.warning("budget `%s` has reached %d %% of its limit", alert.budget_id, alert.per_cent)
+    if isinstance(answer, Settled) and answer.opened is not None:
+        log.error("`%s` failed too often; requests to it are refused for a while", answer.opened)
 
 
 def _verdict(step: Moderate, moderate: Callable[[Moderate], Verdict]) -> Verdict:

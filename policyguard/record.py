@@ -117,6 +117,7 @@ def shared(facts: Facts) -> dict[str, Any]:
         "moderation_parameter": "forced" if facts.forced else "declared",
         "estimated_micros": quote.ceiling_micros if quote else None,
         "prices_as_of": quote.as_of.isoformat() if quote else None,
+        "prices_digest": quote.prices_digest if quote else None,
         "dimensions": dict(facts.dimensions),
         "keep_days": facts.policy.audit.events_days,
     }

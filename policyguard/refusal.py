@@ -9,7 +9,7 @@ from datetime import datetime
 
 from policyguard.decision import REFUSALS, Decision, Effect, Kind, Reason, Refused
 from policyguard.policy.model import Policy
-from policyguard.steps import OverBudget, Pause
+from policyguard.steps import OverBudget, Pause, UpstreamDown
 
 # What the person in front of the button reads. Details stay in the reasons.
 MESSAGES: dict[Kind, str] = {
@@ -35,7 +35,7 @@ def refuse(
     speaking = next(r for r in decision.reasons if r.enforced and r.effect is Effect.DENY and r.kind is kind)
     status, type_, code = REFUSALS[kind]
     retry = RETRY_AFTER_S if kind is Kind.UNAVAILABLE else None
-    if kind is Kind.BUDGET and opens_at is not None:
+    if kind in (Kind.BUDGET, Kind.UNAVAILABLE) and opens_at is not None:
         retry = max(1, round((opens_at - now).total_seconds()))
     own_words = kind in (Kind.MALFORMED, Kind.RULE)  # about the form alone, or written by the team for its users
     return Refused(
@@ -78,6 +78,16 @@ def budget_reason(answer: OverBudget, policy: Policy) -> Reason:
             "asked": charge.amount,
             "opens_at": charge.ends.isoformat() if charge.ends else None,
         },
+    )
+
+
+def upstream_reason(answer: UpstreamDown) -> Reason:
+    return Reason(
+        id="upstream.unavailable",
+        kind=Kind.UNAVAILABLE,
+        effect=Effect.DENY,
+        message="what makes the images has failed too often",
+        values={"upstream": answer.upstream, "until": answer.until.isoformat()},
     )
 
 

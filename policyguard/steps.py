@@ -13,6 +13,7 @@ from typing import Literal
 
 from policyguard.decision import Mode
 from policyguard.events import Event
+from policyguard.policy.model import Unit
 from policyguard.request import ImageRequest
 from policyguard.states import Leg, Review
 
@@ -65,28 +66,29 @@ class FindReview:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Charge:
-    """One budget that a reservation touches. `amount` and `limit` are micro-dollars, or images.
+    """One budget that a reservation touches. `amount` and `limit` are micro-dollars, images or requests.
 
     `key` is the budget's identity with the value of `per`, pseudonymised. A window is `[starts, ends)`; `ends` is None
-    for a budget in total. A shadow charge counts in its own row and never refuses.
+    for a budget in total. A shadow charge counts in its own row and never refuses. `alert_at` are per cent, in order.
     """
 
     budget_id: str
     key: str
-    unit: Literal["usd", "images"]
+    unit: Unit
     amount: int
     limit: int
     starts: datetime
     ends: datetime | None
     mode: Mode
+    alert_at: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reserve:
     """Take every charge or none, write the leg and the event; with `review`, consume that approval as well.
 
-    Answer: `Reserved | OverBudget | NotResumable`. The store adds `budgets` (id, window, before, after, limit, mode) to
-    the event's body. Asking twice with one leg id answers as the first time and changes nothing.
+    Answer: `Reserved | OverBudget | NotResumable | UpstreamDown`. The store adds `budgets` (id, window, before,
+    after, limit, mode) to the event's body. Asking twice with one leg id answers as the first time and changes nothing.
     """
 
     leg_id: str
@@ -97,6 +99,7 @@ class Reserve:
     facts: Mapping[str, str | int | None]  # columns of the leg: DIMENSIONS, model, size, quality, n, retention
     private: tuple[Private, ...] = ()
     review: Resume | None = None
+    upstream: str | None = None  # whose breaker it passes
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,18 +154,32 @@ class Reopen:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Write events (and private data) alone: a request that was refused. Answer: None."""
+    """Write events (and private data) alone: a request that was refused or held. Answer: the alerts, mostly none."""
 
     events: tuple[Event, ...]
     private: tuple[Private, ...] = ()
+    refusal: Refusal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What reports say of a refused request: the columns of a leg that was never made, and the money not spent.
+
+    `over` is the budget without room: it has reached its limit, whatever little is left of it.
+    """
+
+    facts: Mapping[str, str | int | None]
+    ceiling_micros: int = 0
+    over: Charge | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settle:
     """End a leg in `state`, charging `charge_micros` (0 for released). Answer: `Settled`.
 
-    Only the moves of `states.LEG_MOVES` happen; a leg that already ended keeps its first end. Images are charged in
-    full unless released. A review that the leg resumes ends with it.
+    Only the moves of `states.LEG_MOVES` happen; a leg that already ended keeps its first end. Images and requests are
+    charged in full unless released. A review that the leg resumes ends with it. `answered`: False is a fault of the
+    upstream, which its breaker counts; None says nothing of it.
     """
 
     leg_id: str
@@ -170,6 +187,7 @@ class Settle:
     charge_micros: int | None  # None: the ceiling
     event: Event
     review_event: Event | None = None
+    answered: bool | None = None
 
 
 # ---- answers ----------------------------------------------------------------------------------------------
@@ -191,6 +209,18 @@ class Reserved:
     """`over` names shadow budgets that would have refused."""
 
     over: tuple[str, ...] = ()
+    alerts: tuple[Alert, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """A budget has reached so many per cent of its limit, for the first time in its window."""
+
+    budget_id: str
+    per_cent: int
+    used: int
+    limit: int
+    unit: Unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +230,14 @@ class OverBudget:
     charge: Charge
     spent: int
     reserved: int
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamDown:
+    """The breaker of the upstream is open. Nothing was changed."""
+
+    upstream: str
+    until: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +255,8 @@ class Settled:
     charged_micros: int
     ceiling_micros: int
     changed: bool
+    alerts: tuple[Alert, ...] = ()
+    opened: str | None = None  # the upstream whose breaker this end has opened
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

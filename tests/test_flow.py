@@ -15,6 +15,7 @@ from policyguard import flow, record
 from policyguard.decision import Admitted, Effect, Held, Refused, Ticket
 from policyguard.errors import InvalidRequest
 from policyguard.policy.model import PolicySet
+from policyguard.pricing import price_book
 from policyguard.request import Failure, ImageRequest, Outcome, Usage, Verdict
 from policyguard.states import Leg, Review
 from policyguard.steps import (
@@ -246,6 +247,7 @@ TICKET = Ticket(
     model="gpt-image-2-2026-04-21",
     ceiling_micros=10_000,
     expires_at=NOW,
+    rates=price_book().models["gpt-image-2-2026-04-21"].rates,
     record={"dimensions": {"surface": "avatars"}, "keep_days": 400},
 )
 

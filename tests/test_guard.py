@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import Counter
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -19,9 +20,10 @@ from policyguard.flow import HELD_FOR
 from policyguard.guard import SENT_FOR, Guard
 from policyguard.moderation.keyword import KeywordModerator
 from policyguard.moderation.scripted import ScriptedModerator
-from policyguard.request import CATEGORIES, Outcome, Usage, Verdict
+from policyguard.request import CATEGORIES, Failure, Outcome, Usage, Verdict
 from policyguard.states import Leg, Review
 from policyguard.store import ReviewConflict
+from policyguard.store.breaker import PROBES
 
 BUDGET = "budgets: [{id: day, limit: $1 / day}]\n"
 REVIEW = "review: {required: true, reviewers: [group:trust], approvals: 2, expires: 4h, escalate: [{after: 30m, to: [group:oncall]}]}\n"  # noqa: E501
@@ -319,3 +321,71 @@ def test_a_canary_in_the_prompt_stands_nowhere_in_the_database(tmp_path: Path) -
         guard.admit(request(prompt="CANARY-PROMPT", n=9), caller(user="CANARY-USER"), surface="avatars")
     raw = b"".join(path.read_bytes() for path in tmp_path.glob("record.sqlite3*"))
     assert b"CANARY" not in raw
+
+
+# ---- an outage --------------------------------------------------------------------------------------------
+
+DOWN = (
+    Outcome(status=500, failure=Failure.ERROR),
+    Outcome(failure=Failure.TIMEOUT),
+    Outcome(status=502, failure=Failure.ERROR),
+    Outcome(failure=Failure.CUT),
+    Outcome(failure=Failure.ERROR),  # raised
+)
+BIG = "budgets: [{id: day, limit: $50 / day, alert_at: [50%]}]\n"
+
+
+def test_ten_minutes_of_failures_do_not_eat_the_budget(tmp_path: Path) -> None:
+    """Eight requests in flight each second, half of them answered 500 and half of them cut: 20 and those in flight."""
+    clock, in_flight = Clock(), 8
+    with opened(tmp_path, SURFACE + BIG, clock=clock) as guard:
+        codes, by_minute = Counter[str](), Counter[int]()
+        for second in range(600):
+            wave = [admit(guard) for _ in range(in_flight)]
+            for number, answer in enumerate(wave):
+                if isinstance(answer, Admitted):
+                    assert guard.sent(answer.ticket)
+                    guard.settle(answer.ticket, DOWN[number % len(DOWN)])
+                    by_minute[second // 60] += 1
+                else:
+                    assert (answer.status, answer.code) == (503, "policy_unavailable")
+                    assert 0 < answer.retry_after_s <= 30
+                    codes[answer.decision.reasons[-1].id] += 1
+            clock.passes(timedelta(seconds=1))
+        assert by_minute[0] <= 20 + in_flight
+        assert max(count for minute, count in by_minute.items() if minute > 0) <= 2 * PROBES  # every half minute
+        assert sum(by_minute.values()) + codes["upstream.unavailable"] == 600 * in_flight
+        (window,) = guard.store.budget_windows(clock())
+        assert window.spent < 1_000_000  # of fifty dollars
+        clock.passes(timedelta(seconds=30))
+        back = admit(guard)
+        guard.sent(back.ticket)
+        guard.settle(back.ticket, USAGE)
+        assert all(isinstance(admit(guard), Admitted) for _ in range(in_flight))
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        Outcome(failure=Failure.CANCELLED),
+        Outcome(status=200, failure=Failure.NO_USAGE),
+        Outcome(status=400, failure=Failure.ERROR, error_code="moderation_blocked", moderation_stage="output"),
+        Outcome(status=429, failure=Failure.ERROR),
+        USAGE,
+    ],
+)
+def test_what_is_no_fault_of_the_upstream_never_closes_the_door(tmp_path: Path, outcome: Outcome) -> None:
+    with opened(tmp_path) as guard:
+        for _ in range(30):
+            admitted = admit(guard)
+            assert guard.sent(admitted.ticket)
+            guard.settle(admitted.ticket, outcome)
+        assert isinstance(admit(guard), Admitted)
+
+
+def test_an_alert_is_logged_once_and_names_nobody(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    budget = "budgets: [{id: user-day, limit: 4 requests / day, per: caller.user, alert_at: [50%, 100%]}]\n"
+    with opened(tmp_path, SURFACE + budget) as guard, caplog.at_level(logging.WARNING, "policyguard"):
+        answers = [admit(guard) for _ in range(5)]
+    assert [isinstance(answer, Admitted) for answer in answers] == [True] * 4 + [False]
+    assert caplog.messages == [f"budget `user-day` has reached {p} % of its limit" for p in (50, 100)]

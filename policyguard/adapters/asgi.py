@@ -181,7 +181,7 @@ class _Guarded:
         answer = _Answer(self.send, offer, self.route)
         failure = Failure.CANCELLED
         try:
-            with offered(offer):
+            with offered(offer), self.guard.alive(admitted.ticket):
                 await self.door.app(scope, receive, answer.send)
             failure = Failure.CUT
         except Exception:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Mapping
+from contextlib import ExitStack
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -142,6 +143,7 @@ def _image_call(door: Door, request: httpx2.Request, call: Shape) -> Steps:
         "door": DOOR,
         "review_id": request.headers.get(_REVIEW),
         "retry_of": attempt.first,
+        "upstream": request.url.host,
         "policies": door.guard.policies,
     }
     said, within = yield from admission(offer, Admit(parsed.request, caller, door.surface, options))
@@ -184,14 +186,16 @@ def _forward(
     started = time.monotonic()
     outcome: Outcome | None = Outcome(failure=Failure.CANCELLED)
     try:
-        response: httpx2.Response = yield Send(sendable)
-        if _is_stream(response):  # it is settled when it ends, long after this
-            outcome = None
-            attempt.ended(admitted.decision.id, str(response.status_code))
-            ending = Ending(response, asked.n or 1, started, attempt.reasons)
-            stream: Stream = yield Pass(response, ending, ticket)
-            return _answered(response, stream, admitted)
-        body: bytes = yield Body(response)
+        with ExitStack() as alive:
+            alive.enter_context(door.guard.alive(ticket))
+            response: httpx2.Response = yield Send(sendable)
+            if _is_stream(response):  # it lives on, and is settled when it ends
+                outcome = None
+                attempt.ended(admitted.decision.id, str(response.status_code))
+                ending = Ending(response, asked.n or 1, started, attempt.reasons, alive.pop_all())
+                stream: Stream = yield Pass(response, ending, ticket)
+                return _answered(response, stream, admitted)
+            body: bytes = yield Body(response)
         outcome = read_outcome(response.status_code, response.headers, body, latency_ms=_since(started), definite=True)
     except BaseException as error:
         outcome = outcome and Outcome(failure=failure_of(error), latency_ms=_since(started))

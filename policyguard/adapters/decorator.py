@@ -69,7 +69,7 @@ def _guard_sync(door: _Door, function: Callable[P, R]) -> Callable[P, R]:
         outcome = Outcome(failure=Failure.CANCELLED)
         result: Any = None
         try:
-            with offered(offer):
+            with offered(offer), door.guard.alive(offer.ticket):
                 result = function(*call.args, **call.kwargs)
             if inspect.isawaitable(result):  # a plain function that hands on a coroutine: it ends when that ends
                 return cast(R, _settled(door, offer, result, started))
@@ -89,7 +89,7 @@ async def _settled(door: _Door, offer: Offer, result: Awaitable[Any], started: f
     """Await what a call gave, and settle by it, unless a guarded call inside has done that."""
     outcome = Outcome(failure=Failure.CANCELLED)
     try:
-        with offered(offer):
+        with offered(offer), door.guard.alive(offer.ticket):
             value = await result
         outcome = door.outcome(value, started)
     except Exception as error:

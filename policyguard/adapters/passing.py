@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 
 import httpx2
@@ -16,18 +17,21 @@ from policyguard.wire.outcome import OutcomeReader
 
 
 class Ending:
-    """What a leg ends with, said once. `tried` has the attempts before."""
+    """What a leg ends with, said once. `tried` has the attempts before; `alive` is closed with it, or forgotten."""
 
-    def __init__(self, response: httpx2.Response, images: int, started: float, tried: tuple[str, ...]) -> None:
+    def __init__(
+        self, response: httpx2.Response, images: int, started: float, tried: tuple[str, ...], alive: ExitStack
+    ) -> None:
         self.reader = OutcomeReader(response.status_code, response.headers, images=images)
         self._started, self._tried = started, tried
-        self._said = False
+        self._said, self._alive = False, alive
 
     def outcome(self, failure: Failure | None) -> Outcome | None:
         """`failure` is why there is no more of it; None for an end. The second time None."""
         if self._said:
             return None
         self._said = True
+        self._alive.close()
         latency_ms = round((time.monotonic() - self._started) * 1000)
         outcome = self.reader.outcome(failure=failure, latency_ms=latency_ms, definite=True)
         return replace(outcome, attempts=len(self._tried) + 1, retry_reasons=self._tried)

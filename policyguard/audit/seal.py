@@ -60,7 +60,7 @@ def extend(unsealed: Unsealed, vault: Vault, now: datetime) -> tuple[list[Leaf],
     for row in unsealed.rows:
         seq, delete_after_us = row[0], row[-1]
         try:
-            digest = digest_of(tuple(row))
+            digest = digest_of(row)
             data = data_of(seq, delete_after_us, digest)
         except (TypeError, struct.error) as error:
             raise SealError(f"row {seq} has values of a kind that no row has, so it is not sealed") from error

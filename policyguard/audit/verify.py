@@ -244,6 +244,6 @@ class _Verification:
 
 def _digest(event: Sequence[Any]) -> bytes | None:
     try:
-        return digest_of(tuple(event))
+        return digest_of(event)
     except TypeError:  # a value of a kind that no row has
         return None

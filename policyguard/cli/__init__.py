@@ -24,6 +24,7 @@ from policyguard.cli.jobs import app as jobs
 from policyguard.cli.output import INTERNAL, USAGE, console
 from policyguard.cli.pause import pause, unpause
 from policyguard.cli.price import price
+from policyguard.cli.reconcile import reconcile
 from policyguard.cli.review import app as review
 from policyguard.cli.sandbox import sandbox
 from policyguard.cli.schema import schema
@@ -40,7 +41,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for verb in (demo, init, check, test, explain, diff, price, spend, pause, unpause, sandbox, schema, doctor):
+for verb in (demo, init, check, test, explain, diff, price, spend, reconcile, pause, unpause, sandbox, schema, doctor):
     app.command()(verb)
 app.add_typer(review, name="review")
 app.add_typer(audit, name="audit")

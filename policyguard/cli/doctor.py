@@ -103,10 +103,15 @@ def _store() -> Iterator[Finding]:
 
 
 def _prices() -> Iterator[Finding]:
-    from policyguard.pricing import price_book
+    from policyguard.cli.prices import book_of
 
-    book = price_book()
-    yield Finding("ok", "prices", f"as of {book.as_of}, {len(book.models)} model names")
+    try:
+        book = book_of(None)
+    except PolicyError as error:
+        yield Finding("problem", "prices", str(error.diagnostics[0]))
+        return
+    own = f", {len(book.own)} of them your own" if book.own else ""
+    yield Finding("ok", "prices", f"as of {book.as_of}, {len(book.models)} model names{own}")
 
 
 def _trust() -> Iterator[Finding]:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.table import Table
 
-from policyguard.cli.output import FormatOption, console, dollars, fail, print_json
+from policyguard.cli.output import FormatOption, PoliciesOption, console, dollars, fail, print_json
 from policyguard.suggest import did_you_mean
 
 if TYPE_CHECKING:
-    from policyguard.pricing import ModelPrice, Quote
+    from policyguard.pricing import ModelPrice, PriceBook, Quote
     from policyguard.request import ImageRequest, InputImage
 
 WIDTH, LABEL = 80, 11
@@ -24,6 +24,7 @@ _CONFIDENCE = {
     "official_via": "official, as quoted by a third party",
     "observed": "measured by a third party",
     "third_party": "stated by a third party",
+    "contract": "agreed in a contract",
 }
 
 
@@ -42,12 +43,14 @@ def price(
     input_image: Annotated[
         list[str] | None, typer.Option(metavar="WxH", help="The size of an input image. Repeatable.")
     ] = None,
+    policies: PoliciesOption = None,
     edit: Annotated[bool, typer.Option("--edit", help="An edit; without --input-image, of one of any size.")] = False,
     format: FormatOption = "text",
 ) -> None:
     """Show the most that a request can cost, part by part. Nothing is sent.
 
     This is the amount that is reserved before a request goes upstream. What it did cost is settled from the answer.
+    Prices are those of prices.yaml in the policies folder, and for every other model those that are packaged.
 
     Examples:
 
@@ -59,11 +62,13 @@ def price(
 
       policyguard price --model gpt-image-2 --prompt-chars 2000 --format json
     """
-    from policyguard.pricing import UnknownPrice, ceiling, price_book
+    from policyguard.cli.prices import book_of
+    from policyguard.pricing import UnknownPrice, ceiling
 
+    book = book_of(policies)
     if prompt is not None and prompt_chars is not None:
         fail("`--prompt` and `--prompt-chars` exclude each other", hint="give one of them")
-    row = _row(model)
+    row = _row(model, book)
     request = _request(
         model=row.id,
         size=size,
@@ -75,19 +80,17 @@ def price(
         images=_images(input_image or [], edit),
     )
     try:
-        quote = ceiling(request)
+        quote = ceiling(request, book)
     except UnknownPrice as unknown:
         fail(f"no price: {unknown}", hint=_hint(row, quality))
-    answer = _answer(request, quote, row, price_book().token_confidence[row.family or ""])
+    answer = _answer(request, quote, row, book.token_confidence[row.family or ""])
     answer["prompt_given"] = prompt is not None or prompt_chars is not None
-    print_json({**answer, "prices_digest": price_book().digest}) if format == "json" else _print(answer)
+    print_json({**answer, "prices_digest": book.digest}) if format == "json" else _print(answer)
 
 
-def _row(model: str | None) -> ModelPrice:
+def _row(model: str | None, book: PriceBook) -> ModelPrice:
     """The model's row of the price book, or the end with what was meant."""
-    from policyguard.pricing import price_book
-
-    models = price_book().models
+    models = book.models
     if model is None:
         fail("a price needs a model: `--model NAME`", hint=_usable(models))
     if model not in models:
@@ -141,6 +144,7 @@ def _answer(request: ImageRequest, quote: Quote, row: ModelPrice, token_confiden
         "lines": [asdict(line) for line in quote.lines],
         "prices_as_of": quote.as_of.isoformat(),
         "confidence": quote.confidence,
+        "row": row.origin or "packaged",
         "token_confidence": token_confidence,
         "sources": list(row.sources),
         "status": row.status,
@@ -179,7 +183,8 @@ def _table(answer: dict[str, Any]) -> Table:
 def _details(answer: dict[str, Any]) -> list[tuple[str, str]]:
     prices = _CONFIDENCE.get(answer["confidence"], answer["confidence"])
     tokens = _CONFIDENCE.get(answer["token_confidence"], answer["token_confidence"])
-    details = [("prices", f"as of {answer['prices_as_of']}, {prices}"), ("tokens", f"output: {tokens}")]
+    details = [("prices", f"as of {answer['prices_as_of']}, {prices}"), ("row", answer["row"])]
+    details.append(("tokens", f"output: {tokens}"))
     details += [("source" if not place else "", source) for place, source in enumerate(answer["sources"])]
     if not answer["prompt_given"]:
         details.append(("prompt", "not given, priced as one character"))

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import csv
+import sys
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Annotated
+from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Literal
+from zoneinfo import ZoneInfo
 
 import typer
 
-from policyguard.cli.output import FormatOption, StoreOption, console, dollars, print_json, table
+from policyguard.cli.output import NowOption, StoreOption, console, dollars, fail, moment, print_json, table
 from policyguard.cli.stores import existing_store
 
 if TYPE_CHECKING:
     from policyguard.store import BudgetWindow, SpendRow
+
+Format = Annotated[
+    Literal["text", "json", "csv"], typer.Option("--format", help="Text for people, JSON and CSV for programs.")
+]
+MONEY = ("estimated", "reserved", "actual", "presumed", "spent")
 
 
 def spend(
@@ -20,12 +28,20 @@ def spend(
         list[str] | None,
         typer.Option("--by", help="surface, tenant, user, tier, cohort, feature, engineer, model, size, quality, day."),
     ] = None,
+    since: Annotated[str | None, typer.Option(help="From this day on, like 2026-11-20.", metavar="DAY")] = None,
+    until: Annotated[str | None, typer.Option(help="To the end of this day.", metavar="DAY")] = None,
     days: Annotated[int | None, typer.Option(help="Only the last so many days.", min=1)] = None,
+    zone: Annotated[str, typer.Option(help="Where days begin, like Europe/Berlin.")] = "UTC",
+    explain: Annotated[str | None, typer.Option(help="Why this day cost what it did.", metavar="DAY")] = None,
     budgets: Annotated[bool, typer.Option("--budgets", help="Show how full the open budgets are instead.")] = False,
     store: StoreOption = None,
-    format: FormatOption = "text",
+    now: NowOption = None,
+    format: Format = "text",
 ) -> None:
     """Report spend by one or more dimensions. Users and engineers are shown as pseudonyms.
+
+    Estimated is the most that admitted requests could cost, reserved what of it is still open, actual what they did
+    cost, presumed what was charged without knowing. Not spent are the ceilings of what was refused.
 
     Examples:
 
@@ -33,25 +49,81 @@ def spend(
 
       policyguard spend --by tenant --by surface --days 7
 
+      policyguard spend --by day --since 2026-11-01 --until 2026-11-24 --zone Europe/Berlin --format csv
+
+      policyguard spend --explain 2026-11-20
+
       policyguard spend --budgets --format json
     """
-    now = datetime.now(UTC)
+    at, place = moment(now), _zone(zone)
+    if days and since:
+        fail("`--days` and `--since` exclude each other", hint="give one of them")
+    first = at - timedelta(days=days) if days else _midnight(since, "--since", place)
+    last = _midnight(until, "--until", place, after=1)
+    names = tuple(dict.fromkeys(by or ("surface",)))
     with existing_store(store) as opened:
         if budgets:
-            windows = opened.budget_windows(now)
-            print_json([asdict(w) for w in windows]) if format == "json" else _print_budgets(windows)
-            return
-        since = now - timedelta(days=days) if days else None
-        names = tuple(by or ("surface",))
-        rows = opened.spend(names, since)
+            _say_budgets(opened.budget_windows(at), format)
+        elif explain:
+            from policyguard.cli.spike import say
+
+            say(opened.explain_spend(_day(explain, "--explain"), place), format)
+        else:
+            _say(opened.spend(names, first, last, place), names, format)
+
+
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        fail(f"there is no time zone `{name}`", hint="write it like `Europe/Berlin`")
+
+
+def _day(text: str, option: str) -> date:
+    from policyguard.policy.units import day
+
+    try:
+        return day(text)
+    except ValueError as error:
+        fail(f"`{option} {text}` is no day", hint=str(error))
+
+
+def _midnight(text: str | None, option: str, zone: ZoneInfo, after: int = 0) -> datetime | None:
+    if text is None:
+        return None
+    found = _day(text, option) + timedelta(days=after)
+    return datetime(found.year, found.month, found.day, tzinfo=zone)
+
+
+# ---- spend ------------------------------------------------------------------------------------------------
+
+
+def _say(rows: list[SpendRow], names: tuple[str, ...], format: str) -> None:
     if format == "json":
         print_json([{**asdict(row), "spent_micros": row.spent_micros} for row in rows])
+    elif format == "csv":
+        _write(rows, names)
     else:
         _print(rows, names)
 
 
+def _write(rows: list[SpendRow], names: tuple[str, ...]) -> None:
+    """Money in micro-dollars, exactly as it is kept."""
+    out = csv.writer(sys.stdout, lineterminator="\n")
+    out.writerow((*names, "requests", "images", *(f"{name}_micros" for name in MONEY), "refused", "refused_micros"))
+    for row in rows:
+        money = (getattr(row, f"{name}_micros") for name in MONEY)
+        group = (_plain(row.by[name] or "") for name in names)
+        out.writerow((*group, row.requests, row.images, *money, row.refused, row.refused_micros))
+
+
+def _plain(text: str) -> str:
+    """Spreadsheets run what begins so, and callers choose their names."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+
+
 def _print(rows: list[SpendRow], names: tuple[str, ...]) -> None:
-    columns = (*names, "requests", "images", "refused", "estimated", "reserved", "actual", "presumed", "spent")
+    columns = (*names, "requests", "images", *MONEY, "refused", "not spent")
     top = max((row.spent_micros for row in rows), default=0)
     lines = [(*_group(row, names), *_amounts(row), bar(row.spent_micros, top)) for row in rows]
     console().print(table((*columns, ""), lines, right=columns[len(names) :]))
@@ -62,14 +134,28 @@ def _group(row: SpendRow, names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _amounts(row: SpendRow) -> tuple[str, ...]:
-    money = (row.estimated_micros, row.reserved_micros, row.actual_micros, row.presumed_micros, row.spent_micros)
-    refused = "-" if row.refused is None else str(row.refused)
-    return (str(row.requests), str(row.images), refused, *(dollars(m) for m in money))
+    money = (dollars(getattr(row, f"{name}_micros")) for name in MONEY)
+    return (f"{row.requests:,}", f"{row.images:,}", *money, f"{row.refused:,}", dollars(row.refused_micros))
 
 
 def bar(value: int, top: int, width: int = 20) -> str:
     """A bar for tables; anything above nothing is at least visible."""
     return "" if value <= 0 or top <= 0 else "█" * max(1, round(value / top * width))
+
+
+# ---- budgets ----------------------------------------------------------------------------------------------
+
+
+def _say_budgets(windows: list[BudgetWindow], format: str) -> None:
+    if format == "text":
+        _print_budgets(windows)
+    elif format == "json":
+        print_json([asdict(w) for w in windows])
+    else:
+        out = csv.writer(sys.stdout, lineterminator="\n")
+        names = ("budget_id", "key", "unit", "mode", "limit", "spent", "reserved", "starts", "ends")
+        out.writerow(names)
+        out.writerows([_plain(str(getattr(window, name) or "")) for name in names] for window in windows)
 
 
 def _print_budgets(windows: list[BudgetWindow]) -> None:
@@ -97,4 +183,4 @@ def _whose(window: BudgetWindow) -> str:
 
 
 def _amount(window: BudgetWindow, amount: int) -> str:
-    return dollars(amount) if window.unit == "usd" else f"{amount:,}"
+    return dollars(amount) if window.unit == "usd" else f"{amount:,} {window.unit}"

@@ -36,6 +36,11 @@ def windows(budgets: tuple[Budget, ...], dimensions: Mapping[str, str | None], n
     return sorted(found, key=lambda w: w.key)
 
 
+def charged(budget: Budget, ceiling_micros: int, images: int) -> int:
+    """What one request takes from a budget, in its unit."""
+    return {"usd": ceiling_micros, "images": images, "requests": 1}[budget.unit]
+
+
 def window(period: Period, time_zone: str, now: datetime) -> tuple[datetime, datetime | None]:
     """Start and end in UTC of the calendar window around `now`; a `total` has no end."""
     if period == "total":

@@ -34,6 +34,7 @@ from policyguard.policy.model import (
 from policyguard.policy.parameters import request_rules
 from policyguard.policy.source import Path, Source, TooManyProblems, dotted
 from policyguard.policy.world import environment_of
+from policyguard.pricing import PriceBook
 from policyguard.suggest import known_names
 
 _EFFECTS: Mapping[str, Any] = {"deny": Effect.DENY, "review": Effect.REVIEW, "flag": Effect.FLAG}
@@ -67,13 +68,14 @@ class Shared:
     rule_ids: Mapping[str, str]
     budget_ids: Mapping[str, str]
     defaults: Leaves
+    prices: PriceBook
     bounds: Mapping[str, Bounds]  # by stakes
 
 
 # ---- who asks ---------------------------------------------------------------------------------------------
 
 
-def shared(source: Source) -> Shared:
+def shared(source: Source, prices: PriceBook) -> Shared:
     callers = tuple(_callers(source))
     environment, proxies = environment_of(callers), _trusted_proxies(source)
     return Shared(
@@ -86,16 +88,17 @@ def shared(source: Source) -> Shared:
         rule_ids=unique_ids(source, "rules", {}),
         budget_ids=unique_ids(source, "budgets", {}),
         defaults=limiting.defaults(source),
+        prices=prices,
         bounds={
-            "low": _bounds(source, callers, proxies, "limits"),
-            "high": _bounds(source, callers, proxies, "limits", "high_stakes"),
+            "low": _bounds(source, callers, proxies, prices, "limits"),
+            "high": _bounds(source, callers, proxies, prices, "limits", "high_stakes"),
         },
     )
 
 
-def _bounds(source: Source, callers: Any, proxies: Any, *parts: str) -> Bounds:
+def _bounds(source: Source, callers: Any, proxies: Any, prices: PriceBook, *parts: str) -> Bounds:
     leaves = limiting.limits(source, *parts)
-    request, moderation = request_rules(leaves, limits=True), _limit_moderation(source, leaves)
+    request, moderation = request_rules(leaves, prices, limits=True), _limit_moderation(source, leaves)
     meaning = {"callers": callers, "proxies": proxies, "request": request, "moderation": moderation}
     return Bounds(leaves, request, moderation, digest(meaning))
 
@@ -378,6 +381,7 @@ def budgets(source: Source, callers: tuple[CallerField, ...], owner: str) -> tup
                 mode=row.get("mode", "enforce"),
                 place=source.place(path),
                 identity="|".join((owner, row["id"], unit, period, zone, per or "")),
+                alert_at=tuple(sorted({units.per_cent(text) for text in row.get("alert_at") or ()})),
             )
         )
     return tuple(found)

@@ -50,7 +50,7 @@ def _response_path(text: object) -> tuple[str, ...]:
 
 SIZE = "^(?:auto|[1-9][0-9]{0,4}x[1-9][0-9]{0,4})$"
 _BYTES = r"[1-9][0-9]{0,8}(?:B|kB|MB|GB)?"
-_AMOUNT = r"(?!\$?0+(?:\.0+)?[ /])(?:\$[0-9]{1,9}(?:\.[0-9]{1,6})?|[0-9]{1,9} images?)"
+_AMOUNT = r"(?!\$?0+(?:\.0+)?[ /])(?:\$[0-9]{1,9}(?:\.[0-9]{1,6})?|[0-9]{1,9} (?:image|request)s?)"
 _PERIOD = "|".join(units.PERIODS)
 _NAME = r"[A-Za-z_][A-Za-z0-9_-]*"
 _PATH = r"(?!.*//)(?!.*/\.\.?(?:/|$))/[A-Za-z0-9._~:@!$&'()+,;=/-]*"
@@ -72,8 +72,15 @@ Day = Annotated[
 BudgetLimit = Annotated[
     str,
     checked(units.budget_limit),
-    written(units.budget_limit, f"(?:{_AMOUNT}) */ *(?:{_PERIOD})", "$2000 / month", "20 images / day"),
+    written(
+        units.budget_limit,
+        f"(?:{_AMOUNT}) */ *(?:{_PERIOD})",
+        "$2000 / month",
+        "20 images / day",
+        "100 requests / minute",
+    ),
 ]
+PerCent = Annotated[str, checked(units.per_cent), written(units.per_cent, "(?:100|[1-9][0-9]?)%", "50%", "80%", "100%")]
 Header = Annotated[str, Field(pattern=r'^http\.headers\["[a-z0-9-]{1,64}"\]$', examples=['http.headers["x-user-id"]'])]
 RouteText = Annotated[
     str, checked(units.route), written(units.route, f"(?:POST|PUT|PATCH) {_PATH}", "POST /v1/images/generations")
@@ -309,13 +316,15 @@ class Budget(Document):
     id: Id
     """Its name in refusals, reports and tests."""
     limit: BudgetLimit
-    """Like `$2000 / month` or `20 images / day`."""
+    """Like `$2000 / month`, `20 images / day` or `100 requests / minute`."""
     per: Annotated[str, Field(pattern=r"^caller\.[a-z][a-z0-9_]*$")] | None = None
     """One budget for each value, like `caller.user`."""
     time_zone: Text = "UTC"
     """Where its days and months begin."""
     mode: Literal["enforce", "shadow"] = "enforce"
     """`shadow`: counted, never refuses."""
+    alert_at: list[PerCent] | None = Field(default=None, min_length=1, max_length=MAX_ITEMS)
+    """Tell when so much of the limit is spent or reserved, like `[50%, 80%, 100%]`: once for each window."""
 
 
 class Exemption(Document):

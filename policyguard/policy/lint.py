@@ -45,7 +45,7 @@ def lint(policies: PolicySet, org: Source, sources: Sequence[Source], today: dat
             _check_surface(one, org, policies, trials, today)
     for part in ("defaults", "limits", "high_stakes"):
         _check_zero(org, (part,))
-    check_models(org, ("defaults",))
+    check_models(org, ("defaults",), policies.prices)
     _check_default_steps(org, policies.groups)
     _check_names(org, ("defaults",), policies.groups)
     _check_groups(org, sources)
@@ -61,7 +61,7 @@ def _check_surface(one: Written, org: Source, policies: PolicySet, trials: Trial
     _check_stakes(one)
     _check_names(one.source, (), policies.groups)
     _check_steps(one.source, (), one.policy.review.reviewers, policies.groups)
-    check_models(one.source, ())
+    check_models(one.source, (), policies.prices)
 
 
 def _rows(source: Source, section: str) -> list[Any]:

@@ -142,7 +142,7 @@ def _of_request(rules: RequestRules, *, listed_only: bool) -> Iterator[Bound]:
 
 def _qualities(rules: RequestRules, *, listed_only: bool) -> tuple[str, ...]:
     """All that a request can have in the end, those included that only some of the models know."""
-    known = {name for model in rules.models or pricing.price_book().models for name in pricing.qualities(model)}
+    known = {name for model in rules.models or rules.prices.models for name in pricing.qualities(model, rules.prices)}
     if rules.qualities is not None:
         return tuple(name for name in rules.qualities if name == AUTO or name in known)
     return tuple(sorted(known)) if listed_only else ()

@@ -10,7 +10,7 @@ from policyguard import pricing
 from policyguard.policy import units
 from policyguard.policy.model import Policy, PolicySet, RequestRules
 from policyguard.policy.source import Path, Source
-from policyguard.pricing.book import SizeRules
+from policyguard.pricing.book import PriceBook, SizeRules
 from policyguard.request import ImageRequest, parse_size
 
 MICROS = 1_000_000
@@ -44,28 +44,30 @@ class _Admitted(NamedTuple):
     sizes: tuple[str, ...] | None
     max_pixels: int | None
     max_edge: int | None
+    prices: PriceBook
 
     @classmethod
     def of(cls, rules: RequestRules) -> _Admitted:
-        return cls(rules.models, rules.qualities, rules.sizes, rules.max_pixels, rules.max_edge)
+        return cls(rules.models, rules.qualities, rules.sizes, rules.max_pixels, rules.max_edge, rules.prices)
 
 
 @lru_cache(maxsize=1024)
 def _cheapest(admitted: _Admitted) -> int | None:
     """The lowest ceiling of any request that is admitted, in micro-dollars; None where none is known."""
-    models = admitted.models or [name for name, row in pricing.price_book().models.items() if row.usable]
+    prices = admitted.prices
+    models = admitted.models or [name for name, row in prices.models.items() if row.usable]
     asked = (
         ImageRequest(prompt="-", model=model, size=size, quality=quality, n=1)
         for model in models
         for size in _sizes(admitted, model)
-        for quality in admitted.qualities or pricing.qualities(model)
+        for quality in admitted.qualities or pricing.qualities(model, prices)
     )
-    return min((price for request in asked if (price := _price(request)) is not None), default=None)
+    return min((price for request in asked if (price := _price(request, prices)) is not None), default=None)
 
 
-def _price(request: ImageRequest) -> int | None:
+def _price(request: ImageRequest, prices: PriceBook) -> int | None:
     try:
-        return pricing.ceiling(request).ceiling_micros
+        return pricing.ceiling(request, prices).ceiling_micros
     except pricing.UnknownPrice:
         return None  # a combination that is denied
 
@@ -75,13 +77,13 @@ def _sizes(admitted: _Admitted, model: str) -> Iterator[str]:
     if admitted.sizes is not None:
         yield from admitted.sizes
         return
-    book = pricing.price_book()
+    book = admitted.prices
     bounds = book.sizes[book.models[model].family or ""]
     step = bounds.multiple_of
     drawn = [*bounds.fixed, *(_narrowest(long, bounds) for long in range(step, bounds.max_edge + 1, step))]
     for text in drawn:
         size = parse_size(text)
-        if size is None or pricing.size_problem(model, text) is not None:
+        if size is None or pricing.size_problem(model, text, book) is not None:
             continue
         if size.pixels <= (admitted.max_pixels or size.pixels) and size.edge <= (admitted.max_edge or size.edge):
             yield text
@@ -95,13 +97,13 @@ def _narrowest(long: int, bounds: SizeRules) -> str:
 # ---- models -----------------------------------------------------------------------------------------------
 
 
-def check_models(source: Source, base: Path) -> None:
+def check_models(source: Source, base: Path, prices: PriceBook) -> None:
     """Models of a list that OpenAI has announced the end of."""
     section = source.data
     for part in (*base, "request", "models"):
         section = section.get(part) or {}
     for index, name in enumerate(section.get("allow") or []):
-        row = pricing.price_book().models[name]
+        row = prices.models[name]
         if row.shutdown is not None:
             where = (*base, "request", "models", "allow", index)
             message = f"`{name}` is shut down on {row.shutdown.isoformat()}; requests for it fail from then on"

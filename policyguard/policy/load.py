@@ -31,11 +31,13 @@ from policyguard.policy.meaning import digest, digest_of_all
 from policyguard.policy.model import Policy, PolicySet
 from policyguard.policy.parameters import check_request, request_rules
 from policyguard.policy.pending import report_empty, report_pending
+from policyguard.policy.prices import FILE, Prices, book_of, matters
 from policyguard.policy.routes import Claims, claim, routes
 from policyguard.policy.source import MAX_BYTES, Source, TooManyProblems, read
 from policyguard.policy.source import Path as KeyPath
+from policyguard.pricing import PriceBook
 
-ORG, TESTS = "org.yaml", "tests"
+ORG, PRICES, TESTS = "org.yaml", FILE, "tests"
 
 
 Stamp = tuple[int, ...]
@@ -51,6 +53,7 @@ class Origin:
 
     stamps: Stamps
     org: Source
+    prices: Source | None
     shared: Shared | None
     files: dict[str, Policy]
     surfaces: dict[str, Policy]
@@ -75,6 +78,16 @@ def load(
 def check(folder: str | Path, *, today: date | None = None) -> list[Diagnostic]:
     """Every problem of a folder, by file and line; none where it loads. `today` is needed to find what has expired."""
     return sorted(_load(Path(folder), warn=partial(lint, today=today)).problems)
+
+
+def prices_of(folder: str | Path) -> PriceBook:
+    """The prices of a folder alone; the packaged ones where it has none. Raises `PolicyError`."""
+    path = Path(folder) / PRICES
+    source = _document(path, Prices) if path.exists() else None
+    book = book_of(source)
+    if source is not None and source.problems:
+        raise PolicyError(source.problems)
+    return book
 
 
 def look(folder: Path) -> Stamps:
@@ -157,7 +170,8 @@ def _load(
         with suppress(TooManyProblems):
             warn(policies, base.org, sources)
         problems = [problem for source in sources for problem in source.problems]
-    return Loaded(policies, list(dict.fromkeys((*base.org.problems, *problems))))
+    priced = base.prices.problems if base.prices else ()
+    return Loaded(policies, list(dict.fromkeys((*base.org.problems, *priced, *problems))))
 
 
 def _misplaced(folder: Path, stamps: Stamps) -> Iterator[tuple[str, Diagnostic]]:
@@ -227,20 +241,21 @@ def _read(path: Path) -> Source:
 def _organisation(folder: Path, stamps: Stamps) -> Origin:
     """The organisation alone."""
     org, shared = _no_organisation(folder), None
+    prices = _document(folder / PRICES, Prices) if PRICES in stamps else None
     if ORG in stamps:
         org = _document(folder / ORG, Organisation)
-        if stamps.keys() == {ORG}:
+        if stamps.keys() <= {ORG, PRICES}:
             org.problems.append(_file(folder / ORG, "PG502", "there is no surface beside org.yaml"))
     if org.data is not None:
         with suppress(TooManyProblems):
-            shared = _shared(org)
-    return Origin({ORG: stamps.get(ORG)}, org, shared, {}, {}, {})
+            shared = _shared(org, book_of(prices))
+    return Origin({name: stamps.get(name) for name in (ORG, PRICES)}, org, prices, shared, {}, {}, {})
 
 
-def _shared(org: Source) -> Shared:
-    shared = compiling.shared(org)
+def _shared(org: Source, prices: PriceBook) -> Shared:
+    shared = compiling.shared(org, prices)
     for part in ("defaults", "limits", "high_stakes"):
-        check_request(limiting.Effective(org, org, limiting.leaves(org, (part,)), {}))
+        check_request(limiting.Effective(org, org, limiting.leaves(org, (part,)), {}), prices)
     compiling.review_rules(limiting.Effective(org, org, shared.defaults, {}), shared.groups)
     return shared
 
@@ -256,12 +271,13 @@ def _unchanged(folder: Path, previous: PolicySet | None, stamps: Stamps) -> Orig
     if previous is None or previous.folder != str(folder):
         return None
     origin: Origin = previous.origin
-    if origin.stamps[ORG] != stamps.get(ORG):
+    if any(origin.stamps.get(name) != stamps.get(name) for name in (ORG, PRICES)):
         return None
-    gone = {name for name, stamp in origin.stamps.items() if stamp is None or stamps.get(name) != stamp}
+    gone = {name for name in origin.files if origin.stamps[name] is None or stamps.get(name) != origin.stamps[name]}
     base = Origin(
         stamps={name: stamp for name, stamp in origin.stamps.items() if name not in gone},
         org=replace(origin.org, problems=[]),
+        prices=origin.prices,
         shared=origin.shared,
         files=dict(origin.files),
         surfaces=dict(origin.surfaces),
@@ -305,6 +321,7 @@ def _set(folder: Path, origin: Origin, now: datetime | None) -> PolicySet | None
         trusted_proxies=shared.trusted_proxies,
         groups=shared.groups,
         surfaces={name: origin.surfaces[name] for name in sorted(origin.surfaces)},
+        prices=shared.prices,
         origin=origin,
     )
 
@@ -312,8 +329,8 @@ def _set(folder: Path, origin: Origin, now: datetime | None) -> PolicySet | None
 def _surface(source: Source, org: Source, shared: Shared) -> Policy:
     bounds = shared.bounds[source.data["stakes"]]
     found = limiting.effective(source, org, shared.defaults, bounds.leaves)
-    check_request(found)
-    request, moderation = request_rules(found.values), compiling.moderation_rules(found)
+    check_request(found, shared.prices)
+    request, moderation = request_rules(found.values, shared.prices), compiling.moderation_rules(found)
     unique_ids(source, "rules", shared.rule_ids)
     unique_ids(source, "budgets", shared.budget_ids)
     own_budgets = compiling.budgets(source, shared.caller, source.data["surface"])
@@ -335,11 +352,12 @@ def _surface(source: Source, org: Source, shared: Shared) -> Policy:
         "limit_review": bool(leaf.value) if (leaf := found.limit.get(("review", "required"))) else False,
         "reasons_on_wire": source.data.get("reasons_on_wire", True),
     }
+    own = matters(request)
     policy = Policy(
         **meaning,
         limits=bounds.request,
         limit_moderation=compiling.limit_moderation(bounds, moderation),
-        digest=digest({**meaning, "organisation": bounds.digest}),
+        digest=digest({**meaning, "organisation": bounds.digest, **({"own_prices": own} if own else {})}),
     )
     _check_reviewers(found, policy, shared.groups)
     return policy

@@ -21,8 +21,9 @@ from policyguard.decision import Effect
 from policyguard.policy.expr import Compiled
 from policyguard.policy.model import Threshold
 
-# What people read, and where it stands: neither decides anything.
-_NO_MEANING = frozenset({"place", "places", "title", "owner", "message", "by", "why"})
+# What people read, and where it stands: neither decides anything. Of prices only some do, see `prices.matters`.
+_READ = frozenset({"title", "owner", "message", "by", "why", "alert_at"})
+_NO_MEANING = _READ | {"place", "places", "prices"}
 _PATHS = frozenset({"fields", "usage", "images"})  # of a route: `a.b` is not `b.a`
 
 # A text in quotes, a comment, or white space of a condition.

@@ -13,6 +13,7 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import Any, Literal, NamedTuple, Protocol
 
 from policyguard.decision import Effect, Mode, Place
+from policyguard.pricing import PriceBook, price_book
 from policyguard.request import MAX_IMAGES, MAX_PROMPT_CHARS, parse_size
 
 Check = Literal["prompt", "input_images"]
@@ -52,8 +53,9 @@ class CallerField:
 class RequestRules:
     """What a request may ask for. None means: not restricted beyond what the API and the price book allow.
 
-    `places` maps `model, size, quality, n, output_format, prompt, input_images, partial_images, extra` to where the
-    rule stands. Lists keep the order of the file. `auto` counts only where it is listed.
+    `prices` say which models, sizes and qualities there are, and what they cost. `places` maps `model, size, quality,
+    n, output_format, prompt, input_images, partial_images, extra` to where the rule stands. Lists keep the order of the
+    file. `auto` counts only where it is listed.
     """
 
     models: tuple[str, ...] | None = None
@@ -73,6 +75,7 @@ class RequestRules:
     unknown_parameters: Literal["deny", "pass"] = "deny"
     on_excess: Literal["deny", "adjust"] = "deny"
     places: Mapping[str, Place] = field(default_factory=dict)
+    prices: PriceBook = field(default_factory=price_book, repr=False)
 
     def admits_size(self, text: str, *, auto_unlisted: bool = False) -> bool:
         """`auto_unlisted`: whether `auto` passes where nothing is listed. What upstream then picks has no bound."""
@@ -133,18 +136,20 @@ class Exemption:
     place: Place
 
 
+Unit = Literal["usd", "images", "requests"]
 Period = Literal["minute", "hour", "day", "week", "month", "year", "total"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """A cap on money (`usd`, limit in micro-dollars) or on images, per calendar window and per value of `per`.
+    """A cap on money (`usd`, limit in micro-dollars), images or requests, per calendar window and per value of `per`.
 
-    `identity` names what may not change without being a new budget: file, id, unit, window, zone, per.
+    `identity` names what may not change without being a new budget: file, id, unit, window, zone, per. `alert_at` are
+    per cent of the limit, in order.
     """
 
     id: str
-    unit: Literal["usd", "images"]
+    unit: Unit
     limit: int
     period: Period
     time_zone: str
@@ -152,6 +157,7 @@ class Budget:
     mode: Mode
     place: Place
     identity: str
+    alert_at: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -332,4 +338,5 @@ class PolicySet:
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
     groups: Mapping[str, tuple[str, ...]]
     surfaces: Mapping[str, Policy]
+    prices: PriceBook = field(default_factory=price_book, repr=False, compare=False)
     origin: Any = field(default=None, repr=False, compare=False)

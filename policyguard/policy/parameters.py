@@ -10,6 +10,7 @@ from policyguard.decision import Place
 from policyguard.policy import units
 from policyguard.policy.limits import Effective, Leaf, Leaves
 from policyguard.policy.model import RequestRules
+from policyguard.pricing import PriceBook
 from policyguard.request import AUTO, parse_size
 from policyguard.suggest import known_names
 
@@ -27,7 +28,7 @@ _PLACES: Mapping[str | int, str] = {
 }
 
 
-def request_rules(values: Leaves, *, limits: bool = False) -> RequestRules:
+def request_rules(values: Leaves, prices: PriceBook, *, limits: bool = False) -> RequestRules:
     """The table of what may be asked for. For limits alone, what is not said is not restricted."""
 
     def get(*path: str) -> Any:
@@ -58,6 +59,7 @@ def request_rules(values: Leaves, *, limits: bool = False) -> RequestRules:
         unknown_parameters=get("unknown_parameters") or ("pass" if limits else "deny"),
         on_excess=get("on_excess") or "deny",
         places=_places(values),
+        prices=prices,
     )
 
 
@@ -73,18 +75,18 @@ def _places(values: Leaves) -> dict[str, Place]:
 # ---- does it exist ----------------------------------------------------------------------------------------
 
 
-def check_request(found: Effective) -> None:
+def check_request(found: Effective, prices: PriceBook) -> None:
     """Models that exist, sizes and qualities that an allowed model knows, defaults that are within their lists."""
-    _check_models(found)
-    models = _models(found)
+    _check_models(found, prices)
+    models = _models(found, prices)
     for leaf, text in _said(found, "sizes"):
-        if problem := _size_problem(text, models):
+        if problem := _size_problem(text, models, prices):
             found.problem(leaf, "PG205" if parse_size(text) is None else "PG204", problem, item=text)
     for leaf, text in _said(found, "quality"):
-        if text != AUTO and models and not any(text in pricing.qualities(m) for m in models):
+        if text != AUTO and models and not any(text in pricing.qualities(m, prices) for m in models):
             found.problem(leaf, "PG204", f"no allowed model knows the quality `{text}`", item=text)
     for key in ("models", "sizes", "quality"):
-        _check_default(found, key)
+        _check_default(found, key, prices)
 
 
 def _said(found: Effective, key: str) -> Iterator[tuple[Leaf, str]]:
@@ -96,44 +98,44 @@ def _said(found: Effective, key: str) -> Iterator[tuple[Leaf, str]]:
         yield default, default.value
 
 
-def _models(found: Effective) -> list[str]:
-    book = pricing.price_book().models
+def _models(found: Effective, prices: PriceBook) -> list[str]:
+    book = prices.models
     return [m for m in found.value("request", "models", "allow") or () if m in book and book[m].usable]
 
 
-def _check_models(found: Effective) -> None:
+def _check_models(found: Effective, prices: PriceBook) -> None:
     for leaf, name in _said(found, "models"):
-        if problem := model_problem(name):
-            found.problem(leaf, "PG206", problem, known_names(name, usable_models()), item=name)
+        if problem := model_problem(name, prices):
+            found.problem(leaf, "PG206", problem, known_names(name, usable_models(prices)), item=name)
 
 
-def usable_models() -> list[str]:
-    return [name for name, row in pricing.price_book().models.items() if row.usable]
+def usable_models(prices: PriceBook) -> list[str]:
+    return [name for name, row in prices.models.items() if row.usable]
 
 
-def model_problem(name: str) -> str | None:
+def model_problem(name: str, prices: PriceBook) -> str | None:
     """Why nobody can ask for this model."""
-    row = pricing.price_book().models.get(name)
+    row = prices.models.get(name)
     if row is None:
         return f"the price book has no model `{name}`"
     return None if row.usable else f"`{name}` is {row.status.replace('_', ' ')}"
 
 
-def _size_problem(text: str, models: list[str]) -> str | None:
+def _size_problem(text: str, models: list[str], prices: PriceBook) -> str | None:
     if text == AUTO:
         return None
     if parse_size(text) is None:
         return "a size is written like `1024x1536`, or `auto`"
-    problems = [pricing.size_problem(model, text) for model in models]
+    problems = [pricing.size_problem(model, text, prices) for model in models]
     return f"no allowed model draws `{text}`: {problems[0]}" if problems and all(problems) else None
 
 
-def _check_default(found: Effective, key: str) -> None:
+def _check_default(found: Effective, key: str, prices: PriceBook) -> None:
     """A default that is not allowed would deny every request that says nothing."""
     default, listed = found.get("request", key, "default"), found.get("request", key, "allow")
     if default is None or (listed is not None and (not listed.value or default.value in listed.value)):
         return
-    if key == "models" and listed is not None and any(map(model_problem, listed.value)):
+    if key == "models" and listed is not None and any(model_problem(model, prices) for model in listed.value):
         return  # the list has a problem already: a misspelt model is one mistake, wherever else it is meant
     blamed = default if default.named or listed is None or not listed.named else listed
     if listed is not None:

@@ -17,8 +17,6 @@ def report_pending(source: Source) -> None:
     """Report and remove every key and value that is not enforced yet."""
     data = source.data
     _key(source, data, (), "questions")
-    for index, budget in enumerate(_list(data.get("budgets"))):
-        _key(source, budget, ("budgets", index), "alert_at")
     for index, route in enumerate(_list(data.get("routes"))):
         _key(source, route, ("routes", index), "inner")
     for dotted in _LISTS:

@@ -115,9 +115,11 @@ def _constant(name: str, value: Any, rules: RequestRules) -> str | None:
         return None  # reported already
     if problem := _impossible(name, value):
         return problem
-    if name == "model" and (problem := model_problem(value)):
+    if name == "model" and (problem := model_problem(value, rules.prices)):
         return problem
-    misspelt = name == "model" and any(map(model_problem, rules.models or ()))  # the list says so already
+    misspelt = name == "model" and any(
+        model_problem(model, rules.prices) for model in rules.models or ()
+    )  # the list says so already
     if not misspelt and not _allowed(name, value, rules):
         return f"{name} `{value}` is not allowed by this policy itself"
     return None
@@ -130,7 +132,7 @@ def _listed(name: str, rules: RequestRules) -> tuple[str, ...] | None:
 
 def _meant(name: str, value: Any, rules: RequestRules) -> str:
     """What is near, of what the policy lists, or of the models that there are."""
-    listed = _listed(name, rules) or (usable_models() if name == "model" else ())
+    listed = _listed(name, rules) or (usable_models(rules.prices) if name == "model" else ())
     return known_names(str(value), listed)
 
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from policyguard.policy.document import SIZE, Organisation, Quality, Surface
 from policyguard.policy.parameters import usable_models
 from policyguard.policy.routes import PARAMETERS
+from policyguard.pricing import price_book
 from policyguard.request import AUTO, MAX_IMAGES
 
 _KINDS: dict[str, type[BaseModel]] = {"surface": Surface, "org": Organisation}
@@ -36,7 +37,7 @@ def schema_of(model: type[BaseModel]) -> dict[str, Any]:
 
 def _names() -> dict[str, Names]:
     """Names that come from elsewhere: the price book, and the parameters of the API."""
-    models: Names = {name: {} for name in usable_models()}
+    models: Names = {name: {} for name in usable_models(price_book())}
     parameters: Names = {name: {} for name in PARAMETERS}
     constants: Names = {
         "model": {"enum": list(models)},

@@ -12,13 +12,15 @@ from decimal import Decimal
 from functools import lru_cache, partial, wraps
 from typing import Any, Literal, NamedTuple, TypeVar, cast
 
-from policyguard.policy.model import Period
+from policyguard.policy.model import Period, Unit
 
 _DURATION = re.compile(r"([1-9][0-9]{0,5})(s|m|h|d)", re.ASCII)
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _BYTES = re.compile(r"([1-9][0-9]{0,8})(B|kB|MB|GB)?", re.ASCII)
 _FACTORS = {None: 1, "B": 1, "kB": 1000, "MB": 1_000_000, "GB": 1_000_000_000}
-_LIMIT = re.compile(r"(?:\$([0-9]{1,9}(?:\.[0-9]{1,6})?)|([0-9]{1,9}) images?) */ *([a-z]+)", re.ASCII)
+_LIMIT = re.compile(r"(?:\$([0-9]{1,9}(?:\.[0-9]{1,6})?)|([0-9]{1,9}) (image|request)s?) */ *([a-z]+)", re.ASCII)
+_PER_CENT = re.compile(r"(100|[1-9][0-9]?)%", re.ASCII)
+_RATE = re.compile(r"\$([0-9]{1,6}(?:\.[0-9]{1,3})?)", re.ASCII)
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 T = TypeVar("T")
 PERIODS: tuple[Period, ...] = ("minute", "hour", "day", "week", "month", "year", "total")
@@ -36,9 +38,9 @@ def _remembered(read: Callable[[Any], T]) -> Callable[[object], T]:
 
 
 class Limit(NamedTuple):
-    """Micro-dollars or images, per calendar window."""
+    """Micro-dollars, images or requests, per calendar window."""
 
-    unit: Literal["usd", "images"]
+    unit: Unit
     amount: int
     period: Period
 
@@ -67,17 +69,35 @@ def size_in_bytes(text: object) -> int:
 
 @_remembered
 def budget_limit(text: object) -> Limit:
-    """`$2000 / month` or `20 images / day`."""
+    """`$2000 / month`, `20 images / day` or `100 requests / minute`."""
     match = _LIMIT.fullmatch(text) if isinstance(text, str) else None
     if match is None:
-        raise ValueError("a budget's limit is written like `$2000 / month` or `20 images / day`")
-    if match[3] not in PERIODS:
+        raise ValueError(
+            "a budget's limit is written like `$2000 / month`, `20 images / day` or `100 requests / minute`"
+        )
+    if match[4] not in PERIODS:
         raise ValueError(f"a budget is for a {', '.join(PERIODS[:-1])} or `total`")
     usd = match[1] is not None
     amount = int(Decimal(match[1]) * 1_000_000) if usd else int(match[2])
     if amount <= 0:
         raise ValueError("a budget of nothing admits nothing; `mode: shadow` or `policyguard pause` may be meant")
-    return Limit("usd" if usd else "images", amount, cast(Period, match[3]))
+    return Limit("usd" if usd else cast(Unit, f"{match[3]}s"), amount, cast(Period, match[4]))
+
+
+def per_cent(text: object) -> int:
+    """`80%`, from 1 to 100."""
+    match = _PER_CENT.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        raise ValueError("a threshold is written like `80%`, from `1%` to `100%`")
+    return int(match[1])
+
+
+def per_million(text: object) -> int:
+    """`$30` for a million tokens, in thousandths of a micro-dollar for one."""
+    match = _RATE.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        raise ValueError("a price for a million tokens is written like `$30` or `$0.125`")
+    return int(Decimal(match[1]) * 1000)
 
 
 def version(number: object) -> int:

@@ -6,10 +6,11 @@ cannot be priced raises `UnknownPrice`, and the engine denies it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 
-from policyguard.pricing.book import ModelPrice, PriceBook, UnknownPrice, price_book
+from policyguard.pricing.book import ModelPrice, OwnPrice, PriceBook, UnknownPrice, families, price_book, with_prices
 from policyguard.pricing.tokens import (
     UNKNOWN_IMAGE_TOKENS,
     input_image_tokens,
@@ -23,18 +24,22 @@ from policyguard.request import AUTO, ImageRequest, Usage
 __all__ = [
     "UNKNOWN_IMAGE_TOKENS",
     "ModelPrice",
+    "OwnPrice",
     "PriceBook",
     "Quote",
     "QuoteLine",
     "UnknownPrice",
     "actual",
+    "bill",
     "ceiling",
+    "families",
     "input_image_tokens",
     "output_cost",
     "output_tokens",
     "price_book",
     "qualities",
     "size_problem",
+    "with_prices",
 ]
 
 PROMPT_OVERHEAD = 16  # tokens beyond the prompt's own, an upper estimate; a token has at least one byte
@@ -54,52 +59,58 @@ class QuoteLine:
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """The most that a request can cost. `confidence` is that of the price row."""
+    """The most that a request can cost. `as_of` and `confidence` are those of the price row."""
 
     model: str
     ceiling_micros: int
     lines: tuple[QuoteLine, ...]
     as_of: date
     confidence: str
+    prices_digest: str
 
 
-def ceiling(request: ImageRequest) -> Quote:
+def ceiling(request: ImageRequest, book: PriceBook | None = None) -> Quote:
     """An upper bound for `request`; missing size and quality count as `auto`, a missing n as 1.
+
+    `book` is that of the policies; without one the packaged prices count.
 
     Raises `UnknownPrice` where no bound is known.
     """
     if request.model is None:
         raise UnknownPrice("the request names no model")
-    row = known_model(request.model)
+    book = book or price_book()
+    row = known_model(request.model, book)
     if not row.usable:
         raise UnknownPrice(f"`{request.model}` is shut down")
     if request.output_format in _UNPRICED_FORMATS:
         raise UnknownPrice(f"how `{request.output_format}` output is counted is not published")
     if request.images and row.family not in _EDIT_FAMILIES:
         raise UnknownPrice("how this family counts input images is not published")
-    lines = (*_output_lines(request, row), _prompt_line(request, row), *_image_lines(request, row))
+    lines = (*_output_lines(request, row, book), _prompt_line(request, row), *_image_lines(request, row))
     micros = -(-sum(line.milli_micros for line in lines) // 1000)
-    return Quote(request.model, micros, lines, price_book().as_of, row.confidence)
+    return Quote(request.model, micros, lines, row.as_of, row.confidence, book.digest)
 
 
-def _output_lines(request: ImageRequest, row: ModelPrice) -> tuple[QuoteLine, ...]:
+def _output_lines(request: ImageRequest, row: ModelPrice, book: PriceBook) -> tuple[QuoteLine, ...]:
     size, quality = request.size or AUTO, request.quality or AUTO
     count, partial = request.n or 1, request.partial_images or 0
-    tokens, rate = output_tokens(row.id, size, quality, count, 0), _rate(row, "image_out")
-    line = QuoteLine("output", tokens, tokens * rate, _output_note(row, size, quality))
+    tokens, rate = output_tokens(row.id, size, quality, count, 0, book), _rate(row, "image_out")
+    line = QuoteLine("output", tokens, tokens * rate, _output_note(row, book, size, quality))
     if not partial:
         return (line,)
-    tokens = output_tokens(row.id, size, quality, count, partial) - tokens
+    tokens = output_tokens(row.id, size, quality, count, partial, book) - tokens
     return line, QuoteLine("partial images", tokens, tokens * rate, f"at most {partial} for each image")
 
 
-def _output_note(row: ModelPrice, size: str, quality: str) -> str:
+def _output_note(row: ModelPrice, book: PriceBook, size: str, quality: str) -> str:
     open_ = [name for name, value in (("size", size), ("quality", quality)) if value == AUTO]
     if open_:
         return f"a bound: dearest {' and '.join(open_)}"
-    if row.family not in price_book().grids and row.family not in price_book().tables:
+    if row.family in book.grids:
+        return "by formula"
+    if row.family not in book.tables:
         return "a bound: no formula is published"
-    return "by OpenAI's table" if row.family in price_book().tables else "by formula"
+    return "by OpenAI's table" if row.family in price_book().tables else "by the organisation's table"
 
 
 def _prompt_line(request: ImageRequest, row: ModelPrice) -> QuoteLine:
@@ -124,23 +135,27 @@ def _rate(row: ModelPrice, kind: str, *, batch: bool = False) -> int:
     return rate
 
 
-def actual(model: str, usage: Usage) -> int:
-    """Micro-dollars for the tokens that the API counted, rounded up. Nothing is discounted as cached."""
-    row = known_model(model)
+def actual(model: str, usage: Usage, book: PriceBook | None = None) -> int:
+    """Micro-dollars for the tokens that the API counted, at the rates of a model. Raises `UnknownPrice`."""
+    return bill(known_model(model, book).rates, usage)
+
+
+def bill(rates: Mapping[str, int | None], usage: Usage) -> int:
+    """Micro-dollars for the tokens that the API counted, rounded up. Nothing is discounted as cached.
+
+    What is billed without a known rate counts at the dearest one: never as nothing.
+    """
     counts = {
         "text_in": usage.input_text_tokens,
         "image_in": usage.input_image_tokens,
         "image_out": usage.output_image_tokens,
         "text_out": usage.output_text_tokens,
     }
-    return -(-sum(tokens * _billed_rate(row, kind) for kind, tokens in counts.items() if tokens) // 1000)
-
-
-def _billed_rate(row: ModelPrice, kind: str) -> int:
-    """Text that a model bills without a known rate counts as image output, the dearest."""
-    if row.rates.get(kind) is None and kind == "text_out":
-        return _rate(row, "image_out")
-    return _rate(row, kind)
+    dearest = max((rate for rate in rates.values() if rate is not None), default=None)
+    if dearest is None:
+        raise UnknownPrice("no rate is known")
+    found = {kind: dearest if rates.get(kind) is None else rates[kind] for kind in counts}
+    return -(-sum(tokens * (found[kind] or 0) for kind, tokens in counts.items()) // 1000)
 
 
 def output_cost(model: str, tokens: int, *, batch: bool = False) -> int:

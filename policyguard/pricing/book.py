@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
 from functools import cache
@@ -28,7 +28,9 @@ class UnknownPrice(ValueError):
 class ModelPrice:
     """One model. `rates` are thousandths of a micro-dollar a token, by kind; None: no rate is known.
 
-    `status` is `current`, `deprecated`, `shut_down` or `retired`. `qualities` are those that the family knows.
+    `as_of` is the date of its price. `origin` is where an organisation has it from, as FILE:LINE:COLUMN; empty for a
+    packaged one. `status` is `current`, `deprecated`, `shut_down` or `retired`. `qualities` are those that the family
+    knows.
     """
 
     id: str
@@ -40,6 +42,8 @@ class ModelPrice:
     batch_rates: Mapping[str, int | None] = field(repr=False)
     confidence: str
     sources: tuple[str, ...]
+    as_of: date
+    origin: str = ""
     note: str = ""
 
     @property
@@ -60,7 +64,7 @@ class SizeRules:
     max_pixels: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)  # a book is itself: look-ups by it are hot
 class PriceBook:
     """`models` has dated snapshots as names of their own. `grids` are by family and quality; `tables` by size."""
 
@@ -75,6 +79,72 @@ class PriceBook:
     partial_image_tokens: int
     token_confidence: Mapping[str, str]  # by family: how well its output tokens are known
     checks: tuple[Mapping[str, Any], ...] = field(repr=False)
+
+    @property
+    def own(self) -> Mapping[str, ModelPrice]:
+        """The rows that are not packaged."""
+        return {name: row for name, row in self.models.items() if row.origin}
+
+
+Table = Mapping[str, Mapping[str, int]]  # output tokens of one image, by size and quality
+
+
+@dataclass(frozen=True, slots=True)
+class OwnPrice:
+    """A row of an organisation: of a known family, or with a `table` of its own, whose worst case counts."""
+
+    row: ModelPrice
+    table: Table | None = None
+
+
+def with_prices(book: PriceBook, own: Iterable[OwnPrice]) -> PriceBook:
+    """A book in which these rows stand in place of, or beside, the packaged ones."""
+    models, sizes, tables, confidence = (
+        dict(book.models),
+        dict(book.sizes),
+        dict(book.tables),
+        dict(book.token_confidence),
+    )
+    meant = hashlib.sha256(book.digest.encode())
+    for price in sorted(own, key=lambda price: price.row.id):
+        row = price.row
+        if price.table is None:
+            row = replace(row, qualities=family_qualities(book, row.family))
+        else:
+            family = f"own:{row.id}"
+            row = replace(row, family=family, qualities=tuple(next(iter(price.table.values()))))
+            sizes[family], tables[family] = SizeRules(fixed=tuple(price.table)), price.table
+            confidence[family] = row.confidence
+        models[row.id] = row
+        meant.update(json.dumps(meaning(row, price.table), sort_keys=True).encode())
+    return replace(
+        book,
+        digest=f"sha256:{meant.hexdigest()}",
+        models=MappingProxyType(models),
+        sizes=MappingProxyType(sizes),
+        tables=MappingProxyType(tables),
+        token_confidence=MappingProxyType(confidence),
+    )
+
+
+def meaning(row: ModelPrice, table: Table | None) -> list[Any]:
+    """What of a row changes a decision."""
+    return [
+        row.id,
+        row.family,
+        row.status,
+        dict(row.rates),
+        None if table is None else {s: dict(q) for s, q in table.items()},
+    ]
+
+
+def families(book: PriceBook) -> tuple[str, ...]:
+    """The families that are counted by packaged rules."""
+    return tuple(book.sizes)
+
+
+def family_qualities(book: PriceBook, family: str | None) -> tuple[str, ...]:
+    return next((row.qualities for row in book.models.values() if row.family == family), ())
 
 
 @cache
@@ -127,6 +197,7 @@ def _models(data: Mapping[str, Any], qualities: Mapping[str, tuple[str, ...]]) -
                 batch_rates=_rates(row["price_batch"]),
                 confidence=row["conf"],
                 sources=sources,
+                as_of=date.fromisoformat(data["as_of"]),
                 note=row.get("note", ""),
             )
     return models

@@ -9,16 +9,16 @@ from collections.abc import Mapping
 from functools import lru_cache
 from math import isqrt
 
-from policyguard.pricing.book import ModelPrice, UnknownPrice, price_book
+from policyguard.pricing.book import ModelPrice, PriceBook, UnknownPrice, price_book
 from policyguard.request import AUTO, Size, parse_size
 
 UNKNOWN_IMAGE_TOKENS = 1536  # the cap: where an input image's size is not known
 _PATCH, _UPSCALE_TO = 32, 1024
 
 
-def known_model(model: str) -> ModelPrice:
-    """The row of a model, or `UnknownPrice`."""
-    row = price_book().models.get(model)
+def known_model(model: str, book: PriceBook | None = None) -> ModelPrice:
+    """The row of a model, or `UnknownPrice`. Here and below the packaged book counts where none is given."""
+    row = (book or price_book()).models.get(model)
     if row is None:
         raise UnknownPrice("the price book has no row for this model")
     if row.family is None:
@@ -27,22 +27,25 @@ def known_model(model: str) -> ModelPrice:
 
 
 @lru_cache(maxsize=8192)
-def output_tokens(model: str, size: str, quality: str, n: int, partial_images: int) -> int:
+def output_tokens(
+    model: str, size: str, quality: str, n: int, partial_images: int, book: PriceBook | None = None
+) -> int:
     """Output tokens over all n images, partial images included. `auto` counts as the worst case.
 
     Raises `UnknownPrice` for a model, size or quality that cannot be priced.
     """
-    row, book = known_model(model), price_book()
+    book = book or price_book()
+    row = known_model(model, book)
     if quality != AUTO and quality not in row.qualities:
         raise UnknownPrice(f"`{model}` has no quality `{quality}`")
-    problem = None if size == AUTO else size_problem(model, size)
+    problem = None if size == AUTO else size_problem(model, size, book)
     if problem:
         raise UnknownPrice(problem)
-    return n * (_per_image(row, size, quality) + partial_images * book.partial_image_tokens)
+    return n * (_per_image(book, row, size, quality) + partial_images * book.partial_image_tokens)
 
 
-def _per_image(row: ModelPrice, size: str, quality: str) -> int:
-    book, family = price_book(), row.family or ""
+def _per_image(book: PriceBook, row: ModelPrice, size: str, quality: str) -> int:
+    family = row.family or ""
     if family in book.tables:
         return _from_table(book.tables[family], size, quality)
     grid = book.grids.get(family, {}).get(quality, book.bound_grids.get(family))
@@ -71,12 +74,13 @@ def _half_even(numerator: int, denominator: int) -> int:
 
 
 @lru_cache(maxsize=8192)
-def size_problem(model: str, size: str) -> str | None:
+def size_problem(model: str, size: str, book: PriceBook | None = None) -> str | None:
     """Which rule of the model's family a size breaks, in plain words; None where it is legal. `auto` is legal."""
     if size == AUTO:
         return None
-    family = known_model(model).family or ""
-    rules, parsed = price_book().sizes[family], parse_size(size)
+    book = book or price_book()
+    family = known_model(model, book).family or ""
+    rules, parsed = book.sizes[family], parse_size(size)
     if parsed is None:
         return "a size is written like `1024x1536`"
     if rules.fixed:
@@ -92,9 +96,9 @@ def size_problem(model: str, size: str) -> str | None:
     return None
 
 
-def qualities(model: str) -> tuple[str, ...]:
+def qualities(model: str, book: PriceBook | None = None) -> tuple[str, ...]:
     """The qualities that a model knows, lowest first; empty for an unknown model."""
-    row = price_book().models.get(model)
+    row = (book or price_book()).models.get(model)
     return row.qualities if row else ()
 
 

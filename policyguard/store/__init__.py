@@ -10,13 +10,14 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, date, datetime, tzinfo
 from typing import Any
 
 from sqlalchemy import Connection
 
-from policyguard.errors import PolicyguardError
+from policyguard.errors import ConfigError, PolicyguardError
 from policyguard.events import Event, event_id
+from policyguard.request import Usage
 from policyguard.steps import (
     CheckPaused,
     FindReview,
@@ -30,9 +31,26 @@ from policyguard.steps import (
     Reserve,
     ReviewItem,
     Settle,
+    Settled,
     Step,
+    UpstreamDown,
 )
-from policyguard.store import address, due, ledger, pauses, record, reports, review, schema, subjects, upkeep, votes
+from policyguard.store import (
+    address,
+    due,
+    ledger,
+    pauses,
+    reconcile,
+    record,
+    refusals,
+    reports,
+    review,
+    schema,
+    spike,
+    subjects,
+    upkeep,
+    votes,
+)
 from policyguard.store.address import key_beside, key_path
 from policyguard.store.cipher import Cipher, Sealed
 from policyguard.store.database import Backend, Database
@@ -40,10 +58,12 @@ from policyguard.store.exports import Exports
 from policyguard.store.group import Work
 from policyguard.store.leases import Leases
 from policyguard.store.notes import Note, read_note, write_note
+from policyguard.store.reconcile import PresumedLeg
 from policyguard.store.record import StoredEvent
 from policyguard.store.reports import BudgetWindow, SpendRow
 from policyguard.store.schema import SchemaStatus, migrate, status
 from policyguard.store.seals import Seals
+from policyguard.store.spike import Spike
 from policyguard.store.sql import Steps, Together
 from policyguard.store.subjects import Envelope, Erased
 from policyguard.store.upkeep import Swept
@@ -54,10 +74,12 @@ __all__ = [
     "BudgetWindow",
     "Cipher",
     "Erased",
+    "PresumedLeg",
     "ReviewConflict",
     "SchemaStatus",
     "Sealed",
     "SpendRow",
+    "Spike",
     "Store",
     "StoredEvent",
     "Swept",
@@ -74,10 +96,10 @@ _READS: Mapping[type, Operation] = {CheckPaused: pauses.check, FindReview: revie
 _WRITES: Mapping[type, Operation] = {Hold: review.hold, Reopen: review.reopen}
 _TOGETHER: Mapping[type, Callable[[Any, datetime], Steps[Any]]] = {
     Reserve: ledger.reserve,
-    Record: record.record,
+    Record: refusals.record,
     Settle: ledger.settle,
 }
-_UNCHANGED = (OverBudget, NotResumable, ledger.Due)
+_UNCHANGED = (OverBudget, NotResumable, UpstreamDown, ledger.Due)
 ACCESS_KEEP_DAYS = 400  # how long it stays known who read private data
 _PSEUDONYM = re.compile("user_[0-9a-f]{32}")
 
@@ -123,7 +145,7 @@ class Store:
 
     async def aperform(self, step: Step, now: datetime) -> Any:
         """`perform` for async code: it waits for its group without a thread of its own."""
-        call = None if type(step) in _READS else self._database.submit(self._work(step, now))
+        call = self._database.submit(self._work(step, now)) if type(step) in _TOGETHER else None
         if call is None:
             return await in_thread(self.perform, step, now)
         answer = await call.awaited()
@@ -263,14 +285,51 @@ class Store:
         return plaintext
 
     def spend(
-        self, by: Sequence[str] = (), since: datetime | None = None, until: datetime | None = None
+        self,
+        by: Sequence[str] = (),
+        since: datetime | None = None,
+        until: datetime | None = None,
+        zone: tzinfo = UTC,
     ) -> list[SpendRow]:
-        """What was admitted in this time, by one or more of `reports.SPEND_BY`; without any the total."""
-        return self._read(lambda c: reports.spend(c, by, since, until))
+        """What was asked for in this time, by one or more of `reports.SPEND_BY`; without any the total."""
+        return self._read(lambda c: reports.spend(c, by, since, until, zone))
+
+    def explain_spend(self, day: date, zone: tzinfo = UTC) -> Spike:
+        """Why a day cost what it cost, against the mean of the week before."""
+        return self._read(lambda c: spike.explain(c, day, zone))
 
     def budget_windows(self, at: datetime | None = None) -> list[BudgetWindow]:
         """Balances of the windows that are open at `at`; without it of all there ever were."""
         return self._read(lambda c: reports.budget_windows(c, at))
+
+    # ---- reconciliation ---------------------------------------------------------------------------------------
+
+    def presumed(self, limit: int = 1_000) -> list[PresumedLeg]:
+        """Legs that were charged at their ceiling without an outcome, the oldest first."""
+        return self._read(lambda c: reconcile.presumed(c, limit))
+
+    def reconcile(
+        self,
+        leg_id: str,
+        charge_micros: int | None,
+        *,
+        by: str,
+        why: str,
+        now: datetime,
+        usage: Usage | None = None,
+    ) -> Settled:
+        """Settle a presumed leg at what it cost, or give it back where that is None. A person answers for it."""
+        if not by.strip():
+            raise ConfigError("a presumed leg is put right by somebody with a name")
+        note = self._note(by, why)
+
+        def work(connection: Connection) -> Settled:
+            settled = reconcile.resolve(connection, leg_id, charge_micros, usage, note, now)
+            if settled.changed:
+                record.write_private(connection, [(note.envelope, None)], now)
+            return settled
+
+        return self._write(work)
 
     # ---- upkeep -----------------------------------------------------------------------------------------------
 

@@ -16,20 +16,18 @@ from sqlalchemy import Connection
 from policyguard.events import DIMENSIONS, Event, EventType, event_id
 from policyguard.states import Leg
 from policyguard.store import approval
-from policyguard.store.ledger import end_leg
+from policyguard.store.ledger import Ended, end_leg
 from policyguard.store.record import write_events
 from policyguard.store.sql import Sql, drive, run, us
 
 BATCH = 100  # legs in one transaction, so that nobody waits long for the lock
 
-_DUE_LEGS = Sql(
-    """
+# A leg with what its decision said; for `leg_event`.
+LEGS = """
     SELECT l.leg_id, l.state, l.decision_id, l.keep_days, l.model, l.size, l.quality, l.n, e.body, {dimensions}
     FROM legs AS l LEFT JOIN events AS e ON e.id = 'request.decided' || :colon || l.decision_id
-    WHERE l.state IN ('held', 'sent') AND l.expires_us <= :now
-    ORDER BY l.expires_us LIMIT :batch
     """.replace("{dimensions}", ", ".join(f'l."{name}"' for name in DIMENSIONS))
-)
+_DUE_LEGS = Sql(LEGS + "WHERE l.state IN ('held', 'sent') AND l.expires_us <= :now ORDER BY l.expires_us LIMIT :batch")
 _RUN_OUT: Mapping[Leg, tuple[Leg, EventType, str]] = {
     Leg.HELD: (Leg.RELEASED, "leg.released", "never sent"),
     Leg.SENT: (Leg.PRESUMED, "leg.presumed", "no outcome before its time passed"),
@@ -44,6 +42,7 @@ _SHARED = (
     "moderation_parameter",
     "estimated_micros",
     "prices_as_of",
+    "prices_digest",
 )
 
 
@@ -62,29 +61,31 @@ def _run_out(connection: Connection, row: Mapping[Any, Any], source: Leg, now: d
     ended = drive(connection, end_leg(row["leg_id"], source, into, None, now, due=us(now)))
     if ended is None:
         return False
-    body = {
-        **_shared(row),
-        "ceiling_micros": ended.ceiling_micros,
-        "charged_micros": ended.charged_micros,
-        "actual_micros": None,
-        "overshoot_micros": 0,
-        "note": note,
-    }
-    event = Event(
+    event = leg_event(row, type_, ended, now, {"actual_micros": None, "overshoot_micros": 0, "note": note})
+    write_events(connection, (event,))
+    if ended.review_id is not None:
+        drive(connection, approval.finish(ended.review_id, into, approval.ended_event(event, ended.review_id, into)))
+    return True
+
+
+def leg_event(row: Mapping[Any, Any], type_: EventType, ended: Ended, now: datetime, body: Mapping[str, Any]) -> Event:
+    """The row in which a leg ends that no guard has ended; `row` is one of `LEGS`."""
+    return Event(
         id=event_id(type_, row["leg_id"]),
         type=type_,
         at=now,
         decision_id=row["decision_id"],
         leg_id=row["leg_id"],
-        outcome=into.value,
+        outcome=type_.removeprefix("leg."),
         dimensions={name: row[name] for name in DIMENSIONS},
-        body=body,
+        body={
+            **_shared(row),
+            "ceiling_micros": ended.ceiling_micros,
+            "charged_micros": ended.charged_micros,
+            **body,
+        },
         keep_days=row["keep_days"],
     )
-    write_events(connection, (event,))
-    if ended.review_id is not None:
-        drive(connection, approval.finish(ended.review_id, into, approval.ended_event(event, ended.review_id, into)))
-    return True
 
 
 def _shared(row: Mapping[Any, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any
 
@@ -68,7 +69,7 @@ class Call:
             else:
                 loops.setdefault(call._loop, []).append(call._done)
         for loop, futures in loops.items():
-            if not loop.is_closed():
+            with suppress(RuntimeError):  # a loop that was closed has nobody who waits
                 loop.call_soon_threadsafe(_resolve, futures)
 
 

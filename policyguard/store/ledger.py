@@ -18,8 +18,8 @@ import orjson
 from policyguard.errors import PolicyguardError
 from policyguard.events import DIMENSIONS, Event
 from policyguard.states import LEG_MOVES, Leg, sources
-from policyguard.steps import Charge, OverBudget, Reserve, Reserved, Settle, Settled
-from policyguard.store import approval
+from policyguard.steps import Charge, OverBudget, Reserve, Reserved, Settle, Settled, UpstreamDown
+from policyguard.store import alerts, approval, breaker
 from policyguard.store.record import event_queries, to_json
 from policyguard.store.sql import Query, Rollback, Rows, Sql, Steps, ask, delete_after, insert, us
 
@@ -50,6 +50,8 @@ _LEG_COLUMNS = (
     "over_budgets",
     "keep_days",
     "delete_after_us",
+    "upstream",
+    "probe",
 )
 _INSERT_LEG = insert("legs", _LEG_COLUMNS)
 _ANY_DUE = Sql("SELECT leg_id FROM legs WHERE state IN ('held', 'sent') AND expires_us <= :due LIMIT 1")
@@ -61,36 +63,40 @@ _BALANCE = Sql("SELECT spent, reserved FROM budget_windows WHERE key = :key AND 
 @lru_cache(maxsize=64)
 def _take(count: int) -> Sql:
     """Take `count` charges, all or none, making windows as needed. Nothing is taken, and no row returned, where one
-    of them has no room, where the leg exists already, or where legs have run out.
+    of them has no room, where the leg exists already, where legs have run out, or where the breaker is not closed.
 
     One statement for all: rows are written, and on PostgreSQL locked, in the order of the list, which is that of keys.
     """
     rows = ", ".join(
         f"(:key{i}, CAST(:starts{i} AS BIGINT), CAST(:ends{i} AS BIGINT), :budget{i}, :unit{i}, :mode{i},"
-        f" CAST(:limit{i} AS BIGINT), CAST(:amount{i} AS BIGINT))"
+        f" CAST(:limit{i} AS BIGINT), CAST(:amount{i} AS BIGINT), CAST(:alert{i} AS TEXT))"
         for i in range(count)
     )
     return Sql(
         """
-        INSERT INTO budget_windows (key, starts_us, ends_us, budget_id, unit, mode, limit_amount, reserved, spent)
-        WITH charge (key, starts_us, ends_us, budget_id, unit, mode, limit_amount, amount) AS (VALUES {rows})
-        SELECT key, starts_us, ends_us, budget_id, unit, mode, limit_amount, amount, 0 FROM charge
+        INSERT INTO budget_windows
+          (key, starts_us, ends_us, budget_id, unit, mode, limit_amount, reserved, spent, alert_at, alerted)
+        WITH charge (key, starts_us, ends_us, budget_id, unit, mode, limit_amount, amount, alert_at) AS (VALUES {rows})
+        SELECT key, starts_us, ends_us, budget_id, unit, mode, limit_amount, amount, 0, alert_at, 0 FROM charge
         WHERE NOT EXISTS (
             SELECT 1 FROM charge AS c LEFT JOIN budget_windows AS w ON w.key = c.key AND w.starts_us = c.starts_us
             WHERE c.mode <> 'shadow' AND COALESCE(w.spent + w.reserved, 0) + c.amount > c.limit_amount)
           AND NOT EXISTS (SELECT 1 FROM legs WHERE leg_id = :leg_id)
           AND NOT EXISTS (SELECT 1 FROM legs WHERE state IN ('held', 'sent') AND expires_us <= :due)
+          AND NOT EXISTS (
+            SELECT 1 FROM breakers WHERE upstream = CAST(:upstream AS TEXT) AND open_until_us IS NOT NULL)
         ON CONFLICT (key, starts_us) DO UPDATE SET
           reserved = budget_windows.reserved + excluded.reserved,
-          limit_amount = excluded.limit_amount, mode = excluded.mode, ends_us = excluded.ends_us
+          limit_amount = excluded.limit_amount, mode = excluded.mode, ends_us = excluded.ends_us,
+          alert_at = excluded.alert_at
         WHERE excluded.mode = 'shadow'
           OR budget_windows.spent + budget_windows.reserved + excluded.reserved <= excluded.limit_amount
-        RETURNING key, spent, reserved
-        """.replace("{rows}", rows)
+        RETURNING {columns}
+        """.replace("{rows}", rows).replace("{columns}", alerts.COLUMNS)
     )
 
 
-Answer = Reserved | OverBudget | Due
+Answer = Reserved | OverBudget | UpstreamDown | Due
 
 
 def reserve(step: Reserve, now: datetime) -> Steps[Answer]:
@@ -108,34 +114,58 @@ def reserve_swept(step: Reserve, now: datetime) -> Steps[Answer]:
 
 def _reserve(step: Reserve, now: datetime, due: int) -> Steps[Answer]:
     charges = sorted(step.charges, key=lambda charge: charge.key)
-    taken: Rows = ()
-    values = _take_values(step.leg_id, charges, due)
-    if charges:
-        taken = yield from ask(_take(len(charges)), values)
+    taken = yield from _taken(step, charges, due, step.upstream)
     if not taken:
-        not_taken = yield from _not_taken(step, charges, due)
-        if not_taken is not None:
+        not_taken = yield from _not_taken(step, charges, now, due)
+        if not_taken is not None and not isinstance(not_taken, breaker.Probe):
             return not_taken
+        return (yield from _as_probe(step, charges, now, due, probe=not_taken is not None))
+    return (yield from _with_taken(step, charges, taken, now, probe=False))
+
+
+def _as_probe(step: Reserve, charges: Sequence[Charge], now: datetime, due: int, *, probe: bool) -> Steps[Answer]:
+    """What the breaker lets through, and a request without budgets."""
+    taken = yield from _taken(step, charges, due, None)
+    if charges and not taken:
+        raise Rollback((yield from _over_budget(charges)))
+    return (yield from _with_taken(step, charges, taken, now, probe=probe))
+
+
+def _taken(step: Reserve, charges: Sequence[Charge], due: int, upstream: str | None) -> Steps[Rows]:
+    if not charges:
+        return ()
+    return (yield from ask(_take(len(charges)), _take_values(step.leg_id, charges, due, upstream)))
+
+
+def _with_taken(step: Reserve, charges: Sequence[Charge], taken: Rows, now: datetime, *, probe: bool) -> Steps[Answer]:
     if len(taken) != len(charges):
         raise Rollback((yield from _over_budget(charges)))
-    balances = {key: (spent, reserved) for key, spent, reserved in taken}
+    windows = [alerts.Window(*row) for row in taken]
+    balances = {window.key: (window.spent, window.reserved) for window in windows}
     over = tuple(c.budget_id for c in charges if c.mode == "shadow" and sum(balances[c.key]) > c.limit)
     events = event_queries((step.event,), budgets=[_budget_row(c, balances[c.key]) for c in charges])
+    values = _take_values(step.leg_id, charges, _NEVER, None)
     written = [Query(_charges(len(charges)), values)] if charges else []
-    yield [Query(_INSERT_LEG, _leg_row(step, over, now)), *written, *events]
+    yield [Query(_INSERT_LEG, _leg_row(step, over, now, probe=probe)), *written, *events]
     if step.review is not None:
         yield from approval.consume(step.review, now)
         yield event_queries((step.review.event,))
-    return Reserved(over)
+    return Reserved(over, (yield from alerts.reached(windows, now, step.event.keep_days)))
 
 
-def _not_taken(step: Reserve, charges: Sequence[Charge], due: int) -> Steps[Answer | None]:
-    """Why nothing was taken; None for a request without budgets that can go on."""
+def _not_taken(
+    step: Reserve, charges: Sequence[Charge], now: datetime, due: int
+) -> Steps[Answer | breaker.Probe | None]:
+    """Why nothing was taken; `PROBE` where it may go on all the same, None for a request without budgets."""
     first, any_due = yield [Query(_FIRST_OVER, {"leg_id": step.leg_id}), Query(_ANY_DUE, {"due": due})]
     if any_due:
         return DUE
     if first:
         return Reserved(tuple(orjson.loads(first[0][0] or "[]")))
+    if step.upstream is not None:
+        passes = yield from breaker.admit(step.upstream, now)
+        if passes is not None:
+            return passes
     return (yield from _over_budget(charges)) if charges else None
 
 
@@ -145,7 +175,7 @@ def _charges(count: int) -> Sql:
     return Sql("INSERT INTO leg_charges (leg_id, key, starts_us, amount) VALUES " + rows)  # noqa: S608 (only names)
 
 
-def _leg_row(step: Reserve, over: Sequence[str], now: datetime) -> dict[str, Any]:
+def _leg_row(step: Reserve, over: Sequence[str], now: datetime, *, probe: bool) -> dict[str, Any]:
     fact = step.facts.get
     keep_days = fact("keep_days")
     return {
@@ -166,11 +196,13 @@ def _leg_row(step: Reserve, over: Sequence[str], now: datetime) -> dict[str, Any
         "over_budgets": to_json(over) if over else None,
         "keep_days": keep_days,
         "delete_after_us": delete_after(now, keep_days if isinstance(keep_days, int) else None),
+        "upstream": step.upstream,
+        "probe": int(probe),
     }
 
 
-def _take_values(leg_id: str, charges: Sequence[Charge], due: int) -> dict[str, Any]:
-    values: dict[str, Any] = {"leg_id": leg_id, "due": due}
+def _take_values(leg_id: str, charges: Sequence[Charge], due: int, upstream: str | None) -> dict[str, Any]:
+    values: dict[str, Any] = {"leg_id": leg_id, "due": due, "upstream": upstream}
     for i, charge in enumerate(charges):
         values[f"key{i}"] = charge.key
         values[f"starts{i}"] = us(charge.starts)
@@ -180,6 +212,7 @@ def _take_values(leg_id: str, charges: Sequence[Charge], due: int) -> dict[str, 
         values[f"mode{i}"] = charge.mode
         values[f"limit{i}"] = charge.limit
         values[f"amount{i}"] = charge.amount
+        values[f"alert{i}"] = alerts.per_cents(charge)
     return values
 
 
@@ -234,13 +267,13 @@ def renew(leg_id: str, expires_at: datetime) -> Steps[bool]:
 
 _END = Sql(
     """
-    UPDATE legs SET state = :into, ended_us = :now,
+    UPDATE legs SET state = :into, ended_us = :now, fault_us = CAST(:fault AS BIGINT),
       sent_us = CASE WHEN state = 'released' THEN :now ELSE sent_us END,
       charged_micros = COALESCE(CAST(:charge AS BIGINT), ceiling_micros),
       presumed_micros = CASE WHEN :presumes = 1
         THEN COALESCE(CAST(:charge AS BIGINT), ceiling_micros) ELSE presumed_micros END
     WHERE leg_id = :leg_id AND state = :source AND expires_us <= :due AND (state <> 'released' OR sent_us IS NULL)
-    RETURNING ceiling_micros, charged_micros, presumed_micros, review_id
+    RETURNING ceiling_micros, charged_micros, presumed_micros, review_id, upstream, probe
     """
 )
 # What was used without having been marked as sent was sent all the same.
@@ -253,7 +286,8 @@ _MOVE = Sql(
       spent = budget_windows.spent + CASE WHEN budget_windows.unit = 'usd' THEN :usd ELSE c.amount * :images END
     FROM leg_charges AS c
     WHERE c.leg_id = :leg_id AND c.key = budget_windows.key AND c.starts_us = budget_windows.starts_us
-    """
+    RETURNING {columns}
+    """.replace("{columns}", ", ".join(f"budget_windows.{name}" for name in alerts.COLUMNS.split(", ")))
 )
 _LEG = Sql("SELECT state, charged_micros, ceiling_micros FROM legs WHERE leg_id = :leg_id")
 _WHENEVER = 2**62  # a due time that every leg has reached
@@ -272,16 +306,19 @@ class Ended:
     ceiling_micros: int
     charged_micros: int
     review_id: str | None
+    windows: Sequence[alerts.Window]  # as they are after it
+    opened: str | None  # the upstream whose breaker it has opened
 
 
 def settle(step: Settle, now: datetime) -> Steps[Settled]:
     """End a leg once; every further call answers the first end."""
-    ended = yield from end_leg(step.leg_id, Leg.SENT, step.state, step.charge_micros, now, step.event)
+    ended = yield from _end_as(step, Leg.SENT, now)
     if ended is None:
         ended = yield from _settle_late(step, now)
     if ended is not None:
         yield from approval.finish(ended.review_id, step.state, step.review_event)
-        return Settled(step.state, ended.charged_micros, ended.ceiling_micros, changed=True)
+        told = yield from alerts.reached(ended.windows, now, step.event.keep_days)
+        return Settled(step.state, ended.charged_micros, ended.ceiling_micros, True, told, ended.opened)
     rows = yield from ask(_LEG, {"leg_id": step.leg_id})
     if not rows:
         raise PolicyguardError(f"there is no leg `{step.leg_id}` to settle")
@@ -294,10 +331,14 @@ def _settle_late(step: Settle, now: datetime) -> Steps[Ended | None]:
     if step.state is not Leg.RELEASED:
         yield [Query(_SENT_UNSAID, {"leg_id": step.leg_id, "now": us(now)})]
     for source in _SOURCES[step.state]:
-        ended = yield from end_leg(step.leg_id, Leg(source), step.state, step.charge_micros, now, step.event)
+        ended = yield from _end_as(step, Leg(source), now)
         if ended is not None:
             return ended
     return None
+
+
+def _end_as(step: Settle, source: Leg, now: datetime) -> Steps[Ended | None]:
+    return end_leg(step.leg_id, source, step.state, step.charge_micros, now, step.event, answered=step.answered)
 
 
 def end_leg(
@@ -307,7 +348,9 @@ def end_leg(
     charge: int | None,
     now: datetime,
     event: Event | None = None,
+    *,
     due: int = _WHENEVER,
+    answered: bool | None = None,
 ) -> Steps[Ended | None]:
     """Move one leg from `source` to its end, and its money with it; None where it is not there (any more)."""
     values = {
@@ -318,11 +361,15 @@ def end_leg(
         "presumes": int(into is Leg.PRESUMED),
         "now": us(now),
         "due": due,
+        "fault": us(now) if answered is False else None,
     }
     rows = yield from ask(_END, values)
     if not rows:
         return None
-    ((ceiling, charged, presumed, review_id),) = rows
+    ((ceiling, charged, presumed, review_id, upstream, probe),) = rows
+    opened = False
+    if upstream is not None:
+        opened = yield from breaker.note(upstream, answered, bool(probe), now)
     late = source is Leg.PRESUMED
     released = into is Leg.RELEASED
     money = {
@@ -331,5 +378,5 @@ def end_leg(
         "usd": charged - presumed if late else charged,
         "images": -int(released) if late else int(not released),
     }
-    yield [Query(_MOVE, money), *event_queries(() if event is None else (event,))]
-    return Ended(ceiling, charged, review_id)
+    moved, *_ = yield [Query(_MOVE, money), *event_queries(() if event is None else (event,))]
+    return Ended(ceiling, charged, review_id, [alerts.Window(*row) for row in moved], upstream if opened else None)

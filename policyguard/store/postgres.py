@@ -7,6 +7,7 @@ organisation would make everybody wait for one row anyway.
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from sqlalchemy import Connection, Engine, NullPool, create_engine, event
@@ -29,6 +30,7 @@ LIMITS_S = {
     "transaction_timeout": 15.0,  # wherever it stopped; PostgreSQL 17 and later
 }
 _LATER = {"transaction_timeout": 170_000}  # limits that older servers do not know
+LOOK_S = 0.05
 READERS = 8
 WAIT_FOR_READER_S = 5.0
 _REPEATABLE = frozenset({"40001", "40P01"})  # serialization failure, deadlock
@@ -67,10 +69,16 @@ class Postgres:
         return isinstance(error, psycopg.Error) and error.sqlstate in _REPEATABLE | _CUT
 
     def scrub(self) -> bool:
-        """Write the table of keys anew: VACUUM alone leaves the bytes of deleted rows in the gaps of its pages."""
+        """Write the table of keys anew: VACUUM alone leaves the bytes of deleted rows in the gaps of its pages.
+
+        Rows that somebody's older snapshot still sees would be written with the rest.
+        """
         engine = self._engine(isolation_level="AUTOCOMMIT", poolclass=NullPool)
         try:
             with engine.connect() as connection:
+                now = connection.exec_driver_sql("SELECT pg_current_xact_id()::xid::text").scalar_one()
+                if not _seen_by_all(connection, now):
+                    return False
                 connection.exec_driver_sql("VACUUM FULL data_keys")
                 connection.exec_driver_sql("VACUUM private")
         except OperationalError:  # no turn within the patience
@@ -86,6 +94,18 @@ class Postgres:
         )
         event.listen(engine, "connect", _set_up)
         return engine
+
+
+def _seen_by_all(connection: Connection, transaction: str) -> bool:
+    """Whether no session of this database looks at what was before `transaction`, waited for with patience."""
+    older = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    older += f" AND age(backend_xmin) > age('{int(transaction)}'::xid)"
+    until = time.monotonic() + LIMITS_S["lock_timeout"]
+    while connection.exec_driver_sql(older).scalar_one():
+        if time.monotonic() > until:
+            return False
+        time.sleep(LOOK_S)
+    return True
 
 
 def _set_up(connection: psycopg.Connection[Any], record: object) -> None:

@@ -16,7 +16,6 @@ from sqlalchemy import Connection, Row, select
 
 from policyguard.errors import ConfigError
 from policyguard.events import DIMENSIONS, Event
-from policyguard.steps import Record
 from policyguard.store import tables
 from policyguard.store.cipher import Cipher, Sealed
 from policyguard.store.sql import DAY_US, Query, Steps, delete_after, drive, insert, moment, us
@@ -39,11 +38,6 @@ class StoredEvent:
 
 
 # ---- writing ----------------------------------------------------------------------------------------------
-
-
-def record(step: Record, now: datetime) -> Steps[None]:
-    """Events alone: a request that was refused."""
-    yield event_queries(step.events)
 
 
 def write_events(connection: Connection, events: Iterable[Event], **body: Any) -> None:

@@ -1,13 +1,14 @@
 """Reports over the ledger: what was estimated, reserved, spent, presumed and refused, and how full the budgets are.
 
-Money comes from the legs, so a report and the budgets can never tell different stories; refusals come from the record.
+Money comes from the legs, so a report and the budgets can never tell different stories; what was refused has rows of
+its own with the same columns. A day is one of a time zone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, tzinfo
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, Table, case, func, select
@@ -16,19 +17,22 @@ from policyguard.errors import ConfigError
 from policyguard.events import DIMENSIONS
 from policyguard.store import tables
 from policyguard.store.sql import DAY_US, Sql, moment, run, us
+from policyguard.suggest import did_you_mean
 
-SPEND_BY = (*DIMENSIONS, "model", "size", "quality", "day")
-_REFUSED_BY = frozenset(DIMENSIONS) | {"day"}  # what the record of a refusal has as columns
+DAY = "day"
+SPEND_BY = (*DIMENSIONS, "model", "size", "quality", DAY)
+_EPOCH = date(1970, 1, 1).toordinal()
 
 Group = Mapping[str, str | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpendRow:
-    """One group. Money in micro-dollars; `day` is an ISO date in UTC.
+    """One group. Money in micro-dollars; `day` is an ISO date.
 
     `estimated` is the ceilings of everything admitted, `reserved` of what is still open, `actual` what usage said,
-    `presumed` what was charged without it. `refused` is None where refusals are not known by this dimension.
+    `presumed` what was charged without it. `refused` requests have not spent `refused_micros`, their ceilings; what was
+    refused before it had a price counts as nothing there.
     """
 
     by: Group
@@ -38,58 +42,74 @@ class SpendRow:
     reserved_micros: int = 0
     actual_micros: int = 0
     presumed_micros: int = 0
-    refused: int | None = field(default=None)
+    refused: int = 0
+    refused_micros: int = 0
 
     @property
     def spent_micros(self) -> int:
         return self.actual_micros + self.presumed_micros
 
 
-def spend(connection: Connection, by: Sequence[str], since: datetime | None, until: datetime | None) -> list[SpendRow]:
+_SUMS = tuple(name for name in SpendRow.__slots__ if name != "by")
+
+
+def spend(
+    connection: Connection, by: Sequence[str], since: datetime | None, until: datetime | None, zone: tzinfo
+) -> list[SpendRow]:
     """By one or more of `SPEND_BY`, without any the total; what was spent most first. Times are of the decision."""
     for name in by:
         if name not in SPEND_BY:
-            raise ConfigError(f"spend has no `{name}`; there is {', '.join(f'`{n}`' for n in SPEND_BY)}")
-    spent = {_key(row, by): row for row in connection.execute(_spent(by, since, until))}
-    refused = _refused(connection, by, since, until)
-    keys = [*spent, *(key for key in refused or {} if key not in spent)]
-    rows = [_row(by, key, spent.get(key), refused) for key in keys]
-    return sorted(rows, key=lambda row: (-row.spent_micros, -row.estimated_micros, str(row.by)))
+            hint = did_you_mean(name, SPEND_BY) or f"there is {', '.join(f'`{n}`' for n in SPEND_BY)}"
+            raise ConfigError(f"spend has no `{name}`; {hint}")
+    rows: dict[tuple[Any, ...], SpendRow] = {}
+    for query in (_spent, _refused):
+        for row in connection.execute(query(_days(connection, by, since, until, zone), by, since, until)):
+            key = tuple(row[: len(by)])
+            there = rows.get(key) or SpendRow(by=_group(key, by))
+            sums: dict[str, Any] = {name: int(value) for name, value in row._mapping.items() if name in _SUMS}
+            rows[key] = replace(there, **sums)
+    found = [row for row in rows.values() if row.requests or row.refused]
+    return sorted(found or ([] if by else [SpendRow(by={})]), key=lambda row: (*_size(row), str(row.by)))
 
 
-def _spent(by: Sequence[str], since: datetime | None, until: datetime | None) -> Select[Any]:
+def _group(key: tuple[Any, ...], by: Sequence[str]) -> Group:
+    return {n: date.fromordinal(_EPOCH + v).isoformat() if n == DAY else v for n, v in zip(by, key, strict=True)}
+
+
+def _size(row: SpendRow) -> tuple[int, ...]:
+    return -row.spent_micros, -row.estimated_micros, -row.refused_micros, -row.refused
+
+
+def _spent(days: Offsets, by: Sequence[str], since: datetime | None, until: datetime | None) -> Select[Any]:
     legs = tables.legs.c
     live, released = legs.state.in_(["held", "sent"]), legs.state == "released"
     sums = (
         func.count().label("requests"),
         _total(case((released, 0), else_=legs.n)).label("images"),
-        _total(legs.ceiling_micros).label("estimated"),
-        _total(case((live, legs.ceiling_micros), else_=0)).label("reserved"),
-        _total(case((legs.state == "settled", legs.charged_micros), else_=0)).label("actual"),
-        _total(case((legs.state == "presumed", legs.charged_micros), else_=0)).label("presumed"),
+        _total(legs.ceiling_micros).label("estimated_micros"),
+        _total(case((live, legs.ceiling_micros), else_=0)).label("reserved_micros"),
+        _total(case((legs.state == "settled", legs.charged_micros), else_=0)).label("actual_micros"),
+        _total(case((legs.state == "presumed", legs.charged_micros), else_=0)).label("presumed_micros"),
     )
-    groups = _groups(tables.legs, by, "created_us")
-    return _within(select(*groups, *sums), legs.created_us, since, until).group_by(*groups)
+    return _grouped(tables.legs, days, by, sums, since, until)
 
 
-def _refused(
-    connection: Connection, by: Sequence[str], since: datetime | None, until: datetime | None
-) -> dict[tuple[Any, ...], int] | None:
-    if not _REFUSED_BY.issuperset(by):
-        return None
-    events = tables.events.c
-    groups = _groups(tables.events, by, "at_us")
-    query = select(*groups, func.count().label("refused"))
-    query = query.where(events.outcome == "deny", events.type == "request.decided")
-    rows = connection.execute(_within(query, events.at_us, since, until).group_by(*groups))
-    return {_key(row, by): row.refused for row in rows}
+def _refused(days: Offsets, by: Sequence[str], since: datetime | None, until: datetime | None) -> Select[Any]:
+    sums = (func.count().label("refused"), _total(tables.refusals.c.ceiling_micros).label("refused_micros"))
+    return _grouped(tables.refusals, days, by, sums, since, until)
 
 
-def _groups(table: Table, by: Sequence[str], time: str) -> list[ColumnElement[Any]]:
-    return [(table.c[time] // DAY_US).label("day") if name == "day" else table.c[name] for name in by]
-
-
-def _within(query: Select[Any], at: ColumnElement[int], since: datetime | None, until: datetime | None) -> Select[Any]:
+def _grouped(
+    table: Table,
+    days: Offsets,
+    by: Sequence[str],
+    sums: Iterable[ColumnElement[Any]],
+    since: datetime | None,
+    until: datetime | None,
+) -> Select[Any]:
+    at = table.c.created_us
+    groups = [_day(at, days).label(DAY) if name == DAY else table.c[name] for name in by]
+    query = select(*groups, *sums).group_by(*groups)
     if since is not None:
         query = query.where(at >= us(since))
     return query if until is None else query.where(at < us(until))
@@ -99,31 +119,57 @@ def _total(value: ColumnElement[Any]) -> ColumnElement[Any]:
     return func.coalesce(func.sum(value), 0)
 
 
-def _key(row: Row[Any], by: Sequence[str]) -> tuple[Any, ...]:
-    return tuple(row[: len(by)])
+# ---- days -------------------------------------------------------------------------------------------------
+
+Offsets = Sequence[tuple[int, int]]  # until when, and by how much local time is ahead, in microseconds
+_FIRST_AND_LAST = Sql(
+    """
+    SELECT min(first) AS first, max(last) AS last FROM (
+      SELECT min(created_us) AS first, max(created_us) AS last FROM legs
+      UNION ALL SELECT min(created_us), max(created_us) FROM refusals) AS both_of_them
+    """
+)
 
 
-def _row(
-    by: Sequence[str], key: tuple[Any, ...], row: Row[Any] | None, refused: Mapping[tuple[Any, ...], int] | None
-) -> SpendRow:
-    group = {name: _day(value) if name == "day" else value for name, value in zip(by, key, strict=True)}
-    count = None if refused is None else refused.get(key, 0)
-    if row is None:
-        return SpendRow(by=group, refused=count)
-    return SpendRow(
-        by=group,
-        requests=row.requests,
-        images=int(row.images),
-        estimated_micros=int(row.estimated),
-        reserved_micros=int(row.reserved),
-        actual_micros=int(row.actual),
-        presumed_micros=int(row.presumed),
-        refused=count,
-    )
+def _days(
+    connection: Connection, by: Sequence[str], since: datetime | None, until: datetime | None, zone: tzinfo
+) -> Offsets:
+    """How local time stood in the whole time of a report."""
+    if DAY not in by:
+        return ()
+    there = run(connection, _FIRST_AND_LAST, {}).one()
+    first = us(since) if since else there.first or 0
+    last = us(until) if until else there.last or first
+    return list(_offsets(first, max(first, last), zone))
 
 
-def _day(number: int) -> str:
-    return datetime.fromtimestamp(number * DAY_US // 1_000_000, UTC).date().isoformat()
+def _offsets(first: int, last: int, zone: tzinfo) -> Iterator[tuple[int, int]]:
+    """Clocks change at full minutes, and not twice a day."""
+    at = first
+    while at < last:
+        later = min(at + DAY_US, last)
+        if _ahead(at, zone) != _ahead(later, zone):
+            yield _change(at, later, zone), _ahead(at, zone)
+        at = later
+    yield last, _ahead(last, zone)
+
+
+def _change(before: int, after: int, zone: tzinfo) -> int:
+    while after - before > 1:
+        middle = (before + after) // 2
+        before, after = (middle, after) if _ahead(middle, zone) == _ahead(before, zone) else (before, middle)
+    return after
+
+
+def _ahead(at: int, zone: tzinfo) -> int:
+    return us(moment(at).astimezone(zone).replace(tzinfo=UTC)) - at
+
+
+def _day(at: ColumnElement[int], offsets: Offsets) -> ColumnElement[Any]:
+    """The number of the local day. Times lie after 1970, so that a division rounds down on every engine."""
+    *earlier, (_, last) = offsets
+    ahead = case(*((at < until, offset) for until, offset in earlier), else_=last) if earlier else last
+    return (at + ahead) // DAY_US
 
 
 # ---- budgets ----------------------------------------------------------------------------------------------
@@ -131,7 +177,7 @@ def _day(number: int) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BudgetWindow:
-    """One window of one budget. Amounts are micro-dollars, or images; `ends` is None for a budget in total."""
+    """One window of one budget. Amounts are micro-dollars, images or requests; `ends` is None for a budget in total."""
 
     budget_id: str
     key: str
@@ -156,17 +202,18 @@ _WINDOWS = Sql(
 def budget_windows(connection: Connection, at: datetime | None) -> list[BudgetWindow]:
     """The windows that are open at `at`; without it all there ever were."""
     rows = run(connection, _WINDOWS, {"always": int(at is None), "at": us(at) if at else 0})
-    return [
-        BudgetWindow(
-            budget_id=row.budget_id,
-            key=row.key,
-            unit=row.unit,
-            mode=row.mode,
-            limit=row.limit_amount,
-            reserved=row.reserved,
-            spent=row.spent,
-            starts=moment(row.starts_us),
-            ends=None if row.ends_us is None else moment(row.ends_us),
-        )
-        for row in rows
-    ]
+    return [_window(row) for row in rows]
+
+
+def _window(row: Row[Any]) -> BudgetWindow:
+    return BudgetWindow(
+        budget_id=row.budget_id,
+        key=row.key,
+        unit=row.unit,
+        mode=row.mode,
+        limit=row.limit_amount,
+        reserved=row.reserved,
+        spent=row.spent,
+        starts=moment(row.starts_us),
+        ends=None if row.ends_us is None else moment(row.ends_us),
+    )

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Row
 from policyguard.store import leases
 from policyguard.store.leases import Runs
 from policyguard.store.record import EVENT_COLUMNS
-from policyguard.store.sql import Sql, insert, moment, run, us
+from policyguard.store.sql import Rows, Sql, ask, drive, insert, moment, run, us
 
 LEASE = timedelta(seconds=30)
 LEASE_NAME = "seal"
@@ -57,7 +57,7 @@ class Unsealed:
 
     checkpoint: Checkpoint | None
     last_seq: int | None  # None: the leaf is missing
-    rows: Sequence[Row[Any]]
+    rows: Rows
 
 
 def _columns(names: Sequence[str], prefix: str = "") -> str:
@@ -162,9 +162,9 @@ class Seals:
         values = {"after": after, "until": until}
         return self._read(lambda c: [_checkpoint(row) for row in run(c, _CHECKPOINTS, values)])
 
-    def sealed(self, start: int, stop: int) -> Sequence[Row[Any]]:
+    def sealed(self, start: int, stop: int) -> Rows:
         """Leaves from `start` until before `stop`, each with its row: the columns of a leaf, then `ROW` or nulls."""
-        return self._read(lambda c: run(c, _SEALED, {"start": start, "stop": stop}).all())
+        return self._read(lambda c: drive(c, ask(_SEALED, {"start": start, "stop": stop})))
 
     def leaves(self, start: int, stop: int) -> Sequence[Row[Any]]:
         """The same without the rows."""
@@ -196,7 +196,7 @@ def _unsealed(connection: Connection, top: int, limit: int) -> Unsealed:
     newest = _newest(connection)
     last = run(connection, _LAST_SEQ, {"leaf": newest.size - 1}).scalar() if newest else 0
     values = {"after": last, "top": top, "limit": limit}
-    return Unsealed(newest, last, [] if last is None else run(connection, _ROWS, values).all())
+    return Unsealed(newest, last, [] if last is None else drive(connection, ask(_ROWS, values)))
 
 
 def _newest(connection: Connection) -> Checkpoint | None:

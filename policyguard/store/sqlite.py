@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -14,6 +14,7 @@ from policyguard.errors import ConfigError
 
 SYNCHRONOUS = ("FULL", "NORMAL")
 BUSY_TIMEOUT_S = 10.0
+READERS = 16  # connections that are kept; more are made where more wait
 STATEMENTS = 512  # prepared statements that a connection keeps
 
 
@@ -37,14 +38,20 @@ class SQLite:
 
     def scrub(self) -> bool:
         """Deleted cells are zeros already; the log still has the pages as they were, so it is emptied into the file."""
-        with closing(sqlite3.connect(self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None)) as connection:
+        with (
+            suppress(sqlite3.OperationalError),
+            closing(sqlite3.connect(self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None)) as connection,
+        ):
             busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        return not busy
+            return not busy
+        return False
 
     def _engine(self, begin: str) -> Engine:
         engine = create_engine(
             URL.create("sqlite", database=str(self.path)),
             paramstyle="named",
+            pool_size=READERS,
+            pool_use_lifo=True,
             max_overflow=-1,
             hide_parameters=True,
             connect_args={

@@ -61,6 +61,8 @@ budget_windows = Table(
     Column("limit_amount", BigInteger, nullable=False),
     Column("reserved", BigInteger, nullable=False),
     Column("spent", BigInteger, nullable=False),
+    Column("alert_at", String),  # per cent, in order: `50,80,100`
+    Column("alerted", Integer, nullable=False, server_default="0"),  # the highest of them that was told
     PrimaryKeyConstraint("key", "starts_us"),
     CheckConstraint("reserved >= 0", name="reserved"),
     CheckConstraint("spent >= 0", name="spent"),
@@ -89,9 +91,14 @@ legs = Table(
     Column("over_budgets", Text),  # shadow budgets that would have refused, as JSON
     Column("keep_days", Integer),
     Column("delete_after_us", BigInteger),
+    Column("upstream", String),
+    Column("fault_us", BigInteger),  # when it ended by a fault of its upstream
+    Column("probe", Integer, nullable=False, server_default="0"),  # 1: let through to see whether it is up again
     CheckConstraint("charged_micros >= 0", name="charged"),
     _partial("ix_legs_live", "expires_us", where="state IN ('held', 'sent')"),
     _partial("ix_legs_delete_after", "delete_after_us", where="delete_after_us IS NOT NULL"),
+    _partial("ix_legs_fault", "upstream", "fault_us", where="fault_us IS NOT NULL"),
+    _partial("ix_legs_presumed", "ended_us", where="state = 'presumed'"),
     Index("ix_legs_created", "created_us"),
 )
 
@@ -255,4 +262,32 @@ leases = Table(
     Column("name", String, primary_key=True),
     Column("holder", String, nullable=False),
     Column("until_us", BigInteger, nullable=False),
+)
+
+# Of an upstream that failed. A closed breaker counts the faults since `since_us`.
+breakers = Table(
+    "breakers",
+    metadata,
+    Column("upstream", String, primary_key=True),
+    Column("since_us", BigInteger, nullable=False),
+    Column("open_until_us", BigInteger),
+    Column("probes", Integer, nullable=False),
+    Column("probing_us", BigInteger),  # since when
+)
+
+# What was refused, with the columns by which spend is reported.
+refusals = Table(
+    "refusals",
+    metadata,
+    Column("decision_id", String, primary_key=True),
+    Column("created_us", BigInteger, nullable=False),
+    *_dimensions(),
+    Column("model", String),
+    Column("size", String),
+    Column("quality", String),
+    Column("n", Integer, nullable=False),
+    Column("ceiling_micros", BigInteger, nullable=False),  # 0 where it had no price yet
+    Column("delete_after_us", BigInteger),
+    Index("ix_refusals_created", "created_us"),
+    _partial("ix_refusals_delete_after", "delete_after_us", where="delete_after_us IS NOT NULL"),
 )

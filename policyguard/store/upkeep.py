@@ -27,6 +27,7 @@ class Swept:
 _PAST: dict[str, tuple[str, str]] = {
     "events": ("seq", ""),
     "private": ("id", ""),
+    "refusals": ("decision_id", ""),
     "legs": ("leg_id", "AND state NOT IN ('held', 'sent')"),
     "reviews": ("review_id", "AND state NOT IN ('held', 'approved', 'resuming')"),
 }

@@ -118,7 +118,7 @@ def _budget(name: str, a: Budget, b: Budget, places: _Sides) -> Iterator[Change]
 
 
 def _limit(budget: Budget) -> str:
-    amount = f"${budget.limit / 1_000_000:,.2f}" if budget.unit == "usd" else f"{budget.limit} images"
+    amount = f"${budget.limit / 1_000_000:,.2f}" if budget.unit == "usd" else f"{budget.limit} {budget.unit}"
     per = f", per caller.{budget.per}" if budget.per else ""
     zone = f", {budget.time_zone}" if budget.time_zone != "UTC" else ""
     return f"{amount} / {budget.period}{per}{zone}"

@@ -9,17 +9,18 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, cast
 
 from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from policyguard.policy.document import Bytes, Document, Id, Quality, Text, checked, written
+from policyguard.policy.model import Unit
 from policyguard.request import CATEGORIES, MAX_IMAGES, MAX_INPUT_IMAGES, MAX_PROMPT_CHARS
 from policyguard.testing.simulate import Outcome, Scope
 
 UNAVAILABLE = "unavailable"
-_AMOUNT = r"\$([0-9]{1,9}(?:\.[0-9]{1,6})?)|([0-9]{1,9}) images?"
+_AMOUNT = r"\$([0-9]{1,9}(?:\.[0-9]{1,6})?)|([0-9]{1,9}) (image|request)s?"
 _INSTANT = (
     r"20[0-9]{2}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6})?)?(?:Z|[+-][0-9]{2}:[0-9]{2})"
 )
@@ -27,18 +28,20 @@ _NUMBER = re.compile(r"[0-9.+-]+")
 
 
 class Amount(NamedTuple):
-    """Micro-dollars or images."""
+    """Micro-dollars, images or requests."""
 
-    unit: Literal["usd", "images"]
+    unit: Unit
     amount: int
 
 
 def amount(text: object) -> Amount:
-    """`$12.50` or `20 images`."""
+    """`$12.50`, `20 images` or `7 requests`."""
     match = re.fullmatch(_AMOUNT, text) if isinstance(text, str) else None
     if match is None:
-        raise ValueError("what was spent is written like `$12.50` or `20 images`")
-    return Amount("images", int(match[2])) if match[1] is None else Amount("usd", int(Decimal(match[1]) * 1_000_000))
+        raise ValueError("what was spent is written like `$12.50`, `20 images` or `7 requests`")
+    if match[1] is None:
+        return Amount(cast(Unit, f"{match[3]}s"), int(match[2]))
+    return Amount("usd", int(Decimal(match[1]) * 1_000_000))
 
 
 def instant(text: object) -> datetime:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
-from policyguard.policy.model import PolicySet
+from policyguard.policy.model import PolicySet, Unit
 from policyguard.policy.source import Path, Source
 from policyguard.request import CATEGORIES
 from policyguard.suggest import known_names
@@ -41,7 +41,7 @@ class Names:
     """What one surface knows. `budgets` has the unit of each."""
 
     callers: tuple[str, ...]
-    budgets: Mapping[str, Literal["usd", "images"]]
+    budgets: Mapping[str, Unit]
     reasons: tuple[str, ...]
 
     def caller(self, source: Source, path: Path, name: str) -> None:
@@ -64,7 +64,7 @@ class Names:
             source.problem(path, "PG206", f"this surface never gives the reason `{name}`", hint)
 
 
-_UNITS = {"usd": "dollars", "images": "images"}
+_UNITS = {"usd": "dollars", "images": "images", "requests": "requests"}
 
 
 def names(policies: PolicySet, surface: str) -> Names:

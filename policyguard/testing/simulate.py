@@ -34,7 +34,7 @@ def _empty() -> Mapping[str, Any]:
 class Case:
     """A request and the world around it. Scores and sums that are not there are 0; a score of None is unavailable.
 
-    `spent` is micro-dollars or images by budget id, for the caller's own window. `now` is aware UTC.
+    `spent` is micro-dollars, images or requests by budget id, for the caller's own window. `now` is aware UTC.
     """
 
     request: ImageRequest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from support import AVATARS, ORG, write_policies
 from policyguard.audit.keys import load_key
 from policyguard.audit.private import Vault
 from policyguard.sandbox import SandboxServer
-from policyguard.store import Store, key_beside, open_store
+from policyguard.store import Store, open_store
 
 SERVED = Path(__file__).with_name("served.py")
 
@@ -29,6 +30,7 @@ class App:
     url: str
     process: subprocess.Popen[str]
     store_url: str
+    key_file: Path
     clients: list[OpenAI] = field(default_factory=list)
 
     def client(self, user: str = "u1", **headers: str) -> OpenAI:
@@ -48,7 +50,7 @@ class App:
 
     def store(self) -> Store:
         """The record, opened by another process than the app's."""
-        return open_store(self.store_url, vault=Vault(load_key(key_beside(self.store_url), create=False)))
+        return open_store(self.store_url, vault=Vault(load_key(self.key_file, create=False)))
 
 
 class Sandbox:
@@ -81,19 +83,25 @@ def sandbox() -> Iterator[Sandbox]:
 
 
 @pytest.fixture
-def serve(sandbox: Sandbox, tmp_path: Path) -> Iterator[Callable[..., App]]:
+def store_url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'record.sqlite3'}"
+
+
+@pytest.fixture
+def serve(sandbox: Sandbox, tmp_path: Path, store_url: str) -> Iterator[Callable[..., App]]:
     """Start an app: `serve(avatars=..., org=...)`; again with the same store for a restart."""
     running: list[App] = []
 
     def start(*, avatars: str = AVATARS, org: str = ORG) -> App:
         policies = write_policies(tmp_path / "policies", org=org, avatars=avatars)
-        store = f"sqlite:///{tmp_path / 'record.sqlite3'}"
-        command = [sys.executable, str(SERVED), str(policies), store, f"{sandbox.url}/v1"]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        key_file = tmp_path / "record.sqlite3.key"  # where an SQLite store looks for it by itself
+        command = [sys.executable, str(SERVED), str(policies), store_url, f"{sandbox.url}/v1"]
+        environment = {**os.environ, "POLICYGUARD_KEY_FILE": str(key_file)}
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
         assert process.stdout is not None
         url = process.stdout.readline().strip()
         assert url.startswith("http://127.0.0.1:"), "the app did not start"
-        running.append(App(url, process, store))
+        running.append(App(url, process, store_url, key_file))
         return running[-1]
 
     yield start

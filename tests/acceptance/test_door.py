@@ -19,6 +19,8 @@ from openai import APIStatusError, BadRequestError, InternalServerError, Permiss
 from PIL import Image
 from support import AVATARS
 
+from policyguard.store.address import sqlite_path
+
 pytestmark = pytest.mark.acceptance
 PATH = "/avatars/v1/images/generations"
 EDITS = "/avatars/v1/images/edits"
@@ -249,7 +251,7 @@ def test_a_held_request_is_approved_by_name_and_admitted_exactly_once(serve: Cal
     assert client.images.generate(prompt="a badge photo", extra_headers=resume).usage is not None
     assert _code(lambda: client.images.generate(prompt="a badge photo", extra_headers=resume)) == "review.used"
     assert sandbox.counts()["generations"] == 1
-    assert b"badge photo" not in (app.store()._database.path.read_bytes())
+    assert b"badge photo" not in sqlite_path(app.store_url).read_bytes()
 
 
 def _code(call: Callable[[], Any]) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import socket
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,6 +20,15 @@ DOLLAR = """
 budgets: [{id: dollar, limit: $1 / day}]
 """
 ENDS = ("leg.settled", "leg.released", "leg.presumed")
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'record.sqlite3'}"
+    else:
+        with request.getfixturevalue("postgres").database() as url:
+            yield url
 
 
 def ends(store: Any) -> Counter[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import io
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -127,6 +128,23 @@ async def test_however_a_stream_ends_its_leg_ends_once(
     except (openai.OpenAIError, httpx2.TransportError):
         assert len(chunks) == 2
     assert (ends(guard), body.closed) == ([end], True)
+
+
+def test_a_stream_lives_until_it_ends_or_is_forgotten(guard: Guard, monkeypatch: pytest.MonkeyPatch) -> None:
+    renewed: list[str] = []
+    monkeypatch.setattr(guard.store, "renew", lambda leg_id, *_: renewed.append(leg_id) or True)
+    client = sync(guard, Body(PARTIAL, COMPLETED))
+    stream: Any = client.images.generate(prompt="a cat", stream=True)
+    for _ in range(2):
+        guard._renewal.beat()
+    assert len(renewed) == 1
+    stream.close()
+    stream = client.images.generate(prompt="a cat", stream=True)
+    del stream
+    gc.collect()
+    for _ in range(3):
+        guard._renewal.beat()
+    assert (len(renewed), ends(guard)) == (1, [CANCELLED])
 
 
 async def test_a_cancelled_stream_is_presumed(guard: Guard) -> None:

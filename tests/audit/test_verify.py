@@ -222,7 +222,7 @@ def test_a_row_that_was_changed_together_with_its_leaf_is_named(sealed: Sealed) 
 
     written(sealed)
     sealed.execute("UPDATE events SET tenant = 'other' WHERE seq = 5")
-    digest = digest_of(tuple(sealed.store.seals.sealed(4, 5)[0][5:]))
+    digest = digest_of(sealed.store.seals.sealed(4, 5)[0][5:])
     sealed.execute(f"UPDATE leaves SET digest = x'{digest.hex()}' WHERE leaf = 4")
     assert sealed.found() == [("leaf_altered", 5), ("root", None)]
 

@@ -36,6 +36,7 @@ BODY = {
     "prompt_hash": "prompt_" + "0" * 32,
 }
 VAULT = Vault(bytes(32))
+BODY_AT = -2  # in a row
 
 
 def events() -> Iterator[Event]:
@@ -56,7 +57,7 @@ def hashed(store: Store) -> float:
     begun = time.perf_counter()
     for start in range(0, ROWS, 2_000):
         for row in store.seals.sealed(start, start + 2_000):
-            sha256(row.body.encode()).digest()
+            sha256(row[BODY_AT].encode()).digest()
     return ROWS / (time.perf_counter() - begun)
 
 

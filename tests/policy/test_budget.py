@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 from zoneinfo import ZoneInfo, available_timezones
@@ -9,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policyguard.decision import Place
-from policyguard.policy.budget import window, windows
+from policyguard.policy.budget import charged, window, windows
 from policyguard.policy.model import Budget
-from policyguard.policy.units import PERIODS, budget_limit, days, duration, path_in, route, size_in_bytes
+from policyguard.policy.units import PERIODS, budget_limit, days, duration, path_in, per_cent, route, size_in_bytes
 
 ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Pacific/Apia", "Australia/Lord_Howe"]
 moments = st.datetimes(datetime(2020, 1, 1), datetime(2035, 1, 1)).map(lambda t: t.replace(tzinfo=UTC))  # noqa: DTZ001
@@ -126,3 +127,19 @@ def test_clocks_that_are_set_back_over_midnight_open_no_second_day(now: str) -> 
     """In St. John's 0:01 became 23:01: the hour that comes twice counts to the day that has begun."""
     expected = (datetime(2010, 11, 7, 2, 30, tzinfo=UTC), datetime(2010, 11, 8, 3, 30, tzinfo=UTC))
     assert window("day", "America/St_Johns", datetime.fromisoformat(now)) == expected
+
+
+@pytest.mark.parametrize(("text", "unit"), [("7 requests / minute", "requests"), ("1 request / total", "requests")])
+def test_requests_are_counted_as_well(text: str, unit: str) -> None:
+    assert budget_limit(text).unit == unit
+
+
+@pytest.mark.parametrize(("unit", "amount"), [("usd", 4_000), ("images", 3), ("requests", 1)])
+def test_what_a_request_takes_depends_on_the_unit(unit: Any, amount: int) -> None:
+    assert charged(replace(budget("a"), unit=unit), 4_000, 3) == amount
+
+
+@pytest.mark.parametrize("text", ["0%", "101%", "50", "5.5%", "080%", 50])
+def test_a_threshold_is_a_whole_share_of_the_limit(text: object) -> None:
+    with pytest.raises(ValueError, match="written like `80%`"):
+        per_cent(text)

@@ -18,11 +18,6 @@ LATER = {
         "",
         "high_stakes.moderation.check[1]",
     ),
-    "an alert of the organisation": (
-        "budgets: [{id: b, limit: $1 / day, alert_at: [50%]}]",
-        "",
-        "budgets[0].alert_at",
-    ),
 }
 
 

@@ -308,7 +308,7 @@ def test_outcomes_of_tests_are_offered(server: LanguageServer, folder: Path) -> 
         ("sexual/minors", "From which score on a request is denied, by category;"),
         ("on_excess", "What happens to n, quality and size beyond the policy: deny, or bring them down."),
         ("when_unavailable", "* `review`"),
-        ("limit:", "Like `$2000 / month` or `20 images / day`."),
+        ("limit:", "Like `$2000 / month`, `20 images / day` or `100 requests / minute`."),
     ],
 )
 def test_a_key_explains_itself_under_the_pointer(server: LanguageServer, folder: Path, word: str, text: str) -> None:

@@ -14,8 +14,9 @@ from databases import connect
 from policyguard.audit.private import Vault
 from policyguard.decision import Mode
 from policyguard.events import DIMENSIONS, Event, EventType, event_id
+from policyguard.policy.model import Unit
 from policyguard.states import Leg
-from policyguard.steps import Charge, Hold, Private, Record, Reserve, Resume, Settle
+from policyguard.steps import Charge, Hold, Private, Record, Refusal, Reserve, Resume, Settle
 from policyguard.store import Store, open_store
 from policyguard.store.address import sqlite_path
 
@@ -51,9 +52,10 @@ def charge(
     limit: int = 100 * CENTS,
     *,
     key: str = "day",
-    unit: Literal["usd", "images"] = "usd",
+    unit: Unit = "usd",
     starts: datetime = DAY,
     mode: Mode = "enforce",
+    alert_at: tuple[int, ...] = (),
 ) -> Charge:
     return Charge(
         budget_id=key,
@@ -64,11 +66,17 @@ def charge(
         starts=starts,
         ends=starts + timedelta(days=1),
         mode=mode,
+        alert_at=alert_at,
     )
 
 
 def reserve(
-    leg: str, *charges: Charge, ceiling: int = 10 * CENTS, review: Resume | None = None, **facts: Any
+    leg: str,
+    *charges: Charge,
+    ceiling: int = 10 * CENTS,
+    review: Resume | None = None,
+    upstream: str | None = None,
+    **facts: Any,
 ) -> Reserve:
     decided = event(
         "request.decided",
@@ -87,6 +95,7 @@ def reserve(
         event=decided,
         facts={**WHO, "model": "m", "size": "1024x1024", "quality": "low", "n": 1, "keep_days": 400, **facts},
         review=review,
+        upstream=upstream,
     )
 
 
@@ -96,6 +105,7 @@ def settle(
     cost: int | None = 4 * CENTS,
     *,
     review: str | None = None,
+    answered: bool | None = None,
 ) -> Settle:
     types: dict[Leg, EventType] = {
         Leg.SETTLED: "leg.settled",
@@ -109,6 +119,7 @@ def settle(
         charge_micros=None if state is Leg.PRESUMED else 0 if state is Leg.RELEASED else cost,
         event=event(types[state], leg, decision_id=f"dec_{leg}", leg_id=leg, outcome=state.value),
         review_event=event(ended, review, review_id=review) if review else None,
+        answered=answered,
     )
 
 
@@ -147,8 +158,11 @@ def private(id_: str, text: bytes, *, kind: str = "prompt", subject: str = USER,
     return Private(id=id_, kind=kind, subject=subject, plaintext=text, keep_days=keep_days)
 
 
-def refused(decision: str, **changes: Any) -> Record:
-    return Record((event("request.decided", decision, decision_id=decision, outcome="deny", **changes),))
+def refused(decision: str, ceiling: int | None = None, model: str | None = None, **changes: Any) -> Record:
+    denied = event("request.decided", decision, decision_id=decision, outcome="deny", **changes)
+    if ceiling is None:
+        return Record((denied,))
+    return Record((denied,), refusal=Refusal({**denied.dimensions, "model": model}, ceiling))
 
 
 def balance(store: Store, key: str = "day") -> tuple[int, int]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import gc
 import threading
 from collections.abc import Callable, Iterator
@@ -141,7 +142,7 @@ def test_what_waits_when_the_store_closes_is_done(store: Store) -> None:
             threading.Event().wait(0.001)
         closing = pool.submit(store.close)
         go_on()
-        assert (waiting.result(30), closing.result(30)) == (None, None)
+        assert (waiting.result(30), closing.result(30)) == ((), None)
     assert len(store.events()) == 1
 
 
@@ -208,3 +209,16 @@ async def test_a_cancelled_task_leaves_its_call_to_be_done(store: Store) -> None
         go_on()
     assert scope.cancelled_caught
     assert await store.amark_sent("leg_1", NOW + HOUR, NOW)
+
+
+def test_a_loop_that_was_closed_keeps_nobody_from_being_answered(store: Store) -> None:
+    store.check()
+    with busy(store) as go_on:
+        loop = asyncio.new_event_loop()
+        task = loop.create_task(store.aperform(reserve("leg_1"), NOW))
+        loop.call_later(0.05, task.cancel)
+        with pytest.raises(asyncio.CancelledError):
+            loop.run_until_complete(task)
+        loop.close()
+        go_on()
+    assert store.mark_sent("leg_1", NOW + HOUR, NOW)

@@ -1,199 +1,19 @@
+"""The ledger agrees with its model; and where the ledger had a bug, the model would say so."""
+
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from collections.abc import Callable
 from typing import Any
 
+import pytest
 from databases import Server
-from hypothesis import HealthCheck, settings
-from hypothesis import strategies as st
-from hypothesis.stateful import (
-    Bundle,
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    multiple,
-    rule,
-    run_state_machine_as_test,
-)
-from store.books import DAY, NOW, assert_books_balance, charge, open_at, reserve, settle
+from hypothesis import Phase
+from store.ledger_machine import file, run
 
-from policyguard.states import LEG_MOVES, Leg
-from policyguard.steps import OverBudget, Reserved
-
-LIMITS = {"day": 100, "month": 250}
-
-
-@dataclass
-class Model:
-    """What a leg must be, kept in the plainest way."""
-
-    charges: dict[tuple[str, datetime], int]
-    ceiling: int
-    expires: datetime
-    state: Leg = Leg.HELD
-    charged: int = 0
-    sent: bool = False  # marked as sent, or settled as if it had been
-    late: bool = False  # charged after its reservation had been released
-
-
-class Ledger(RuleBasedStateMachine):
-    """Against a model in Python: any order of reserves, sends, ends, sweeps, restarts and days."""
-
-    legs = Bundle("legs")
-
-    databases: Callable[[], AbstractContextManager[str]]
-
-    @initialize()
-    def open(self) -> None:
-        self.database = type(self).databases()
-        self.url = self.database.__enter__()
-        self.store = open_at(self.url)
-        self.model: dict[str, Model] = {}
-        self.now = NOW
-
-    def teardown(self) -> None:
-        if hasattr(self, "store"):
-            self.store.close()
-            self.database.__exit__(None, None, None)
-
-    # ---- what can happen --------------------------------------------------------------------------------------
-
-    @rule(target=legs, amount=st.one_of(st.integers(1, 40), st.just(LIMITS["day"] + 1)))
-    def reserve(self, amount: int) -> Any:
-        leg = f"leg_{len(self.model)}"
-        self.run_out()
-        day = DAY + timedelta(days=(self.now - DAY).days)
-        charges = {("day", day): amount, ("month", DAY): amount}
-        fits = all(self.used(key) + amount <= LIMITS[key[0]] for key in charges)
-        expires = self.now + timedelta(minutes=1)
-        budgets = [charge(amount, LIMITS[name], key=name, starts=starts) for name, starts in charges]
-        answer = self.store.perform(reserve(leg, *budgets, ceiling=amount, expires_at=expires), self.now)
-        assert isinstance(answer, Reserved if fits else OverBudget)
-        if not fits:
-            return multiple()
-        self.model[leg] = Model(charges, amount, expires)
-        return leg
-
-    @rule(leg=legs, minutes=st.integers(1, 20))
-    def send(self, leg: str, minutes: int) -> None:
-        model = self.model[leg]
-        until = self.now + timedelta(minutes=minutes)
-        may = model.state is Leg.HELD and self.now < model.expires
-        assert self.store.mark_sent(leg, until, self.now) is may
-        if may:
-            model.state, model.expires, model.sent = Leg.SENT, until, True
-
-    @rule(leg=legs, state=st.sampled_from([Leg.SETTLED, Leg.RELEASED, Leg.PRESUMED]), cost=st.integers(0, 70))
-    def end(self, leg: str, state: Leg, cost: int) -> None:
-        model = self.model[leg]
-        if model.state is Leg.HELD and state is not Leg.RELEASED:
-            model.state, model.sent = Leg.SENT, True  # what was used was sent, said or not
-        may = state in LEG_MOVES[model.state] and not (model.state is Leg.RELEASED and model.sent)
-        answer = self.store.perform(settle(leg, state, cost), self.now)  # type: ignore[arg-type]
-        assert answer.changed is may
-        if may:
-            model.late = model.late or model.state is Leg.RELEASED
-            model.sent = model.sent or model.state is Leg.RELEASED
-            self.finish(model, state, cost)
-        assert (answer.state, answer.charged_micros) == (model.state, model.charged)
-
-    @rule(leg=legs)
-    def replay(self, leg: str) -> None:
-        model = self.model[leg]
-        self.run_out()
-        budgets = [charge(n, LIMITS[name], key=name, starts=starts) for (name, starts), n in model.charges.items()]
-        assert self.store.perform(reserve(leg, *budgets, ceiling=model.ceiling), self.now) == Reserved()
-
-    @rule(leg=legs)
-    def never_answer(self, leg: str) -> None:
-        self.send(leg, 1)
-        self.wait(60)
-        self.sweep()
-
-    @rule(seconds=st.sampled_from([30, 60, 1_200, 86_400]))
-    def wait(self, seconds: int) -> None:
-        self.now += timedelta(seconds=seconds)
-
-    @rule()
-    def sweep(self) -> None:
-        self.store.sweep(self.now)
-        self.run_out()
-
-    @rule()
-    def restart(self) -> None:
-        self.store.close()
-        self.store = open_at(self.url)
-
-    # ---- what the model knows ---------------------------------------------------------------------------------
-
-    def finish(self, model: Model, state: Leg, cost: int) -> None:
-        model.state = state
-        model.charged = {Leg.SETTLED: cost, Leg.RELEASED: 0, Leg.PRESUMED: model.ceiling}[state]
-
-    def run_out(self) -> None:
-        """What the store does by itself before a reserve."""
-        for model in self.model.values():
-            if model.state in (Leg.HELD, Leg.SENT) and model.expires <= self.now:
-                self.finish(model, Leg.RELEASED if model.state is Leg.HELD else Leg.PRESUMED, 0)
-
-    def used(self, key: tuple[str, datetime]) -> int:
-        return sum(self.reserved(key)) + sum(self.spent(key))
-
-    def reserved(self, key: tuple[str, datetime]) -> list[int]:
-        live = (Leg.HELD, Leg.SENT)
-        return [m.charges[key] for m in self.model.values() if key in m.charges and m.state in live]
-
-    def spent(self, key: tuple[str, datetime]) -> list[int]:
-        return [m.charged for m in self.model.values() if key in m.charges]
-
-    # ---- what must hold ---------------------------------------------------------------------------------------
-
-    @invariant()
-    def balances_are_the_sums_of_legs(self) -> None:
-        if not hasattr(self, "store"):
-            return
-        for window in self.store.budget_windows():
-            key = (window.key, window.starts)
-            assert (window.reserved, window.spent) == (sum(self.reserved(key)), sum(self.spent(key)))
-
-    @invariant()
-    def only_a_cost_above_its_ceiling_exceeds_a_limit(self) -> None:
-        if not hasattr(self, "store"):
-            return
-        overshoot = sum(
-            model.charged if model.late else max(0, model.charged - model.ceiling) for model in self.model.values()
-        )
-        for window in self.store.budget_windows():
-            assert window.reserved + window.spent <= window.limit + overshoot
-
-    @invariant()
-    def every_end_has_one_row(self) -> None:
-        if hasattr(self, "store"):
-            assert_books_balance(self.url)
-
-
-@contextmanager
-def file() -> Iterator[str]:
-    with tempfile.TemporaryDirectory() as folder:
-        yield f"sqlite:///{folder}/store.sqlite3"
-
-
-def run(databases: Callable[[], AbstractContextManager[str]], examples: int) -> None:
-    machine = type("Machine", (Ledger,), {"databases": staticmethod(databases)})
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=examples,
-            stateful_step_count=30,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-            derandomize=True,
-        ),
-    )
+from policyguard.errors import StoreUnavailable
+from policyguard.states import Leg
+from policyguard.store import alerts, due, ledger, reconcile
+from policyguard.store.sql import Sql
 
 
 def test_the_ledger_agrees_with_its_model_on_sqlite() -> None:
@@ -202,3 +22,139 @@ def test_the_ledger_agrees_with_its_model_on_sqlite() -> None:
 
 def test_the_ledger_agrees_with_its_model_on_postgres(postgres: Server) -> None:
     run(postgres.database, 12)
+
+
+# ---- a test of the test -----------------------------------------------------------------------------------
+
+Patch = pytest.MonkeyPatch
+
+
+def _rewrite(patch: Patch, module: Any, name: str, old: str, new: str) -> None:
+    """One statement with a mistake in it."""
+    text = getattr(module, name).named
+    assert old in text, f"{name} has no `{old}` any more"
+    patch.setattr(module, name, Sql(text.replace(old, new)))
+
+
+def _rewrite_take(patch: Patch, *changes: tuple[str, str]) -> None:
+    """The reservation's statement with mistakes in it."""
+    take = ledger._take
+
+    def wrong(count: int) -> Sql:
+        text = take(count).named
+        for old, new in changes:
+            assert old in text, f"the reservation has no `{old}` any more"
+            text = text.replace(old, new)
+        return Sql(text)
+
+    patch.setattr(ledger, "_take", wrong)
+
+
+def a_second_settle_adds_once_more(patch: Patch) -> None:
+    _rewrite(patch, ledger, "_END", "AND state = :source", "AND (state = :source OR state = 'settled')")
+
+
+def legs_run_out_before_their_time(patch: Patch) -> None:
+    _rewrite(patch, due, "_DUE_LEGS", "AND l.expires_us <= :now", "AND l.expires_us <= :now + 600000000")
+    _rewrite(patch, ledger, "_END", "AND expires_us <= :due", "")
+
+
+def one_budget_is_not_checked(patch: Patch) -> None:
+    _rewrite_take(
+        patch,
+        ("c.mode <> 'shadow'", "c.mode <> 'shadow' AND c.key <> 'month'"),
+        ("WHERE excluded.mode = 'shadow'", "WHERE excluded.mode = 'shadow' OR excluded.key = 'month'"),
+    )
+
+
+def what_is_reserved_does_not_count(patch: Patch) -> None:
+    _rewrite_take(
+        patch,
+        ("COALESCE(w.spent + w.reserved, 0)", "COALESCE(w.spent, 0)"),
+        ("OR budget_windows.spent + budget_windows.reserved +", "OR budget_windows.spent +"),
+    )
+
+
+def what_was_presumed_is_not_charged(patch: Patch) -> None:
+    _rewrite(
+        patch,
+        ledger,
+        "_END",
+        "COALESCE(CAST(:charge AS BIGINT), ceiling_micros)",
+        "COALESCE(CAST(:charge AS BIGINT), 0)",
+    )
+
+
+def a_lost_outcome_gives_the_money_back(patch: Patch) -> None:
+    patch.setitem(due._RUN_OUT, Leg.SENT, (Leg.RELEASED, "leg.released", "lost"))  # type: ignore[misc]
+
+
+def a_release_is_possible_after_it_was_settled(patch: Patch) -> None:
+    patch.setitem(ledger._SOURCES, Leg.RELEASED, ["sent", "held", "presumed", "settled"])  # type: ignore[misc]
+
+
+def a_late_settle_is_dropped(patch: Patch) -> None:
+    patch.setitem(ledger._SOURCES, Leg.SETTLED, ["sent"])  # type: ignore[misc]
+
+
+def a_late_settle_forgets_what_was_presumed(patch: Patch) -> None:
+    _rewrite(patch, ledger, "_END", "ELSE presumed_micros END", "ELSE 0 END")
+
+
+def a_window_is_reset_in_place(patch: Patch) -> None:
+    _rewrite_take(
+        patch, ("SET reserved = budget_windows.reserved +", "SET spent = 0, reserved = budget_windows.reserved +")
+    )
+
+
+def a_reservation_that_ran_out_is_sent(patch: Patch) -> None:
+    _rewrite(patch, ledger, "_SEND", "AND expires_us > :now", "")
+
+
+def an_ended_leg_gets_more_time(patch: Patch) -> None:
+    _rewrite(patch, ledger, "_RENEW", "AND state = 'sent'", "")
+
+
+def a_changed_limit_is_not_taken_over(patch: Patch) -> None:
+    _rewrite_take(patch, ("limit_amount = excluded.limit_amount,", ""))
+
+
+def images_are_given_back_when_it_is_settled(patch: Patch) -> None:
+    _rewrite(patch, ledger, "_MOVE", "ELSE c.amount * :images END", "ELSE 0 END")
+
+
+def an_alert_is_told_again(patch: Patch) -> None:
+    _rewrite(patch, alerts, "_TELL", "SET alerted = :per_cent", "SET alerted = :per_cent - 100")
+
+
+def a_leg_in_flight_can_be_reconciled(patch: Patch) -> None:
+    end = reconcile.end_leg
+    patch.setattr(reconcile, "end_leg", lambda leg, source, *rest: end(leg, Leg.SENT, *rest))
+
+
+BUGS: tuple[Callable[[Patch], None], ...] = (
+    a_second_settle_adds_once_more,
+    legs_run_out_before_their_time,
+    one_budget_is_not_checked,
+    what_is_reserved_does_not_count,
+    what_was_presumed_is_not_charged,
+    a_lost_outcome_gives_the_money_back,
+    a_release_is_possible_after_it_was_settled,
+    a_late_settle_is_dropped,
+    a_late_settle_forgets_what_was_presumed,
+    a_window_is_reset_in_place,
+    a_reservation_that_ran_out_is_sent,
+    an_ended_leg_gets_more_time,
+    a_changed_limit_is_not_taken_over,
+    images_are_given_back_when_it_is_settled,
+    an_alert_is_told_again,
+    a_leg_in_flight_can_be_reconciled,
+)
+
+
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.__name__)
+def test_a_bug_in_the_ledger_is_caught(bug: Callable[[Patch], None], monkeypatch: Patch) -> None:
+    """By the model, or by a check of the database."""
+    bug(monkeypatch)
+    with pytest.raises((AssertionError, StoreUnavailable)):
+        run(file, 200, phases=(Phase.generate,))

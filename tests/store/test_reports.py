@@ -1,8 +1,13 @@
 from __future__ import annotations
 
-from datetime import timedelta
+import os
+from collections import Counter
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from store.books import CENTS, DAY, HOUR, NOW, charge, refused, reserve, settle
 
 from policyguard.errors import ConfigError
@@ -25,8 +30,8 @@ def day(store: Store) -> Store:
     store.perform(reserve("f", surface="marketing", model="x", expires_at=later + HOUR), later)
     store.mark_sent("f", later + HOUR, later)
     store.perform(settle("f", cost=9 * CENTS), later)
-    store.perform(refused("dec_1"), NOW)
-    store.perform(refused("dec_2", dimensions={"surface": "id-photos"}), NOW)
+    store.perform(refused("dec_1", ceiling=30 * CENTS, model="m"), NOW)
+    store.perform(refused("dec_2", ceiling=0, dimensions={"surface": "id-photos"}), NOW)
     return store
 
 
@@ -41,6 +46,7 @@ def test_spend_tells_what_became_of_the_money(day: Store) -> None:
         actual_micros=13 * CENTS,
         presumed_micros=20 * CENTS,
         refused=2,
+        refused_micros=30 * CENTS,
     )
     assert day.spend() == [total]
 
@@ -65,8 +71,41 @@ def test_spend_by_several_dimensions_and_day(day: Store) -> None:
     assert rows == [("2026-11-24", "avatars", 5), ("2026-11-25", "marketing", 1), ("2026-11-24", "id-photos", 0)]
 
 
-def test_refusals_by_model_are_unknown_not_zero(day: Store) -> None:
-    assert [(row.by["model"], row.refused) for row in day.spend(["model"])] == [("m", None), ("x", None)]
+def test_refusals_are_known_by_what_was_asked_for(day: Store) -> None:
+    rows = [(row.by["model"], row.refused, row.refused_micros) for row in day.spend(["model"])]
+    assert rows == [("m", 1, 30 * CENTS), ("x", 0, 0), (None, 1, 0)]
+
+
+@pytest.mark.parametrize(
+    ("zone", "at", "day"),
+    [
+        ("UTC", "2026-11-24T23:59:59Z", "2026-11-24"),
+        ("Europe/Berlin", "2026-11-24T22:59:59.999999Z", "2026-11-24"),
+        ("Europe/Berlin", "2026-11-24T23:00:00Z", "2026-11-25"),
+        ("Asia/Kolkata", "2026-11-24T18:29:00Z", "2026-11-24"),
+        ("Asia/Kolkata", "2026-11-24T18:30:00Z", "2026-11-25"),
+        ("America/New_York", "2026-11-25T04:59:00Z", "2026-11-24"),
+        ("Pacific/Apia", "2026-11-24T11:00:00Z", "2026-11-25"),
+    ],
+)
+def test_a_day_is_one_of_the_zone(store: Store, zone: str, at: str, day: str) -> None:
+    store.perform(reserve("a"), datetime.fromisoformat(at))
+    assert [row.by["day"] for row in store.spend(["day"], zone=ZoneInfo(zone))] == [day]
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    st.sets(st.integers(0, 2 * 365 * 96), min_size=1, max_size=20), st.sampled_from(["Europe/Berlin", "Pacific/Apia"])
+)
+def test_days_are_right_over_every_change_of_the_clocks(store: Store, quarters: set[int], name: str) -> None:
+    zone, prefix = ZoneInfo(name), os.urandom(4).hex()
+    times = [DAY - 365 * DAYS + quarter * timedelta(minutes=15) for quarter in sorted(quarters)]
+    for number, at in enumerate(times):
+        store.perform(reserve(f"{prefix}-{number}", charge(1, 10**9), surface=prefix), at)
+    found = {
+        row.by["day"]: row.requests for row in store.spend(["day", "surface"], zone=zone) if row.by["surface"] == prefix
+    }
+    assert found == Counter(at.astimezone(zone).date().isoformat() for at in times)
 
 
 def test_spend_within_a_time(day: Store) -> None:

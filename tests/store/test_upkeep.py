@@ -56,3 +56,9 @@ def test_more_than_one_batch_is_removed(store: Store) -> None:
     many = tuple(replace(record.events[0], id=f"request.decided:{i}", keep_days=0) for i in range(1_100))
     store.perform(replace(record, events=many), NOW)
     assert store.sweep(NOW) == Swept(deleted=1_100)
+
+
+def test_what_was_refused_goes_with_its_decision(store: Store, url: str) -> None:
+    store.perform(refused("dec_1", ceiling=5, keep_days=1), NOW)
+    assert store.sweep(NOW + timedelta(days=1)).deleted == 2
+    assert rows(url, "SELECT * FROM refusals") == []

@@ -1,0 +1,49 @@
+"""What was refused: its decision row, and the columns by which reports tell the money that was not spent."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from policyguard.events import DIMENSIONS, Event
+from policyguard.steps import Alert, Record, Refusal
+from policyguard.store import alerts
+from policyguard.store.record import event_queries
+from policyguard.store.sql import Query, Steps, delete_after, insert, us
+
+_COLUMNS = (
+    "decision_id",
+    "created_us",
+    *DIMENSIONS,
+    "model",
+    "size",
+    "quality",
+    "n",
+    "ceiling_micros",
+    "delete_after_us",
+)
+_INSERT = insert("refusals", _COLUMNS, conflict="decision_id")
+
+
+def record(step: Record, now: datetime) -> Steps[tuple[Alert, ...]]:
+    """Events alone, and what they refuse."""
+    written = event_queries(step.events)
+    if step.refusal is None:
+        yield written
+        return ()
+    decided = step.events[0]
+    yield [*written, Query(_INSERT, _row(step.refusal, decided))]
+    if step.refusal.over is None:
+        return ()
+    return (yield from alerts.exhausted(step.refusal.over, now, decided.keep_days))
+
+
+def _row(refusal: Refusal, decided: Event) -> dict[str, Any]:
+    return {
+        "decision_id": decided.decision_id,
+        "created_us": us(decided.at),
+        **{name: refusal.facts.get(name) for name in (*DIMENSIONS, "model", "size", "quality")},
+        "n": refusal.facts.get("n") or 1,
+        "ceiling_micros": refusal.ceiling_micros,
+        "delete_after_us": delete_after(decided.at, decided.keep_days),
+    }
