@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 import threading
 from collections.abc import Callable
@@ -15,10 +14,10 @@ import anyio
 import anyio.to_thread
 import httpx2
 import pytest
+from adapters.upstream import ANSWER, URL, png, rows
 from hypothesis import given
 from hypothesis import strategies as st
 from openai import APIStatusError, AsyncOpenAI, OpenAI
-from PIL import Image
 from support import MODEL, SURFACE, write_policies
 
 import policyguard
@@ -31,16 +30,8 @@ from policyguard.moderation.scripted import ScriptedModerator
 from policyguard.request import Caller, ImageRequest
 
 pytestmark = pytest.mark.anyio
-URL = "http://api.test/v1"
-ANSWER = {"created": 1, "data": [{"b64_json": "aGk="}], "usage": {"input_tokens": 10, "output_tokens": 196}}
 FULL: dict[str, Any] = {"model": MODEL, "size": "1024x1024", "quality": "low"}
 OTHER = SURFACE.replace("surface: avatars", "surface: badges").replace("POST /v1/", "POST /badges/v1/")
-
-
-def png(color: str = "teal") -> bytes:
-    buffer = io.BytesIO()
-    Image.new("RGB", (64, 64), color).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 class Upstream:
@@ -64,10 +55,6 @@ class Upstream:
         return guarded(
             AsyncOpenAI(api_key="k", base_url=URL, http_client=below, max_retries=0), guard, surface="avatars"
         )
-
-
-def rows(guard: Guard, prefix: str) -> list[Any]:
-    return [row.event for row in guard.store.events(limit=1000) if row.event.type.startswith(prefix)]
 
 
 def ends(guard: Guard) -> list[tuple[str, str, Any]]:
