@@ -6,12 +6,13 @@ a Unix socket alone. `POLICYGUARD_TEST_POSTGRES` names an existing server instea
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ import psycopg
 from sqlalchemy.engine import URL, make_url
 
 from policyguard.store import migrate
+from policyguard.store.schema import HEAD, VERSION_TABLE
+from policyguard.store.tables import metadata
 
 _numbers = count()
 
@@ -32,6 +35,7 @@ class Server:
         self.url = url
         self.handle = handle  # of pgserver; None for a server of somebody else
         self._template = f"template_{os.getpid()}"
+        self._kept: list[str] = []
         self.run(f"CREATE DATABASE {self._template}")
         migrate(self.address(self._template))
 
@@ -39,14 +43,30 @@ class Server:
         return self.url.set(database=name).render_as_string(hide_password=False)
 
     @contextmanager
-    def database(self, *, migrated: bool = True) -> Iterator[str]:
-        """The URL of a database of its own."""
-        name = f"test_{os.getpid()}_{next(_numbers)}"
-        self.run(f"CREATE DATABASE {name}" + (f" TEMPLATE {self._template}" if migrated else ""))
+    def database(self, *, migrated: bool = True, fresh: bool = False) -> Iterator[str]:
+        """The URL of a database of its own: one that a test before has left, emptied, unless it must be `fresh`."""
+        name = self._kept.pop() if self._kept and migrated and not fresh else self._create(migrated)
         try:
             yield self.address(name)
         finally:
-            self.run(f"DROP DATABASE {name} WITH (FORCE)")
+            if migrated and not fresh and self._emptied(name):
+                self._kept.append(name)
+            else:
+                self.run(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def _create(self, migrated: bool) -> str:
+        name = f"test_{os.getpid()}_{next(_numbers)}"
+        self.run(f"CREATE DATABASE {name}" + (f" TEMPLATE {self._template}" if migrated else ""))
+        return name
+
+    def _emptied(self, name: str) -> bool:
+        """False where the test has changed the schema."""
+        tables = ", ".join(table.name for table in metadata.sorted_tables)
+        with suppress(psycopg.Error), connect(self.address(name)) as connection:
+            connection.execute("SET lock_timeout = '5s'")
+            connection.execute(f"TRUNCATE {tables} RESTART IDENTITY")
+            return connection.execute(f"SELECT version_num FROM {VERSION_TABLE}").fetchall() == [(HEAD,)]
+        return False
 
     def kill(self) -> None:
         """As if the power went: the server, and with it all that it started."""
@@ -63,7 +83,8 @@ class Server:
         self.handle.ensure_postgres_running()
 
     def close(self) -> None:
-        self.run(f"DROP DATABASE {self._template} WITH (FORCE)")
+        for name in (*self._kept, self._template):
+            self.run(f"DROP DATABASE {name} WITH (FORCE)")
 
     def run(self, sql: str) -> None:
         with connect(self.address("postgres")) as connection:
@@ -100,6 +121,7 @@ def server(*, in_haste: bool = True) -> Iterator[Server]:
     yield running
     running.close()
     handle.cleanup()
+    atexit.unregister(handle._cleanup)  # done; once more it would make its lock's folder anew
     if not (folder / "data").exists():  # this process was the last one
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -19,7 +19,7 @@ from policyguard.store import Store, key_path, open_store, postgres
 
 @pytest.fixture
 def url(postgres: Server) -> Iterator[str]:
-    with postgres.database() as address:
+    with postgres.database(fresh=True) as address:
         yield address
 
 
