@@ -70,10 +70,12 @@ class Keys(Protocol):
 class Ask:
     """One request as a door hands it over, with the ids and the time that the driver gives it.
 
-    `door` is `asgi`, `decorator` or `python`; `forced` is false where the door can only declare what the app does, and
-    `fixed` are the parameters that it cannot change. `upstream` is what a breaker is for: the API's host where the door
-    calls it, without it the app behind the surface. `review_id` resumes an approved review, `request_id` is the
-    client's own. `elapsed_ms` says how long the guard has worked on the request so far.
+    `door` is `asgi`, `client`, `decorator` or `python`; `forced` is false where the door can only declare what the app
+    does, and `fixed` are the parameters that it cannot change. `upstream` is what a breaker is for: the API's host
+    where the door calls it, without it the app behind the surface. `review_id` resumes an approved review,
+    `request_id` is the client's own. `ticket` is of the admitted and sent request that this one is a part of,
+    `retry_of` the decision on the first attempt of this one. `elapsed_ms` says how long the guard has worked on the
+    request so far.
     """
 
     request: ImageRequest
@@ -89,6 +91,8 @@ class Ask:
     fixed: frozenset[str] = frozenset()
     upstream: str | None = None
     request_id: str | None = None
+    ticket: Ticket | None = None
+    retry_of: str | None = None
     elapsed_ms: Callable[[], int] = lambda: 0
 
 
@@ -186,6 +190,7 @@ def _facts(path: _Path, decision: Decision, outcome: str) -> record.Facts:
         policy=path.policy,
         prompt_hash=path.keys.pseudonym("prompt", path.ask.request.prompt),
         request_id=path.ask.request_id,
+        retry_of=path.ask.retry_of,
         elapsed_ms=path.ask.elapsed_ms(),
     )
 
@@ -211,6 +216,9 @@ def _reserve(path: _Path, resume: Resume | None = None) -> Flow:
     quote = path.screened.quote
     if quote is None:  # the engine denies what has no price
         raise PolicyguardError("an unpriced request came through")
+    given = path.ask.ticket
+    if given is not None and resume is None and quote.ceiling_micros <= given.ceiling_micros:
+        return (yield from _take_over(path, given))
     decision = _decision(path)
     facts = _facts(path, decision, "resume" if resume else decision.effect.word)
     ticket = _ticket(path, facts, quote.ceiling_micros, resume)
@@ -234,6 +242,14 @@ def _reserve(path: _Path, resume: Resume | None = None) -> Flow:
     if isinstance(answer, UpstreamDown):
         return (yield from _refuse(path, upstream_reason(answer), opens_at=answer.until))
     return (yield from _refuse(path, state_reason(answer.state), review_id=ticket.review_id))
+
+
+def _take_over(path: _Path, ticket: Ticket) -> Flow:
+    """Run on what is reserved already: the row says that this was looked at, too; the leg stays one."""
+    decision = _decision(path)
+    facts = _facts(path, decision, decision.effect.word)
+    yield Record((record.decided(facts, leg_id=ticket.leg_id),), record.prompt(facts))
+    return Admitted(decision, ticket)
 
 
 def _ticket(path: _Path, facts: record.Facts, ceiling_micros: int, resume: Resume | None) -> Ticket:
@@ -474,27 +490,36 @@ def _review_ended(ticket: Ticket, state: Leg, now: datetime) -> Event | None:
 # ---- drivers ----------------------------------------------------------------------------------------------
 
 A = TypeVar("A")
+S = TypeVar("S")  # what is asked: the steps of the flow, or those of a door
 
 
-def drive(steps: Generator[Step, Any, A], perform: Callable[[Step], Any]) -> A:
-    """Run a flow to its end from sync code."""
-    answer: Any = None
-    while True:
-        try:
-            step = steps.send(answer)
-        except StopIteration as end:
-            value: A = end.value
-            return value
-        answer = perform(step)
+def drive(steps: Generator[S, Any, A], perform: Callable[[S], Any]) -> A:
+    """Run a flow to its end from sync code. What a step raises is raised in the flow, where it asked."""
+    try:
+        step = next(steps)
+        while True:
+            try:
+                answer = perform(step)
+            except BaseException as error:
+                step = steps.throw(error)
+            else:
+                step = steps.send(answer)
+    except StopIteration as end:
+        value: A = end.value
+        return value
 
 
-async def adrive(steps: Generator[Step, Any, A], perform: Callable[[Step], Awaitable[Any]]) -> A:
+async def adrive(steps: Generator[S, Any, A], perform: Callable[[S], Awaitable[Any]]) -> A:
     """Run a flow to its end from async code."""
-    answer: Any = None
-    while True:
-        try:
-            step = steps.send(answer)
-        except StopIteration as end:
-            value: A = end.value
-            return value
-        answer = await perform(step)
+    try:
+        step = next(steps)
+        while True:
+            try:
+                answer = await perform(step)
+            except BaseException as error:
+                step = steps.throw(error)
+            else:
+                step = steps.send(answer)
+    except StopIteration as end:
+        value: A = end.value
+        return value

@@ -66,6 +66,7 @@ class AskOptions(TypedDict, total=False):
     that it cannot change, so that the policy denies what it would bring down. `request_id` is the client's own, for
     the record. `policies` is the set that the door read the request by, so that a reload in between does not mix two
     sets; without it the set in force.
+    `ticket` is of the request that this one is a part of, `retry_of` the decision on the first attempt of it.
     """
 
     review_id: str | None
@@ -75,6 +76,8 @@ class AskOptions(TypedDict, total=False):
     upstream: str | None
     request_id: str | None
     policies: PolicySet
+    ticket: Ticket
+    retry_of: str | None
 
 
 class Guard:
@@ -221,6 +224,8 @@ class Guard:
             fixed=options.get("fixed", frozenset()),
             upstream=options.get("upstream"),
             request_id=options.get("request_id"),
+            ticket=options.get("ticket"),
+            retry_of=options.get("retry_of"),
             elapsed_ms=lambda: round((time.monotonic() - started) * 1000),
         )
 

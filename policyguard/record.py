@@ -42,6 +42,7 @@ class Facts:
     policy: Policy
     prompt_hash: str
     request_id: str | None
+    retry_of: str | None
     elapsed_ms: int  # of the guard, moderation included, until the decision is written
 
 
@@ -108,6 +109,7 @@ def shared(facts: Facts) -> dict[str, Any]:
     return {
         "door": facts.door,
         "request_id": facts.request_id,
+        "retry_of": facts.retry_of,
         "mode": facts.policy.mode,
         "stakes": facts.policy.stakes,
         "policy_digest": decision.policy_digest,

@@ -16,6 +16,7 @@ import anyio
 
 from policyguard.adapters.body import ClientLeft, Message, Receive, Replay, Send, read_body
 from policyguard.adapters.identity import CallerOf, caller_of, header
+from policyguard.adapters.offer import Offer, offered
 from policyguard.adapters.routes import Table, paths
 from policyguard.decision import Admitted, Held, Reason, Refused
 from policyguard.errors import InvalidRequest
@@ -176,10 +177,15 @@ class _Guarded:
         if not await self.guard.asent(admitted.ticket):
             await self._say(expired(admitted, self.guard.clock()))
             return
-        answer = _Answer(self.send, admitted, self.route)
+        offer = Offer(self.guard, admitted, self.caller)
+        answer = _Answer(self.send, offer, self.route)
         failure = Failure.CANCELLED
         try:
+
             with self.guard.alive(admitted.ticket):
+=======
+            with offered(offer), self.guard.alive(admitted.ticket):
+>>>>>>> refs/remotes/h11
                 await self.door.app(scope, receive, answer.send)
             failure = Failure.CUT
         except Exception:
@@ -188,8 +194,9 @@ class _Guarded:
         finally:
             if receive.left or answer.left:
                 failure = Failure.CANCELLED
-            with anyio.CancelScope(shield=True):
-                await self.guard.asettle(admitted.ticket, answer.outcome(failure))
+            if offer.close():  # else the call that took the ticket settles it, by what OpenAI itself answered
+                with anyio.CancelScope(shield=True):
+                    await self.guard.asettle(admitted.ticket, answer.outcome(failure))
 
     def _rewritten(self, admitted: Admitted, body: bytes, content_type: str) -> tuple[Scope, Replay]:
         """What the app gets: the request as it was decided, and who decided it."""
@@ -209,14 +216,16 @@ class _Guarded:
 class _Answer:
     """The app's answer: passed on with our headers, and read as it passes. `left`: the client does not take it."""
 
-    def __init__(self, send: Send, admitted: Admitted, route: Route) -> None:
+    def __init__(self, send: Send, offer: Offer, route: Route) -> None:
         self.left = False
         self._send = send
-        self._headers = [(b"x-policyguard-decision", admitted.decision.id.encode())]
-        if admitted.decision.adjustments:
-            adjusted = ",".join(map(str, admitted.decision.adjustments))
+        self._offer = offer
+        decision = offer.admitted.decision
+        self._headers = [(b"x-policyguard-decision", decision.id.encode())]
+        if decision.adjustments:
+            adjusted = ",".join(map(str, decision.adjustments))
             self._headers.append((b"x-policyguard-adjusted", adjusted.encode("latin-1", "replace")))
-        self._images, self._route = admitted.request.n or 1, route
+        self._images, self._route = offer.admitted.request.n or 1, route
         self._started = time.monotonic()
         self._reader: OutcomeReader | None = None
         self._complete = False
@@ -231,6 +240,8 @@ class _Answer:
             # read before it is passed on: a client that has left does not change what the app answered
             self._reader.feed(message.get("body", b""))
             self._complete = not message.get("more_body", False)
+            if self._complete:
+                self._offer.close()  # what runs on after the answer has not been admitted
         try:
             await self._send(message)
         except OSError:
@@ -238,11 +249,12 @@ class _Answer:
             raise
 
     def outcome(self, failure: Failure) -> Outcome:
-        """What the app's answer says; it is never definite, the app may have called the API any number of times.
+        """What the app's answer says. Not definite by itself: the app may have called the API any number of times.
 
         `failure` is why there is no more of it, where it is not complete.
         """
         latency_ms = round((time.monotonic() - self._started) * 1000)
         if self._reader is None:
             return Outcome(failure=failure, latency_ms=latency_ms)
-        return self._reader.outcome(failure=None if self._complete else failure, latency_ms=latency_ms)
+        more = None if self._complete else failure
+        return self._reader.outcome(failure=more, latency_ms=latency_ms, definite=self._offer.reported)

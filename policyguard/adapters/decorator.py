@@ -11,17 +11,20 @@ import asyncio
 import functools
 import inspect
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ParamSpec, TypeVar, cast
 
 from policyguard.adapters.files import holds_picture, read_image
-from policyguard.decision import Admission, Admitted, refused_error
+from policyguard.adapters.guard_steps import Admit, GuardStep, MarkSent, Reject, aperform, perform
+from policyguard.adapters.offer import Offer, admission, caller_within, current_offer, offered
+from policyguard.adapters.surface import check_surface
+from policyguard.decision import Admitted, Refused, refused_error
 from policyguard.errors import ConfigError, InvalidRequest
-from policyguard.flow import expired
-from policyguard.guard import Guard
+from policyguard.flow import adrive, drive, expired
+from policyguard.guard import AskOptions, Guard
 from policyguard.request import AUTO, Failure, ImageRequest, InputImage, Operation, Outcome
-from policyguard.suggest import did_you_mean
 from policyguard.wire.outcome import digests, plain_word, usage_from
 from policyguard.wire.parameters import DECIDED, KNOWN
 
@@ -61,46 +64,40 @@ def _guard_sync(door: _Door, function: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(function)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
         call = door.bind(args, kwargs)
-        try:
-            request = door.request(call)
-        except InvalidRequest as error:
-            raise refused_error(door.guard.reject(error, surface=door.surface, door=_DOOR)) from None
-        admitted = _admitted(door.guard.admit(request, **door.options))
-        if not door.guard.sent(admitted.ticket):
-            raise refused_error(expired(admitted, door.guard.clock()))
-        door.force(call, admitted)
+        offer = drive(_begin(door, call), partial(perform, door.guard))
         started = time.monotonic()
         outcome = Outcome(failure=Failure.CANCELLED)
         result: Any = None
         try:
-            with door.guard.alive(admitted.ticket):
+            with offered(offer), door.guard.alive(offer.ticket):
                 result = function(*call.args, **call.kwargs)
             if inspect.isawaitable(result):  # a plain function that hands on a coroutine: it ends when that ends
-                return cast(R, _settled(door, admitted, result, started))
+                return cast(R, _settled(door, offer, result, started))
             outcome = door.outcome(result, started)
         except Exception as error:
             outcome = _failed(error, started)
             raise
         finally:
-            if not inspect.isawaitable(result):
-                door.guard.settle(admitted.ticket, outcome)
+            if not inspect.isawaitable(result) and offer.close():
+                door.guard.settle(offer.ticket, replace(outcome, definite=offer.reported))
         return cast(R, result)
 
     return guarded
 
 
-async def _settled(door: _Door, admitted: Admitted, result: Awaitable[Any], started: float) -> Any:
-    """Await what a call gave, and settle by it."""
+async def _settled(door: _Door, offer: Offer, result: Awaitable[Any], started: float) -> Any:
+    """Await what a call gave, and settle by it, unless a guarded call inside has done that."""
     outcome = Outcome(failure=Failure.CANCELLED)
     try:
-        with door.guard.alive(admitted.ticket):
+        with offered(offer), door.guard.alive(offer.ticket):
             value = await result
         outcome = door.outcome(value, started)
     except Exception as error:
         outcome = _failed(error, started)
         raise
     finally:
-        await door.guard.asettle(admitted.ticket, outcome)
+        if offer.close():
+            await door.guard.asettle(offer.ticket, replace(outcome, definite=offer.reported))
     return value
 
 
@@ -108,24 +105,30 @@ def _guard_async(door: _Door, function: Callable[..., Any]) -> Callable[..., Any
     @functools.wraps(function)
     async def guarded(*args: Any, **kwargs: Any) -> Any:
         call = door.bind(args, kwargs)
-        guard = door.guard
-        try:
-            request = door.request(call)
-        except InvalidRequest as error:
-            raise refused_error(await guard.areject(error, surface=door.surface, door=_DOOR)) from None
-        admitted = _admitted(await guard.aadmit(request, **door.options))
-        if not await guard.asent(admitted.ticket):
-            raise refused_error(expired(admitted, guard.clock()))
-        door.force(call, admitted)
-        return await _settled(door, admitted, function(*call.args, **call.kwargs), time.monotonic())
+        offer = await adrive(_begin(door, call), partial(aperform, door.guard))
+        return await _settled(door, offer, function(*call.args, **call.kwargs), time.monotonic())
 
     return guarded
 
 
-def _admitted(answer: Admission) -> Admitted:
-    if isinstance(answer, Admitted):
-        return answer
-    raise refused_error(answer)
+def _begin(door: _Door, call: inspect.BoundArguments) -> Generator[GuardStep, Any, Offer]:
+    """Decide the call and put what was decided into its arguments. Raises `PolicyRefused`."""
+    around = current_offer(door.guard)
+    caller = caller_within(around)
+    try:
+        request = door.request(call)
+    except InvalidRequest as error:
+        rejected: Refused = yield Reject(error, door.surface, caller, _DOOR)
+        raise refused_error(rejected) from None
+    said, within = yield from admission(around, Admit(request, caller, door.surface, door.options))
+    if not isinstance(said, Admitted):
+        raise refused_error(said)
+    if not within:  # the ticket of the request around is sent already
+        sent: bool = yield MarkSent(said.ticket)
+        if not sent:
+            raise refused_error(expired(said, door.guard.clock()))
+    door.force(call, said)
+    return Offer(door.guard, said, caller)
 
 
 def _failed(error: Exception, started: float) -> Outcome:
@@ -157,10 +160,9 @@ class _Door:
     signature: inspect.Signature
 
     @property
-    def options(self) -> dict[str, Any]:
+    def options(self) -> AskOptions:
         """What the guard has to know of this door: a constant cannot be changed, so it is not adjusted either."""
         return {
-            "surface": self.surface,
             "door": _DOOR,
             "forced": self._argument("moderation") in self.signature.parameters,
             "fixed": frozenset(self.constants),
@@ -176,11 +178,7 @@ class _Door:
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise ConfigError(f"`{name}` is a generator; guard the function that makes the images")
         self._check_arguments(name)
-        surfaces = self.guard.policies.surfaces
-        if self.surface not in surfaces:
-            near = did_you_mean(self.surface, surfaces)
-            hint = f", {near}" if near else f"; there is {', '.join(surfaces)}"
-            raise ConfigError(f"there is no surface `{self.surface}`{hint}")
+        check_surface(self.guard.policies, self.surface)
         parameters = self.signature.parameters
         for parameter in self.fields:
             if self._argument(parameter) not in parameters:

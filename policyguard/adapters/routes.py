@@ -27,7 +27,7 @@ class Table:
             for name, policy in policies.surfaces.items()
             for route in policy.routes
         }
-        self._normal = frozenset((method, _normal(path)) for method, path in self._routes)
+        self._normal = frozenset((method, normal(path)) for method, path in self._routes)
 
     def match(self, method: str, *paths: str) -> tuple[str, Route] | None:
         """Surface and route, by the exact method and the first path that is claimed."""
@@ -35,7 +35,7 @@ class Table:
 
     def evaded(self, method: str, *paths: str) -> bool:
         """Whether what did not match is a claimed route in another spelling, or an image route that nobody claims."""
-        return any((method, _normal(path)) in self._normal for path in paths) or (
+        return any((method, normal(path)) in self._normal for path in paths) or (
             method not in ("GET", "HEAD", "OPTIONS") and any(map(looks_like_images, paths))
         )
 
@@ -49,10 +49,10 @@ def paths(scope: Mapping[str, Any]) -> tuple[str, ...]:
 
 def looks_like_images(path: str) -> bool:
     """Whether some server could take `path` for one of OpenAI's image routes."""
-    return _IMAGE_ROUTE.search(_normal(path)) is not None
+    return _IMAGE_ROUTE.search(normal(path)) is not None
 
 
-def _normal(path: str) -> str:
+def normal(path: str) -> str:
     """`path` as the most lenient reader takes it: decoded, and without noise, dots, odd slashes and case."""
     for _ in range(3):  # decoded more than once by somebody on the way
         if "%" not in path:

@@ -46,6 +46,14 @@ def test_the_decorated_function_makes_a_picture_and_says_why_it_does_not(sandbox
     )
 
 
+def test_the_guarded_client_is_forced_and_raises_the_sdks_errors(sandbox: Any, tmp_path: Path) -> None:
+    script = "examples/guarded_client.py"
+    adjusted = "moderation=low->auto,n=4->2"
+    assert run(sandbox, tmp_path, script, "a fox") == f"made pictures, 392 output tokens, adjusted: {adjusted}"
+    assert run(sandbox, tmp_path, script, "a swordfight") == "refused: 400 moderation_blocked"
+    assert sandbox.counts()["images"] == 2
+
+
 def test_the_worker_settles_what_it_made(sandbox: Any, tmp_path: Path) -> None:
     printed = run(sandbox, tmp_path, "examples/celery_worker.py")
     assert printed.startswith("{'state': 'settled', 'tokens': 343, ")

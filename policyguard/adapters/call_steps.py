@@ -1,0 +1,270 @@
+"""One call through the client door, as steps that a sync or an async transport performs.
+
+What a step raises comes back into the steps, so that a leg that was sent is settled whatever ends the call: an answer,
+a timeout, a lost connection, a cancelled task. The answer comes from OpenAI itself, so its errors are definite.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Mapping
+from contextlib import ExitStack
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import httpx2
+
+from policyguard.adapters.calls import Call, call_of, can_hold_tools, makes_images
+from policyguard.adapters.guard_steps import Admit, GuardStep, MarkSent, Reject, SettleLeg
+from policyguard.adapters.offer import Offer, admission, caller_within, current_offer
+from policyguard.adapters.passing import Ending, failure_of
+from policyguard.decision import Admitted, Held, Reason, Refused, Ticket
+from policyguard.errors import InvalidRequest
+from policyguard.flow import expired, no_surface_reason
+from policyguard.guard import AskOptions, Guard
+from policyguard.request import Caller, Failure, Outcome
+from policyguard.wire.edits import Edit, read_edit
+from policyguard.wire.edits_json import JsonEdit, read_json_edit
+from policyguard.wire.generations import Generation, is_json, read_generation
+from policyguard.wire.outcome import read_outcome
+from policyguard.wire.refusals import render
+
+DOOR = "client"
+MAX_EDIT_BYTES = 64 * 1024 * 1024  # sixteen images of four megabytes
+MAX_JSON_BYTES = 1_000_000  # a prompt of 32,000 characters and everything beside it
+_REVIEW = "x-policyguard-review"
+_OURS = b"x-policyguard-"
+_REWRITTEN = (b"content-length", b"content-type", b"content-encoding", b"transfer-encoding")
+_DECODED = ("content-length", "content-encoding", "transfer-encoding")
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """`caller` says who asks, where `policyguard.caller` does not."""
+
+    guard: Guard
+    surface: str
+    caller: Callable[[], Caller | Mapping[str, str | None] | None] | None
+
+    def who(self, offer: Offer | None) -> Caller:
+        values: dict[str, str | None] = dict(caller_within(offer).items())
+        given = self.caller() if self.caller else None
+        values.update(given.items() if given else ())
+        return Caller.of(values)
+
+
+# ---- steps ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """The whole body of a request. Answer: bytes."""
+
+    request: httpx2.Request
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Answer: the `Response`, with its body unread."""
+
+    request: httpx2.Request
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """The whole body of an answer, decoded. Answer: bytes."""
+
+    response: httpx2.Response
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """Let an answer pass that is streamed, and end its leg with it. Answer: `Stream`."""
+
+    response: httpx2.Response
+    ending: Ending
+    ticket: Ticket
+
+
+Step = Read | Send | Body | Pass | GuardStep
+Stream = httpx2.SyncByteStream | httpx2.AsyncByteStream
+Steps = Generator[Step, Any, httpx2.Response]
+Parsed = Generation | Edit | JsonEdit
+Shape = Literal[Call.GENERATIONS, Call.EDITS]
+
+# ---- the call ---------------------------------------------------------------------------------------------
+
+
+def answer(door: Door, request: httpx2.Request) -> Steps:
+    """The answer to one request of the SDK."""
+    call = call_of(request.method, request.url.raw_path.partition(b"?")[0].decode("latin-1"), request.headers)
+    if call is Call.GENERATIONS or call is Call.EDITS:
+        return (yield from _image_call(door, request, call))
+    if call is Call.UNSEEN:
+        return (yield from _refuse(door, no_surface_reason()))
+    if can_hold_tools(call, request.headers.get("content-type", "")):
+        body: bytes = yield Read(request)
+        try:
+            makes = makes_images(call, body, request.headers.get("content-type", ""), _is_encoded(request))
+        except InvalidRequest as error:
+            return (yield from _refuse(door, error))
+        if makes:
+            return (yield from _refuse(door, no_surface_reason()))
+    response: httpx2.Response = yield Send(request)
+    return response
+
+
+def _refuse(door: Door, error: InvalidRequest | Reason) -> Steps:
+    refused: Refused = yield Reject(error, door.surface, door.who(current_offer(door.guard)), DOOR)
+    return _refusal(door, refused)
+
+
+def _refusal(door: Door, refused: Refused | Held) -> httpx2.Response:
+    policy = door.guard.policies.surfaces.get(door.surface)
+    status, headers, body = render(refused, reasons=policy is None or policy.reasons_on_wire)
+    return httpx2.Response(status, headers=headers, content=body)
+
+
+def _is_encoded(request: httpx2.Request) -> bool:
+    return request.headers.get("content-encoding", "identity").strip().lower() != "identity"
+
+
+def _image_call(door: Door, request: httpx2.Request, call: Shape) -> Steps:
+    offer = current_offer(door.guard)
+    caller = door.who(offer)
+    try:
+        body: bytes = yield Read(request)
+        parsed = _parsed(request, body, call)
+    except InvalidRequest as error:
+        return (yield from _refuse(door, error))
+    attempt = _Attempt.of(request)
+    options: AskOptions = {
+        "door": DOOR,
+        "review_id": request.headers.get(_REVIEW),
+        "retry_of": attempt.first,
+        "upstream": request.url.host,
+        "policies": door.guard.policies,
+    }
+    said, within = yield from admission(offer, Admit(parsed.request, caller, door.surface, options))
+    if not isinstance(said, Admitted):
+        return _refusal(door, said)
+    return (yield from _forward(door, request, parsed, said, attempt, within))
+
+
+def _parsed(request: httpx2.Request, body: bytes, call: Shape) -> Parsed:
+    types = request.headers.get_list("content-type")
+    if len(types) != 1:
+        raise InvalidRequest("the request needs one content type")
+    if _is_encoded(request):
+        raise InvalidRequest("the body must not be compressed")
+    limit = MAX_JSON_BYTES if call is Call.GENERATIONS else MAX_EDIT_BYTES
+    if len(body) > limit:
+        raise InvalidRequest(f"the body is larger than {limit:,} bytes", status=413)
+    if call is Call.GENERATIONS:
+        return read_generation(body, types[0])
+    return read_json_edit(body, types[0]) if is_json(types[0]) else read_edit(body, types[0])
+
+
+# ---- after admission --------------------------------------------------------------------------------------
+
+
+def _forward(
+    door: Door,
+    request: httpx2.Request,
+    parsed: Parsed,
+    admitted: Admitted,
+    attempt: _Attempt,
+    within: bool,
+) -> Steps:
+    ticket, asked = admitted.ticket, admitted.request
+    sendable = _rewritten(request, *parsed.write(asked, ticket.safety_identifier))
+    if not within:  # the ticket of the request around is sent already
+        sent: bool = yield MarkSent(ticket)
+        if not sent:
+            return _refusal(door, expired(admitted, door.guard.clock()))
+    started = time.monotonic()
+    outcome: Outcome | None = Outcome(failure=Failure.CANCELLED)
+    try:
+        with ExitStack() as alive:
+            alive.enter_context(door.guard.alive(ticket))
+            response: httpx2.Response = yield Send(sendable)
+            if _is_stream(response):  # it lives on, and is settled when it ends
+                outcome = None
+                attempt.ended(admitted.decision.id, str(response.status_code))
+                ending = Ending(response, asked.n or 1, started, attempt.reasons, alive.pop_all())
+                stream: Stream = yield Pass(response, ending, ticket)
+                return _answered(response, stream, admitted)
+            body: bytes = yield Body(response)
+        outcome = read_outcome(response.status_code, response.headers, body, latency_ms=_since(started), definite=True)
+    except BaseException as error:
+        outcome = outcome and Outcome(failure=failure_of(error), latency_ms=_since(started))
+        raise
+    finally:
+        if outcome is not None:
+            attempt.ended(admitted.decision.id, str(outcome.status or outcome.failure))
+            yield SettleLeg(ticket, replace(outcome, attempts=attempt.number, retry_reasons=attempt.reasons))
+    return _answered(response, httpx2.ByteStream(body), admitted, len(body))
+
+
+def _is_stream(response: httpx2.Response) -> bool:
+    kind: str = response.headers.get("content-type", "")
+    return kind.partition(";")[0].strip().lower() == "text/event-stream"
+
+
+def _rewritten(request: httpx2.Request, body: bytes, content_type: str) -> httpx2.Request:
+    """What was decided, to where it was going."""
+    headers = [
+        (name, value)
+        for name, value in request.headers.raw
+        if name.lower() not in _REWRITTEN and not name.lower().startswith(_OURS)
+    ]
+    headers.append((b"Content-Type", content_type.encode("latin-1")))
+    return httpx2.Request(request.method, request.url, headers=headers, content=body, extensions=request.extensions)
+
+
+def _answered(
+    response: httpx2.Response, stream: Stream, admitted: Admitted, length: int | None = None
+) -> httpx2.Response:
+    """OpenAI's answer with our headers. Its body was decoded to be read, and is not encoded again."""
+    headers = [(name, value) for name, value in response.headers.multi_items() if name.lower() not in _DECODED]
+    headers.append(("x-policyguard-decision", admitted.decision.id))
+    if admitted.decision.adjustments:
+        headers.append(("x-policyguard-adjusted", ",".join(map(str, admitted.decision.adjustments))))
+    if length is not None:
+        headers.append(("content-length", str(length)))
+    return httpx2.Response(response.status_code, headers=headers, stream=stream, extensions=response.extensions)
+
+
+def _since(started: float) -> int:
+    return round((time.monotonic() - started) * 1000)
+
+
+# ---- attempts ---------------------------------------------------------------------------------------------
+
+# The SDK tries again by itself, in the context of the call: there the next attempt finds the ones before.
+_last: ContextVar[_Attempt | None] = ContextVar("policyguard_attempt", default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """One attempt of a call, and what came before it. `first` is the decision of the first one."""
+
+    path: bytes
+    first: str | None = None
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def number(self) -> int:
+        return len(self.reasons) + 1
+
+    @classmethod
+    def of(cls, request: httpx2.Request) -> _Attempt:
+        """The SDK counts; the body cannot tell, because a form has another boundary each time."""
+        path, last = request.url.raw_path, _last.get()
+        count = request.headers.get("x-stainless-retry-count", "0")
+        again = last is not None and last.path == path and count == str(len(last.reasons))
+        return last if last is not None and again else cls(path)
+
+    def ended(self, decision_id: str, why: str) -> None:
+        _last.set(_Attempt(self.path, self.first or decision_id, (*self.reasons, why)))

@@ -1,0 +1,77 @@
+"""What a door that is written once, for sync and async, asks its guard for: one value for each question.
+
+A door is a generator over these; `perform` and `aperform` answer, `flow.drive` and `flow.adrive` run it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from policyguard.decision import Reason, Ticket
+from policyguard.errors import InvalidRequest
+from policyguard.guard import AskOptions, Guard
+from policyguard.request import Caller, ImageRequest, Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Admit:
+    """Answer: `Admission`."""
+
+    request: ImageRequest
+    caller: Caller
+    surface: str
+    options: AskOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """Answer: `Refused`."""
+
+    error: InvalidRequest | Reason
+    surface: str | None
+    caller: Caller
+    door: str
+
+
+@dataclass(frozen=True, slots=True)
+class MarkSent:
+    """Answer: bool."""
+
+    ticket: Ticket
+
+
+@dataclass(frozen=True, slots=True)
+class SettleLeg:
+    """Answer: `Settled`."""
+
+    ticket: Ticket
+    outcome: Outcome
+
+
+GuardStep = Admit | Reject | MarkSent | SettleLeg
+
+
+def perform(guard: Guard, step: GuardStep) -> Any:
+    match step:
+        case Admit():
+            return guard.admit(step.request, step.caller, surface=step.surface, **step.options)
+        case Reject():
+            return guard.reject(step.error, surface=step.surface, caller=step.caller, door=step.door)
+        case MarkSent():
+            return guard.sent(step.ticket)
+        case SettleLeg():
+            return guard.settle(step.ticket, step.outcome)
+
+
+async def aperform(guard: Guard, step: GuardStep) -> Any:
+    """`perform` for async code. Settling is shielded from cancellation."""
+    match step:
+        case Admit():
+            return await guard.aadmit(step.request, step.caller, surface=step.surface, **step.options)
+        case Reject():
+            return await guard.areject(step.error, surface=step.surface, caller=step.caller, door=step.door)
+        case MarkSent():
+            return await guard.asent(step.ticket)
+        case SettleLeg():
+            return await guard.asettle(step.ticket, step.outcome)
