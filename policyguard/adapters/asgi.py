@@ -181,11 +181,7 @@ class _Guarded:
         answer = _Answer(self.send, offer, self.route)
         failure = Failure.CANCELLED
         try:
-
-            with self.guard.alive(admitted.ticket):
-=======
             with offered(offer), self.guard.alive(admitted.ticket):
->>>>>>> refs/remotes/h11
                 await self.door.app(scope, receive, answer.send)
             failure = Failure.CUT
         except Exception:
