@@ -22,7 +22,6 @@ REQUEST_REASONS: Final = (
     "request.prompt",
     "request.input_images",
     "request.extra",
-    "request.stream",
     "request.price",
 )
 OTHER_REASONS: Final = (
