@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import date, datetime
@@ -40,6 +40,8 @@ from policyguard.pricing import PriceBook
 ORG, PRICES, TESTS = "org.yaml", FILE, "tests"
 
 
+# Without waiting for who writes into a pipe; flags that a system does not have are 0.
+_READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 Stamp = tuple[int, ...]
 Stamps = Mapping[str, Stamp | None]
 
@@ -51,7 +53,7 @@ class Origin:
     `shared` None: the organisation does not load. `files` has the policy of each file, `surfaces` each by its name.
     """
 
-    stamps: Stamps
+    stamps: dict[str, Stamp | None]
     org: Source
     prices: Source | None
     shared: Shared | None
@@ -153,10 +155,11 @@ def _load(
     except OSError as error:
         hint = "`policyguard init` writes a folder to start from"
         return Loaded(None, [_file(folder, "PG101", f"the folder cannot be read: {_why(error)}", hint)])
-    misplaced = dict(_misplaced(folder, stamps))
+    unchanged = _unchanged(folder, previous, stamps)
+    misplaced = dict(_misplaced(folder, stamps.keys() - unchanged.stamps.keys() if unchanged else stamps))
     if ORG not in stamps and any(problem.code == "PG501" for problem in misplaced.values()):
         return Loaded(None, list(misplaced.values()))
-    base = _unchanged(folder, previous, stamps) or _organisation(folder, stamps)
+    base = unchanged or _organisation(folder, stamps)
     sources, problems = [], list(misplaced.values())
     for name in sorted(stamps.keys() - base.stamps.keys() - misplaced.keys()):
         source = _document(folder / name, Surface)
@@ -165,7 +168,7 @@ def _load(
         problems += source.problems
         if warn is not None:  # else it is forgotten: a folder may have thousands
             sources.append(source)
-    policies = _set(folder, replace(base, stamps=stamps), now)
+    policies = _set(folder, replace(base, stamps=dict(stamps)), now)
     if warn is not None and policies is not None and not problems and not base.org.problems:
         with suppress(TooManyProblems):
             warn(policies, base.org, sources)
@@ -174,9 +177,9 @@ def _load(
     return Loaded(policies, list(dict.fromkeys((*base.org.problems, *priced, *problems))))
 
 
-def _misplaced(folder: Path, stamps: Stamps) -> Iterator[tuple[str, Diagnostic]]:
+def _misplaced(folder: Path, names: Iterable[str]) -> Iterator[tuple[str, Diagnostic]]:
     """Files that are not what their place or name says: surfaces in a folder below, an organisation by another name."""
-    for name in stamps:
+    for name in names:
         if "/" in name:
             hint = f"move it to `{folder}`, or let the name of its folder begin with a dot"
             yield name, _file(folder / name, "PG506", "a policy in a folder below is not read", hint)
@@ -225,14 +228,26 @@ def _check_form(source: Source, model: type[BaseModel]) -> None:
 
 def _read(path: Path) -> Source:
     try:
-        if not S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for who writes into it
-            raise OSError(None, "it is no plain file")
-        with open(path, "rb", buffering=0) as file:
-            return read(str(path), file.read(MAX_BYTES + 1))
+        return read(str(path), _bytes(path))
     except OSError as error:
         source = Source(str(path), "")
         source.problem((), "PG101", f"the file cannot be read: {_why(error)}")
         return source
+
+
+def _bytes(path: Path) -> bytes:
+    """Up to one byte more than a policy may have."""
+    file = os.open(path, _READ)
+    try:
+        if not S_ISREG(os.fstat(file).st_mode):
+            raise OSError(None, "it is no plain file")
+        found = chunk = os.read(file, MAX_BYTES + 1)
+        while chunk and len(found) <= MAX_BYTES:
+            chunk = os.read(file, MAX_BYTES + 1 - len(found))
+            found += chunk
+        return found
+    finally:
+        os.close(file)
 
 
 # ---- the set ----------------------------------------------------------------------------------------------
@@ -273,9 +288,9 @@ def _unchanged(folder: Path, previous: PolicySet | None, stamps: Stamps) -> Orig
     origin: Origin = previous.origin
     if any(origin.stamps.get(name) != stamps.get(name) for name in (ORG, PRICES)):
         return None
-    gone = {name for name in origin.files if origin.stamps[name] is None or stamps.get(name) != origin.stamps[name]}
+    gone = {name for name, stamp in origin.stamps.items() if stamp is None or stamps.get(name) != stamp}
     base = Origin(
-        stamps={name: stamp for name, stamp in origin.stamps.items() if name not in gone},
+        stamps=dict(origin.stamps),
         org=replace(origin.org, problems=[]),
         prices=origin.prices,
         shared=origin.shared,
@@ -283,7 +298,8 @@ def _unchanged(folder: Path, previous: PolicySet | None, stamps: Stamps) -> Orig
         surfaces=dict(origin.surfaces),
         claimed=dict(origin.claimed),
     )
-    for name in gone:
+    for name in gone & base.files.keys():
+        del base.stamps[name]
         policy = base.files.pop(name)
         del base.surfaces[policy.surface]
         for route in policy.routes:

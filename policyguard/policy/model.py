@@ -89,8 +89,7 @@ class RequestRules:
         return not too_big and not too_long
 
 
-@dataclass(frozen=True, slots=True)
-class Threshold:
+class Threshold(NamedTuple):
     """`score >= at` has the effect. `at` is 0 to 1."""
 
     category: str
