@@ -428,12 +428,13 @@ class Answers(BaseHTTPRequestHandler):
 def test_connections_are_kept_but_not_over_a_fork(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     made = OpenAIModerator(base_url=server.url, api_key="sk-test")
     assert [unavailable(made.moderate(question())) for _ in range(2)] == [set(), set()]
-    pid = os.getpid()
+    pid, parents = os.getpid(), made._client()
     monkeypatch.setattr(os, "getpid", lambda: pid + 1)
     assert unavailable(made.moderate(question())) == set()
     first, second, after_fork = server.peers
     assert first == second != after_fork
     made.close()
+    parents.close()  # by the parent, which here is the same process
 
 
 def test_each_event_loop_has_a_client_of_its_own(server: Server) -> None:
