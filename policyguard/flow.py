@@ -6,10 +6,10 @@ Time, ids and keyed hashes come in as arguments, so replay and tests run the sam
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol
 
 from policyguard import engine, pricing, record
 from policyguard.decision import (
@@ -485,41 +485,3 @@ def _review_ended(ticket: Ticket, state: Leg, now: datetime) -> Event | None:
     columns = ticket.record.get("dimensions") or {}
     keep = ticket.record.get("keep_days")
     return record.review_event(type_, ticket.review_id, now, columns, ticket.decision_id, keep_days=keep)
-
-
-# ---- drivers ----------------------------------------------------------------------------------------------
-
-A = TypeVar("A")
-S = TypeVar("S")  # what is asked: the steps of the flow, or those of a door
-
-
-def drive(steps: Generator[S, Any, A], perform: Callable[[S], Any]) -> A:
-    """Run a flow to its end from sync code. What a step raises is raised in the flow, where it asked."""
-    try:
-        step = next(steps)
-        while True:
-            try:
-                answer = perform(step)
-            except BaseException as error:
-                step = steps.throw(error)
-            else:
-                step = steps.send(answer)
-    except StopIteration as end:
-        value: A = end.value
-        return value
-
-
-async def adrive(steps: Generator[S, Any, A], perform: Callable[[S], Awaitable[Any]]) -> A:
-    """Run a flow to its end from async code."""
-    try:
-        step = next(steps)
-        while True:
-            try:
-                answer = await perform(step)
-            except BaseException as error:
-                step = steps.throw(error)
-            else:
-                step = steps.send(answer)
-    except StopIteration as end:
-        value: A = end.value
-        return value

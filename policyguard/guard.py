@@ -27,8 +27,8 @@ from policyguard.audit.private import Vault
 from policyguard.audit.seal import seal
 from policyguard.current import current_caller, current_review
 from policyguard.decision import Admission, Decision, Effect, Reason, Refused, Ticket
+from policyguard.driving import adrive, drive
 from policyguard.errors import ConfigError, Diagnostic, InvalidRequest, PolicyError, PolicyguardError, StoreUnavailable
-from policyguard.flow import adrive, drive
 from policyguard.ids import new_id
 from policyguard.moderation import Moderator
 from policyguard.policy.model import Policy, PolicySet

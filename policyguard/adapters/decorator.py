@@ -21,8 +21,9 @@ from policyguard.adapters.guard_steps import Admit, GuardStep, MarkSent, Reject,
 from policyguard.adapters.offer import Offer, admission, caller_within, current_offer, offered
 from policyguard.adapters.surface import check_surface
 from policyguard.decision import Admitted, Refused, refused_error
+from policyguard.driving import adrive, drive
 from policyguard.errors import ConfigError, InvalidRequest
-from policyguard.flow import adrive, drive, expired
+from policyguard.flow import expired
 from policyguard.guard import AskOptions, Guard
 from policyguard.request import AUTO, Failure, ImageRequest, InputImage, Operation, Outcome
 from policyguard.wire.outcome import digests, plain_word, usage_from

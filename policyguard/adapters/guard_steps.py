@@ -1,6 +1,6 @@
 """What a door that is written once, for sync and async, asks its guard for: one value for each question.
 
-A door is a generator over these; `perform` and `aperform` answer, `flow.drive` and `flow.adrive` run it.
+A door is a generator over these; `perform` and `aperform` answer, `drive` and `adrive` run it.
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ from policyguard.adapters.call_steps import Body, Door, Pass, Read, Send, Step, 
 from policyguard.adapters.guard_steps import aperform, perform
 from policyguard.adapters.passing import AsyncPassing, Passing
 from policyguard.adapters.surface import check_surface
+from policyguard.driving import adrive, drive
 from policyguard.errors import ConfigError
-from policyguard.flow import adrive, drive
 from policyguard.guard import Guard
 from policyguard.request import Caller
 

@@ -14,6 +14,7 @@ from typing import Any, Final, Literal
 
 from policyguard import engine, flow
 from policyguard.decision import Adjustment, Decision, Reason, combine
+from policyguard.driving import drive
 from policyguard.engine import Screened
 from policyguard.policy.model import Policy, PolicySet
 from policyguard.refusal import budget_reason, paused_reason
@@ -84,7 +85,7 @@ def simulate(policies: PolicySet, surface: str, case: Case) -> Simulated:
         leg_id="leg_test",
         new_review_id="rev_test",
     )
-    answer = flow.drive(flow.admit(policies, ask, _Plain()), world.perform)
+    answer = drive(flow.admit(policies, ask, _Plain()), world.perform)
     return Simulated(decision=answer.decision, over=tuple(world.over), ceiling_micros=world.ceiling_micros)
 
 
