@@ -187,8 +187,9 @@ def _forward(
     outcome: Outcome | None = Outcome(failure=Failure.CANCELLED)
     try:
         with ExitStack() as alive:
-            alive.enter_context(door.guard.alive(ticket))
-            response: httpx2.Response = yield Send(sendable)
+            alive.enter_context(door.guard.alive(ticket, current=False))
+            with door.guard.telemetry.spans.within(ticket):
+                response: httpx2.Response = yield Send(sendable)
             if _is_stream(response):  # it lives on, and is settled when it ends
                 outcome = None
                 attempt.ended(admitted.decision.id, str(response.status_code))

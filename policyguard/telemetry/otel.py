@@ -1,0 +1,47 @@
+"""The sink of OpenTelemetry's API. Without an SDK in the host each value costs a call that does nothing.
+
+Instruments are made once for a provider: a process may open many guards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache, lru_cache
+
+from opentelemetry import metrics
+from opentelemetry.metrics import MeterProvider
+
+from policyguard.telemetry.measures import Labels
+from policyguard.telemetry.names import MEASURED, SCOPE, SCOPE_ATTRIBUTES, Metric
+
+Tell = Callable[[float, Mapping[str, str]], None]
+
+
+class OtelSink:
+    """`provider`: the host's own, where it is not the global one."""
+
+    def __init__(self, provider: MeterProvider | None = None) -> None:
+        self._tell = _instruments(provider)
+
+    def measure(self, metric: Metric, value: float, labels: Labels) -> None:
+        self._tell[metric.name](value, _attributes(metric.labels, labels))
+
+
+@cache
+def _instruments(provider: MeterProvider | None) -> Mapping[str, Tell]:
+    meter = metrics.get_meter(SCOPE, meter_provider=provider, attributes=SCOPE_ATTRIBUTES)
+    return {metric.name: _tell(meter, metric) for metric in MEASURED}
+
+
+def _tell(meter: metrics.Meter, metric: Metric) -> Tell:
+    if metric.kind == "counter":
+        return meter.create_counter(metric.name, unit=metric.unit, description=metric.help).add
+    histogram = meter.create_histogram(
+        metric.name, unit=metric.unit, description=metric.help, explicit_bucket_boundaries_advisory=metric.buckets
+    )
+    return histogram.record
+
+
+@lru_cache(maxsize=4096)
+def _attributes(names: Labels, values: Labels) -> Mapping[str, str]:
+    return dict(zip(names, values, strict=True))

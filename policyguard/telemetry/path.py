@@ -1,0 +1,119 @@
+"""A flow with telemetry around it: the same steps and answers, measured as they pass from the flow to its driver.
+
+This is a generator between the two, so sync and async have the one and the same: a generator has no context of its
+own, and a span that it makes current is current for whoever performs the step.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Generator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache, partial
+from time import perf_counter
+from typing import Any, TypeVar
+
+from opentelemetry.metrics import MeterProvider
+from opentelemetry.trace import Span, TracerProvider
+
+from policyguard.decision import Admission, Admitted, Ticket
+from policyguard.request import Outcome
+from policyguard.steps import CheckPaused, Moderate, Settled
+from policyguard.telemetry import lines, names, spans
+from policyguard.telemetry.measures import Measures
+from policyguard.telemetry.otel import OtelSink
+from policyguard.telemetry.spans import Spans
+
+A = TypeVar("A")
+D = TypeVar("D", bound=Admission)
+S = TypeVar("S")
+# What the flow does by itself after the answer to a step; elsewhere it does next to nothing.
+_PURE: Mapping[type, str] = {CheckPaused: "screen", Moderate: "judge"}
+_WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])")
+
+
+class Telemetry:
+    """What one guard tells of its work. Without providers of the host's own the global ones count."""
+
+    def __init__(
+        self, *, tracer_provider: TracerProvider | None = None, meter_provider: MeterProvider | None = None
+    ) -> None:
+        self.measures = Measures(OtelSink(meter_provider))
+        self.spans = Spans(tracer_provider)
+
+    def deciding(
+        self, steps: Generator[S, Any, D], *, surface: str | None, door: str, models: Mapping[str, object]
+    ) -> Generator[S, Any, D]:
+        """Around the flow of one decision. `models` are those of the price book."""
+        begun = perf_counter()
+        with self.spans.span("policyguard.admit") as span:
+            answer = yield from self._staged(steps, surface or names.NONE, span)
+            took = perf_counter() - begun
+            lines.decided(answer, door, took)
+            self.measures.decided(answer)
+            self.measures.stage("admit", took)
+            if span is not None:
+                spans.decided(span, answer, door, models)
+        if span is not None and isinstance(answer, Admitted):
+            self.spans.admitted(answer.ticket, span)
+        return answer
+
+    def settling(
+        self, steps: Generator[S, Any, Settled], ticket: Ticket, outcome: Outcome
+    ) -> Generator[S, Any, Settled]:
+        """Around the flow that ends a leg."""
+        with self.spans.span("policyguard.settle", ticket.leg_id) as span:
+            end = yield from self._staged(steps, ticket.surface, span)
+            lines.settled(ticket, outcome, end)
+            self.measures.settled(ticket, outcome, end)
+            if span is not None:
+                span.set_attributes(spans.of(ticket))
+                spans.ended(span, outcome, end)
+            self.spans.settled(ticket, outcome, end)
+        return end
+
+    def _staged(self, steps: Generator[S, Any, A], surface: str, around: Span | None) -> Generator[S, Any, A]:
+        """Every step that the flow asks for, and every stretch of its own work that counts, as a stage."""
+        advance: Callable[[], S] = partial(next, steps)
+        work: str | None = None
+        while True:
+            with self._stage(work, around) if work else _NOTHING:
+                more, step = _advanced(advance)
+            if not more:
+                answer: A = step
+                return answer
+            try:
+                with self._stage(_name(step.__class__), around):
+                    said = yield step
+            except BaseException as error:
+                advance, work = partial(steps.throw, error), None
+            else:
+                lines.answered(said)
+                self.measures.answered(step, said, surface)
+                advance, work = partial(steps.send, said), _PURE.get(type(step))
+
+    @contextmanager
+    def _stage(self, name: str, around: Span | None) -> Generator[None, None, None]:
+        begun = perf_counter()
+        try:
+            with self.spans.span(f"policyguard.{name}") if around is not None else _NOTHING:
+                yield
+        finally:
+            self.measures.stage(name, perf_counter() - begun)
+
+
+def _advanced(advance: Callable[[], Any]) -> tuple[bool, Any]:
+    """The next step, or the end and what it gave: an end is no fault of the stage that it ends in."""
+    try:
+        return True, advance()
+    except StopIteration as end:
+        return False, end.value
+
+
+_NOTHING: AbstractContextManager[None] = nullcontext()
+
+
+@cache
+def _name(step: type) -> str:
+    """`check_paused` for `CheckPaused`: a step that comes new has its name at once."""
+    return _WORDS.sub("_", step.__name__).lower()
