@@ -114,7 +114,7 @@ def _why(error: str) -> str:
 def alerts_of(answer: object) -> tuple[Alert, ...]:
     """Budgets that the change behind an answer has brought to a threshold."""
     given = answer if isinstance(answer, tuple) else getattr(answer, "alerts", ())
-    return tuple(alert for alert in given if isinstance(alert, Alert))
+    return tuple(alert for alert in given if isinstance(alert, Alert)) if given else ()
 
 
 def error_type(outcome: Outcome) -> str:

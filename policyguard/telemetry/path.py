@@ -7,9 +7,9 @@ own, and a span that it makes current is current for whoever performs the step.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import cache, partial
+from collections.abc import Generator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from time import perf_counter
 from typing import Any, TypeVar
 
@@ -61,9 +61,9 @@ class Telemetry:
     def settling(
         self, steps: Generator[S, Any, Settled], ticket: Ticket, outcome: Outcome
     ) -> Generator[S, Any, Settled]:
-        """Around the flow that ends a leg."""
+        """Around the flow that ends a leg: one step, so that it is one span."""
         with self.spans.span("policyguard.settle", ticket.leg_id) as span:
-            end = yield from self._staged(steps, ticket.surface, span)
+            end = yield from self._staged(steps, ticket.surface, None)
             lines.settled(ticket, outcome, end)
             self.measures.settled(ticket, outcome, end)
             if span is not None:
@@ -74,40 +74,37 @@ class Telemetry:
 
     def _staged(self, steps: Generator[S, Any, A], surface: str, around: Span | None) -> Generator[S, Any, A]:
         """Every step that the flow asks for, and every stretch of its own work that counts, as a stage."""
-        advance: Callable[[], S] = partial(next, steps)
+        given: Any = None
+        raised: BaseException | None = None
         work: str | None = None
         while True:
-            with self._stage(work, around) if work else _NOTHING:
-                more, step = _advanced(advance)
-            if not more:
-                answer: A = step
-                return answer
+            begun = perf_counter()
             try:
-                with self._stage(_name(step.__class__), around):
-                    said = yield step
+                step = steps.send(given) if raised is None else steps.throw(raised)
+            except StopIteration as end:
+                answer: A = end.value
+                return answer
+            finally:
+                raised = None
+            asked = perf_counter()
+            if work is not None:
+                self._worked(work, asked - begun, around)
+            kind: type = type(step)
+            name, work = _name(kind), _PURE.get(kind)
+            try:
+                with self.spans.span(f"policyguard.{name}") if around is not None else _NOTHING:
+                    given = yield step
             except BaseException as error:
-                advance, work = partial(steps.throw, error), None
+                raised, work = error, None
             else:
-                lines.answered(said)
-                self.measures.answered(step, said, surface)
-                advance, work = partial(steps.send, said), _PURE.get(type(step))
+                lines.answered(given)
+                self.measures.answered(step, given, surface)
+            self.measures.stage(name, perf_counter() - asked)
 
-    @contextmanager
-    def _stage(self, name: str, around: Span | None) -> Generator[None, None, None]:
-        begun = perf_counter()
-        try:
-            with self.spans.span(f"policyguard.{name}") if around is not None else _NOTHING:
-                yield
-        finally:
-            self.measures.stage(name, perf_counter() - begun)
-
-
-def _advanced(advance: Callable[[], Any]) -> tuple[bool, Any]:
-    """The next step, or the end and what it gave: an end is no fault of the stage that it ends in."""
-    try:
-        return True, advance()
-    except StopIteration as end:
-        return False, end.value
+    def _worked(self, work: str, seconds: float, around: Span | None) -> None:
+        self.measures.stage(work, seconds)
+        if around is not None:
+            self.spans.past(f"policyguard.{work}", seconds)
 
 
 _NOTHING: AbstractContextManager[None] = nullcontext()

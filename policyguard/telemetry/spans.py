@@ -69,6 +69,11 @@ class Spans:
                 _failed(span, type(error).__name__)
                 raise
 
+    def past(self, name: str, seconds: float) -> None:
+        """A span of what has just been done: too short to open one for it before."""
+        now = time.time_ns()
+        self._tracer.start_span(name, start_time=now - round(seconds * 1e9)).end(now)
+
     def admitted(self, ticket: Ticket, span: Span) -> None:
         """Remember where the leg belongs: beside its admission, and below that where nothing is around it."""
         around = context.get_current()
