@@ -43,6 +43,7 @@ from policyguard.states import Leg
 from policyguard.steps import Moderate, Settled, Step
 from policyguard.store import Store, key_path, open_store
 from policyguard.telemetry import lines
+from policyguard.telemetry.ledger import Ledger
 from policyguard.telemetry.path import Telemetry
 from policyguard.threads import in_thread
 
@@ -109,6 +110,8 @@ class Guard:
         self.store = store
         self.vault = vault
         self.clock = clock
+        self.ledger = Ledger(lambda: store.gauges(clock()))
+        self.telemetry.otel.show(self.ledger)
         self._moderator = moderator
         self._renewal = Renewal(lambda leg_id: store.renew(leg_id, clock() + SENT_FOR))
         weakref.finalize(self, self._renewal.close)
@@ -395,6 +398,7 @@ class Guard:
             self._sweeping.release()
 
     def close(self) -> None:
+        self.telemetry.otel.hide(self.ledger)
         self._watch.close()
         self._renewal.close()
         self.store.close()
@@ -402,6 +406,7 @@ class Guard:
 
     async def aclose(self) -> None:
         """`close` for async code."""
+        self.telemetry.otel.hide(self.ledger)
         await in_thread(self._watch.close)
         await in_thread(self._renewal.close)
         await in_thread(self.store.close)

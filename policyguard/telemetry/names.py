@@ -147,6 +147,7 @@ PRESUMED_COST = Metric(
 PRESUMED_LEGS = Metric("policyguard.presumed.legs", "gauge", "{leg}", "presumed and not reconciled", (SURFACE,))
 REVIEWS = Metric("policyguard.reviews.held", "gauge", "{review}", "requests that wait for a decision", (SURFACE,))
 BREAKERS = Metric("policyguard.breakers.open", "gauge", "{upstream}", "upstreams that are left alone now")
+STORE = Metric("policyguard.store.up", "gauge", "", "1: the store answered when it was last asked")
 READ = (
     BUDGET_SPENT,
     BUDGET_RESERVED,
@@ -156,4 +157,5 @@ READ = (
     PRESUMED_LEGS,
     REVIEWS,
     BREAKERS,
+    STORE,
 )

@@ -38,7 +38,8 @@ class Telemetry:
     def __init__(
         self, *, tracer_provider: TracerProvider | None = None, meter_provider: MeterProvider | None = None
     ) -> None:
-        self.measures = Measures(OtelSink(meter_provider))
+        self.otel = OtelSink(meter_provider)
+        self.measures = Measures(self.otel)
         self.spans = Spans(tracer_provider)
 
     def deciding(
