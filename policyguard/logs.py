@@ -33,7 +33,7 @@ def say(level: int, event: str, words: str, *args: object, **fields: Any) -> Non
 def configure(format: LogFormat = "text", level: str = "INFO") -> None:
     """Log to stderr, in this process: `level` counts for policyguard and the server, others speak from WARNING on.
 
-    So a DEBUG of ours switches on nobody else's: at that level the OpenAI SDK logs whole bodies.
+    So a DEBUG of ours switches on nobody else's: what libraries show there changes with their versions.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if format == "json" else TextFormatter())

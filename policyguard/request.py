@@ -43,6 +43,7 @@ CATEGORIES = (
 
 _SIZE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9._:-]{1,100}", re.ASCII)  # of a model, a quality and the like
+_WORD = re.compile(r"[a-z0-9_]{1,40}", re.ASCII)
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -215,7 +216,8 @@ class Verdict:
     `scores` holds what was assessed, 0 to 1, the maximum over prompt and images. A category in
     `incomplete` was not assessed for every part, so its score is only a lower bound; a category that is
     in neither was not assessed at all. Neither may be read as 0. `error` says in one word why.
-    Raises ValueError for a score that is no number from 0 to 1: every comparison with NaN is false, so it would pass.
+    Raises ValueError for a score that is no number from 0 to 1: every comparison with NaN is false, so it would pass;
+    and for an error that is no word: it goes into the record, and a sentence may quote the prompt.
     """
 
     model: str
@@ -230,6 +232,8 @@ class Verdict:
         for score in self.scores.values():
             if isinstance(score, bool) or not isinstance(score, float | int) or not 0 <= score <= 1:
                 raise ValueError("a score is a number from 0 to 1")
+        if self.error is not None and not _WORD.fullmatch(self.error):
+            raise ValueError("why nothing was assessed is one word, like `timeout`")
 
     def score(self, category: str) -> float | None:
         """The score where it was fully assessed, else None."""

@@ -161,7 +161,7 @@ def test_a_budget_that_reaches_a_threshold_is_counted(open_guard: Opener, heard:
 
 
 @pytest.mark.parametrize(
-    ("error", "word"), [("timeout", "timeout"), ("status_503", "status_503"), ("what ada wrote", "other")]
+    ("error", "word"), [("timeout", "timeout"), ("status_503", "status_503"), ("adas_word", "other")]
 )
 def test_moderation_that_is_down_is_counted_in_a_word_of_ours(
     open_guard: Opener, heard: Heard, error: str, word: str
