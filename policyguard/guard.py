@@ -379,7 +379,7 @@ class Guard:
 
         Then seal rows of the record, so many that no request waits long; `policyguard jobs run` seals without a bound.
         """
-        self.store.sweep(self.clock())
+        lines.swept(self.store.sweep(self.clock()))
         try:
             seal(self.store, self.vault, self.clock(), most=SEALED_AT_ONCE)
         except PolicyguardError as error:  # rows are written as before, and are sealed when it can be done

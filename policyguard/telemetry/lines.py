@@ -14,6 +14,7 @@ from policyguard.logs import log, say
 from policyguard.request import Outcome
 from policyguard.states import Leg
 from policyguard.steps import Settled
+from policyguard.store.upkeep import Swept
 from policyguard.telemetry.measures import alerts_of, kind_of, outcome_of
 
 INFO, WARNING, ERROR = logging.INFO, logging.WARNING, logging.ERROR
@@ -134,3 +135,10 @@ def answered(answer: Any) -> None:
             answer.opened,
             upstream=answer.opened,
         )
+
+
+def swept(done: Swept) -> None:
+    """Legs that ran out without anybody settling them: their process died, or its store was down."""
+    if done.presumed:
+        words = "%d requests never came back and are charged at their ceilings"
+        say(WARNING, "legs.presumed", words, done.presumed, count=done.presumed)
