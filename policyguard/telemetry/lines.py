@@ -9,13 +9,13 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from policyguard.decision import Admission, Admitted, Held, Kind, Reason, Ticket
+from policyguard.decision import Admission, Admitted, Held, Kind, Reason, Refused, Ticket
 from policyguard.logs import log, say
 from policyguard.request import Outcome
 from policyguard.states import Leg
 from policyguard.steps import Settled
 from policyguard.store.upkeep import Swept
-from policyguard.telemetry.measures import alerts_of, kind_of, outcome_of
+from policyguard.telemetry.measures import alerts_of, inspection_of, kind_of, outcome_of
 
 INFO, WARNING, ERROR = logging.INFO, logging.WARNING, logging.ERROR
 
@@ -59,8 +59,6 @@ def reason_ids(reasons: tuple[Reason, ...]) -> tuple[list[str], list[str]]:
 
 
 def settled(ticket: Ticket, outcome: Outcome, end: Settled) -> None:
-    if end.state is Leg.SENT:  # `unsettled` has said so
-        return
     say(
         WARNING if end.state is Leg.PRESUMED else INFO,
         f"leg.{end.state.value}",
@@ -81,6 +79,26 @@ def settled(ticket: Ticket, outcome: Outcome, end: Settled) -> None:
         charged_micros=end.charged_micros,
         ceiling_micros=end.ceiling_micros,
         again=None if end.changed else True,
+    )
+
+
+def inspected(ticket: Ticket, said: Refused | Held | None, seconds: float) -> None:
+    outcome = inspection_of(said)
+    say(
+        INFO,
+        "output.inspected",
+        "output of decision %s for surface %s: %s",
+        ticket.decision_id,
+        ticket.surface,
+        outcome,
+        decision_id=ticket.decision_id,
+        leg_id=ticket.leg_id,
+        surface=ticket.surface,
+        outcome=outcome,
+        reasons=reason_ids(said.decision.reasons)[0] if said else [],
+        review_id=said.review_id if isinstance(said, Held) else None,
+        door=ticket.record.get("door"),
+        latency_ms=round(seconds * 1000, 3),
     )
 
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Container
 from typing import Any, Protocol
 
-from policyguard.decision import Admission, Admitted, Held, Kind, Ticket
+from policyguard.decision import Admission, Admitted, Held, Kind, Refused, Ticket
 from policyguard.request import Outcome, Usage, Verdict
 from policyguard.states import Leg
 from policyguard.steps import Alert, Moderate, Reserve, Reserved, Settle, Settled
@@ -55,6 +55,11 @@ def outcome_of(answer: Admission) -> str:
     return "hold" if isinstance(answer, Held) else "deny"
 
 
+def inspection_of(said: Refused | Held | None) -> str:
+    """What became of an answer that was looked at, in the words of the record."""
+    return "release" if said is None else "hold" if isinstance(said, Held) else "withhold"
+
+
 def kind_of(answer: Admission) -> str:
     """What a refusal is about; `none` for what was let through."""
     if isinstance(answer, Admitted):
@@ -73,6 +78,9 @@ class Measures:
 
     def decided(self, answer: Admission) -> None:
         self._say(names.DECISIONS, 1, answer.decision.surface or NONE, outcome_of(answer), kind_of(answer))
+
+    def inspected(self, ticket: Ticket, said: Refused | Held | None) -> None:
+        self._say(names.INSPECTED, 1, ticket.surface, inspection_of(said))
 
     def answered(self, step: object, answer: Any, surface: str) -> None:
         """What the answer to one step of a flow says beyond its time."""

@@ -93,6 +93,9 @@ DECISIONS = Metric(
     "requests decided, by what became of them",
     (SURFACE, OUTCOME, KIND),
 )
+INSPECTED = Metric(
+    "policyguard.output.inspected", "counter", "{answer}", "answers that were looked at", (SURFACE, OUTCOME)
+)
 RESERVED = Metric(
     "policyguard.cost.reserved", "counter", "{microdollar}", "ceilings of the requests admitted", (SURFACE, MODEL)
 )
@@ -125,7 +128,7 @@ TOKENS = Metric(
     (GEN_AI_OPERATION, GEN_AI_PROVIDER, GEN_AI_REQUEST_MODEL, GEN_AI_TOKEN_TYPE),
     _TOKENS,
 )
-MEASURED = (DECISIONS, RESERVED, COST, IMAGES, LEGS, STAGES, UNAVAILABLE, BREAKER, ALERTS, DURATION, TOKENS)
+MEASURED = (DECISIONS, INSPECTED, RESERVED, COST, IMAGES, LEGS, STAGES, UNAVAILABLE, BREAKER, ALERTS, DURATION, TOKENS)
 
 # What is read from the store when somebody looks.
 _BUDGET = (OWNER, BUDGET, UNIT, MODE)

@@ -7,16 +7,16 @@ own, and a span that it makes current is current for whoever performs the step.
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from functools import cache
+from collections.abc import Callable, Generator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache, partial
 from time import perf_counter
 from typing import Any, TypeVar
 
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import Span, TracerProvider
 
-from policyguard.decision import Admission, Admitted, Ticket
+from policyguard.decision import Admission, Admitted, Held, Refused, Ticket
 from policyguard.request import Outcome
 from policyguard.steps import CheckPaused, Moderate, Settled
 from policyguard.telemetry import lines, names, spans
@@ -26,6 +26,7 @@ from policyguard.telemetry.spans import Spans
 
 A = TypeVar("A")
 D = TypeVar("D", bound=Admission)
+Said = TypeVar("Said", bound=Refused | Held | None)
 S = TypeVar("S")
 # What the flow does by itself after the answer to a step; elsewhere it does next to nothing.
 _PURE: Mapping[type, str] = {CheckPaused: "screen", Moderate: "judge"}
@@ -59,22 +60,52 @@ class Telemetry:
             self.spans.admitted(answer.ticket, span)
         return answer
 
-    def settling(
-        self, steps: Generator[S, Any, Settled], ticket: Ticket, outcome: Outcome
-    ) -> Generator[S, Any, Settled]:
+    def settling(self, steps: Generator[S, Any, A], ticket: Ticket, outcome: Outcome) -> Generator[S, Any, A]:
         """Around the flow that ends a leg: one step, so that it is one span."""
-        with self.spans.span("policyguard.settle", ticket.leg_id) as span:
-            end = yield from self._staged(steps, ticket.surface, None)
-            lines.settled(ticket, outcome, end)
-            self.measures.settled(ticket, outcome, end)
-            if span is not None:
-                span.set_attributes(spans.of(ticket))
-                spans.ended(span, outcome, end)
-            self.spans.settled(ticket, outcome, end)
-        return end
+        with self._ending("settle", ticket) as span:
+            return (yield from self._staged(steps, ticket.surface, None, partial(self._ended, ticket, outcome, span)))
 
-    def _staged(self, steps: Generator[S, Any, A], surface: str, around: Span | None) -> Generator[S, Any, A]:
-        """Every step that the flow asks for, and every stretch of its own work that counts, as a stage."""
+    def inspecting(self, steps: Generator[S, Any, Said], ticket: Ticket, outcome: Outcome) -> Generator[S, Any, Said]:
+        """Around a flow that looks at an answer and ends its leg with it. None: the answer is released."""
+        begun = perf_counter()
+        with self._ending("inspect", ticket) as span:
+            said = yield from self._staged(steps, ticket.surface, span, partial(self._ended, ticket, outcome, span))
+            took = perf_counter() - begun
+            lines.inspected(ticket, said, took)
+            self.measures.inspected(ticket, said)
+            self.measures.stage("inspect", took)
+            if span is not None and said is not None:
+                spans.decided(span, said, str(ticket.record.get("door")), {ticket.model: None})
+        return said
+
+    @contextmanager
+    def _ending(self, name: str, ticket: Ticket) -> Generator[Span | None, None, None]:
+        try:
+            with self.spans.span(f"policyguard.{name}", ticket.leg_id) as span:
+                if span is not None:
+                    span.set_attributes(spans.of(ticket))
+                yield span
+        finally:
+            self.spans.over(ticket)
+
+    def _ended(self, ticket: Ticket, outcome: Outcome, span: Span | None, end: Settled) -> None:
+        lines.settled(ticket, outcome, end)
+        self.measures.settled(ticket, outcome, end)
+        if span is not None:
+            spans.ended(span, outcome, end)
+        self.spans.settled(ticket, outcome, end)
+
+    def _staged(
+        self,
+        steps: Generator[S, Any, A],
+        surface: str,
+        around: Span | None,
+        ended: Callable[[Settled], None] | None = None,
+    ) -> Generator[S, Any, A]:
+        """Every step that the flow asks for, and every stretch of its own work that counts, as a stage.
+
+        `ended` is told how the leg of the flow ended.
+        """
         given: Any = None
         raised: BaseException | None = None
         work: str | None = None
@@ -100,6 +131,8 @@ class Telemetry:
             else:
                 lines.answered(given)
                 self.measures.answered(step, given, surface)
+                if ended is not None and isinstance(given, Settled):
+                    ended(given)
             self.measures.stage(name, perf_counter() - asked)
 
     def _worked(self, work: str, seconds: float, around: Span | None) -> None:

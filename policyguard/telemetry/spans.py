@@ -123,18 +123,24 @@ class Spans:
 
     def settled(self, ticket: Ticket, outcome: Outcome, end: Settled) -> None:
         """What the last call of the leg ended with. Calls around it end when they are left."""
+        leg = self._legs.get(ticket.leg_id)
+        calls = leg.calls if leg else ()
+        for call in [call for call in calls if call.ended_ns is not None][-1:] or calls[-1:]:
+            ended(call.span, outcome, end)
+        self.over(ticket)
+
+    def over(self, ticket: Ticket) -> None:
+        """Nobody tells any more what the calls of the leg ended with: those that are over end with what they have."""
+        leg = self._legs.get(ticket.leg_id)
+        if leg is None or leg.settled:
+            return
         with self._lock:
-            leg = self._legs.get(ticket.leg_id)
-            if leg is None:
-                return
             leg.settled = True
-            over = [call for call in leg.calls if call.ended_ns is not None]
+            waiting = [call for call in leg.calls if call.ended_ns is not None]
             leg.calls = [call for call in leg.calls if call.ended_ns is None]
             if not leg.calls:
-                del self._legs[ticket.leg_id]
-        for call in over[-1:] or leg.calls[-1:]:
-            ended(call.span, outcome, end)
-        for call in over:
+                self._legs.pop(ticket.leg_id, None)
+        for call in waiting:
             call.span.end(call.ended_ns)
 
     # ---- legs -------------------------------------------------------------------------------------------------

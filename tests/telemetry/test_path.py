@@ -20,14 +20,17 @@ from telemetry.listening import Heard
 
 from policyguard.adapters.asgi import PolicyGuardMiddleware
 from policyguard.adapters.transport import guarded
+from policyguard.driving import drive
 from policyguard.errors import StoreUnavailable
 from policyguard.guard import Guard
 from policyguard.moderation.scripted import ScriptedModerator
 from policyguard.request import Failure, Outcome, Usage, Verdict
-from policyguard.steps import Moderate
+from policyguard.states import Leg
+from policyguard.steps import Moderate, Settled
 
 pytestmark = pytest.mark.anyio
 BUDGET = "budgets: [{id: day, limit: $1 / day, alert_at: [10%]}]\n"
+REVIEWERS = "review: {reviewers: [group:trust], escalate: [{after: 1h, to: [group:oncall]}]}\n"
 USAGE = Outcome(status=200, usage=Usage(input_text_tokens=10, output_image_tokens=196), latency_ms=1500)
 Opener = Callable[..., Guard]
 S = "policyguard.surface"
@@ -342,3 +345,33 @@ def test_a_request_without_room_in_its_budget_has_reserved_nothing(open_guard: O
     guard = open_guard(avatars=SURFACE + "budgets: [{id: day, limit: $0.001 / day}]\n")
     assert ask(guard).code == "policy_budget_exceeded"
     assert heard.metric("policyguard.cost.reserved") == []
+
+
+# ---- answers that are looked at ---------------------------------------------------------------------------
+
+
+def looked_at(said: Any) -> Any:
+    """A flow that moderates what came out and ends the leg with it."""
+    yield Moderate("omni-moderation-latest", request(), False, True, 1.0)
+    yield "settle"
+    return said
+
+
+@pytest.mark.parametrize("outcome", ["release", "withhold", "hold"])
+def test_an_answer_that_is_looked_at_is_a_stage_that_settles(open_guard: Opener, heard: Heard, outcome: str) -> None:
+    guard = open_guard(avatars=SURFACE + "rules: [{id: two, when: request.n == 2, then: review}]\n" + REVIEWERS)
+    said = {"release": None, "withhold": ask(guard, n=9), "hold": ask(guard, n=2)}[outcome]
+    ticket = ask(guard).ticket
+    heard.exporter.clear()
+    answers = {"settle": Settled(Leg.SETTLED, 5930, 6000, True)}
+    with guard.alive(ticket):
+        pass
+    drive(
+        guard.telemetry.inspecting(looked_at(said), ticket, USAGE),
+        lambda step: answers.get(step) if isinstance(step, str) else Verdict(model="m"),
+    )
+    assert heard.metric("policyguard.output.inspected") == [({S: "avatars", "policyguard.outcome": outcome}, 1)]
+    assert [value for _, value in heard.metric("policyguard.cost.charged")] == [5930]
+    assert (heard.span(f"generate_content {MODEL}").attributes or {})["gen_ai.usage.output_tokens"] == 196
+    assert heard.tree()["policyguard.moderate"] == "policyguard.inspect"
+    assert (heard.span("policyguard.inspect").attributes or {})["policyguard.leg.state"] == "settled"
