@@ -211,7 +211,9 @@ def _main_model(f: Fitting) -> None:
     if not allowed:
         f.deny("responses", "no main model may ask for images here", param="model")
     else:
-        f.deny("responses", "this main model is not allowed here", param="model", value=main.name, allowed=list(allowed))
+        f.deny(
+            "responses", "this main model is not allowed here", param="model", value=main.name, allowed=list(allowed)
+        )
 
 
 def _max_output_tokens(f: Fitting) -> None:

@@ -54,8 +54,8 @@ class RequestRules:
     """What a request may ask for. None means: not restricted beyond what the API and the price book allow.
 
     `prices` say which models, sizes and qualities there are, and what they cost. `places` maps `model, size, quality,
-    n, output_format, prompt, input_images, partial_images, responses, extra` to where the rule stands. Lists keep the order of the
-    file. `auto` counts only where it is listed.
+    n, output_format, prompt, input_images, partial_images, responses, extra` to where the rule stands. Lists keep the
+    order of the file. `auto` counts only where it is listed.
     """
 
     models: tuple[str, ...] | None = None
@@ -193,8 +193,8 @@ class AuditRules:
 class Route:
     """Which requests of an ASGI app belong to a surface.
 
-    `shape` is `generations`, `edits` or `responses` (OpenAI's own forms) or `custom`. For `custom`, `fields` maps a parameter to a
-    path in the JSON body, `constants` to a fixed value; `usage` and `images` are paths in the JSON answer.
+    `shape` is `generations`, `edits` or `responses` (OpenAI's own forms) or `custom`. For `custom`, `fields` maps a
+    parameter to a path in the JSON body, `constants` to a fixed value; `usage` and `images` are paths in the JSON answer.
     Paths are tuples of keys; `"[]"` stands for every element of a list.
     """
 

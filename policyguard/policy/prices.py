@@ -123,7 +123,9 @@ def _check(source: Source, path: Path, row: Mapping[str, Any]) -> None:
         hint = "leave them out, or write `family: fixed`"
         source.problem((*path, "tokens"), "PG208", f"`{row['family']}` is counted by its own rules", hint, key=True)
     if "image_out" not in row:
-        source.problem(path, "PG209", "a model that draws needs `image_out`", "a main model has `family: text`", key=True)
+        source.problem(
+            path, "PG209", "a model that draws needs `image_out`", "a main model has `family: text`", key=True
+        )
     elif units.per_million(row["image_out"]) == 0:
         source.problem((*path, "image_out"), "PG204", "a model whose images cost nothing has no budget")
     first: Mapping[str, int] = next(iter((tokens or {}).values()), {})

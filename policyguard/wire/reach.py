@@ -22,6 +22,17 @@ class Reach(StrEnum):
     TOOL = "tool"
     UNSEEN = "unseen"
 
+    @property
+    def message(self) -> str:
+        return _MESSAGES[self]
+
+
+_MESSAGES = {
+    Reach.NONE: "",
+    Reach.TOOL: "no surface claims this image route",
+    Reach.UNSEEN: "what the request carries on can make images, and cannot be looked at",
+}
+
 
 # A body without any of these has no such tool, whatever its encoding; everything else is parsed.
 _MARKS = (b"image_gen", b"\\u", b"\0")

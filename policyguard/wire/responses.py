@@ -81,9 +81,7 @@ class ToolCall:
 
 
 def _changed(document: Mapping[str, Any], forced: Mapping[str, Any]) -> Inside:
-    return Inside(
-        {name: v for name, v in forced.items() if v is not None and not same(document.get(name), v)}
-    )
+    return Inside({name: v for name, v in forced.items() if v is not None and not same(document.get(name), v)})
 
 
 def read_tool_call(body: bytes, content_type: str, max_text_bytes: int = MAX_TEXT_BYTES) -> ToolCall:

@@ -15,9 +15,7 @@ from policyguard.wire.data_urls import DataUrl
 
 # Items of `input`, and the parts that their content or output may have. All others refer to what only OpenAI has, or
 # are read from places that cannot be seen from here.
-_ITEMS = frozenset(
-    {"message", "function_call", "function_call_output", "custom_tool_call", "custom_tool_call_output"}
-)
+_ITEMS = frozenset({"message", "function_call", "function_call_output", "custom_tool_call", "custom_tool_call_output"})
 _PARTS = frozenset({"input_text", "output_text", "refusal", "input_image"})
 # Names that lead to what is not in the request.
 _UNSEEN = frozenset(
@@ -25,21 +23,22 @@ _UNSEEN = frozenset(
 )
 # Names of the form, and values of it that are no text.
 _NAMES = frozenset(
-    "type role content text refusal status id call_id name arguments output input detail image_url annotations logprobs "
-    "phase caller namespace caller_id description parameters properties required items additionalProperties enum "
-    "strict format syntax definition schema anyOf verbosity defer_loading allowed_callers prompt_cache_breakpoint mode "
-    "tools".split()
+    {"type", "role", "content", "text", "refusal", "status", "id", "call_id", "name", "arguments", "output", "input"}
+    | {"detail", "image_url", "annotations", "logprobs", "phase", "caller", "namespace", "caller_id", "description"}
+    | {"parameters", "properties", "required", "items", "additionalProperties", "enum", "strict", "format", "syntax"}
+    | {"definition", "schema", "anyOf", "verbosity", "defer_loading", "allowed_callers"}
 )
 _WORDS: Mapping[str, frozenset[str]] = {
-    "type": _ITEMS | _PARTS | {"function", "custom", "image_generation", "object", "string", "json_schema"}
-    | {"number", "integer", "boolean", "array", "null", "text", "grammar", "direct", "json_object", "allowed_tools"},
+    "type": _ITEMS
+    | _PARTS
+    | {"function", "custom", "image_generation", "object", "string", "json_schema"}
+    | {"number", "integer", "boolean", "array", "null", "text", "grammar", "direct", "json_object"},
     "role": frozenset({"user", "assistant", "system", "developer"}),
     "status": frozenset({"in_progress", "completed", "incomplete"}),
     "detail": frozenset({"low", "high", "auto", "original"}),
     "phase": frozenset({"commentary", "final_answer"}),
     "verbosity": frozenset({"low", "medium", "high"}),
     "syntax": frozenset({"lark", "regex"}),
-    "mode": frozenset({"auto", "required"}),
 }
 
 

@@ -26,9 +26,10 @@ from policyguard.wire.edits import read_edit
 from policyguard.wire.generations import read_generation
 from policyguard.wire.image_header import input_image
 from policyguard.wire.json_body import parse_object
-from policyguard.wire.outcome import read_outcome, usage_from
+from policyguard.wire.outcome import read_outcome
 from policyguard.wire.own import read_own
 from policyguard.wire.refusals import render
+from policyguard.wire.usage import usage_from
 
 JSON = "application/json"
 BOUNDARY = "x-boundary"
