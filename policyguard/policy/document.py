@@ -185,7 +185,7 @@ class InputImages(Document):
 
 
 class Responses(Document):
-    models: list[ModelName] | None = Field(default=None, min_length=1, max_length=MAX_ITEMS)
+    models: list[Text] | None = Field(default=None, min_length=1, max_length=MAX_ITEMS)
     """Main models that may ask for images by the tool of the Responses API. Each has a row in prices.yaml."""
     max_output_tokens: Annotated[int, Field(ge=1, le=MAX_OUTPUT_TOKENS)] | None = None
     """Tokens that the main model may write, at most; a request that says nothing gets it."""

@@ -194,7 +194,7 @@ class Route:
     """Which requests of an ASGI app belong to a surface.
 
     `shape` is `generations`, `edits` or `responses` (OpenAI's own forms) or `custom`. For `custom`, `fields` maps a
-    parameter to a path in the JSON body, `constants` to a fixed value; `usage` and `images` are paths in the JSON answer.
+    parameter to a path in the JSON body, `constants` to a fixed value; `usage` and `images` are paths in the answer.
     Paths are tuples of keys; `"[]"` stands for every element of a list.
     """
 

@@ -1,4 +1,7 @@
-"""The server: OpenAI's images, Responses, moderations, decisions and models routes, deterministic, with faults and counters."""
+"""The server: OpenAI's images, Responses, moderations, decisions and models routes.
+
+Deterministic, with faults on demand and counters.
+"""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ class Reading:
         if not isinstance(item, Mapping):
             raise InvalidRequest("`input` holds something that is no item", param="input")
         kind = item.get("type") or "message"
-        if kind not in _ITEMS:
+        if not _is_one(kind, _ITEMS):
             raise InvalidRequest("`input` holds an item that cannot be looked at; send text and images", param="input")
         for name in ("content", "output"):
             if isinstance(item.get(name), list):
@@ -72,7 +72,7 @@ class Reading:
         self.anything({name: v for name, v in item.items() if not isinstance(v, list) or name not in _CONTENT})
 
     def _part(self, part: Any) -> None:
-        if not isinstance(part, Mapping) or part.get("type") not in _PARTS:
+        if not isinstance(part, Mapping) or not _is_one(part.get("type"), _PARTS):
             raise InvalidRequest("`input` holds content that cannot be looked at; send text and images", param="input")
         if part["type"] == "input_image":
             self.pictures.append(picture(part.get("image_url"), part))
@@ -97,11 +97,16 @@ class Reading:
                 raise InvalidRequest(f"what `{name}` stands for cannot be looked at", param=name)
             if name not in _NAMES:
                 self.texts.append(name)
-            if not (isinstance(member, str) and member in _WORDS.get(name, ())):
+            if not _is_one(member, _WORDS.get(name, _NO_WORDS)):
                 self.anything(member)
 
 
+def _is_one(value: Any, words: frozenset[str]) -> bool:
+    return isinstance(value, str) and value in words
+
+
 _CONTENT = ("content", "output")
+_NO_WORDS: frozenset[str] = frozenset()
 
 
 def picture(url: Any, reference: Mapping[str, Any], param: str = "image_url") -> DataUrl:
