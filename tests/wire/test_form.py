@@ -24,7 +24,10 @@ def written(body: bytes, forced: dict[str, str | None]) -> bytes:
 
 
 PROMPT = b'content-disposition:form-data; name="prompt"\r\nX-Own: 7 \r\n\r\na cat'
-FILE = b"Content-Disposition: form-data; name=image; filename=a.png; filename*=utf-8''a.png\r\nContent-Type: image/png\r\n\r\n\x89PNG\r\n--b\r\n"
+FILE = (
+    b"Content-Disposition: form-data; name=image; filename=a.png; filename*=utf-8''a.png\r\n"
+    b"Content-Type: image/png\r\n\r\n\x89PNG\r\n--b\r\n"
+)
 SIZE = b'Content-Disposition: form-data; name="size"\r\n\r\nauto'
 
 

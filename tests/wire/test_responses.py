@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from responses import asked, data_url
+from tool_bodies import asked, data_url
 
 from policyguard.errors import InvalidRequest
 from policyguard.request import ImageRequest
@@ -77,7 +77,8 @@ def test_pictures_of_the_input_make_it_an_edit() -> None:
 def test_who_said_what_is_part_of_what_an_approval_is_bound_to() -> None:
     as_user, as_developer = (asked(input=[message(text("a"), role=role)]) for role in ("user", "developer"))
     first, second = request(as_user).main, request(as_developer).main
-    assert first is not None and second is not None
+    assert first is not None
+    assert second is not None
     assert first.digest != second.digest
 
 

@@ -14,7 +14,7 @@ PRICES = """
 version: 1
 prices:
   gpt-6-luna:
-    {family: text, text_in: $1.25, text_out: $10, status: current, date: 2026-11-01, source: a test, confidence: contract}
+    {family: text, text_in: $1.25, text_out: $10, status: current, date: 2026-11-01, source: x, confidence: contract}
 """
 RESPONSES = SURFACE.replace("POST /v1/images/edits]", "POST /v1/images/edits, POST /v1/responses]") + (
     "  responses: {models: [gpt-6-luna], max_output_tokens: 500}\n"
