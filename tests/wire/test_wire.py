@@ -169,6 +169,25 @@ def test_what_is_decided_on_is_what_is_written() -> None:
 # ---- forms ------------------------------------------------------------------------------------------------
 
 
+def test_a_markup_is_a_picture_that_is_looked_at() -> None:
+    read = read_edit(form(FILE, ('markup"; filename="m.png', picture()), ("prompt", "a")), FORM).request
+    assert read.markup is not None
+    assert list(read.input_images) == [*read.images, read.markup]
+    with pytest.raises(InvalidRequest, match="do not go together"):
+        read_edit(form(FILE, MASK, ('markup"; filename="m.png', picture()), ("prompt", "a")), FORM)
+
+
+@pytest.mark.parametrize("name", ["prompt[]", "prompt[text]", "model[0]", "size[]"])
+def test_a_field_that_some_read_as_another_is_refused(name: str) -> None:
+    with pytest.raises(InvalidRequest):
+        read_edit(form(FILE, ("prompt", "a"), (name, "b")), FORM)
+
+
+def test_a_nested_field_is_a_parameter_of_its_own() -> None:
+    read = read_edit(form(FILE, ("prompt", "a"), ("svg[model]", "m")), FORM).request
+    assert dict(read.extra) == {"svg[model]": "m"}
+
+
 def test_an_edit_is_read_with_its_images_and_mask() -> None:
     body = form(FILE, SECOND, MASK, ("prompt", "a hat"), ("n", "2"))
     read = read_edit(body, FORM).request
