@@ -17,7 +17,7 @@ import anyio
 from policyguard.adapters.body import ClientLeft, Message, Receive, Replay, Send, read_body
 from policyguard.adapters.identity import CallerOf, caller_of, header
 from policyguard.adapters.offer import Offer, offered
-from policyguard.adapters.routes import OVERRIDES, Table, looks_like_responses, paths
+from policyguard.adapters.routes import OVERRIDES, READS, Table, looks_like_responses, paths
 from policyguard.decision import Admitted, Held, Reason, Refused
 from policyguard.errors import InvalidRequest
 from policyguard.flow import expired, no_surface_reason
@@ -65,16 +65,20 @@ class PolicyGuardMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.guard.afollow()  # at the latest now, best at startup: each worker follows the policies by itself
-        if scope["type"] != "http" or KEY in scope:  # a guard further out has decided already
+        if scope["type"] not in ("http", "websocket") or KEY in scope:  # a guard further out has decided already
             await self.app(scope, receive, send)
             return
         table, places = self._routes(), paths(scope)
+        if scope["type"] == "websocket":
+            await self._socket(table.policies, scope, receive, send)
+            return
+        overridden = _overridden(scope)
         match = table.match(scope["method"], *places)
         if match is not None:
             await _Guarded(self, scope, receive, send, table.policies, *match).run()
-        elif table.evaded(scope["method"], *places, overridden=_overridden(scope)):
+        elif table.evaded(scope["method"], *places, overridden=overridden):
             await self._no_surface(table.policies, scope, send, no_surface_reason())
-        elif any(looks_like_responses(scope["method"], path) for path in places):
+        elif (overridden or scope["method"] not in READS) and any(map(looks_like_responses, places)):
             await self._responses(table.policies, scope, receive, send)
         else:
             await self.app(scope, receive, send)
@@ -89,6 +93,15 @@ class PolicyGuardMiddleware:
         who = caller_of(scope, policies, self.caller)
         refused = await self.guard.areject(why, surface=None, caller=who, door="asgi")
         await _answer(refused, send, reasons=True)
+
+    async def _socket(self, policies: PolicySet, scope: Scope, receive: Receive, send: Send) -> None:
+        """What a socket carries cannot be decided here: the Responses API over one is closed before it opens."""
+        if not any(map(looks_like_responses, paths(scope))):
+            await self.app(scope, receive, send)
+            return
+        who = caller_of(scope, policies, self.caller)
+        await self.guard.areject(no_surface_reason(), surface=None, caller=who, door="asgi")
+        await send({"type": "websocket.close", "code": 1008})
 
     async def _responses(self, policies: PolicySet, scope: Scope, receive: Receive, send: Send) -> None:
         """No surface claims it: it passes where it can make no image."""

@@ -65,9 +65,9 @@ def looks_like_images(path: str) -> bool:
     return _IMAGE_ROUTE.search(normal(path)) is not None
 
 
-def looks_like_responses(method: str, path: str) -> bool:
-    """Whether a request can be one of the Responses API, where the body says what it makes."""
-    return method not in READS and normal(path).endswith(_RESPONSES)
+def looks_like_responses(path: str) -> bool:
+    """Whether some server could take `path` for the Responses API, where the body says what is made."""
+    return normal(path).endswith(_RESPONSES)
 
 
 def normal(path: str) -> str:

@@ -278,6 +278,34 @@ async def test_a_method_in_a_header_is_no_way_around(open_guard: Callable[..., G
             )
 
 
+async def test_a_method_in_a_header_is_no_way_around_the_look_at_the_body(open_guard: Callable[..., Guard]) -> None:
+    guard = open_guard(base=RESPONSES.replace(", POST /v1/responses", ""))
+    sent = {"method": "GET", "url": "/v1/responses", "json": asked(), "headers": {"x-http-method-override": "POST"}}
+    door = PolicyGuardMiddleware(create_app(), guard=guard, caller=lambda scope: {"user": "u1"})
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(door), base_url="http://app.test") as client:
+        answer = await client.request(**sent)
+    assert (answer.status_code, decided(guard)) == (403, [("deny", ["surface.none"])])
+
+
+@pytest.mark.parametrize(("path", "closed"), [("/v1/responses", True), ("/chat", False)])
+async def test_a_socket_of_the_responses_api_is_closed(
+    open_guard: Callable[..., Guard], path: str, closed: bool
+) -> None:
+    guard = open_guard()
+    reached, sent = [], []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        reached.append(scope["path"])
+
+    async def send(message: Any) -> None:
+        sent.append(message["type"])
+
+    door = PolicyGuardMiddleware(app, guard=guard, caller=lambda scope: {"user": "u1"})
+    await door({"type": "websocket", "path": path, "headers": []}, None, send)  # type: ignore[arg-type]
+    assert (reached, sent) == (([], ["websocket.close"]) if closed else ([path], []))
+    assert len(decided(guard)) == closed
+
+
 # ---- one ticket, two doors --------------------------------------------------------------------------------
 
 
