@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
 from typing import Any
 
 import anyio
 
-from policyguard.adapters.body import ClientLeft, Message, Receive, Replay, Send, read_body
+from policyguard.adapters.body import AppFailed, ClientLeft, Message, Receive, Replay, Send, read_body
 from policyguard.adapters.identity import CallerOf, caller_of, header
 from policyguard.adapters.offer import Offer, offered
 from policyguard.adapters.routes import Table, paths
@@ -39,6 +40,22 @@ MAX_BODY_BYTES = 64 * 1024 * 1024  # a request: sixteen images of four megabytes
 MAX_JSON_BYTES = 1_000_000  # a prompt of 32,000 characters and everything beside it, but for pictures
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Door:
+    """What a guarded request has to know of the door that it came through.
+
+    `upstream` is the API's host, where `app` calls it and nothing else: then its errors are the API's own, and definite.
+    """
+
+    app: App
+    guard: Guard
+    name: str = "asgi"
+    upstream: str | None = None
+    max_body_bytes: int = MAX_BODY_BYTES
+    max_json_bytes: int = MAX_JSON_BYTES
+    body_timeout_s: float = 60.0
+
+
 class PolicyGuardMiddleware:
     """Guards the routes that the policies declare.
 
@@ -60,9 +77,13 @@ class PolicyGuardMiddleware:
         self.app = app
         self.guard = guard
         self.caller = caller
-        self.max_body_bytes = max_body_bytes
-        self.max_json_bytes = max_json_bytes
-        self.body_timeout_s = body_timeout_s
+        self._door = Door(
+            app=app,
+            guard=guard,
+            max_body_bytes=max_body_bytes,
+            max_json_bytes=max_json_bytes,
+            body_timeout_s=body_timeout_s,
+        )
         self._table = Table(guard.policies)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -73,7 +94,8 @@ class PolicyGuardMiddleware:
         table, places = self._routes(), paths(scope)
         match = table.match(scope["method"], *places)
         if match is not None:
-            await _Guarded(self, scope, receive, send, table.policies, *match).run()
+            who = caller_of(scope, table.policies, self.caller)
+            await Guarded(self._door, scope, receive, send, table.policies, *match, who).run()
         elif table.evaded(scope["method"], *places):
             await self._no_surface(table.policies, scope, send)
         else:
@@ -88,33 +110,38 @@ class PolicyGuardMiddleware:
     async def _no_surface(self, policies: PolicySet, scope: Scope, send: Send) -> None:
         who = caller_of(scope, policies, self.caller)
         refused = await self.guard.areject(no_surface_reason(), surface=None, caller=who, door="asgi")
-        await _answer(refused, send, reasons=True)
+        await say(refused, send, reasons=True)
 
 
-async def _answer(answer: Refused | Held, send: Send, *, reasons: bool) -> None:
+async def say(answer: Refused | Held, send: Send, *, reasons: bool) -> None:
     status, headers, body = render(answer, reasons=reasons)
     raw = [(name.encode(), value.encode("latin-1", "replace")) for name, value in headers]
     await send({"type": "http.response.start", "status": status, "headers": raw})
     await send({"type": "http.response.body", "body": body})
 
 
-class _Guarded:
-    """One request on its way through, by the policies that were in force when it came."""
+class Guarded:
+    """One request on its way through, by the policies that were in force when it came.
+
+    `names_user`: where the caller has no user, the body says who it is.
+    """
 
     def __init__(
         self,
-        door: PolicyGuardMiddleware,
+        door: Door,
         scope: Scope,
         receive: Receive,
         send: Send,
         policies: PolicySet,
         surface: str,
         route: Route,
+        caller: Caller,
+        names_user: bool = False,
     ) -> None:
         self.door, self.guard = door, door.guard
         self.scope, self.receive, self.send = scope, receive, send
         self.policies, self.surface, self.route = policies, surface, route
-        self.caller: Caller = caller_of(scope, policies, door.caller)
+        self.caller, self.names_user = caller, names_user
 
     async def run(self) -> None:
         try:
@@ -124,12 +151,16 @@ class _Guarded:
         except InvalidRequest as error:
             await self._refuse(error)
             return
+        if self.names_user and self.caller.user is None:
+            named = parsed.request.safety_identifier or parsed.request.user
+            self.caller = Caller.of({**self.caller.values, "user": named})
         answer = await self.guard.aadmit(
             parsed.request,
             self.caller,
             surface=self.surface,
             review_id=header(self.scope["headers"], "x-policyguard-review"),
-            door="asgi",
+            door=self.door.name,
+            upstream=self.door.upstream,
             fixed=frozenset(self.route.constants),
             forced=self.route.shape != "custom" or "moderation" in self.route.fields,
             request_id=plain_word(header(self.scope["headers"], "x-request-id")),
@@ -165,11 +196,11 @@ class _Guarded:
         return read_own(body, types[0], self.route)
 
     async def _refuse(self, error: InvalidRequest | Reason) -> None:
-        await self._say(await self.guard.areject(error, surface=self.surface, caller=self.caller, door="asgi"))
+        await self._say(await self.guard.areject(error, surface=self.surface, caller=self.caller, door=self.door.name))
 
     async def _say(self, answer: Refused | Held) -> None:
         policy = self.policies.surfaces.get(self.surface)
-        await _answer(answer, self.send, reasons=policy is None or policy.reasons_on_wire)
+        await say(answer, self.send, reasons=policy is None or policy.reasons_on_wire)
 
     # ---- after admission --------------------------------------------------------------------------------------
 
@@ -178,12 +209,16 @@ class _Guarded:
             await self._say(expired(admitted, self.guard.clock()))
             return
         offer = Offer(self.guard, admitted, self.caller)
+        offer.reported = self.door.upstream is not None  # what answers is the API itself
         answer = _Answer(self.send, offer, self.route)
         failure = Failure.CANCELLED
         try:
             with offered(offer), self.guard.alive(admitted.ticket):
                 await self.door.app(scope, receive, answer.send)
             failure = Failure.CUT
+        except AppFailed as error:
+            failure, error.decision_id = error.failure, admitted.decision.id
+            raise
         except Exception:
             failure = Failure.ERROR
             raise

@@ -59,6 +59,7 @@ from policyguard.store.group import Work
 from policyguard.store.leases import Leases
 from policyguard.store.notes import Note, read_note, write_note
 from policyguard.store.reconcile import PresumedLeg
+from policyguard.store.proxy_keys import ProxyKey, ProxyKeys
 from policyguard.store.record import StoredEvent
 from policyguard.store.reports import BudgetWindow, SpendRow
 from policyguard.store.schema import SchemaStatus, migrate, status
@@ -75,6 +76,7 @@ __all__ = [
     "Cipher",
     "Erased",
     "PresumedLeg",
+    "ProxyKey",
     "ReviewConflict",
     "SchemaStatus",
     "Sealed",
@@ -372,6 +374,11 @@ class Store:
     def exports(self) -> Exports:
         """Cursors of exports."""
         return Exports(self._read, self._write)
+
+    @property
+    def proxy_keys(self) -> ProxyKeys:
+        """Callers' keys of the proxy."""
+        return ProxyKeys(self._read, self._write, self._cipher)
 
     @property
     def leases(self) -> Leases:
