@@ -44,7 +44,7 @@ MAX_JSON_BYTES = 1_000_000  # a prompt of 32,000 characters and everything besid
 class Door:
     """What a guarded request has to know of the door that it came through.
 
-    `upstream` is the API's host, where `app` calls it and nothing else: then its errors are the API's own, and definite.
+    `upstream` is the API's host, where `app` calls it and nothing else: its errors are the API's own, and definite.
     """
 
     app: App

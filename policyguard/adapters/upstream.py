@@ -27,19 +27,24 @@ KEEP_ALIVE_S = 15.0
 CHUNK_BYTES = 64 * 1024
 Header = tuple[bytes, bytes]
 
+
+def _names(text: str) -> frozenset[bytes]:
+    return frozenset(name.encode() for name in text.split())
+
+
 # Between two neighbours on the wire only, by RFC 9110; the length and the host are put on anew.
-_HOP_BY_HOP = frozenset(
-    (b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection", b"te")
-    + (b"trailer", b"transfer-encoding", b"upgrade", b"expect", b"host")
+_HOP_BY_HOP = _names(
+    "connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer transfer-encoding upgrade"
+    " expect host"
 )
 # Whose request it is says the proxy, not the client. The last two would spend another project's money.
-_OURS = frozenset(
-    (b"authorization", b"api-key", b"x-api-key", b"cookie", b"content-length", b"forwarded", b"via", b"x-real-ip")
-    + (b"x-http-method-override", b"x-http-method", b"x-method-override", b"openai-organization", b"openai-project")
+_OURS = _names(
+    "authorization api-key x-api-key cookie content-length forwarded via x-real-ip"
+    " x-http-method-override x-http-method x-method-override openai-organization openai-project"
 )
 _OUR_PREFIXES = (b"x-policyguard-", b"x-forwarded-")
 # What the upstream says to the holder of its key alone.
-_THEIRS = frozenset((b"set-cookie", b"openai-organization", b"openai-project"))
+_THEIRS = _names("set-cookie openai-organization openai-project")
 
 
 class UpstreamFailed(AppFailed):

@@ -126,6 +126,7 @@ def _extras() -> Iterator[Finding]:
     extras = (
         ("uvicorn", "demo, sandbox", "demo"),
         ("PIL", "demo, sandbox", "demo"),
+        ("aiohttp", "proxy", "serve"),
         ("psycopg", "PostgreSQL", "postgres"),
     )
     for module, use, extra in extras:

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI, OpenAI
 
 
-
 class OpenAIModerator:
     """Asks `/v1/moderations`. Thread-safe; survives a fork and a new event loop, unless given clients of your own.
 

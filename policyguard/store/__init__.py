@@ -58,8 +58,8 @@ from policyguard.store.exports import Exports
 from policyguard.store.group import Work
 from policyguard.store.leases import Leases
 from policyguard.store.notes import Note, read_note, write_note
-from policyguard.store.reconcile import PresumedLeg
 from policyguard.store.proxy_keys import ProxyKey, ProxyKeys
+from policyguard.store.reconcile import PresumedLeg
 from policyguard.store.record import StoredEvent
 from policyguard.store.reports import BudgetWindow, SpendRow
 from policyguard.store.schema import SchemaStatus, migrate, status
