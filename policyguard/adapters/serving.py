@@ -7,6 +7,7 @@ settles it; what is cut off after that is settled, too, before the store is clos
 from __future__ import annotations
 
 import gc
+import signal
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -103,7 +104,8 @@ def serve(
         timeout_graceful_shutdown=max(1, round(options.grace_s)),
         limit_concurrency=2 * options.limits.requests,
     )
-    with listening, suppress(KeyboardInterrupt):  # uvicorn stops in good order, then raises it again
+    signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn stops in good order at either, and then raises it again
+    with listening, suppress(KeyboardInterrupt):
         if options.workers == 1:
             _Server(config, started).run(sockets=[listening])
         else:
