@@ -6,16 +6,17 @@ used unless asked for. The upstream's key is put on here and never leaves. What 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
 
 try:
     import aiohttp
 except ImportError as error:
     raise ImportError("this needs aiohttp: pip install 'policyguard[serve]'") from error
-from anyio.lowlevel import RunVar
 
 from policyguard.adapters.body import AppFailed
 from policyguard.errors import ConfigError
@@ -105,7 +106,7 @@ class Upstream:
         self._authorization = f"Bearer {key}"
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s, sock_read=read_timeout_s)
         self._trust_env = trust_env
-        self._session: RunVar[aiohttp.ClientSession | None] = RunVar(f"policyguard upstream {id(self)}", None)
+        self._sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, aiohttp.ClientSession] = WeakKeyDictionary()
 
     @asynccontextmanager
     async def post(
@@ -130,8 +131,7 @@ class Upstream:
 
     async def aclose(self) -> None:
         """Close the connections of this event loop."""
-        session = self._session.get()
-        self._session.set(None)
+        session = self._sessions.pop(asyncio.get_running_loop(), None)
         if session is not None:
             await session.close()
 
@@ -143,9 +143,10 @@ class Upstream:
         return [*found, ("Authorization", self._authorization)]
 
     def _open(self) -> aiohttp.ClientSession:
-        session = self._session.get()
+        loop = asyncio.get_running_loop()
+        session = self._sessions.get(loop)
         if session is None:
-            session = aiohttp.ClientSession(
+            session = self._sessions[loop] = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S, ttl_dns_cache=60),
                 auto_decompress=False,  # bytes pass as they are
                 cookie_jar=aiohttp.DummyCookieJar(),
@@ -153,7 +154,6 @@ class Upstream:
                 skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
                 read_bufsize=CHUNK_BYTES,
             )
-            self._session.set(session)
         return session
 
 

@@ -28,16 +28,16 @@ async def ask_all(step: Moderate, send: Sender, retry_wait_s: float) -> Verdict:
     deadline = started + step.timeout_s
     asked = questions(step)
     parts = [timed_out(question) for question in asked]
-    limit = anyio.CapacityLimiter(MAX_CONCURRENT)
-
-    async def ask(index: int, question: Question) -> None:
-        async with limit:
-            parts[index] = await _ask(question, step.model, send, deadline, retry_wait_s)
-
     with anyio.move_on_after(step.timeout_s):
         if len(asked) == 1:  # the common case, without a task of its own
             parts[0] = await _ask(asked[0], step.model, send, deadline, retry_wait_s)
         else:
+            limit = anyio.CapacityLimiter(MAX_CONCURRENT)
+
+            async def ask(index: int, question: Question) -> None:
+                async with limit:
+                    parts[index] = await _ask(question, step.model, send, deadline, retry_wait_s)
+
             async with anyio.create_task_group() as tasks:
                 for index, question in enumerate(asked):
                     tasks.start_soon(ask, index, question)
