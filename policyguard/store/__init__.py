@@ -147,7 +147,11 @@ class Store:
 
     async def aperform(self, step: Step, now: datetime) -> Any:
         """`perform` for async code: it waits for its group without a thread of its own."""
-        call = self._database.submit(self._work(step, now)) if type(step) in _TOGETHER else None
+        kind, call = type(step), None
+        if kind in _READS:
+            call = self._database.submit(lambda c: _READS[kind](c, step, now), reads=True)
+        elif kind in _TOGETHER:
+            call = self._database.submit(self._work(step, now))
         if call is None:
             return await in_thread(self.perform, step, now)
         answer = await call.awaited()
