@@ -57,7 +57,7 @@ _IMAGES = re.compile(r"/(images|responses|batches)(?:/|$)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What one process takes: in flight at once, bytes of a body and of headers, seconds for a body to arrive."""
+    """What one process takes: requests in flight, bytes of headers and of a body, seconds for a body to arrive."""
 
     requests: int = 1_000
     body_bytes: int = MAX_BODY_BYTES
@@ -117,7 +117,7 @@ class Proxy:
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.guard.afollow()
         if sum(len(name) + len(value) for name, value in scope["headers"]) > self.limits.header_bytes:
-            await _send(_headers_too_large(self.limits.header_bytes), send)
+            await _send(headers_too_large(self.limits.header_bytes), send)
             return
         try:
             key = await self._keys.of(scope["headers"])
@@ -211,7 +211,7 @@ def _not_found() -> Rendered:
     return render_error(404, "invalid_request_error", "not_found", "the proxy does not serve this route", NO_RETRY)
 
 
-def _headers_too_large(limit: int) -> Rendered:
+def headers_too_large(limit: int) -> Rendered:
     words = f"the headers are larger than {limit:,} bytes"
     return render_error(431, "invalid_request_error", "invalid_request", words, NO_RETRY)
 

@@ -7,8 +7,11 @@ settles it; what is cut off after that is settled, too, before the store is clos
 from __future__ import annotations
 
 import gc
+import multiprocessing
+import os
 import signal
 import socket
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -22,6 +25,7 @@ except ImportError as error:
     raise ImportError("this needs uvicorn: pip install 'policyguard[serve]'") from error
 
 from policyguard.adapters.health import HEALTH, READY, pages
+from policyguard.adapters.http_limits import ConnectionLimits, LimitedProtocol
 from policyguard.adapters.moderator import UpstreamModerator
 from policyguard.adapters.proxy import Limits, Proxy
 from policyguard.adapters.upstream import Upstream
@@ -44,6 +48,7 @@ class Options:
     grace_s: float = 30.0
     upstream_timeout_s: float = 600.0
     limits: Limits = field(default_factory=Limits)
+    connections: ConnectionLimits = field(default_factory=ConnectionLimits)
 
 
 def open_guard(options: Options) -> tuple[Guard, Upstream]:
@@ -65,6 +70,7 @@ def create_app(options: Options, opened: tuple[Guard, Upstream] | None = None) -
     @asynccontextmanager
     async def lifespan(app: Any) -> AsyncIterator[None]:
         await guard.afollow()
+        _end_with_parent()
         gc.freeze()  # what is loaded stays: nothing of it is looked at by every collection
         try:
             yield
@@ -81,6 +87,19 @@ def create_app(options: Options, opened: tuple[Guard, Upstream] | None = None) -
         limits=options.limits,
     )
     return proxy
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed ends in good order, too: nobody else would ever end it."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def wait() -> None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, name="policyguard-parent", daemon=True).start()
 
 
 def serve(
@@ -101,8 +120,8 @@ def serve(
         date_header=False,  # the upstream's passes on
         ws="none",
         lifespan="on",
+        http=partial(LimitedProtocol, options.connections),  # type: ignore[arg-type] # what makes one will do
         timeout_graceful_shutdown=max(1, round(options.grace_s)),
-        limit_concurrency=2 * options.limits.requests,
     )
     signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn stops in good order at either, and then raises it again
     with listening, suppress(KeyboardInterrupt):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from collections.abc import Callable
 
 import typer
 
@@ -43,9 +44,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for verb in (demo, init, check, test, explain, diff, price, spend):
-    app.command()(verb)
-for verb in (reconcile, pause, unpause, serve, sandbox, schema, doctor):
+verbs: list[Callable[..., None]] = [demo, init, check, test, explain, diff, price, spend, reconcile, pause, unpause]
+verbs += [serve, sandbox, schema, doctor]
+for verb in verbs:
     app.command()(verb)
 app.add_typer(review, name="review")
 app.add_typer(audit, name="audit")

@@ -26,6 +26,7 @@ def serve(
     ] = None,
     workers: Annotated[int, typer.Option(help="Processes that serve.", min=1, max=64)] = 1,
     max_requests: Annotated[int, typer.Option(help="Requests in flight at once, for each worker.", min=1)] = 1_000,
+    max_connections: Annotated[int, typer.Option(help="Connections, for each worker.", min=1)] = 2_000,
     max_body: Annotated[int, typer.Option(help="Bytes of an edit with its pictures.", min=1_000)] = 64 * 1024 * 1024,
     max_headers: Annotated[int, typer.Option(help="Bytes of a request's headers.", min=1_000)] = 32_768,
     body_timeout: Annotated[float, typer.Option(help="Seconds for a body to arrive.", min=0.1)] = 60.0,
@@ -47,6 +48,7 @@ def serve(
       OPENAI_BASE_URL=http://127.0.0.1:8080/v1 OPENAI_API_KEY=sk-policyguard-... python app.py
     """
     try:
+        from policyguard.adapters.http_limits import ConnectionLimits
         from policyguard.adapters.listen import listen, url_of
         from policyguard.adapters.proxy import Limits
         from policyguard.adapters.serving import Options, open_guard
@@ -63,6 +65,7 @@ def serve(
         limits=Limits(
             requests=max_requests, body_bytes=max_body, header_bytes=max_headers, body_timeout_s=body_timeout
         ),
+        connections=ConnectionLimits(connections=max_connections, header_bytes=max_headers),
     )
     opened = open_guard(options)  # what is wrong is said now, and by this process
     guard, above = opened

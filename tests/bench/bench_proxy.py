@@ -262,14 +262,16 @@ def main(seconds: float) -> None:
 
 def report(least: Running, proxy: Running, key: str, seconds: float) -> None:
     print(f"ready in {proxy.ready_s:.2f} s (aim {AIM_READY_S:g}), RSS {proxy.rss_mb():.0f} MB")
-    print(f"{'clients':>8} {'floor/s':>8} {'proxy/s':>8} {'ratio':>6} {'floor CPU':>10} {'proxy CPU':>10} {'added p50':>10}")
+    print(
+        f"{'clients':>7} {'floor/s':>8} {'proxy/s':>8} {'ratio':>5} {'floor CPU':>10} {'proxy CPU':>10} {'added p50':>9}"
+    )
     for server in (least, proxy):
         measure(server, key, 16, seconds / 4)  # warm
     for clients in CLIENTS:
         rounds = [[measure(server, key, clients, seconds) for server in (least, proxy)] for _ in range(ROUNDS)]
         bare, ours = best([one[0] for one in rounds]), best([one[1] for one in rounds])
         print(
-            f"{clients:>8} {bare[0]:>8,.0f} {ours[0]:>8,.0f} {ours[0] / bare[0]:>6.2f} {bare[1]:>7.2f} ms"
+            f"{clients:>7} {bare[0]:>8,.0f} {ours[0]:>8,.0f} {ours[0] / bare[0]:>5.2f} {bare[1]:>7.2f} ms"
             f" {ours[1]:>7.2f} ms {ours[2] - bare[2]:>7.2f} ms"
         )
     print(f"RSS {proxy.rss_mb():.0f} MB (aim {AIM_RSS_MB})")
