@@ -33,7 +33,7 @@ PREFIX = "sk-policyguard-"
 _COLUMNS = ("id", "digest", "surfaces", "names_user", "private_id", "created_us", "revoked_us")
 _SELECT = f"SELECT {', '.join(_COLUMNS)} FROM proxy_keys"  # noqa: S608 (constant names)
 _INSERT = insert("proxy_keys", _COLUMNS)
-_ALL = Sql(f"{_SELECT} ORDER BY id")
+_ALL = Sql(f"{_SELECT} ORDER BY created_us, id")
 _FIND = Sql(f"{_SELECT} WHERE digest = :digest AND revoked_us IS NULL")
 _REVOKE = Sql("UPDATE proxy_keys SET revoked_us = :now WHERE id = :id AND revoked_us IS NULL")
 

@@ -262,9 +262,7 @@ def main(seconds: float) -> None:
 
 def report(least: Running, proxy: Running, key: str, seconds: float) -> None:
     print(f"ready in {proxy.ready_s:.2f} s (aim {AIM_READY_S:g}), RSS {proxy.rss_mb():.0f} MB")
-    print(
-        f"{'clients':>7} {'floor/s':>8} {'proxy/s':>8} {'ratio':>5} {'floor CPU':>10} {'proxy CPU':>10} {'added p50':>9}"
-    )
+    print(f"{'clients':>7} {'floor/s':>8} {'proxy/s':>8} {'ratio':>5} {'floor CPU':>10} {'proxy CPU':>10} {'added':>9}")
     for server in (least, proxy):
         measure(server, key, 16, seconds / 4)  # warm
     for clients in CLIENTS:
