@@ -12,9 +12,9 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from policyguard.adapters.asgi import MAX_BODY_BYTES, MAX_JSON_BYTES, Door, Guarded, say
+from policyguard.adapters.asgi import Door, Guarded, say
 from policyguard.adapters.body import AppFailed, Receive, Send
 from policyguard.adapters.forward import BASE, NO_RETRY, Forward, ToClient, raw
 from policyguard.adapters.identity import header
@@ -30,6 +30,7 @@ from policyguard.refusal import MESSAGES, RETRY_AFTER_S
 from policyguard.request import Caller, Failure
 from policyguard.store import ProxyKey
 from policyguard.wire.errors import render_error
+from policyguard.wire.forms import MAX_BODY_BYTES, MAX_JSON_BYTES, Shape
 from policyguard.wire.refusals import Rendered
 
 log = logging.getLogger("policyguard")
@@ -42,14 +43,18 @@ USER = "x-policyguard-user"
 _HERE = Place("proxy", 1)
 
 
-def _route(path: str, shape: Literal["generations", "edits"]) -> Route:
+def _route(path: str, shape: Shape) -> Route:
     return Route(method="POST", path=path, shape=shape, place=_HERE)
 
 
 # What is decided and passed on. Everything else stays here.
 ROUTES: Mapping[str, Route] = {
     route.path: route
-    for route in (_route(f"{BASE}/images/generations", "generations"), _route(f"{BASE}/images/edits", "edits"))
+    for route in (
+        _route(f"{BASE}/images/generations", "generations"),
+        _route(f"{BASE}/images/edits", "edits"),
+        _route(f"{BASE}/responses", "responses"),
+    )
 }
 # Routes that make images, or can, in whatever spelling.
 _IMAGES = re.compile(r"/(images|responses|batches)(?:/|$)")
@@ -82,6 +87,7 @@ class Proxy:
             guard=guard,
             name="proxy",
             upstream=upstream.host,
+            passes_text=False,
             max_body_bytes=self.limits.body_bytes,
             max_json_bytes=self.limits.json_bytes,
             body_timeout_s=self.limits.body_timeout_s,
