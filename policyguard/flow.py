@@ -74,7 +74,8 @@ class Ask:
     does, and `fixed` are the parameters that it cannot change. `upstream` is what a breaker is for: the API's host
     where the door calls it, without it the app behind the surface. `review_id` resumes an approved review,
     `request_id` is the client's own. `ticket` is of the admitted and sent request that this one is a part of,
-    `retry_of` the decision on the first attempt of this one. `elapsed_ms` says how long the guard has worked on the
+    `retry_of` the decision on the first attempt of this one. `sent_for`: it goes upstream at once, and has this time
+    there. `elapsed_ms` says how long the guard has worked on the
     request so far.
     """
 
@@ -93,6 +94,7 @@ class Ask:
     request_id: str | None = None
     ticket: Ticket | None = None
     retry_of: str | None = None
+    sent_for: timedelta | None = None
     elapsed_ms: Callable[[], int] = lambda: 0
 
 
@@ -232,6 +234,7 @@ def _reserve(path: _Path, resume: Resume | None = None) -> Flow:
         private=record.prompt(facts),
         review=resume,
         upstream=path.ask.upstream or f"app:{path.policy.surface}",
+        sent_until=ticket.expires_at - HELD_FOR + path.ask.sent_for if path.ask.sent_for else None,
     )
     if isinstance(answer, Reserved):
         # an approval answers the review reasons; what is left let the request through

@@ -75,6 +75,7 @@ class AskOptions(TypedDict, total=False):
     that it cannot change, so that the policy denies what it would bring down. `request_id` is the client's own, for
     the record. `policies` is the set that the door read the request by, so that a reload in between does not mix two
     sets; without it the set in force.
+    `sends`: the door sends at once what is admitted, so that it is marked as sent with its reservation; no `sent` then.
     `ticket` is of the request that this one is a part of, `retry_of` the decision on the first attempt of it.
     """
 
@@ -87,6 +88,7 @@ class AskOptions(TypedDict, total=False):
     policies: PolicySet
     ticket: Ticket
     retry_of: str | None
+    sends: bool
 
 
 class Guard:
@@ -250,6 +252,7 @@ class Guard:
             request_id=options.get("request_id"),
             ticket=options.get("ticket"),
             retry_of=options.get("retry_of"),
+            sent_for=SENT_FOR if options.get("sends") else None,
             elapsed_ms=lambda: round((time.monotonic() - started) * 1000),
         )
 

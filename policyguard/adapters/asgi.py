@@ -42,7 +42,7 @@ KEY = "policyguard"  # our place in the scope, and in `request.state`
 class Door:
     """What a guarded request has to know of the door that it came through.
 
-    `upstream` is the API's host, where `app` calls it and nothing else: its errors are the API's own, and definite.
+    `upstream` is the API's host, where `app` calls it at once and nothing else: its errors are the API's own, definite.
     `passes_text`: what makes no image by the Responses API goes to `app` as it is.
     """
 
@@ -223,6 +223,7 @@ class Guarded:
             review_id=header(self.scope["headers"], "x-policyguard-review"),
             door=self.door.name,
             upstream=self.door.upstream,
+            sends=self.door.upstream is not None,
             fixed=frozenset(self.route.constants),
             forced=self.route.shape != "custom" or "moderation" in self.route.fields,
             request_id=plain_word(header(self.scope["headers"], "x-request-id")),
@@ -251,7 +252,7 @@ class Guarded:
     # ---- after admission --------------------------------------------------------------------------------------
 
     async def _forward(self, admitted: Admitted, scope: Scope, receive: Replay) -> None:
-        if not await self.guard.asent(admitted.ticket):
+        if self.door.upstream is None and not await self.guard.asent(admitted.ticket):
             await self._say(expired(admitted, self.guard.clock()))
             return
         offer = Offer(self.guard, admitted, self.caller)

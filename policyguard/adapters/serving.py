@@ -13,7 +13,7 @@ import signal
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -24,8 +24,9 @@ try:
 except ImportError as error:
     raise ImportError("this needs uvicorn: pip install 'policyguard[serve]'") from error
 
-from policyguard.adapters.health import HEALTH, READY, pages
+from policyguard.adapters.health import HEALTH, METRICS, READY, pages
 from policyguard.adapters.http_limits import ConnectionLimits, LimitedProtocol
+from policyguard.adapters.identity import Networks
 from policyguard.adapters.moderator import UpstreamModerator
 from policyguard.adapters.proxy import Limits, Proxy
 from policyguard.adapters.upstream import Upstream
@@ -38,7 +39,10 @@ _SETTLE_S = 10.0  # for what was cut off at the end
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What a worker needs to know. `grace_s` is how long what is in flight may take after the end was asked for."""
+    """What a worker needs to know.
+
+    `grace_s` is how long what is in flight may take after the end was asked for, `metrics_for` who may see `/metrics`.
+    """
 
     policies: str | None = None
     store: str | None = None
@@ -48,6 +52,7 @@ class Options:
     grace_s: float = 30.0
     upstream_timeout_s: float = 600.0
     limits: Limits = field(default_factory=Limits)
+    metrics_for: Networks = ()
     connections: ConnectionLimits = field(default_factory=ConnectionLimits)
 
 
@@ -82,8 +87,8 @@ def create_app(options: Options, opened: tuple[Guard, Upstream] | None = None) -
     proxy = Proxy(
         guard,
         upstream,
-        pages=pages(guard, lifespan),
-        open_paths=frozenset({HEALTH, READY}),
+        pages=pages(guard, lifespan, options.metrics_for),
+        open_paths=frozenset({HEALTH, READY, *([METRICS] if options.metrics_for else [])}),
         limits=options.limits,
     )
     return proxy
@@ -130,7 +135,16 @@ def serve(
         else:
             listening.listen(config.backlog)
             started()
-            Multiprocess(config, sockets=[listening]).run()
+            with _counting_together(options):
+                Multiprocess(config, sockets=[listening]).run()
+
+
+def _counting_together(options: Options) -> AbstractContextManager[None]:
+    if not options.metrics_for:
+        return nullcontext()
+    from policyguard.adapters.metrics import shared_by  # here, because prometheus-client is an extra
+
+    return shared_by(options.workers)
 
 
 class _Server(uvicorn.Server):

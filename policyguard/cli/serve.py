@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from functools import partial
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated
 
 import typer
@@ -31,13 +32,18 @@ def serve(
     max_headers: Annotated[int, typer.Option(help="Bytes of a request's headers.", min=1_000)] = 32_768,
     body_timeout: Annotated[float, typer.Option(help="Seconds for a body to arrive.", min=0.1)] = 60.0,
     upstream_timeout: Annotated[float, typer.Option(help="Seconds of silence from upstream.", min=1.0)] = 600.0,
+    metrics_from: Annotated[
+        list[str] | None,
+        typer.Option(help="A network whose clients may see /metrics; may be given again.", metavar="NETWORK"),
+    ] = None,
     grace: Annotated[float, typer.Option(help="Seconds to end in, after SIGTERM.", min=1.0)] = 30.0,
     format: FormatOption = "text",
 ) -> None:
     """Serve OpenAI's image routes to any client, and decide every request by the policies before it goes upstream.
 
     Clients use this address as their base_url, with a key that `policyguard keys create` made. The upstream's own key
-    comes from OPENAI_API_KEY and never leaves. `/healthz` says that it lives, `/readyz` whether it can decide.
+    comes from OPENAI_API_KEY and never leaves. `/healthz` says that it lives, `/readyz` whether it can decide,
+    and with --metrics-from `/metrics` what it has counted.
 
     Examples:
 
@@ -62,6 +68,7 @@ def serve(
         workers=workers,
         grace_s=grace,
         upstream_timeout_s=upstream_timeout,
+        metrics_for=tuple(map(_network, metrics_from or ())),
         limits=Limits(
             requests=max_requests, body_bytes=max_body, header_bytes=max_headers, body_timeout_s=body_timeout
         ),
@@ -76,6 +83,13 @@ def serve(
     else:  # each worker opens its own
         guard.close()
         run(options, listening, say)
+
+
+def _network(text: str) -> IPv4Network | IPv6Network:
+    try:
+        return ip_network(text)
+    except ValueError:
+        fail(f"`--metrics-from {text}` is no network", hint="write it like `10.0.0.0/8` or `127.0.0.1`")
 
 
 def _say(format: str, url: str, upstream: str, surfaces: list[str]) -> None:

@@ -17,6 +17,7 @@ import openai
 import pytest
 from PIL import Image
 from support import AVATARS, SURFACE
+from tool_bodies import MAIN, PRICES, RESPONSES, asked
 
 pytestmark = pytest.mark.acceptance
 GENERATIONS, MODERATIONS = "/v1/images/generations", "/v1/moderations"
@@ -97,6 +98,20 @@ def test_refusals_are_the_typed_errors_of_the_sdk(proxy: Callable[..., Any], san
     with pytest.raises(openai.RateLimitError) as spent:
         client.images.generate(prompt="a cat")
     assert spent.value.code == "policy_budget_exceeded"
+
+
+def test_images_by_the_responses_tool_pass_and_text_does_not(proxy: Callable[..., Any], sandbox: Any) -> None:
+    app = proxy(avatars=RESPONSES, prices=PRICES)
+    client = app.sdk()
+    answer = client.responses.create(**asked({"moderation": "low"}))
+    assert "image_generation_call" in [item.type for item in answer.output]
+    kinds = [event.type for event in client.responses.create(**asked(stream=True))]
+    assert kinds[-1] == "response.completed"
+    with pytest.raises(openai.PermissionDeniedError) as text:
+        client.responses.create(model=MAIN, input="a poem")
+    assert text.value.code == "policy_no_surface"
+    assert {request["moderation"] for request in sandbox.counts()["requests"] if "moderation" in request} == {"auto"}
+    assert ends(app) == [("leg.settled", None)] * 2
 
 
 def test_each_attempt_of_the_sdk_is_a_leg_of_its_own(proxy: Callable[..., Any], sandbox: Any) -> None:
