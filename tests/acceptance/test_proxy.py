@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,12 @@ def events(app: Any, type_: str = "") -> list[Any]:
     rows = [row.event for row in store.events(limit=1000) if row.event.type.startswith(type_)]
     store.close()
     return rows
+
+
+def ask_for_ever(client: openai.OpenAI) -> None:
+    while True:
+        with suppress(openai.NotFoundError):
+            client.models.list()
 
 
 def ends(app: Any) -> list[tuple[str, Any]]:
@@ -197,6 +204,31 @@ def test_it_says_whether_it_lives_and_whether_it_can_decide(
         while http.get("/readyz").status_code == 200:
             pass
         assert "the policies folder does not load" in http.get("/readyz").json()["problems"][0]
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_metrics_are_for_the_networks_that_are_named(proxy: Callable[..., Any], workers: str) -> None:
+    app = proxy("--metrics-from", "127.0.0.0/8", "--workers", workers)
+    app.sdk().images.generate(prompt="a cat")
+    with httpx2.Client(base_url=app.url, trust_env=False) as http:
+        shown = http.get("/metrics")
+        assert shown.status_code == 200
+        assert 'surface="avatars"' in shown.text
+    app.stop()
+    for more in ((), ("--metrics-from", "10.0.0.0/8")):
+        elsewhere = proxy(*more)
+        with httpx2.Client(base_url=elsewhere.url, trust_env=False) as http:
+            assert http.get("/metrics").json()["error"]["code"] in ("not_found", "invalid_api_key")
+
+
+def test_workers_whose_parent_was_killed_end_in_good_order(proxy: Callable[..., Any], sandbox: Any) -> None:
+    app = proxy("--workers", "2", avatars=AVATARS + BUDGET)
+    client = app.sdk()
+    client.images.generate(prompt="a cat")
+    app.kill()
+    with pytest.raises(openai.APIConnectionError):
+        ask_for_ever(client)
+    assert [event.type for event in events(app, "leg.")] == ["leg.settled"]
 
 
 def test_it_does_without_the_sdk() -> None:
