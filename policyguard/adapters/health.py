@@ -1,11 +1,8 @@
-"""Pages of a server that need no key: whether it lives, whether it can decide, and what it has counted.
-
-The first two tell nothing of any request. Metrics name surfaces and budgets, so only some networks get them.
-"""
+"""Pages of a server that need no key: whether it lives, and whether it can decide. They tell nothing of any request."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -13,19 +10,18 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
 
-from policyguard.adapters.identity import Networks, within
 from policyguard.errors import ConfigError, StoreUnavailable
 from policyguard.guard import Guard
 from policyguard.threads import in_thread
 
-HEALTH, READY, METRICS = "/healthz", "/readyz", "/metrics"
-Lifespan = Callable[[Any], AbstractAsyncContextManager[None]]
+HEALTH, READY = "/healthz", "/readyz"
 
 
-def pages(guard: Guard, lifespan: Lifespan, metrics_for: Networks) -> Starlette:
-    """The pages, with the life of the app that they belong to. Raises `ConfigError` where a package is missing."""
+def pages(
+    guard: Guard, lifespan: Callable[[Any], AbstractAsyncContextManager[None]], *, more: Sequence[Route] = ()
+) -> Starlette:
+    """`/healthz`, `/readyz` and `more`, with the life of the app that they belong to."""
 
     async def health(request: Request) -> JSONResponse:
         return JSONResponse({"status": "alive"})
@@ -36,29 +32,7 @@ def pages(guard: Guard, lifespan: Lifespan, metrics_for: Networks) -> Starlette:
         body = {"status": status, "policies": guard.policies.digest, "problems": problems}
         return JSONResponse(body, status_code=503 if problems else 200)
 
-    routes = [Route(HEALTH, health), Route(READY, ready)]
-    if metrics_for:
-        from policyguard.adapters.metrics import Metrics  # here, because prometheus-client is an extra
-
-        routes.append(Route(METRICS, _Within(Metrics(guard), metrics_for)))
-    return Starlette(routes=routes, lifespan=lifespan)
-
-
-class _Within:
-    """Shows `app` to clients in some networks; to others it is not there."""
-
-    def __init__(self, app: ASGIApp, networks: Networks) -> None:
-        self._app, self._networks = app, networks
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        client = scope.get("client")
-        if client and within(client[0], self._networks):
-            await self._app(scope, receive, send)
-        else:
-            await JSONResponse(_NOT_FOUND, status_code=404)(scope, receive, send)
-
-
-_NOT_FOUND = {"error": {"message": "not found", "type": "invalid_request_error", "param": None, "code": "not_found"}}
+    return Starlette(routes=[Route(HEALTH, health), Route(READY, ready), *more], lifespan=lifespan)
 
 
 def _policies(guard: Guard) -> list[str]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from collections.abc import Callable, Iterable, Mapping
+from ipaddress import ip_address
 from typing import Any
 
 from policyguard.current import current_caller
@@ -11,7 +11,6 @@ from policyguard.policy.model import PolicySet
 from policyguard.request import Caller
 
 CallerOf = Callable[[Any], Caller | Mapping[str, str | None] | None]  # from an ASGI scope
-Networks = Sequence[IPv4Network | IPv6Network]
 _MAX_CHARS = 256
 
 
@@ -26,20 +25,19 @@ def caller_of(scope: Any, policies: PolicySet, given: CallerOf | None) -> Caller
 
 def _from_headers(scope: Any, policies: PolicySet) -> dict[str, str | None]:
     client = scope.get("client")
-    if not client or not within(client[0], policies.trusted_proxies):
+    if not client or not _trusted(client[0], policies):
         return {}
     headers = scope["headers"]
     return {f.name: header(headers, f.header) for f in policies.caller if f.header is not None}
 
 
-def within(host: str, networks: Networks) -> bool:
-    """Whether an address is in one of some networks."""
+def _trusted(host: str, policies: PolicySet) -> bool:
     try:
         address = ip_address(host)
     except ValueError:  # a Unix socket, or a test client's name
         return False
     mapped = getattr(address, "ipv4_mapped", None) or address
-    return any(mapped in network for network in networks if network.version == mapped.version)
+    return any(mapped in network for network in policies.trusted_proxies if network.version == mapped.version)
 
 
 def header(headers: Iterable[tuple[bytes, bytes]], name: str) -> str | None:

@@ -18,30 +18,33 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from starlette.routing import Route
+
 try:
     import uvicorn
     from uvicorn.supervisors import Multiprocess
 except ImportError as error:
     raise ImportError("this needs uvicorn: pip install 'policyguard[serve]'") from error
 
-from policyguard.adapters.health import HEALTH, METRICS, READY, pages
+from policyguard.adapters.health import HEALTH, READY, pages
 from policyguard.adapters.http_limits import ConnectionLimits, LimitedProtocol
-from policyguard.adapters.identity import Networks
 from policyguard.adapters.moderator import UpstreamModerator
 from policyguard.adapters.proxy import Limits, Proxy
 from policyguard.adapters.upstream import Upstream
 from policyguard.errors import ConfigError
 from policyguard.guard import Guard
+from policyguard.logs import LogFormat, configure
 from policyguard.settings import setting
 
+METRICS = "/metrics"
 _SETTLE_S = 10.0  # for what was cut off at the end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What a worker needs to know.
+    """What a worker needs to know. `grace_s` is how long what is in flight may take after the end was asked for.
 
-    `grace_s` is how long what is in flight may take after the end was asked for, `metrics_for` who may see `/metrics`.
+    `metrics` shows them at `/metrics`, without a key, where prometheus-client is installed.
     """
 
     policies: str | None = None
@@ -51,8 +54,10 @@ class Options:
     workers: int = 1
     grace_s: float = 30.0
     upstream_timeout_s: float = 600.0
+    metrics: bool = True
+    log_format: LogFormat = "text"
+    log_level: str = "INFO"
     limits: Limits = field(default_factory=Limits)
-    metrics_for: Networks = ()
     connections: ConnectionLimits = field(default_factory=ConnectionLimits)
 
 
@@ -84,14 +89,38 @@ def create_app(options: Options, opened: tuple[Guard, Upstream] | None = None) -
             await guard.aclose()
             await upstream.aclose()
 
+    more = _metrics(guard) if options.metrics else []
     proxy = Proxy(
         guard,
         upstream,
-        pages=pages(guard, lifespan, options.metrics_for),
-        open_paths=frozenset({HEALTH, READY, *([METRICS] if options.metrics_for else [])}),
+        pages=pages(guard, lifespan, more=more),
+        open_paths=frozenset({HEALTH, READY, *(route.path for route in more)}),
         limits=options.limits,
     )
     return proxy
+
+
+def _metrics(guard: Guard) -> list[Route]:
+    try:
+        from policyguard.adapters.metrics import Metrics
+    except ImportError:  # an extra of its own
+        return []
+    return [Route(METRICS, Metrics(guard))]
+
+
+def _shared_by(workers: int) -> AbstractContextManager[None]:
+    """Where several workers count, they count together."""
+    try:
+        from policyguard.adapters.metrics import shared_by
+    except ImportError:
+        return nullcontext()
+    return shared_by(workers)
+
+
+def _worker(options: Options, opened: tuple[Guard, Upstream] | None) -> Proxy:
+    """What a process serves. Its log is set up here, after the server has set up its own."""
+    configure(options.log_format, options.log_level)
+    return create_app(options, opened)
 
 
 def _end_with_parent() -> None:
@@ -115,7 +144,7 @@ def serve(
 ) -> None:
     """Serve until SIGTERM or ctrl-c. `started` is called when requests are taken; `opened` is for a lone worker."""
     config = uvicorn.Config(
-        partial(create_app, options, opened),
+        partial(_worker, options, opened),
         factory=True,
         workers=options.workers,
         log_level="warning",
@@ -135,16 +164,8 @@ def serve(
         else:
             listening.listen(config.backlog)
             started()
-            with _counting_together(options):
+            with _shared_by(options.workers):
                 Multiprocess(config, sockets=[listening]).run()
-
-
-def _counting_together(options: Options) -> AbstractContextManager[None]:
-    if not options.metrics_for:
-        return nullcontext()
-    from policyguard.adapters.metrics import shared_by  # here, because prometheus-client is an extra
-
-    return shared_by(options.workers)
 
 
 class _Server(uvicorn.Server):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 from functools import partial
-from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -32,18 +31,19 @@ def serve(
     max_headers: Annotated[int, typer.Option(help="Bytes of a request's headers.", min=1_000)] = 32_768,
     body_timeout: Annotated[float, typer.Option(help="Seconds for a body to arrive.", min=0.1)] = 60.0,
     upstream_timeout: Annotated[float, typer.Option(help="Seconds of silence from upstream.", min=1.0)] = 600.0,
-    metrics_from: Annotated[
-        list[str] | None,
-        typer.Option(help="A network whose clients may see /metrics; may be given again.", metavar="NETWORK"),
-    ] = None,
     grace: Annotated[float, typer.Option(help="Seconds to end in, after SIGTERM.", min=1.0)] = 30.0,
+    metrics: Annotated[bool, typer.Option(help="Show /metrics to whoever reaches the port.")] = True,
+    log_format: Annotated[Literal["text", "json"], typer.Option(help="The log, on the error stream.")] = "text",
+    log_level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR"], typer.Option(help="From which level.", case_sensitive=False)
+    ] = "INFO",
     format: FormatOption = "text",
 ) -> None:
     """Serve OpenAI's image routes to any client, and decide every request by the policies before it goes upstream.
 
     Clients use this address as their base_url, with a key that `policyguard keys create` made. The upstream's own key
     comes from OPENAI_API_KEY and never leaves. `/healthz` says that it lives, `/readyz` whether it can decide,
-    and with --metrics-from `/metrics` what it has counted.
+    `/metrics` is for Prometheus. The log has a line for each decision and each end, and nothing of what was asked.
 
     Examples:
 
@@ -68,7 +68,9 @@ def serve(
         workers=workers,
         grace_s=grace,
         upstream_timeout_s=upstream_timeout,
-        metrics_for=tuple(map(_network, metrics_from or ())),
+        metrics=metrics,
+        log_format=log_format,
+        log_level=log_level,
         limits=Limits(
             requests=max_requests, body_bytes=max_body, header_bytes=max_headers, body_timeout_s=body_timeout
         ),
@@ -83,13 +85,6 @@ def serve(
     else:  # each worker opens its own
         guard.close()
         run(options, listening, say)
-
-
-def _network(text: str) -> IPv4Network | IPv6Network:
-    try:
-        return ip_network(text)
-    except ValueError:
-        fail(f"`--metrics-from {text}` is no network", hint="write it like `10.0.0.0/8` or `127.0.0.1`")
 
 
 def _say(format: str, url: str, upstream: str, surfaces: list[str]) -> None:
