@@ -7,7 +7,6 @@ run off the event loop; only moderation is natively async.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 import weakref
@@ -28,6 +27,7 @@ from policyguard.audit.private import Vault
 from policyguard.audit.seal import seal
 from policyguard.current import current_caller, current_review
 from policyguard.decision import Admission, Decision, Effect, Reason, Refused, Ticket
+from policyguard.draws import draw
 from policyguard.driving import adrive, drive
 from policyguard.errors import ConfigError, Diagnostic, InvalidRequest, PolicyError, PolicyguardError, StoreUnavailable
 from policyguard.ids import new_id
@@ -235,7 +235,7 @@ class Guard:
         return self.telemetry.deciding(steps, surface=surface, door=door, models=self.policies.prices.models)
 
     def _ask(self, request: ImageRequest, caller: Caller | None, surface: str, options: AskOptions) -> flow.Ask:
-        now, started, random = self.clock(), time.monotonic(), os.urandom(30)
+        now, started, random = self.clock(), time.monotonic(), draw(30)
         return flow.Ask(
             request=request,
             caller=caller or current_caller(),
@@ -458,7 +458,7 @@ def _broken(step: Moderate, error: Exception) -> Verdict:
 
 
 def _id(prefix: str, now: datetime) -> str:
-    return new_id(prefix, now, os.urandom(10))
+    return new_id(prefix, now, draw(10))
 
 
 def _check_moderator(policies: PolicySet, *, moderator: Moderator) -> None:
