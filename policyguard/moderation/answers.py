@@ -51,7 +51,7 @@ class Question:
         """The `input` of a call. An image grows by a third, so this is only made when it is sent."""
         if self.image is None:
             return self.text
-        url = f"data:{self.image.media_type};base64,{b64encode(self.image.data).decode()}"
+        url = self.image.url or f"data:{self.image.media_type};base64,{b64encode(self.image.data).decode()}"
         return [{"type": "image_url", "image_url": {"url": url}}]
 
     def failed(self, error: str, *, calls: int, request_id: str | None = None) -> Part:
