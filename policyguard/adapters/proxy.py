@@ -194,7 +194,7 @@ def _not_this_key(key: ProxyKey) -> Reason:
         id="surface.key",
         kind=Kind.SURFACE,
         effect=Effect.DENY,
-        message=f"the key allows {len(key.surfaces)} surfaces: name one of them in the header `{SURFACE}`",
+        message=f"the key does not say which surface, or not this one: name one that it allows in `{SURFACE}`",
         values={"key": key.id},
     )
 
