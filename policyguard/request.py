@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from policyguard.errors import InvalidRequest
+from policyguard.text import Reading, read
 
 Operation = Literal["generate", "edit"]
 AUTO = "auto"
@@ -120,6 +121,7 @@ class ImageRequest:
     images: tuple[InputImage, ...] = ()
     mask: InputImage | None = None
     extra: Mapping[str, Any] = field(default_factory=_empty, repr=False)
+    _reading: Reading | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         _check_text(self)
@@ -142,6 +144,18 @@ class ImageRequest:
         yield from self.images
         if self.mask is not None:
             yield self.mask
+
+    @property
+    def reading(self) -> Reading:
+        """What the prompt says to a person, for judging only; worked out once, and only where it is asked for."""
+        if self._reading is None:
+            object.__setattr__(self, "_reading", read(self.prompt))
+        return self._reading or Reading(self.prompt, False)
+
+    @property
+    def obfuscated(self) -> bool:
+        """Whether the prompt hides its letters."""
+        return self.reading.hidden
 
 
 _INTEGERS = {"n": (1, MAX_IMAGES), "partial_images": (0, 3), "output_compression": (0, 100)}

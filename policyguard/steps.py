@@ -48,13 +48,22 @@ class CheckPaused:
 
 @dataclass(frozen=True, slots=True)
 class Moderate:
-    """Score the prompt, and each image, with `model`. Answer: `Verdict`."""
+    """Score the prompt, and each image, with `model`. Answer: `Verdict`.
+
+    The prompt is scored by each of `texts`; the highest score of a category holds.
+    """
 
     model: str
     request: ImageRequest
     prompt: bool
     images: bool
     timeout_s: float
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The prompt, and where it differs what it says to a person."""
+        revealed = self.request.reading.text
+        return (self.request.prompt,) if revealed == self.request.prompt else (self.request.prompt, revealed)
 
 
 @dataclass(frozen=True, slots=True)

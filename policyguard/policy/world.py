@@ -33,6 +33,7 @@ _SUBJECTS = {
     "request.width": "size",
     "request.height": "size",
     "request.pixels": "size",
+    "request.obfuscated": "prompt",
     "request.operation": "images",
     "request.input_images": "images",
     "request.has_mask": "images",

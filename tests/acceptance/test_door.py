@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import socket
@@ -100,6 +101,21 @@ def test_a_refused_prompt_raises_what_openai_would_raise(serve: Callable[..., An
     assert body["moderation_details"] == {"moderation_stage": "input", "categories": ["violence"]}
     assert body["policy"]["reasons"][0]["values"] == {"score_milli": 580, "threshold_milli": 500}
     assert sandbox.counts()["generations"] == 0
+
+
+def test_a_prompt_that_hides_its_letters_is_judged_by_what_it_says(serve: Callable[..., Any], sandbox: Any) -> None:
+    client = serve().client()
+    with pytest.raises(BadRequestError) as caught:
+        client.images.generate(prompt="a s\u200bw\u200bo\u200br\u200bd\u200bf\u200bi\u200bg\u200bh\u200bt at dawn")
+    assert caught.value.code == "moderation_blocked"
+    assert sandbox.counts()["generations"] == 0
+
+
+def test_the_prompt_goes_upstream_byte_for_byte(serve: Callable[..., Any], sandbox: Any) -> None:
+    prompt = "a c\u200ba\u200bt, ｃａｔ, schöne Grüße"
+    serve().client().images.generate(prompt=prompt)
+    assert sandbox.counts()["requests"][-1]["prompt_sha256"] == hashlib.sha256(prompt.encode()).hexdigest()
+    assert sandbox.counts()["paths"]["/v1/moderations"] == 1
 
 
 # ---- bad input --------------------------------------------------------------------------------------------

@@ -119,6 +119,9 @@ def test_hours_are_looked_at_in_the_zone_of_the_condition() -> None:
         ("request.width > 2000 && request.height == 1024 && request.pixels < 3000000", "true false error"),
         ('request.prompt.matches("(?i)\\\\b(acme|globex)\\\\b")', "true false"),
         ("request.has_mask == (request.n > 1)", "true false"),
+        ("request.obfuscated", "true false"),
+        ('request.obfuscated && request.prompt.contains("cat")', "true false"),
+        ('request.obfuscated && request.prompt == "a cat"', "false"),
         ('now > timestamp("2026-11-24T12:00:00Z")', "true false"),
         ("now.getHours() < 6 && now.getDayOfWeek() == 0", "true false"),
         ('now > timestamp("2026-12-01T00:00:00Z") && now < timestamp("2026-11-01T00:00:00Z")', "false"),
@@ -196,6 +199,7 @@ ATOMS = st.one_of(
     st.builds('caller.tier {} "{}"'.format, st.sampled_from(["==", "!="]), st.sampled_from(["free", "pro"])),
     st.builds('(has(caller.cohort) && caller.cohort {} "x")'.format, st.sampled_from(["==", "!="])),
     st.just("request.has_mask"),
+    st.just("request.obfuscated"),
     st.just("request.n + request.input_images > 5"),
 )
 CONDITIONS = st.recursive(

@@ -100,7 +100,7 @@ WRONG = {
     "answers.real_person > 0.7": (1, 1, "PG410"),
     "images.exists(i, true)": (1, 1, "PG410"),
     "output.n > 1": (1, 1, "PG410"),
-    "request.obfuscated": (1, 9, "PG410"),
+    "request.obfuscated > 1": (1, 1, "PG405"),
     "has(request)": (1, 1, "PG411"),
     "has(request.n)": (1, 1, "PG411"),
     "has(scores.sexual)": (1, 1, "PG411"),

@@ -40,6 +40,7 @@ CONDITIONS = [
     "size(request.prompt) > 50",
     'request.prompt.contains("fox")',
     "request.has_mask",
+    "request.obfuscated",
     'request.output_format == "webp" || request.background == "transparent"',
 ]
 RULES = st.lists(

@@ -11,7 +11,6 @@ from policyguard.policy.expr.syntax import At
 from policyguard.policy.expr.types import (
     ANYTHING,
     CATEGORY,
-    NOT_YET_FIELDS,
     NOT_YET_ROOTS,
     REQUEST,
     ROOTS,
@@ -65,8 +64,6 @@ def field(checker: Checker, node: syntax.Field, known: Known) -> Part:
 
 
 def _request(checker: Checker, node: syntax.Field) -> Part:
-    if f"request.{node.name}" in NOT_YET_FIELDS:
-        return checker.problem(node.name_at, "PG410", f"`request.{node.name}` is not enforced yet")
     if node.name not in REQUEST:
         hint = known_names(node.name, REQUEST)
         return checker.problem(node.name_at, "PG403", f"`request` has no field {shown(node.name)}", hint)

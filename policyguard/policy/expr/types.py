@@ -104,6 +104,7 @@ REQUEST: Mapping[str, Type] = {
     "output_format": Type("string", values=("png", "webp", "jpeg", "gif", "svg")),
     "partial_images": INT,
     "input_images": INT,
+    "obfuscated": BOOL,
     "has_mask": BOOL,
 }
 ROOTS: Mapping[str, Type] = {
@@ -115,7 +116,6 @@ ROOTS: Mapping[str, Type] = {
 }
 # Known from the design, and refused until they are enforced.
 NOT_YET_ROOTS = frozenset({"answers", "images", "output"})
-NOT_YET_FIELDS = frozenset({"request.obfuscated"})
 
 
 def common(left: Type, right: Type) -> Type | None:
