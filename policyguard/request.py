@@ -251,6 +251,30 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """What a model says to the questions about one request: by name, the probability that the answer is yes.
+
+    A question that is not in `probabilities` has no answer, which may never be read as 0: the model refused it, or
+    `error` says in one word why. `input_tokens` is what was billed, None where that is not known.
+    Raises ValueError for what is no number from 0 to 1.
+    """
+
+    model: str
+    probabilities: Mapping[str, float] = field(default_factory=_empty)
+    refused: frozenset[str] = frozenset()
+    error: str | None = None
+    calls: int = 0
+    latency_ms: int = 0
+    input_tokens: int | None = None
+    request_id: str | None = None
+
+    def __post_init__(self) -> None:
+        for value in self.probabilities.values():
+            if isinstance(value, bool) or not isinstance(value, float | int) or not 0 <= value <= 1:
+                raise ValueError("a probability is a number from 0 to 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
     """Tokens that the API billed, by kind. Counts are of the whole request, over all n images."""
 

@@ -136,6 +136,7 @@ def _results(policy: Policy, environment: Environment, armed: Armed) -> tuple[di
     bounds = [bound for bound in bounds_of(policy, reads) if not bound.subject.startswith("scores")]
     given: dict[str, tuple[Any, ...]] = {bound.subject: bound.values for bound in bounds if bound.values}
     given |= {name: (0.0,) for name in reads if name.startswith("scores.")}
+    given |= {name: (None,) for name in reads if name.startswith("answers.")}
     given |= {"surface": (policy.surface,), "scores": (None,)}
     admitted = " && ".join(f"({bound.condition})" for bound in bounds if bound.condition) or "true"
     alone, within = tree(condition, environment), tree(admitted, environment)

@@ -35,6 +35,10 @@ class Question:
     image: InputImage | None = field(default=None, repr=False)
 
     @property
+    def resource(self) -> str:
+        return "moderations"
+
+    @property
     def kind(self) -> Literal["text", "image"]:
         return "text" if self.image is None else "image"
 
@@ -61,9 +65,17 @@ class Question:
         url = f"data:{self.image.media_type};base64,{b64encode(self.image.data).decode()}"
         return [{"type": "image_url", "image_url": {"url": url}}]
 
+    def arguments(self) -> dict[str, Any]:
+        """The body of a call, without the model."""
+        return {"input": self.wire()}
+
     def failed(self, error: str, *, calls: int, request_id: str | None = None) -> Part:
         """Nothing was assessed."""
         return Part(expected=self.expected, scores={}, error=error, calls=calls, request_id=request_id)
+
+    def read(self, body: bytes, *, calls: int, request_id: str | None = None) -> Part:
+        """What an answer says of it."""
+        return read(self, body, calls=calls, request_id=request_id)
 
 
 def questions(step: Moderate) -> tuple[Question, ...]:

@@ -74,7 +74,7 @@ def candidates(
     whole = finite(subject, environment)
     if whole is not None:
         found: Iterable[Any] = whole
-    elif subject.startswith("scores."):
+    elif subject.startswith(("scores.", "answers.")):
         found = (*_scores([*_literals(atoms, float), *bounds]), None)
     elif subject.startswith("caller."):
         optional = environment.caller[subject.removeprefix("caller.")].optional

@@ -120,7 +120,7 @@ def test_hours_are_looked_at_in_the_zone_of_the_condition() -> None:
         ('request.prompt.matches("(?i)\\\\b(acme|globex)\\\\b")', "true false"),
         ("request.has_mask == (request.n > 1)", "true false"),
         ("request.obfuscated", "true false"),
-        ('request.obfuscated && request.prompt.contains("cat")', "true false"),
+        ('request.obfuscated && request.prompt.contains("dog")', "true false"),
         ('request.obfuscated && request.prompt == "a cat"', "false"),
         ('now > timestamp("2026-11-24T12:00:00Z")', "true false"),
         ("now.getHours() < 6 && now.getDayOfWeek() == 0", "true false"),

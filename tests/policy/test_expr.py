@@ -28,7 +28,8 @@ from policyguard.policy.expr import (
 from policyguard.request import CATEGORIES, ImageRequest
 
 ENVIRONMENT = Environment(
-    {"tier": CallerType(False, ("free", "pro")), "user": CallerType(False), "feature": CallerType(True)}
+    {"tier": CallerType(False, ("free", "pro")), "user": CallerType(False), "feature": CallerType(True)},
+    frozenset({"real_person"}),
 )
 NOW = datetime(2026, 11, 24, 3, 30, tzinfo=UTC)
 
@@ -97,7 +98,12 @@ WRONG = {
     "[1].exists(a, [2].exists(b, [3].exists(c, a == c)))": (1, 33, "PG409"),
     "[1].exists(a, [2].exists(a, a == 1))": (1, 26, "PG402"),
     "[1].all(request, true)": (1, 9, "PG402"),
-    "answers.real_person > 0.7": (1, 1, "PG410"),
+    "answers.real_persn > 0.7": (1, 9, "PG403"),
+    "answers['real_person'] > 0.7": (1, 1, "PG414"),
+    "answers.real_person > 7.0": (1, 23, "PG412"),
+    "answers.real_person == 'yes'": (1, 1, "PG405"),
+    "answers == 0.5": (1, 1, "PG405"),
+    "has(answers.real_person)": (1, 1, "PG411"),
     "images.exists(i, true)": (1, 1, "PG410"),
     "output.n > 1": (1, 1, "PG410"),
     "request.obfuscated > 1": (1, 1, "PG405"),
