@@ -22,7 +22,8 @@ HERE = Environment(
         "tier": CallerType(False, ("free", "pro")),
         "cohort": CallerType(True),
         "plan": CallerType(True, ("a", "b")),
-    }
+    },
+    frozenset({"logo"}),
 )
 
 
@@ -119,6 +120,8 @@ def test_hours_are_looked_at_in_the_zone_of_the_condition() -> None:
         ("request.width > 2000 && request.height == 1024 && request.pixels < 3000000", "true false error"),
         ('request.prompt.matches("(?i)\\\\b(acme|globex)\\\\b")', "true false"),
         ("request.has_mask == (request.n > 1)", "true false"),
+        ("answers.logo > 0.5 && scores.hate < 0.2", "true false unavailable"),
+        ("answers.logo > 0.5 && answers.logo < 0.4", "false unavailable"),
         ("request.obfuscated", "true false"),
         ('request.obfuscated && request.prompt.contains("dog")', "true false"),
         ('request.obfuscated && request.prompt == "a cat"', "false"),

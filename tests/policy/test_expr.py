@@ -44,6 +44,27 @@ def inputs(scores: dict[str, float] | None = None, down: bool = False, **caller:
     }
 
 
+@pytest.mark.parametrize(
+    ("answers", "expected"), [({"real_person": 0.71}, True), ({"real_person": 0.7}, False), ({}, None), (None, None)]
+)
+def test_an_answer_is_read_like_a_score_and_one_that_is_not_there_is_unavailable(answers: Any, expected: Any) -> None:
+    condition = compile_expression("answers.real_person > 0.7", ENVIRONMENT)
+    assert condition.reads == {"answers.real_person"}
+    read = {**inputs(), "answers": answers}
+    if expected is None:
+        with pytest.raises(Unavailable):
+            condition(read)
+        assert compile_expression("answers.real_person > 0.7 || request.n == 2", ENVIRONMENT)(read) is True
+    else:
+        assert condition(read) is expected
+
+
+def test_the_same_condition_is_wrong_where_the_question_is_not_asked() -> None:
+    compile_expression("answers.real_person > 0.25", ENVIRONMENT)
+    with pytest.raises(ExpressionErrors):
+        compile_expression("answers.real_person > 0.25", Environment(ENVIRONMENT.caller))
+
+
 def problems(source: str) -> list[tuple[int, int, str]]:
     with pytest.raises(ExpressionErrors) as caught:
         compile_expression(source, ENVIRONMENT)
