@@ -11,11 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import anyio
 
+from policyguard.logs import say
 from policyguard.moderation import Answerer, Moderator
 from policyguard.request import Answers, Verdict
 from policyguard.steps import Inquire, Look, Moderate
 
-log = logging.getLogger("policyguard")
 Seen = tuple[Verdict | None, Answers]
 _NOBODY = Answers(model="none", error="not_answered")
 
@@ -69,7 +69,8 @@ def _said(answer: object) -> Verdict:
 
 
 def _broken(step: Moderate, error: Exception) -> Verdict:
-    log.error("the moderator raised %s; counted as unavailable", type(error).__name__)
+    raised = type(error).__name__
+    say(logging.ERROR, "moderator.broken", "the moderator raised %s; counted as unavailable", raised, raised=raised)
     return Verdict(model=step.model, error="moderator_error")
 
 
@@ -97,5 +98,6 @@ def _answers(answer: object) -> Answers:
 
 
 def _unanswered(error: Exception) -> Answers:
-    log.error("the moderator raised %s for questions; counted as unavailable", type(error).__name__)
+    raised = type(error).__name__
+    say(logging.ERROR, "answerer.broken", "the moderator raised %s at a question; unavailable", raised, raised=raised)
     return Answers(model="none", error="moderator_error")

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import httpx2
 
-from policyguard.request import Failure, Outcome
+from policyguard.request import Failure, ImageRequest, Outcome
 from policyguard.wire.outcome import OutcomeReader
 
 
@@ -20,9 +20,10 @@ class Ending:
     """What a leg ends with, said once. `tried` has the attempts before; `alive` is closed with it, or forgotten."""
 
     def __init__(
-        self, response: httpx2.Response, images: int, started: float, tried: tuple[str, ...], alive: ExitStack
+        self, response: httpx2.Response, asked: ImageRequest, started: float, tried: tuple[str, ...], alive: ExitStack
     ) -> None:
-        self.reader = OutcomeReader(response.status_code, response.headers, images=images)
+        images, main = asked.n or 1, asked.main is not None
+        self.reader = OutcomeReader(response.status_code, response.headers, images=images, main=main)
         self._started, self._tried = started, tried
         self._said, self._alive = False, alive
 

@@ -38,6 +38,7 @@ from policyguard.steps import (
 from policyguard.store import (
     address,
     due,
+    gauges,
     ledger,
     pauses,
     reconcile,
@@ -55,6 +56,7 @@ from policyguard.store.address import key_beside, key_path
 from policyguard.store.cipher import Cipher, Sealed
 from policyguard.store.database import Backend, Database
 from policyguard.store.exports import Exports
+from policyguard.store.gauges import Gauges
 from policyguard.store.group import Work
 from policyguard.store.leases import Leases
 from policyguard.store.notes import Note, read_note, write_note
@@ -301,6 +303,10 @@ class Store:
     def budget_windows(self, at: datetime | None = None) -> list[BudgetWindow]:
         """Balances of the windows that are open at `at`; without it of all there ever were."""
         return self._read(lambda c: reports.budget_windows(c, at))
+
+    def gauges(self, now: datetime) -> Gauges:
+        """How the ledger stands, for telemetry."""
+        return self._read(lambda c: gauges.gauges(c, now))
 
     # ---- reconciliation ---------------------------------------------------------------------------------------
 
