@@ -321,7 +321,7 @@ def _fire(armed: tuple[Armed, ...], facts: Mapping[str, Any], policy: Policy, re
                 continue
             reason = _fired(one, facts)
         except Unavailable:
-            reason = _unevaluable(one, _when_unavailable(one, facts, policy), "an input is unavailable")
+            reason = _unevaluable(one, when_unavailable(one, facts, policy), "an input is unavailable")
         except EvaluationError as error:
             reason = _unevaluable(one, Effect.DENY, f"the condition fails ({error.code})")
         exemption = _exemption(one, facts) if one.exempt else None
@@ -356,7 +356,7 @@ def _unevaluable(armed: Armed, effect: Effect, why: str) -> Reason:
     )
 
 
-def _when_unavailable(armed: Armed, facts: Mapping[str, Any], policy: Policy) -> Effect:
+def when_unavailable(armed: Armed, facts: Mapping[str, Any], policy: Policy) -> Effect:
     """The strictest of what is said of the inputs that are not there."""
     reads, answers = armed.rule.when.reads, facts["answers"] or {}
     effects = [
