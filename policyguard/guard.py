@@ -233,15 +233,15 @@ class Guard:
         return self.telemetry.deciding(steps, surface=surface, door=door, models=self.policies.prices.models)
 
     def _ask(self, request: ImageRequest, caller: Caller | None, surface: str, options: AskOptions) -> flow.Ask:
-        now, started = self.clock(), time.monotonic()
+        now, started, random = self.clock(), time.monotonic(), os.urandom(30)
         return flow.Ask(
             request=request,
             caller=caller or current_caller(),
             surface=surface,
             now=now,
-            decision_id=_id("dec", now),
-            leg_id=_id("leg", now),
-            new_review_id=_id("rev", now),
+            decision_id=new_id("dec", now, random[:10]),
+            leg_id=new_id("leg", now, random[10:20]),
+            new_review_id=new_id("rev", now, random[20:]),
             review_id=options.get("review_id") or current_review(),
             door=options.get("door", "python"),
             forced=options.get("forced", True),

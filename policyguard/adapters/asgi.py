@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
 from typing import Any
 
 import anyio
 
-from policyguard.adapters.body import ClientLeft, Message, Receive, Replay, Send, read_body
+from policyguard.adapters.body import AppFailed, ClientLeft, Message, Receive, Replay, Send, read_body
 from policyguard.adapters.identity import CallerOf, caller_of, header
 from policyguard.adapters.offer import Offer, offered
 from policyguard.adapters.routes import OVERRIDES, READS, Table, looks_like_responses, paths
@@ -35,6 +36,33 @@ Scope = MutableMapping[str, Any]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Parsed = forms.Parsed | Own
 KEY = "policyguard"  # our place in the scope, and in `request.state`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Door:
+    """What a guarded request has to know of the door that it came through.
+
+    `upstream` is the API's host, where `app` calls it and nothing else: its errors are the API's own, and definite.
+    `passes_text`: what makes no image by the Responses API goes to `app` as it is.
+    """
+
+    app: App
+    guard: Guard
+    name: str = "asgi"
+    upstream: str | None = None
+    passes_text: bool = True
+    max_body_bytes: int = MAX_BODY_BYTES
+    max_json_bytes: int = MAX_JSON_BYTES
+    body_timeout_s: float = 60.0
+
+    async def body(self, scope: Scope, receive: Receive, shape: str) -> bytes:
+        """The whole body, within its limits. Raises `InvalidRequest`, `ClientLeft`."""
+        return await read_body(
+            receive,
+            header(scope["headers"], "content-length"),
+            limit=largest(shape, self.max_body_bytes, self.max_json_bytes),
+            timeout_s=self.body_timeout_s,
+        )
 
 
 class PolicyGuardMiddleware:
@@ -58,9 +86,13 @@ class PolicyGuardMiddleware:
         self.app = app
         self.guard = guard
         self.caller = caller
-        self.max_body_bytes = max_body_bytes
-        self.max_json_bytes = max_json_bytes
-        self.body_timeout_s = body_timeout_s
+        self._door = Door(
+            app=app,
+            guard=guard,
+            max_body_bytes=max_body_bytes,
+            max_json_bytes=max_json_bytes,
+            body_timeout_s=body_timeout_s,
+        )
         self._table = Table(guard.policies)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -75,7 +107,8 @@ class PolicyGuardMiddleware:
         overridden = _overridden(scope)
         match = table.match(scope["method"], *places)
         if match is not None:
-            await _Guarded(self, scope, receive, send, table.policies, *match).run()
+            who = caller_of(scope, table.policies, self.caller)
+            await Guarded(self._door, scope, receive, send, table.policies, *match, who).run()
         elif table.evaded(scope["method"], *places, overridden=overridden):
             await self._no_surface(table.policies, scope, send, no_surface_reason())
         elif (overridden or scope["method"] not in READS) and any(map(looks_like_responses, places)):
@@ -92,7 +125,7 @@ class PolicyGuardMiddleware:
     async def _no_surface(self, policies: PolicySet, scope: Scope, send: Send, why: InvalidRequest | Reason) -> None:
         who = caller_of(scope, policies, self.caller)
         refused = await self.guard.areject(why, surface=None, caller=who, door="asgi")
-        await _answer(refused, send, reasons=True)
+        await say(refused, send, reasons=True)
 
     async def _socket(self, policies: PolicySet, scope: Scope, receive: Receive, send: Send) -> None:
         """What a socket carries cannot be decided here: the Responses API over one is closed before it opens."""
@@ -106,7 +139,7 @@ class PolicyGuardMiddleware:
     async def _responses(self, policies: PolicySet, scope: Scope, receive: Receive, send: Send) -> None:
         """No surface claims it: it passes where it can make no image."""
         try:
-            body = await self.body(scope, receive, "responses")
+            body = await self._door.body(scope, receive, "responses")
             reached = reached_by(scope, body)
         except ClientLeft:
             return
@@ -117,15 +150,6 @@ class PolicyGuardMiddleware:
             await self.app(scope, Replay(body, receive), send)
         else:
             await self._no_surface(policies, scope, send, no_surface_reason(reached.message))
-
-    async def body(self, scope: Scope, receive: Receive, shape: str) -> bytes:
-        """The whole body, within its limits. Raises `InvalidRequest`, `ClientLeft`."""
-        return await read_body(
-            receive,
-            header(scope["headers"], "content-length"),
-            limit=largest(shape, self.max_body_bytes, self.max_json_bytes),
-            timeout_s=self.body_timeout_s,
-        )
 
 
 def _overridden(scope: Scope) -> bool:
@@ -142,30 +166,35 @@ def reached_by(scope: Scope, body: bytes) -> Reach:
     return reach(body, kind, encoded=False, responses=True)
 
 
-async def _answer(answer: Refused | Held, send: Send, *, reasons: bool) -> None:
+async def say(answer: Refused | Held, send: Send, *, reasons: bool) -> None:
     status, headers, body = render(answer, reasons=reasons)
     raw = [(name.encode(), value.encode("latin-1", "replace")) for name, value in headers]
     await send({"type": "http.response.start", "status": status, "headers": raw})
     await send({"type": "http.response.body", "body": body})
 
 
-class _Guarded:
-    """One request on its way through, by the policies that were in force when it came."""
+class Guarded:
+    """One request on its way through, by the policies that were in force when it came.
+
+    `names_user`: where the caller has no user, the body says who it is.
+    """
 
     def __init__(
         self,
-        door: PolicyGuardMiddleware,
+        door: Door,
         scope: Scope,
         receive: Receive,
         send: Send,
         policies: PolicySet,
         surface: str,
         route: Route,
+        caller: Caller,
+        names_user: bool = False,
     ) -> None:
         self.door, self.guard = door, door.guard
         self.scope, self.receive, self.send = scope, receive, send
         self.policies, self.surface, self.route = policies, surface, route
-        self.caller: Caller = caller_of(scope, policies, door.caller)
+        self.caller, self.names_user = caller, names_user
 
     async def run(self) -> None:
         try:
@@ -177,19 +206,23 @@ class _Guarded:
         except InvalidRequest as error:
             await self._refuse(error)
             return
-        if reached is Reach.NONE:  # text for text
+        if reached is Reach.NONE and self.door.passes_text:  # text for text
             await self.door.app(self.scope, Replay(body, self.receive), self.send)
             return
         del body
         if parsed is None:
             await self._refuse(no_surface_reason(reached.message))
             return
+        if self.names_user and self.caller.user is None:
+            named = parsed.request.safety_identifier or parsed.request.user
+            self.caller = Caller.of({**self.caller.values, "user": named})
         answer = await self.guard.aadmit(
             parsed.request,
             self.caller,
             surface=self.surface,
             review_id=header(self.scope["headers"], "x-policyguard-review"),
-            door="asgi",
+            door=self.door.name,
+            upstream=self.door.upstream,
             fixed=frozenset(self.route.constants),
             forced=self.route.shape != "custom" or "moderation" in self.route.fields,
             request_id=plain_word(header(self.scope["headers"], "x-request-id")),
@@ -209,11 +242,11 @@ class _Guarded:
         return forms.read(self.route.shape, body, kind, self.door.max_json_bytes)
 
     async def _refuse(self, error: InvalidRequest | Reason) -> None:
-        await self._say(await self.guard.areject(error, surface=self.surface, caller=self.caller, door="asgi"))
+        await self._say(await self.guard.areject(error, surface=self.surface, caller=self.caller, door=self.door.name))
 
     async def _say(self, answer: Refused | Held) -> None:
         policy = self.policies.surfaces.get(self.surface)
-        await _answer(answer, self.send, reasons=policy is None or policy.reasons_on_wire)
+        await say(answer, self.send, reasons=policy is None or policy.reasons_on_wire)
 
     # ---- after admission --------------------------------------------------------------------------------------
 
@@ -222,12 +255,16 @@ class _Guarded:
             await self._say(expired(admitted, self.guard.clock()))
             return
         offer = Offer(self.guard, admitted, self.caller)
+        offer.reported = self.door.upstream is not None  # what answers is the API itself
         answer = _Answer(self.send, offer, self.route)
         failure = Failure.CANCELLED
         try:
             with offered(offer), self.guard.alive(admitted.ticket):
                 await self.door.app(scope, receive, answer.send)
             failure = Failure.CUT
+        except AppFailed as error:
+            failure, error.decision_id = error.failure, admitted.decision.id
+            raise
         except Exception:
             failure = Failure.ERROR
             raise

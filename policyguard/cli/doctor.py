@@ -145,6 +145,7 @@ def _extras() -> Iterator[Finding]:
     extras = (
         ("uvicorn", "demo, sandbox", "demo"),
         ("PIL", "demo, sandbox", "demo"),
+        ("aiohttp", "proxy", "serve"),
         ("psycopg", "PostgreSQL", "postgres"),
         ("prometheus_client", "metrics for Prometheus", "prometheus"),
     )

@@ -28,7 +28,7 @@ class Reach(StrEnum):
 
 
 _MESSAGES = {
-    Reach.NONE: "",
+    Reach.NONE: "nothing in the request makes an image",
     Reach.TOOL: "no surface claims this image route",
     Reach.UNSEEN: "what the request carries on can make images, and cannot be looked at",
 }

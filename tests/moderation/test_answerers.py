@@ -10,7 +10,7 @@ import httpx2
 import orjson
 import pytest
 from moderation.test_inquiry import NAMES, predicate, step
-from moderation.upstream import CANARY, Side, error, image, moderator, ok
+from moderation.upstream import CANARY, Side, error, image, ok, over_sdk, over_upstream
 
 from policyguard.moderation import Answerer, KeywordModerator, ScriptedModerator
 from policyguard.request import Answers
@@ -27,15 +27,17 @@ def whole(request: httpx2.Request) -> httpx2.Response:
 
 
 WORKING: dict[str, Callable[[], Any]] = {
-    "openai": lambda: moderator(whole),
+    "openai": lambda: over_sdk(whole),
+    "upstream": lambda: over_upstream(whole),
     "scripted": lambda: ScriptedModerator(answers=dict.fromkeys(NAMES, 0.25)),
 }
-BROKEN: dict[str, Callable[[], Any]] = {
-    "status": lambda: moderator(lambda request: error(500)),
-    "nonsense": lambda: moderator(lambda request: ok({"answers": "none"})),
-    "no JSON": lambda: moderator(lambda request: ok(b"<html>")),
-    "refused": lambda: moderator(lambda request: error(400)),
-    "scripted": lambda: ScriptedModerator(error="down"),
+LINES: dict[str, Callable[..., Any]] = {"openai": over_sdk, "upstream": over_upstream}
+WRONG: dict[str, Callable[[httpx2.Request], httpx2.Response]] = {
+    "status": lambda request: error(500),
+    "refused": lambda request: error(400),
+    "nonsense": lambda request: ok({"answers": "none"}),
+    "no JSON": lambda request: ok(b"<html>"),
+    "too much": lambda request: ok(b" " * 1_000_001),
 }
 
 
@@ -53,27 +55,35 @@ async def test_every_question_has_its_probability(name: str, side: Side) -> None
     made.close()
 
 
-@pytest.mark.parametrize("name", BROKEN)
-async def test_what_is_wrong_upstream_is_a_word_and_never_a_probability(name: str, side: Side) -> None:
-    found = await ask(side, BROKEN[name](), step())
+@pytest.mark.parametrize("line", LINES)
+@pytest.mark.parametrize("wrong", WRONG)
+async def test_what_is_wrong_upstream_is_a_word_and_never_a_probability(line: str, wrong: str, side: Side) -> None:
+    found = await ask(side, LINES[line](WRONG[wrong]), step())
     assert (dict(found.probabilities), bool(found.error)) == ({}, True)
     assert CANARY not in repr(found)
 
 
-async def test_what_failed_is_asked_once_more(side: Side) -> None:
+@pytest.mark.parametrize("line", LINES)
+async def test_what_failed_is_asked_once_more(line: str, side: Side) -> None:
     replies = [error(500)]
-    found = await ask(side, moderator(lambda request: replies.pop() if replies else whole(request)), step())
+    made = LINES[line](lambda request: replies.pop() if replies else whole(request))
+    found = await ask(side, made, step())
     assert (found.calls, found.error) == (2, None)
 
 
-async def test_nothing_takes_longer_than_the_policy_lets_it() -> None:
+@pytest.mark.parametrize("line", LINES)
+async def test_nothing_takes_longer_than_the_policy_lets_it(line: str) -> None:
     async def slow(request: httpx2.Request) -> httpx2.Response:
         await anyio.sleep(30)
         return whole(request)
 
     with anyio.fail_after(5):
-        found = await moderator(slow).aanswer(step(timeout_s=0.05))
+        found = await LINES[line](slow).aanswer(step(timeout_s=0.05))
     assert (found.error, dict(found.probabilities)) == ("timeout", {})
+
+
+def test_a_script_that_is_down_answers_nothing() -> None:
+    assert ScriptedModerator(error="down").answer(step()).error == "down"
 
 
 def test_a_refused_question_has_no_answer() -> None:

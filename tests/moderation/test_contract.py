@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from moderation.upstream import CANARY, Side, answer, ask, error, image, moderator, ok, step
+from moderation.upstream import CANARY, Side, answer, ask, error, image, ok, over_sdk, over_upstream, step
 
 from policyguard.moderation import KeywordModerator, Moderator, ScriptedModerator
 from policyguard.request import CATEGORIES
@@ -17,12 +17,14 @@ from policyguard.request import CATEGORIES
 pytestmark = pytest.mark.anyio
 
 WORKING: dict[str, Callable[[], Moderator]] = {
-    "openai": lambda: moderator(lambda request: ok(answer(request))),
+    "openai": lambda: over_sdk(lambda request: ok(answer(request))),
+    "upstream": lambda: over_upstream(lambda request: ok(answer(request))),
     "keyword": KeywordModerator,
     "scripted": ScriptedModerator,
 }
 BROKEN: dict[str, Callable[[], Moderator]] = {
-    "openai": lambda: moderator(lambda request: error(500)),
+    "openai": lambda: over_sdk(lambda request: error(500)),
+    "upstream": lambda: over_upstream(lambda request: error(500)),
     "scripted": lambda: ScriptedModerator(error="down"),
 }
 
@@ -61,7 +63,7 @@ async def test_a_prompt_is_scored_as_it_is_read_too(text: str, side: Side) -> No
         found["results"] = [scored(found["results"][0], float("murder" in text)) for text in texts]
         return ok(found)
 
-    for made in (moderator(upstream), KeywordModerator()):
+    for made in (over_sdk(upstream), over_upstream(upstream), KeywordModerator()):
         verdict = await ask(side, made, step(model=named(made), text=text))
         assert verdict.score("violence") == 1.0
         made.close()
@@ -77,7 +79,7 @@ async def test_the_verdict_names_a_model_that_the_moderator_serves(working: Mode
 
 
 async def test_nothing_asked_is_nothing_assessed_not_zero(side: Side) -> None:
-    for made in (WORKING["openai"](), KeywordModerator()):
+    for made in (WORKING["openai"](), WORKING["upstream"](), KeywordModerator()):
         verdict = await ask(side, made, step(prompt=False))
         assert (verdict.scores, verdict.calls) == ({}, 0)
 
