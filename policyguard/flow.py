@@ -72,12 +72,12 @@ class Keys(Protocol):
 class Ask:
     """One request as a door hands it over, with the ids and the time that the driver gives it.
 
-    `door` is `asgi`, `client`, `decorator` or `python`; `forced` is false where the door can only declare what the app
-    does, and `fixed` are the parameters that it cannot change. `upstream` is what a breaker is for: the API's host
-    where the door calls it, without it the app behind the surface. `review_id` resumes an approved review,
+    `door` is `asgi`, `client`, `decorator`, `proxy` or `python`; `forced` is false where the door can only declare what
+    the app does, and `fixed` are the parameters that it cannot change. `upstream` is what a breaker is for: the API's
+    host where the door calls it, without it the app behind the surface. `review_id` resumes an approved review,
     `request_id` is the client's own. `ticket` is of the admitted and sent request that this one is a part of,
-    `retry_of` the decision on the first attempt of this one. `elapsed_ms` says how long the guard has worked on the
-    request so far.
+    `retry_of` the decision on the first attempt of this one. `sent_for`: it goes upstream at once, and has this time
+    there. `elapsed_ms` says how long the guard has worked on the request so far.
     """
 
     request: ImageRequest
@@ -95,6 +95,7 @@ class Ask:
     request_id: str | None = None
     ticket: Ticket | None = None
     retry_of: str | None = None
+    sent_for: timedelta | None = None
     elapsed_ms: Callable[[], int] = lambda: 0
 
 
@@ -239,6 +240,7 @@ def _reserve(path: _Path, resume: Resume | None = None) -> Flow:
         private=record.prompt(facts),
         review=resume,
         upstream=path.ask.upstream or f"app:{path.policy.surface}",
+        sent_until=ticket.expires_at - HELD_FOR + path.ask.sent_for if path.ask.sent_for else None,
     )
     if isinstance(answer, Reserved):
         # an approval answers the review reasons; what is left let the request through

@@ -7,7 +7,6 @@ run off the event loop; only moderation is natively async.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 import weakref
@@ -28,6 +27,7 @@ from policyguard.audit.private import Vault
 from policyguard.audit.seal import seal
 from policyguard.current import current_caller, current_review
 from policyguard.decision import Admission, Decision, Effect, Reason, Refused, Ticket
+from policyguard.draws import draw
 from policyguard.driving import adrive, drive
 from policyguard.errors import ConfigError, Diagnostic, InvalidRequest, PolicyError, PolicyguardError, StoreUnavailable
 from policyguard.ids import new_id
@@ -75,6 +75,7 @@ class AskOptions(TypedDict, total=False):
     that it cannot change, so that the policy denies what it would bring down. `request_id` is the client's own, for
     the record. `policies` is the set that the door read the request by, so that a reload in between does not mix two
     sets; without it the set in force.
+    `sends`: the door sends at once what is admitted, so that it is marked as sent with its reservation; no `sent` then.
     `ticket` is of the request that this one is a part of, `retry_of` the decision on the first attempt of it.
     """
 
@@ -87,6 +88,7 @@ class AskOptions(TypedDict, total=False):
     policies: PolicySet
     ticket: Ticket
     retry_of: str | None
+    sends: bool
 
 
 class Guard:
@@ -233,7 +235,7 @@ class Guard:
         return self.telemetry.deciding(steps, surface=surface, door=door, models=self.policies.prices.models)
 
     def _ask(self, request: ImageRequest, caller: Caller | None, surface: str, options: AskOptions) -> flow.Ask:
-        now, started, random = self.clock(), time.monotonic(), os.urandom(30)
+        now, started, random = self.clock(), time.monotonic(), draw(30)
         return flow.Ask(
             request=request,
             caller=caller or current_caller(),
@@ -250,6 +252,7 @@ class Guard:
             request_id=options.get("request_id"),
             ticket=options.get("ticket"),
             retry_of=options.get("retry_of"),
+            sent_for=SENT_FOR if options.get("sends") else None,
             elapsed_ms=lambda: round((time.monotonic() - started) * 1000),
         )
 
@@ -432,7 +435,7 @@ def _settled(ticket: Ticket, outcome: Outcome, now: datetime) -> Generator[Step,
 
 
 def _id(prefix: str, now: datetime) -> str:
-    return new_id(prefix, now, os.urandom(10))
+    return new_id(prefix, now, draw(10))
 
 
 def _check_moderator(policies: PolicySet, *, moderator: Moderator) -> None:

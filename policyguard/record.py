@@ -333,7 +333,7 @@ def review_event(
 
 
 def _whole_request(request: ImageRequest, caller: Caller) -> bytes:
-    images = [_image(i.data, i.media_type, i.filename) for i in request.images]
+    images = [{"url": i.url} if i.url else _image(i.data, i.media_type, i.filename) for i in request.images]
     mask, markup = request.mask, request.markup
     document = {
         "prompt": request.prompt,

@@ -22,6 +22,7 @@ Operation = Literal["generate", "edit"]
 AUTO = "auto"
 MAX_IMAGES = 10  # the API's own bound on n
 MAX_INPUT_IMAGES = 16  # the API's own bound on input images
+MAX_INPUT_PIXELS = 89_000_000  # of one input image, whatever a policy says: above this Pillow speaks of a bomb
 MAX_PROMPT_CHARS = 32_000  # the API's own bound on the prompt
 MAX_OUTPUT_TOKENS = 1_000_000  # more than any main model writes
 MAX_EDGE = 99_999
@@ -86,16 +87,26 @@ def is_name(text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class InputImage:
-    """An image that came with the request. `size` is read from its header; None where it has none."""
+    """An image that came with the request. `size` is read from its header; None where it has none.
+
+    With a `url` it is elsewhere: OpenAI fetches it, and nothing of it is known here but where it is said to be.
+    """
 
     data: bytes = field(repr=False)
     media_type: str
     filename: str = ""
     size: Size | None = None
+    url: str = field(default="", repr=False)
 
     @property
     def digest(self) -> str:
-        return hashlib.sha256(self.data).hexdigest()
+        """Of the bytes; of an image elsewhere, of its address."""
+        return hashlib.sha256(b"url:" + self.url.encode() if self.url else self.data).hexdigest()
+
+    @property
+    def host(self) -> str:
+        """Where an image elsewhere is, in lower case."""
+        return self.url.removeprefix("https://").partition("/")[0].lower()
 
 
 @dataclass(frozen=True, slots=True)

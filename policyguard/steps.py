@@ -134,6 +134,7 @@ class Reserve:
     private: tuple[Private, ...] = ()
     review: Resume | None = None
     upstream: str | None = None  # whose breaker it passes
+    sent_until: datetime | None = None  # it goes upstream at once: the leg is `sent` from the start, with this time
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,7 +62,7 @@ class Question:
         """The `input` of a call. An image grows by a third, so this is only made when it is sent."""
         if self.image is None:
             return self.text if self.revealed is None else [self.text, self.revealed]
-        url = f"data:{self.image.media_type};base64,{b64encode(self.image.data).decode()}"
+        url = self.image.url or f"data:{self.image.media_type};base64,{b64encode(self.image.data).decode()}"
         return [{"type": "image_url", "image_url": {"url": url}}]
 
     def arguments(self) -> dict[str, Any]:

@@ -44,7 +44,10 @@ class Inquiry:
         text, *revealed = texts_of(self.step.request)
         parts: list[dict[str, str]] = [{"type": "input_text", "text": text}]
         parts += [{"type": "input_text", "text": _READ_AS + one} for one in revealed]
-        parts += [{"type": "input_image", "image_url": _data_url(image)} for image in self.step.request.input_images]
+        parts += [
+            {"type": "input_image", "image_url": image.url or _data_url(image)}
+            for image in self.step.request.input_images
+        ]
         return {
             "input": [{"role": "user", "content": parts}],
             "questions": [{"type": "predicate", "name": q.name, "instructions": q.ask} for q in self.step.questions],

@@ -66,7 +66,8 @@ CODES: Mapping[str, str] = {
     "PG712": "an escalation to nobody new",
     "PG713": "a model that is shut down soon",
     "PG714": "a group that is named like a person",
-    "PG715": "a question whose answer no rule reads",
+    "PG715": "pictures that nobody looks at",
+    "PG716": "a question whose answer no rule reads",
 }
 
 _KINDS = {
@@ -193,7 +194,8 @@ def _report(source: Source, path: Path, hint: str, names: list[str], problem: An
         source.problem(path, "PG203", f"this needs {_KINDS[kind]}", written(kind, given))
     elif kind in _BOUNDS:
         key, words = _BOUNDS[kind]
-        source.problem(path, "PG204", f"this is {words} {context[key]:g}")
+        bound = context[key]
+        source.problem(path, "PG204", f"this is {words} {f'{bound:,}' if isinstance(bound, int) else f'{bound:g}'}")
     elif kind == "value_error":
         source.problem(path, "PG205", str(context["error"]))
     elif kind == "string_pattern_mismatch":

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from policyguard.policy import units
-from policyguard.request import CATEGORIES, MAX_OUTPUT_TOKENS
+from policyguard.request import CATEGORIES, MAX_INPUT_PIXELS, MAX_OUTPUT_TOKENS
 
 Text = Annotated[str, Field(min_length=1, max_length=500)]
 Id = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
@@ -91,6 +91,7 @@ ResponsePath = Annotated[
     checked(_response_path),
     written(_response_path, rf"response\.{_NAME}(?:\[\])?(?:\.{_NAME}(?:\[\])?)*", "response.usage"),
 ]
+Host = Annotated[str, checked(units.host), written(units.host, units.HOST, "images.example.com")]
 Version = Annotated[Literal[1], checked(units.version)]
 SizeText = Annotated[
     str,
@@ -182,6 +183,15 @@ class InputImages(Document):
     """Input images of one edit, at most."""
     max_bytes: Bytes | None = None
     """The size of one input image, at most, like `10MB`."""
+    types: list[Literal["png", "jpeg", "webp"]] | None = Field(default=None, min_length=1, max_length=MAX_ITEMS)
+    """What input images may be, by their bytes. A mask is a png always."""
+    max_pixels: Annotated[int, Field(ge=1, le=MAX_INPUT_PIXELS)] | None = None
+    """Width times height of one input image, at most. Where nothing is said: 50,000,000."""
+    max_edge: Count | None = None
+    """The longer edge of one input image in pixels, at most."""
+    hosts: list[Host] | None = Field(default=None, max_length=MAX_ITEMS)
+    """Hosts whose pictures an edit may name by an https address. OpenAI fetches them, so that only how many there are,
+    and what moderation says of them, is checked: no bytes, type or pixels. Where nothing is said: none."""
 
 
 class Responses(Document):
@@ -205,7 +215,7 @@ class RequestLimits(Document):
     prompt: Prompt | None = None
     """How long a prompt may be."""
     input_images: InputImages | None = None
-    """How many images an edit may bring, and how large."""
+    """How many images an edit may bring, of what kind, how large, and from where."""
     partial_images: PartialImages | None = None
     """How many partial images a stream may have."""
     responses: Responses | None = None

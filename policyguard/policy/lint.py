@@ -61,6 +61,7 @@ def _check_surface(one: Written, org: Source, policies: PolicySet, trials: Trial
     _check_thresholds(one)
     _check_zero(one.source, ())
     _check_stakes(one)
+    _check_hosts(one)
     _check_names(one.source, (), policies.groups)
     _check_steps(one.source, (), one.policy.review.reviewers, policies.groups)
     check_models(one.source, (), policies.prices)
@@ -102,6 +103,18 @@ def _section(source: Source, *path: str) -> Mapping[str, Any]:
     for part in path:
         found = found.get(part) or {}
     return found if isinstance(found, dict) else {}
+
+
+# ---- images elsewhere -------------------------------------------------------------------------------------
+
+
+def _check_hosts(one: Written) -> None:
+    """Pictures whose host the surface names, where moderation does not look at pictures either."""
+    where: Path = ("request", "input_images", "hosts")
+    checked = one.policy.moderation.check | one.policy.limit_moderation.check
+    if _section(one.source, "request", "input_images").get("hosts") and "input_images" not in checked:
+        hint = "add `input_images` to `moderation.check`, or leave the hosts out"
+        one.source.warning(where, "PG715", "nobody looks at the pictures of these hosts", hint)
 
 
 # ---- reviews ----------------------------------------------------------------------------------------------
@@ -174,4 +187,4 @@ def _check_questions(source: Source, policies: Iterable[Policy]) -> None:
     for name in _section(source, "questions"):
         if name not in read:
             hint = f"write a rule like `answers.{name} > 0.7`, or leave the question out"
-            source.warning(("questions", name), "PG715", f"no rule reads the answer to `{name}`", hint, key=True)
+            source.warning(("questions", name), "PG716", f"no rule reads the answer to `{name}`", hint, key=True)

@@ -71,6 +71,10 @@ class RequestRules:
     max_prompt_chars: int | None = None
     max_input_images: int | None = None
     max_input_bytes: int | None = None  # per image
+    input_types: tuple[str, ...] | None = None  # like `png`
+    max_input_pixels: int | None = None  # per image
+    max_input_edge: int | None = None
+    input_hosts: tuple[str, ...] | None = None  # of images elsewhere; what a surface does not name is ()
     max_partial_images: int = 0
     main_models: tuple[str, ...] | None = None
     max_output_tokens: int | None = None  # of a main model

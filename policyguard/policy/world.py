@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 from policyguard.policy.expr import CallerType, Environment
 from policyguard.policy.model import CallerField
 from policyguard.pricing import price_book
-from policyguard.request import CATEGORIES, Answers, Caller, ImageRequest, InputImage, Verdict
+from policyguard.request import CATEGORIES, Answers, Caller, ImageRequest, InputImage, Verdict, parse_size
 
 World = Mapping[str, Any]
 
@@ -111,7 +111,8 @@ def answers(world: World) -> dict[str, float]:
 def request(world: World) -> ImageRequest:
     """None stays what the client did not say."""
     images: Images = world["images"]
-    picture = InputImage(bytes(world.get("image_bytes", 8)), "image/png")
+    picture, host = _picture(world), world.get("image_host")
+    pictures = (InputImage(b"", "", url=f"https://{host}/picture.png") if host else picture,) * images.number
     return ImageRequest(
         prompt=world["prompt"],
         operation=images.operation,
@@ -122,10 +123,15 @@ def request(world: World) -> ImageRequest:
         background=None if world["background"] == "auto" else world["background"],
         output_format=world["output_format"],
         partial_images=world["partial_images"],
-        images=(picture,) * images.number,
+        images=pictures,
         mask=picture if images.has_mask else None,
         extra=world.get("extra", {}),
     )
+
+
+def _picture(world: World) -> InputImage:
+    kind, size = world.get("image_type", "png"), parse_size(world.get("image_size") or "")
+    return InputImage(bytes(world.get("image_bytes", 8)), f"image/{kind}", size=size)
 
 
 def caller(world: World) -> Caller:

@@ -44,11 +44,15 @@ _FIELDS: Mapping[str, tuple[str, ...]] = {
     "max_prompt_chars": ("prompt",),
     "max_input_images": ("images",),
     "max_input_bytes": ("images", "image_bytes"),
+    "input_types": ("images", "image_type"),
+    "max_input_pixels": ("images", "image_size"),
+    "max_input_edge": ("images", "image_size"),
+    "input_hosts": ("images", "image_host"),
     "max_partial_images": ("partial_images",),
     "unknown_parameters": ("extra",),
     "on_excess": ("n", "quality", "size"),
 }
-_PICTURES = frozenset({"images", "image_bytes"})
+_PICTURES = frozenset({"images", "image_bytes", "image_type", "image_size", "image_host"})
 _ALL = frozenset(name for names in _FIELDS.values() for name in names)
 
 
@@ -251,6 +255,7 @@ def _plain(pair: Pair) -> World:
     old, new = pair.old.request, pair.new.request
     base = plain_world(environment(pair), pair.now)
     base |= {"surface": pair.new.surface, "extra": {}, "image_bytes": SMALL, "scored": "prompt"}
+    base |= {"image_type": "png", "image_size": None, "image_host": None}
     if not all("prompt" in (p.moderation.check | p.limit_moderation.check) for _, p in pair.both):
         base |= {"images": ONE_IMAGE, "scored": "image"}
     for name, a, b in (
@@ -258,6 +263,7 @@ def _plain(pair: Pair) -> World:
         ("size", old.sizes, new.sizes),
         ("quality", old.qualities, new.qualities),
         ("output_format", old.formats, new.formats),
+        ("image_type", old.input_types, new.input_types),
     ):
         base[name] = _common(base[name], a, b)
     base["size"] = _common(base["size"], *(_everywhere(t.sizes) for t in (old, new)))

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, NamedTuple, cast
 from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from policyguard.policy.document import Bytes, Document, Id, Quality, Text, checked, written
+from policyguard.policy.document import Bytes, Document, Host, Id, Quality, Text, checked, written
 from policyguard.policy.model import Unit
 from policyguard.request import CATEGORIES, MAX_IMAGES, MAX_INPUT_IMAGES, MAX_OUTPUT_TOKENS, MAX_PROMPT_CHARS
 from policyguard.testing.simulate import Outcome, Scope
@@ -116,6 +116,12 @@ class Request(Document):
     """How many pictures come with the request."""
     image_bytes: Bytes | None = None
     """The size of each of them, like `12MB`."""
+    image_type: Literal["png", "jpeg", "webp"] | None = None
+    """What each of them is; a png where it is not said."""
+    image_size: Annotated[str, Field(pattern="^[1-9][0-9]{0,4}x[1-9][0-9]{0,4}$")] | None = None
+    """Width and height of each of them, like `4000x3000`."""
+    image_host: Host | None = None
+    """Where each of them is, if it comes as an https address, like `images.example.com`."""
     mask: bool | None = None
     """Whether a mask comes with them."""
     main_model: Text | None = None

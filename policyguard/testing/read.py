@@ -6,7 +6,7 @@ The only module of the tests that touches files. What a test says is laid over w
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -18,12 +18,13 @@ from policyguard.policy.model import PolicySet
 from policyguard.policy.pending import report_empty
 from policyguard.policy.source import MAX_BYTES, Path, Source, read
 from policyguard.policy.units import size_in_bytes
-from policyguard.request import CATEGORIES, Caller, ImageRequest, InputImage, MainModel
+from policyguard.request import CATEGORIES, Caller, ImageRequest, InputImage, MainModel, parse_size
 from policyguard.suggest import known_names
 from policyguard.testing import matrix
 from policyguard.testing.document import UNAVAILABLE, SuiteDocument, amount, instant
 from policyguard.testing.names import Names, names
 from policyguard.testing.simulate import NOON, Case, Outcome
+from policyguard.wire.remote import remote_image
 
 FOLDER = "tests"
 _MOST_BYTES = 64_000_000  # the API takes 50 MB
@@ -258,8 +259,7 @@ def _known(values: Mapping[str, Any]) -> dict[str, float | None]:
 
 
 def _request(values: Mapping[str, Any]) -> ImageRequest:
-    apart = ("input_images", "image_bytes", "mask", "main_model")
-    fields = {name: value for name, value in values.items() if name not in apart}
+    fields = {name: value for name, value in values.items() if name not in _APART}
     if "prompt" not in fields:
         raise InvalidRequest("the request has no prompt: write one under `given`", param="prompt")
     count = values.get("input_images", 1 if values.get("operation") == "edit" else 0)
@@ -269,8 +269,15 @@ def _request(values: Mapping[str, Any]) -> ImageRequest:
     size = size_in_bytes(values.get("image_bytes", 1))
     if size > _MOST_BYTES:
         raise InvalidRequest(f"a picture of a test has at most {_MOST_BYTES:,} bytes", param="image_bytes")
-    picture = InputImage(bytes(size), "image/png")
-    fields |= {"operation": operation, "images": (picture,) * count, "mask": picture if values.get("mask") else None}
+    pixels = parse_size(values.get("image_size", ""))
+    picture = InputImage(bytes(size), f"image/{values.get('image_type', 'png')}", size=pixels)
+    mask = replace(picture, media_type="image/png") if values.get("mask") else None
+    if host := values.get("image_host"):
+        picture = remote_image(f"https://{host}/picture.png", "image_host")
     if "main_model" in values:
         fields["main"] = MainModel(values["main_model"], len(values["prompt"].encode()), "")
-    return ImageRequest(**fields)
+    return ImageRequest(**fields, operation=operation, images=(picture,) * count, mask=mask)
+
+
+_OF_PICTURES = ("operation", "input_images", "image_bytes", "image_type", "image_size", "image_host", "mask")
+_APART = frozenset({*_OF_PICTURES, "main_model"})

@@ -183,8 +183,19 @@ def _unsaid(world: World) -> Iterator[str]:
         yield "the scores are those of the input image"
     if world["image_bytes"] > SMALL and world["images"].number:
         yield f"each image has {world['image_bytes']:,} bytes"
+    if world["images"].number:
+        yield from _of_pictures(world)
     if extra := world.get("extra"):
         yield f"with an unknown parameter `{next(iter(extra))}`"
+
+
+def _of_pictures(world: World) -> Iterator[str]:
+    if (kind := world.get("image_type", "png")) != "png":
+        yield f"each image is a {kind}"
+    if size := world.get("image_size"):
+        yield f"each image has {size} pixels"
+    if host := world.get("image_host"):
+        yield f"each image is at {host}"
 
 
 def request_row(world: World) -> Mapping[str, Any]:

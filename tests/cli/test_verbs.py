@@ -249,7 +249,9 @@ def test_schema_is_printed_or_written_beside_the_policies(tmp_path: Path) -> Non
     run("schema", "org", "-o", str(tmp_path / "org.json"))
     assert json.loads((tmp_path / "org.json").read_text())["properties"]["trusted_proxies"]["description"]
     assert json.loads(run("schema", "tests"))["properties"]["matrix"]
-    assert run("schema", "--write", ".", cwd=tmp_path) == "wrote .schema.json\nwrote .org.schema.json\n"
+    assert run("schema", "--write", ".", cwd=tmp_path) == (
+        "wrote .schema.json\nwrote .org.schema.json\nwrote .prices.schema.json\n"
+    )
     assert json.loads((tmp_path / ".schema.json").read_text()) == schema
     assert "two ways" in run("schema", "--write", ".", "-o", "x.json", cwd=tmp_path, code=2)
     assert "there is no folder `nowhere`" in run("schema", "--write", "nowhere", cwd=tmp_path, code=2)

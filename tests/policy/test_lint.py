@@ -351,13 +351,13 @@ ASKED = "questions: {logo: {ask: Is there a logo?}}\n"
 
 def test_a_question_whose_answer_nobody_reads_is_told(tmp_path: Path) -> None:
     read = ASKED + "rules: [{id: a, when: answers.logo > 0.5, then: deny}]\n"
-    assert [warnings(tmp_path / "a", ASKED), warnings(tmp_path / "b", read)] == [["PG715"], []]
+    assert [warnings(tmp_path / "a", ASKED), warnings(tmp_path / "b", read)] == [["PG716"], []]
 
 
 def test_a_question_of_the_organisation_is_read_by_any_surface(tmp_path: Path) -> None:
     read = "rules: [{id: a, when: answers.logo > 0.5, then: deny}]\n"
     assert [warnings(tmp_path / "a", "", org=ORG + ASKED), warnings(tmp_path / "b", read, org=ORG + ASKED)] == [
-        ["PG715"],
+        ["PG716"],
         [],
     ]
 

@@ -53,6 +53,10 @@ RULES = st.lists(
     ),
     max_size=3,
 )
+PICTURES = (
+    "  input_images: {max: 2, types: [png, webp], max_pixels: 1000}",
+    "  input_images: {max: 2, max_edge: 50, hosts: [a.example.com]}",
+)
 TABLES = st.fixed_dictionaries(
     {
         "models": st.sampled_from([[MODEL], [MODEL, FLARE]]),
@@ -62,7 +66,9 @@ TABLES = st.fixed_dictionaries(
         "on_excess": st.sampled_from(["deny", "deny", "adjust"]),
         "formats": st.sampled_from(["", "  formats: {allow: [png]}", "  formats: {allow: [png, webp]}"]),
         "prompt": st.sampled_from(["", "  prompt: {max_chars: 40}", "  prompt: {max_chars: 60}"]),
-        "images": st.sampled_from(["", "  input_images: {max: 0}", "  input_images: {max: 3, max_bytes: 1kB}"]),
+        "images": st.sampled_from(
+            ["", "  input_images: {max: 0}", "  input_images: {max: 3, max_bytes: 1kB}", *PICTURES]
+        ),
         "deny_at": st.sampled_from(["{default: 0.5}", "{default: 0.5, hate: 0.4}", "{default: 0.4}"]),
         "review_at": st.sampled_from(["", ", review_at: {violence: 0.2}"]),
         "check": st.sampled_from(["[prompt, input_images]", "[prompt, input_images]", "[prompt]"]),

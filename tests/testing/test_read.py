@@ -119,6 +119,18 @@ def test_images_have_the_size_that_is_said(tmp_path: Path) -> None:
     assert [len(image.data) for image in request.images] == [2000]
 
 
+def test_images_are_of_the_kind_and_at_the_host_that_is_said(tmp_path: Path) -> None:
+    written = "input_images: 1, image_type: webp, image_size: 4000x3000, mask: true"
+    request = only(tmp_path, f"tests: [{{name: a, request: {{{written}}}, expect: deny}}]\n").case.request
+    assert [(image.media_type, image.size) for image in request.input_images] == [
+        ("image/webp", (4000, 3000)),
+        ("image/png", (4000, 3000)),
+    ]
+    written = "input_images: 1, image_host: images.example.com"
+    request = only(tmp_path, f"tests: [{{name: a, request: {{{written}}}, expect: deny}}]\n").case.request
+    assert [(image.host, image.data) for image in request.images] == [("images.example.com", b"")]
+
+
 @pytest.mark.parametrize(
     ("written", "expected"),
     [
