@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from policyguard.errors import PolicyguardError
-from policyguard.request import ImageRequest, Verdict
+from policyguard.request import Answers, ImageRequest, Verdict
 
 Mode = Literal["enforce", "shadow"]
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
@@ -140,6 +140,7 @@ class Decision:
     request: ImageRequest | None = None
     adjustments: tuple[Adjustment, ...] = ()
     verdict: Verdict | None = None
+    answers: Answers | None = None
 
     @property
     def kind(self) -> Kind:

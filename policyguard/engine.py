@@ -15,9 +15,20 @@ from policyguard import pricing
 from policyguard.decision import Adjustment, Effect, Kind, Mode, Place, Reason
 from policyguard.fit import Fitting, fit, fits, forced, with_defaults
 from policyguard.policy.expr import EvaluationError, Unavailable, field_of
-from policyguard.policy.model import Armed, CallerField, Exemption, ModerationRules, Policy, RequestRules, Rule
+from policyguard.policy.model import (
+    Armed,
+    CallerField,
+    Exemption,
+    Expression,
+    ModerationRules,
+    Policy,
+    Question,
+    RequestRules,
+    Rule,
+)
+from policyguard.policy.questions import answers_in
 from policyguard.pricing import Quote
-from policyguard.request import AUTO, CATEGORIES, Caller, ImageRequest, Verdict
+from policyguard.request import AUTO, CATEGORIES, Answers, Caller, ImageRequest, Verdict
 
 _UNCHANGED: tuple[Adjustment, ...] = ()
 _MAX_CALLER_CHARS = 256
@@ -111,7 +122,8 @@ def screen(
         reasons += wrong
     if policy.review.required:
         reasons.append(_review_required(policy))
-    facts = {"request": request, "caller": caller.values, "scores": None, "surface": policy.surface, "now": now}
+    given = {"request": request, "caller": caller.values, "surface": policy.surface, "now": now}
+    facts = {**given, "scores": None, "answers": None}
     _fire(prepared.early, facts, policy, reasons)
     return Screened(policy, asked, request, caller, now, tuple(reasons), adjustments, facts)
 
@@ -185,13 +197,45 @@ def _review_required(policy: Policy) -> Reason:
     )
 
 
+# ---- questions --------------------------------------------------------------------------------------------
+
+
+def open_questions(screened: Screened) -> tuple[Question, ...]:
+    """The questions whose answers can still decide something about this request; mostly none."""
+    asking = screened.policy.prepared.asking
+    if not asking:
+        return ()
+    today, facts = screened.now.date(), screened.facts
+    names: set[str] = set()
+    for one in asking:
+        speaks = _speaks(one.rule.when, facts)
+        if speaks is False:
+            continue
+        exempt = [exemption.when for exemption in one.exempt if today <= exemption.until]
+        conditions = [one.rule.when] if speaks is None else []
+        conditions += [when for when in exempt if _speaks(when, facts) is None]
+        names.update(answers_in(conditions))
+    return tuple(question for question in screened.policy.questions if question.name in names)
+
+
+def _speaks(when: Expression, facts: Mapping[str, Any]) -> bool | None:
+    """Whether a condition is met, or fails; None where it needs what is still to be asked."""
+    try:
+        return when(facts)
+    except Unavailable:
+        return None
+    except EvaluationError:
+        return True
+
+
 # ---- after moderation -------------------------------------------------------------------------------------
 
 
-def judge(screened: Screened, verdict: Verdict | None) -> Screened:
-    """Add what scores decide: thresholds, unavailability, and the rules that read scores.
+def judge(screened: Screened, verdict: Verdict | None, answers: Answers | None = None) -> Screened:
+    """Add what scores and answers decide: thresholds, unavailability, and the rules that read them.
 
-    `verdict` is None where the policy has nothing moderated; rules that read scores are then unevaluable.
+    `verdict` is None where the policy has nothing moderated; rules that read scores are then unevaluable. `answers`
+    is None where no question is open.
     """
     policy = screened.policy
     reasons: list[Reason] = []
@@ -200,18 +244,19 @@ def judge(screened: Screened, verdict: Verdict | None) -> Screened:
         if policy.mode == "shadow":
             reasons += _thresholds(policy.limit_moderation, verdict, "enforce")
     if policy.prepared.late:
-        _fire(policy.prepared.late, facts_with(screened, verdict), policy, reasons)
+        _fire(policy.prepared.late, facts_with(screened, verdict, answers), policy, reasons)
     return screened._replace(reasons=(*screened.reasons, *reasons)) if reasons else screened
 
 
-def facts_with(screened: Screened, verdict: Verdict | None) -> Mapping[str, Any]:
+def facts_with(screened: Screened, verdict: Verdict | None, answers: Answers | None = None) -> Mapping[str, Any]:
     """What conditions can read after moderation. A score that is only a lower bound counts as unknown."""
+    facts = screened.facts if answers is None else {**screened.facts, "answers": answers.probabilities}
     if verdict is None:
-        return screened.facts
+        return facts
     scores = verdict.scores
     if verdict.incomplete:
         scores = {category: score for category, score in scores.items() if category not in verdict.incomplete}
-    return {**screened.facts, "scores": scores}
+    return {**facts, "scores": scores}
 
 
 def _alarming(alarms: tuple[tuple[str, float], ...], verdict: Verdict) -> bool:
@@ -276,7 +321,7 @@ def _fire(armed: tuple[Armed, ...], facts: Mapping[str, Any], policy: Policy, re
                 continue
             reason = _fired(one, facts)
         except Unavailable:
-            reason = _unevaluable(one, policy.moderation.when_unavailable, "an input is unavailable")
+            reason = _unevaluable(one, when_unavailable(one, facts, policy), "an input is unavailable")
         except EvaluationError as error:
             reason = _unevaluable(one, Effect.DENY, f"the condition fails ({error.code})")
         exemption = _exemption(one, facts) if one.exempt else None
@@ -311,6 +356,25 @@ def _unevaluable(armed: Armed, effect: Effect, why: str) -> Reason:
     )
 
 
+def when_unavailable(armed: Armed, facts: Mapping[str, Any], policy: Policy) -> Effect:
+    """The strictest of what is said of the inputs that are not there."""
+    reads, answers = armed.rule.when.reads, facts["answers"] or {}
+    effects = [
+        question.when_unavailable
+        for question in policy.questions
+        if f"answers.{question.name}" in reads and question.name not in answers
+    ]
+    if not effects or any(_is_unscored(name, facts["scores"] or {}) for name in reads):
+        effects.append(policy.moderation.when_unavailable)
+    return max(effects)
+
+
+def _is_unscored(name: str, scores: Mapping[str, float]) -> bool:
+    """Whether what `name` reads of scores was not assessed."""
+    root, _, category = name.partition(".")
+    return root == "scores" and (category not in scores if category else len(scores) < len(CATEGORIES))
+
+
 def _exemption(armed: Armed, facts: Mapping[str, Any]) -> Exemption | None:
     today = facts["now"].date()
     for exemption in armed.exempt:
@@ -337,7 +401,7 @@ def _values(rule: Rule, facts: Mapping[str, Any]) -> dict[str, Any]:
         root, _, rest = name.partition(".")
         if root == "request" and rest and rest != "prompt":
             values[name] = _field(facts["request"], rest)
-        elif (root == "caller" and rest in _OPEN_CALLER_FIELDS) or (root == "scores" and rest):
+        elif (root == "caller" and rest in _OPEN_CALLER_FIELDS) or (root in ("scores", "answers") and rest):
             values[name] = (facts[root] or {}).get(rest)
     return values
 

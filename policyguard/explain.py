@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from policyguard.decision import Effect, Place, Reason
-from policyguard.engine import Screened, facts_with
+from policyguard.engine import Screened, facts_with, open_questions
 from policyguard.policy.budget import charged, windows
 from policyguard.policy.expr import EvaluationError, Unavailable
 from policyguard.policy.model import Budget, Rule, Threshold
-from policyguard.request import Verdict
+from policyguard.request import Answers, Verdict
 
 _ORDER = {"screen": 0, "judge": 1}
 
@@ -32,9 +32,11 @@ class Line:
     detail: str = ""
 
 
-def explain(judged: Screened, verdict: Verdict | None, dimensions: Mapping[str, str | None]) -> list[Line]:
-    """Lines in the order of the path: what needs no scores, what does, budgets."""
-    lines = [*_built_in(judged), *_rules(judged, verdict)]
+def explain(
+    judged: Screened, verdict: Verdict | None, dimensions: Mapping[str, str | None], answers: Answers | None = None
+) -> list[Line]:
+    """Lines in the order of the path: what needs no scores and answers, what does, budgets."""
+    lines = [*_built_in(judged), *_questions(judged, answers), *_rules(judged, verdict, answers)]
     if verdict is not None:
         lines += _thresholds(judged, verdict)
     return [*sorted(lines, key=lambda line: _ORDER[line.stage]), *_budgets(judged, dimensions)]
@@ -53,9 +55,28 @@ def _is_threshold(reason: Reason) -> bool:
     return reason.id.startswith("moderation.") and "threshold" in reason.values
 
 
-def _rules(judged: Screened, verdict: Verdict | None) -> Iterator[Line]:
+def _questions(judged: Screened, answers: Answers | None) -> Iterator[Line]:
+    """Each question, and whether this request needs the answer."""
+    asked = open_questions(judged)
+    known = answers.probabilities if answers else {}
+    for question in judged.policy.questions:
+        value = known.get(question.name)
+        result = "unavailable" if value is None else f"is answered {value:.3f}"
+        effect = question.when_unavailable.word
+        yield Line(
+            "judge",
+            f"answers.{question.name}",
+            result if question in asked else "is not asked",
+            effect,
+            "enforce",
+            question.place,
+            f"without an answer: {effect}",
+        )
+
+
+def _rules(judged: Screened, verdict: Verdict | None, answers: Answers | None) -> Iterator[Line]:
     prepared = judged.policy.prepared
-    early, late = judged.facts, facts_with(judged, verdict)
+    early, late = judged.facts, facts_with(judged, verdict, answers)
     for stage, armed, facts in (("screen", prepared.early, early), ("judge", prepared.late, late)):
         for one in armed:
             rule, source = one.rule, " ".join(one.rule.when.source.split())

@@ -30,13 +30,15 @@ from policyguard.events import Event, EventType
 from policyguard.policy.budget import charged, windows
 from policyguard.policy.model import Policy, PolicySet
 from policyguard.refusal import budget_reason, paused_reason, refuse, upstream_reason
-from policyguard.request import Caller, Failure, ImageRequest, Outcome, Usage, Verdict
+from policyguard.request import Answers, Caller, Failure, ImageRequest, Outcome, Usage, Verdict
 from policyguard.resumption import Way, resumption, state_reason
 from policyguard.states import Leg
 from policyguard.steps import (
     Charge,
     CheckPaused,
     FindReview,
+    Inquire,
+    Look,
     Moderate,
     NotResumable,
     OverBudget,
@@ -107,6 +109,7 @@ class _Path:
     dimensions: Mapping[str, str | None]
     screened: Screened
     verdict: Verdict | None = None
+    answers: Answers | None = None
 
 
 Flow = Generator[Step, Any, Admission]
@@ -154,14 +157,17 @@ def admit(policies: PolicySet, ask: Ask, keys: Keys) -> Flow:
 
 
 def _moderate(path: _Path) -> Generator[Step, Any, _Path]:
-    """The only call before money is spent; without anything to look at there is none."""
+    """The only network stage before money is spent; without anything to look at or to ask there is none."""
     screened, rules = path.screened, path.policy.moderation
-    verdict = None
-    if screened.check_prompt or screened.check_images:
-        verdict = yield Moderate(
-            rules.model, screened.request, screened.check_prompt, screened.check_images, rules.timeout_s
-        )
-    return replace(path, screened=engine.judge(screened, verdict), verdict=verdict)
+    verdict, answers = None, None
+    scored = Moderate(rules.model, screened.request, screened.check_prompt, screened.check_images, rules.timeout_s)
+    asked = engine.open_questions(screened)
+    looked_at = scored if scored.prompt or scored.images else None
+    if asked:
+        verdict, answers = yield Look(looked_at, Inquire(screened.request, asked, rules.timeout_s))
+    elif looked_at:
+        verdict = yield looked_at
+    return replace(path, screened=engine.judge(screened, verdict, answers), verdict=verdict, answers=answers)
 
 
 def _decision(path: _Path, *extra: Reason) -> Decision:
@@ -175,6 +181,7 @@ def _decision(path: _Path, *extra: Reason) -> Decision:
         request=path.screened.request,
         adjustments=path.screened.adjustments,
         verdict=path.verdict,
+        answers=path.answers,
     )
 
 

@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 import weakref
-from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -21,7 +21,7 @@ from typing import Any, ParamSpec, Self, TypeAlias, TypedDict, TypeVar, Unpack
 
 import anyio
 
-from policyguard import flow
+from policyguard import flow, looking
 from policyguard.audit.keys import open_vault
 from policyguard.audit.private import Vault
 from policyguard.audit.seal import seal
@@ -32,15 +32,15 @@ from policyguard.driving import adrive, drive
 from policyguard.errors import ConfigError, Diagnostic, InvalidRequest, PolicyError, PolicyguardError, StoreUnavailable
 from policyguard.ids import new_id
 from policyguard.logs import say
-from policyguard.moderation import Moderator
+from policyguard.moderation import Answerer, Moderator
 from policyguard.policy.model import Policy, PolicySet
 from policyguard.policy.watch import ReloadState, Watch, every_s
 from policyguard.refusal import refuse, unavailable_reason
 from policyguard.renewal import Renewal
-from policyguard.request import Caller, ImageRequest, Outcome, Verdict
+from policyguard.request import Caller, ImageRequest, Outcome
 from policyguard.settings import setting
 from policyguard.states import Leg
-from policyguard.steps import Moderate, Settled, Step
+from policyguard.steps import Look, Moderate, Settled, Step
 from policyguard.store import Store, key_path, open_store
 from policyguard.telemetry import lines
 from policyguard.telemetry.ledger import Ledger
@@ -351,14 +351,18 @@ class Guard:
 
     def _perform(self, step: Step | Sweep) -> Any:
         if isinstance(step, Moderate):
-            return _verdict(step, self._moderator.moderate)
+            return looking.verdict(step, self._moderator)
+        if isinstance(step, Look):
+            return looking.look(step, self._moderator)
         if isinstance(step, Sweep):
             return self._sweep_when_due()
         return self.store.perform(step, self.clock())
 
     async def _aperform(self, step: Step | Sweep) -> Any:
         if isinstance(step, Moderate):
-            return await _averdict(step, self._moderator.amoderate)
+            return await looking.averdict(step, self._moderator)
+        if isinstance(step, Look):
+            return await looking.alook(step, self._moderator)
         if isinstance(step, Sweep):
             return await in_thread(self._sweep_when_due)
         return await self.store.aperform(step, self.clock())
@@ -430,41 +434,25 @@ def _settled(ticket: Ticket, outcome: Outcome, now: datetime) -> Generator[Step,
         return Settled(Leg.SENT, 0, ticket.ceiling_micros, False)
 
 
-def _verdict(step: Moderate, moderate: Callable[[Moderate], Verdict]) -> Verdict:
-    try:
-        return _said(moderate(step))
-    except Exception as error:  # a moderator of somebody else's; whatever it does, nothing passes unseen
-        return _broken(step, error)
-
-
-async def _averdict(step: Moderate, moderate: Callable[[Moderate], Awaitable[Verdict]]) -> Verdict:
-    try:
-        return _said(await moderate(step))
-    except Exception as error:
-        return _broken(step, error)
-
-
-def _said(answer: object) -> Verdict:
-    """Nothing at all would read as a policy that has nothing looked at, and pass."""
-    if not isinstance(answer, Verdict):
-        raise TypeError("a moderator answers with a verdict")
-    return answer
-
-
-def _broken(step: Moderate, error: Exception) -> Verdict:
-    raised = type(error).__name__
-    say(logging.ERROR, "moderator.broken", "the moderator raised %s; counted as unavailable", raised, raised=raised)
-    return Verdict(model=step.model, error="moderator_error")
-
-
 def _id(prefix: str, now: datetime) -> str:
     return new_id(prefix, now, draw(10))
 
 
 def _check_moderator(policies: PolicySet, *, moderator: Moderator) -> None:
-    wrong = [policy for policy in policies.surfaces.values() if policy.moderation.model not in moderator.models]
+    surfaces = policies.surfaces.values()
+    wrong = [_not_served(policy, moderator) for policy in surfaces if policy.moderation.model not in moderator.models]
+    if not isinstance(moderator, Answerer):
+        wrong += [_not_answered(policy) for policy in surfaces if policy.questions]
     if wrong:
-        raise PolicyError([_not_served(policy, moderator) for policy in wrong])
+        raise PolicyError(wrong)
+
+
+def _not_answered(policy: Policy) -> Diagnostic:
+    question = policy.questions[0]
+    message = f"surface `{policy.surface}` asks the question `{question.name}`"
+    file, line, column = question.place
+    hint = "the given moderator answers none"
+    return Diagnostic(file=file, line=line, column=column, code="PG507", message=message, path="questions", hint=hint)
 
 
 def _not_served(policy: Policy, moderator: Moderator) -> Diagnostic:

@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from policyguard.errors import InvalidRequest
+from policyguard.text import Reading, read
 
 Operation = Literal["generate", "edit"]
 AUTO = "auto"
@@ -150,6 +151,7 @@ class ImageRequest:
     main: MainModel | None = None
     max_output_tokens: int | None = None  # of the main model
     extra: Mapping[str, Any] = field(default_factory=_empty, repr=False)
+    _reading: Reading | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         _check_text(self)
@@ -174,6 +176,18 @@ class ImageRequest:
             yield self.mask
         if self.markup is not None:
             yield self.markup
+
+    @property
+    def reading(self) -> Reading:
+        """What the prompt says to a person, for judging only; worked out once, and only where it is asked for."""
+        if self._reading is None:
+            object.__setattr__(self, "_reading", read(self.prompt))
+        return self._reading or Reading(self.prompt, False)
+
+    @property
+    def obfuscated(self) -> bool:
+        """Whether the prompt hides its letters."""
+        return self.reading.hidden
 
 
 _INTEGERS = {
@@ -274,6 +288,30 @@ class Verdict:
     def score(self, category: str) -> float | None:
         """The score where it was fully assessed, else None."""
         return None if category in self.incomplete else self.scores.get(category)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """What a model says to the questions about one request: by name, the probability that the answer is yes.
+
+    A question that is not in `probabilities` has no answer, which may never be read as 0: the model refused it, or
+    `error` says in one word why. `input_tokens` is what was billed, None where that is not known.
+    Raises ValueError for what is no number from 0 to 1.
+    """
+
+    model: str
+    probabilities: Mapping[str, float] = field(default_factory=_empty)
+    refused: frozenset[str] = frozenset()
+    error: str | None = None
+    calls: int = 0
+    latency_ms: int = 0
+    input_tokens: int | None = None
+    request_id: str | None = None
+
+    def __post_init__(self) -> None:
+        for value in self.probabilities.values():
+            if isinstance(value, bool) or not isinstance(value, float | int) or not 0 <= value <= 1:
+                raise ValueError("a probability is a number from 0 to 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from typing import Literal
 
 from policyguard.decision import Mode
 from policyguard.events import Event
-from policyguard.policy.model import Unit
+from policyguard.policy.model import Question, Unit
 from policyguard.request import ImageRequest
 from policyguard.states import Leg, Review
 
@@ -46,15 +46,49 @@ class CheckPaused:
     user: str | None  # the pseudonym
 
 
+def texts_of(request: ImageRequest) -> tuple[str, ...]:
+    """The prompt, and where it differs what it says to a person."""
+    revealed = request.reading.text
+    return (request.prompt,) if revealed == request.prompt else (request.prompt, revealed)
+
+
 @dataclass(frozen=True, slots=True)
 class Moderate:
-    """Score the prompt, and each image, with `model`. Answer: `Verdict`."""
+    """Score the prompt, and each image, with `model`. Answer: `Verdict`.
+
+    The prompt is scored by each of `texts`; the highest score of a category holds.
+    """
 
     model: str
     request: ImageRequest
     prompt: bool
     images: bool
     timeout_s: float
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The prompt, and where it differs what it says to a person."""
+        return texts_of(self.request)
+
+
+@dataclass(frozen=True, slots=True)
+class Inquire:
+    """Ask these questions about the prompt and the input images. Answer: `Answers`.
+
+    A prompt that hides its letters is shown as it is read, too.
+    """
+
+    request: ImageRequest
+    questions: tuple[Question, ...]
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Moderate and ask at the same time. Answer: `(Verdict | None, Answers)`."""
+
+    moderate: Moderate | None
+    inquire: Inquire
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,4 +330,4 @@ class Vote:
     reason: str = ""
 
 
-Step = CheckPaused | Moderate | FindReview | Reserve | Hold | Reopen | Record | Settle
+Step = CheckPaused | Moderate | Look | FindReview | Reserve | Hold | Reopen | Record | Settle

@@ -42,6 +42,9 @@ def explain(
     max_output_tokens: Annotated[int | None, typer.Option(min=1, help="What that model may write.")] = None,
     caller: Annotated[list[str] | None, typer.Option(help="A caller value, NAME=VALUE. Repeatable.")] = None,
     score: Annotated[list[str] | None, typer.Option(help="A score, CATEGORY=0.42. Others are 0. Repeatable.")] = None,
+    answer: Annotated[
+        list[str] | None, typer.Option(help="The answer to a question, NAME=0.8. Others are 0. Repeatable.")
+    ] = None,
     unavailable: Annotated[bool, typer.Option(help="As if moderation were down.")] = False,
     now: NowOption = None,
     stages: Annotated[
@@ -59,6 +62,8 @@ def explain(
       policyguard explain marketing --size 2048x2048 --score violence=0.42
 
       policyguard explain id-photos --unavailable --format json
+
+      policyguard explain avatars --answer real_person=0.9
 
       policyguard explain avatars --main-model gpt-6-luna --max-output-tokens 500
 
@@ -78,11 +83,12 @@ def explain(
     names |= {"max_output_tokens": max_output_tokens}
     request = _request("x" * prompt_chars if prompt_chars else prompt, input_images, mask, main_model, names)
     given = Caller.of(_callers(loaded, caller or []))
-    answer = _explain(loaded, surface, request, given, _scores(score or [], unavailable), moment(now))
+    scores, answers = _scores(score or [], unavailable), _answers(loaded.surfaces[surface], answer or [])
+    shown = _explain(loaded, surface, request, given, scores, answers, moment(now))
     if format == "json":
-        print_json(answer)
+        print_json(shown)
     else:
-        _print(answer)
+        _print(shown)
 
 
 def _request(prompt: str, input_images: int, mask: bool, main_model: str | None, names: dict[str, Any]) -> Any:
@@ -101,7 +107,7 @@ def _request(prompt: str, input_images: int, mask: bool, main_model: str | None,
 
 
 def _explain(
-    loaded: Any, surface: str, request: Any, given: Any, scores: dict[str, float] | None, now: datetime
+    loaded: Any, surface: str, request: Any, given: Any, scores: dict[str, float] | None, answers: Any, now: datetime
 ) -> dict[str, Any]:
     from policyguard import engine, record
     from policyguard.decision import combine
@@ -117,7 +123,7 @@ def _explain(
     if screened.check_prompt or screened.check_images:
         error = "down" if scores is None else None
         verdict = Verdict(model=policy.moderation.model, scores=scores or {}, error=error)
-    judged = engine.judge(screened, verdict)
+    judged = engine.judge(screened, verdict, answers)
     dimensions = record.dimensions(surface, caller, lambda kind, text: text)
     return {
         "surface": surface,
@@ -130,7 +136,7 @@ def _explain(
         "reasons": [record.reason_row(r) for r in judged.reasons],
         "lines": [
             {**asdict(line), "place": str(line.place) if line.place else None}
-            for line in lines(judged, verdict, dimensions)
+            for line in lines(judged, verdict, dimensions, answers)
         ],
     }
 
@@ -162,20 +168,32 @@ def _scores(given: list[str], unavailable: bool) -> dict[str, float] | None:
 
     if unavailable:
         return None
-    scores = dict.fromkeys(CATEGORIES, 0.0)
-    for name, value in _pairs(given, "--score").items():
-        if name not in scores:
-            fail(f"`{name}` is no moderation category", hint="there are " + ", ".join(CATEGORIES))
+    return _numbers(given, "--score", CATEGORIES, "moderation category")
+
+
+def _answers(policy: Any, given: list[str]) -> Any:
+    from policyguard.request import Answers
+
+    names = tuple(question.name for question in policy.questions)
+    return Answers(model="given", probabilities=_numbers(given, "--answer", names, "question that a rule reads"))
+
+
+def _numbers(given: list[str], option: str, names: tuple[str, ...], what: str) -> dict[str, float]:
+    """A number from 0 to 1 for each name, 0 where none is given; what is `unavailable` is not there."""
+    numbers = dict.fromkeys(names, 0.0)
+    for name, value in _pairs(given, option).items():
+        if name not in names:
+            fail(f"`{name}` is no {what}", hint=f"there are {', '.join(names)}" if names else "there are none here")
         if value == "unavailable":
-            del scores[name]
+            del numbers[name]
             continue
         try:
-            scores[name] = float(value or "")
+            numbers[name] = float(value or "")
         except ValueError:
-            fail(f"`--score {name}=...` needs a number from 0 to 1")
-        if not 0 <= scores[name] <= 1:
-            fail(f"`--score {name}=...` needs a number from 0 to 1")
-    return scores
+            fail(f"`{option} {name}=...` needs a number from 0 to 1")
+        if not 0 <= numbers[name] <= 1:
+            fail(f"`{option} {name}=...` needs a number from 0 to 1")
+    return numbers
 
 
 def _print(answer: dict[str, Any]) -> None:

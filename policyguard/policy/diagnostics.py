@@ -51,6 +51,7 @@ CODES: Mapping[str, str] = {
     "PG504": "a route is claimed twice",
     "PG505": "a moderation model that the guard's moderator does not serve",
     "PG506": "a policy that is not read",
+    "PG507": "a question that the guard's moderator does not answer",
     "PG701": "a condition that is never true",
     "PG702": "a condition that is always true",
     "PG703": "a rule that lists, limits or thresholds decide already",
@@ -66,6 +67,7 @@ CODES: Mapping[str, str] = {
     "PG713": "a model that is shut down soon",
     "PG714": "a group that is named like a person",
     "PG715": "pictures that nobody looks at",
+    "PG716": "a question whose answer no rule reads",
 }
 
 _KINDS = {
@@ -205,7 +207,8 @@ def _report(source: Source, path: Path, hint: str, names: list[str], problem: An
 
 
 def _name(path: Path) -> str:
-    return f"a name is written in lower case, with `{'_' if path[0] == 'caller' else '-'}` between its words"
+    sign = "_" if path[0] in ("caller", "questions") else "-"
+    return f"a name is written in lower case, with `{sign}` between its words"
 
 
 def written(kind: str, given: Any) -> str:

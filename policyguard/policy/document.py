@@ -331,6 +331,17 @@ class Rule(Document):
     """`shadow`: evaluated and recorded, not enforced."""
 
 
+class Question(Document):
+    ask: Annotated[str, Field(min_length=1, max_length=2_000)]
+    """What is asked about the prompt and the input images, so that yes or no is an answer."""
+    when_unavailable: Literal["deny", "review"] = "deny"
+    """What a rule that reads the answer does while there is none. There is no way to let requests pass."""
+
+
+QuestionName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+Questions = Annotated[dict[QuestionName, Question], Field(default_factory=dict, max_length=100)]
+
+
 class Budget(Document):
     id: Id
     """Its name in refusals, reports and tests."""
@@ -391,6 +402,8 @@ class Surface(Document):
     """What may be asked for: models, sizes, qualities, how many."""
     moderation: Moderation = Field(default_factory=Moderation)
     """From which score on a request is denied or reviewed."""
+    questions: Questions
+    """Questions of this surface's own; rules read the answers as `answers.NAME`, from 0 to 1."""
     budgets: list[Budget] = Field(default_factory=list, max_length=MAX_ITEMS)
     """How much money or how many images, in which time."""
     rules: list[Rule] = Field(default_factory=list, max_length=MAX_ITEMS)
@@ -460,6 +473,8 @@ class Organisation(Document):
     """What no surface may go beyond."""
     high_stakes: Limits = Field(default_factory=Limits)
     """Further limits for surfaces with `stakes: high`."""
+    questions: Questions
+    """Questions that every surface's rules may read the answers of."""
     budgets: list[Budget] = Field(default_factory=list, max_length=MAX_ITEMS)
     """Shared by all surfaces."""
     rules: list[Rule] = Field(default_factory=list, max_length=MAX_ITEMS)

@@ -130,6 +130,16 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """Asked about a request where a rule needs the answer: the probability, 0 to 1, that it is to be answered yes."""
+
+    name: str
+    ask: str
+    when_unavailable: Literal[Effect.DENY, Effect.REVIEW]
+    place: Place
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Exemption:
     """Switches rules of the same file off where `when` is true, until the end of `until` (UTC)."""
 
@@ -239,6 +249,7 @@ class Policy:
     routes: tuple[Route, ...]
     limit_review: bool = False  # the organisation's limits alone require a review of every request
     reasons_on_wire: bool = True
+    questions: tuple[Question, ...] = ()  # those that some rule reads, the organisation's included
     prepared: Prepared = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -277,6 +288,7 @@ class Prepared:
 
     `alarms` is the lowest score of each category that has any effect; `per` are the caller values that budgets need.
     `early` rules read nothing of moderation and run before it, `late` ones after it: that is derived, never written.
+    `asking` are the late ones that read answers.
     """
 
     plain: Plain | None
@@ -284,6 +296,7 @@ class Prepared:
     per: tuple[str, ...]
     early: tuple[Armed, ...]
     late: tuple[Armed, ...]
+    asking: tuple[Armed, ...]
 
 
 def _prepare(policy: Policy) -> Prepared:
@@ -292,8 +305,9 @@ def _prepare(policy: Policy) -> Prepared:
         plain=_plain(policy.request),
         alarms=_alarms(policy),
         per=tuple(sorted({budget.per for budget in policy.budgets if budget.per is not None})),
-        early=tuple(one for one in armed if not _is_late(one)),
-        late=tuple(one for one in armed if _is_late(one)),
+        early=tuple(one for one in armed if not _reads(one, "scores", "answers")),
+        late=tuple(one for one in armed if _reads(one, "scores", "answers")),
+        asking=tuple(one for one in armed if _reads(one, "answers")),
     )
 
 
@@ -325,10 +339,10 @@ def _armed(policy: Policy, rule: Rule) -> Armed:
     return Armed(rule.when.run, rule, mode, exempt)
 
 
-def _is_late(armed: Armed) -> bool:
-    """Whether a rule, or an exemption from it, reads what moderation says."""
+def _reads(armed: Armed, *roots: str) -> bool:
+    """Whether a rule, or an exemption from it, reads one of these."""
     conditions = (armed.rule.when, *(exemption.when for exemption in armed.exempt))
-    return any(name.split(".", 1)[0] == "scores" for condition in conditions for name in condition.reads)
+    return any(name.split(".", 1)[0] in roots for condition in conditions for name in condition.reads)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

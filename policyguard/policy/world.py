@@ -6,14 +6,14 @@ come with it; so are the input images, because an edit needs one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
 from policyguard.policy.expr import CallerType, Environment
 from policyguard.policy.model import CallerField
 from policyguard.pricing import price_book
-from policyguard.request import CATEGORIES, Caller, ImageRequest, InputImage, Verdict, parse_size
+from policyguard.request import CATEGORIES, Answers, Caller, ImageRequest, InputImage, Verdict, parse_size
 
 World = Mapping[str, Any]
 
@@ -29,10 +29,12 @@ class Images(NamedTuple):
 NO_IMAGES = Images("generate", 0, False)
 ONE_IMAGE = Images("edit", 1, False)
 NOON = datetime(2026, 1, 15, 12, 0, tzinfo=UTC)
+_ANSWERS = "answers."
 _SUBJECTS = {
     "request.width": "size",
     "request.height": "size",
     "request.pixels": "size",
+    "request.obfuscated": "prompt",
     "request.operation": "images",
     "request.input_images": "images",
     "request.has_mask": "images",
@@ -60,7 +62,8 @@ def plain_world(environment: Environment, now: datetime = NOON) -> dict[str, Any
     """A request that nobody minds: one small picture, no score above 0, a caller with what is always there."""
     model = next(name for name, row in price_book().models.items() if row.usable)
     callers = {f"caller.{name}": _anyone(declared) for name, declared in environment.caller.items()}
-    return {**_PLAIN, "model": model, "now": now, **callers}
+    answered = {_ANSWERS + name: 0.0 for name in sorted(environment.answers)}
+    return {**_PLAIN, "model": model, "now": now, **callers, **answered}
 
 
 def _anyone(declared: CallerType) -> str | None:
@@ -78,6 +81,7 @@ def inputs(world: World) -> dict[str, Any]:
         "request": request(world),
         "caller": caller(world).values,
         "scores": scores(world),
+        "answers": answers(world),
         "surface": world["surface"],
         "now": world["now"],
     }
@@ -89,6 +93,16 @@ def scores(world: World) -> dict[str, float] | None:
         return None
     own = {category: world.get(f"scores.{category}", world["scores"].get(category, 0.0)) for category in CATEGORIES}
     return {category: score for category, score in own.items() if score is not None}
+
+
+def questions(world: World) -> list[str]:
+    """The names of those that are asked."""
+    return [name.removeprefix(_ANSWERS) for name in world if name.startswith(_ANSWERS)]
+
+
+def answers(world: World) -> dict[str, float]:
+    """The probabilities by question; one that is not there is unavailable."""
+    return {name: world[_ANSWERS + name] for name in questions(world) if world[_ANSWERS + name] is not None}
 
 
 # ---- as the engine takes it -------------------------------------------------------------------------------
@@ -139,6 +153,12 @@ def verdict(world: World, model: str, *, prompt: bool = True, images: bool = Fal
     return Verdict(model=model, scores=found if is_seen else dict.fromkeys(CATEGORIES, 0.0))
 
 
-def environment_of(fields: tuple[CallerField, ...]) -> Environment:
-    """The environment of conditions in which these callers are declared."""
-    return Environment({f.name: CallerType(not f.required and f.default is None, f.values) for f in fields})
+def answered(world: World) -> Answers:
+    """What the questions are answered."""
+    return Answers(model="any", probabilities=answers(world))
+
+
+def environment_of(fields: tuple[CallerField, ...], questions: Iterable[str] = ()) -> Environment:
+    """The environment of conditions in which these callers are declared, and these questions are asked."""
+    callers = {f.name: CallerType(not f.required and f.default is None, f.values) for f in fields}
+    return Environment(callers, frozenset(questions))

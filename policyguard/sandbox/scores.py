@@ -1,6 +1,7 @@
 """Moderation scores without a model: a table of harmless theatrical words, a little noise, and scripts in the prompt.
 
-Deterministic: the same text always scores the same. `[sandbox: violence=0.91, sexual=0.4]` in a prompt sets scores.
+Deterministic: the same text always scores the same. `[sandbox: violence=0.91, sexual=0.4]` in a prompt sets scores, and
+answers to questions by name.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ WORDS: Mapping[str, Mapping[str, float]] = {
 }
 _SCRIPT = re.compile(r"\[sandbox:([^\]]*)\]")
 _ASSIGNMENT = re.compile(r"([a-z/-]+)\s*=\s*([01](?:\.\d+)?|\.\d+)")
+_ANSWER = re.compile(r"([a-z][a-z0-9_]*)\s*=\s*([01](?:\.\d+)?|\.\d+|refusal)")
 BLOCK = "[sandbox: block]"
+REFUSAL = "refusal"
 
 
 def text_scores(text: str) -> dict[str, float]:
@@ -47,6 +50,11 @@ def text_scores(text: str) -> dict[str, float]:
     for script in _SCRIPT.findall(lowered):
         scores |= {name: float(value) for name, value in _ASSIGNMENT.findall(script) if name in scores}
     return scores
+
+
+def scripted_answers(text: str) -> dict[str, str]:
+    """What scripts in a text answer to questions by name: a probability, or a refusal."""
+    return {name: value for script in _SCRIPT.findall(text) for name, value in _ANSWER.findall(script)}
 
 
 def image_scores(data: bytes) -> dict[str, float]:

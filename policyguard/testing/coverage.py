@@ -1,8 +1,8 @@
 """What tests have seen of the conditions of a folder: each rule and each exemption, true and false.
 
-A condition counts where the engine evaluates it: a rule about scores not before moderation, an exemption only where one
-of its rules would speak. What cannot be evaluated was seen neither true nor false. Thresholds, lists and budgets are no
-conditions and are not counted.
+A condition counts where the engine evaluates it: a rule about scores or answers not before moderation, an exemption
+only where one of its rules would speak. What cannot be evaluated was seen neither true nor false. Thresholds, lists and
+budgets are no conditions and are not counted.
 """
 
 from __future__ import annotations
@@ -11,11 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from policyguard.decision import Place
+from policyguard.decision import Decision, Place
 from policyguard.engine import facts_with
 from policyguard.policy.expr import EvaluationError, Unavailable
 from policyguard.policy.model import Armed, Expression, Policy, PolicySet
-from policyguard.request import Verdict
 from policyguard.testing.simulate import Case, screened
 
 # How the condition of a rule came out. `early`: the request was denied before it was looked at.
@@ -61,14 +60,14 @@ class Coverage:
         return Coverage(tuple(c for c in self.conditions if c.surface == surface))
 
 
-def observe(policies: PolicySet, surface: str, case: Case, verdict: Verdict | None) -> dict[Place, Value]:
-    """How each condition came out for a decided case, by its place. `verdict` is what moderation said of it."""
+def observe(policies: PolicySet, surface: str, case: Case, decision: Decision) -> dict[Place, Value]:
+    """How each condition came out for a decided case, by its place."""
     prepared = policies.surfaces[surface].prepared
     before, went_on = screened(policies, surface, case)
     found: dict[Place, Value] = {}
     for one in prepared.early:
         found |= _seen(one, before.facts, case)
-    facts = facts_with(before, verdict)
+    facts = facts_with(before, decision.verdict, decision.answers)
     for one in prepared.late:
         found |= _seen(one, facts, case) if went_on else {one.rule.place: "early"}
     return found

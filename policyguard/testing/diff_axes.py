@@ -83,7 +83,8 @@ def _existence(pair: Pair, subject: str, value: Any) -> list[Any]:
 def environment(pair: Pair) -> Environment:
     """Every caller that one side knows. All may be absent: nobody is forced to say who they are."""
     names = dict.fromkeys(f.name for policies, _ in pair.both for f in policies.caller)
-    return Environment({name: CallerType(optional=True) for name in names})
+    asked = {question.name for _, policy in pair.both for question in policy.questions}
+    return Environment({name: CallerType(optional=True) for name in names}, frozenset(asked))
 
 
 def _given(pair: Pair, own: Sequence[Atom], subjects: frozenset[str]) -> dict[str, list[Any]]:

@@ -193,7 +193,7 @@ def _conditions(pair: Pair) -> Conditions:
     found: dict[str, Atom] = {}
     joins: list[dict[Any, frozenset[str]]] = []
     for policies, policy in pair.both:
-        environment, rules = environment_of(policies.caller), {}
+        environment, rules = environment_of(policies.caller, [q.name for q in policy.questions]), {}
         for one in policy.rules:
             own = [a for text in _sources(policy, one) for a in atoms(tree(text, environment))]
             found.update((atom.key, atom) for atom in own)
@@ -223,7 +223,8 @@ def _meaning(policy: Policy, rule: Rule) -> tuple[Any, ...]:
     exempt = frozenset((canonical(e.when.source), e.until) for e in _exemptions(policy, rule))
     late = any(one.rule is rule for one in policy.prepared.late)
     moderated = (policy.moderation.when_unavailable, policy.moderation.check) if late else None
-    return (canonical(rule.when.source), rule.then, mode, rule.organisation, exempt, moderated)
+    asked = frozenset((q.name, q.when_unavailable) for q in policy.questions if f"answers.{q.name}" in rule.when.reads)
+    return (canonical(rule.when.source), rule.then, mode, rule.organisation, exempt, moderated, asked)
 
 
 # ---- the base ---------------------------------------------------------------------------------------------

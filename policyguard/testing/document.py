@@ -141,6 +141,8 @@ class Given(Document):
     """Who asks, by the names of org.yaml."""
     scores: Annotated[dict[Category, Score], Or((UNAVAILABLE,))] = Field(default_factory=dict)
     """What moderation says, by category; 0 where it is not said. `unavailable` for one, or for all of them."""
+    answers: Annotated[dict[Text, Score], Or((UNAVAILABLE,))] = Field(default_factory=dict)
+    """What is answered to the questions, by name; 0 where it is not said. `unavailable` for one, or for all of them."""
     spent: dict[Text, Spent] = Field(default_factory=dict)
     """What has gone from a budget, by its id, like `$12.50` or `20 images`; nothing where it is not said."""
     now: Instant | None = None

@@ -28,7 +28,7 @@ from policyguard.wire.remote import remote_image
 
 FOLDER = "tests"
 _MOST_BYTES = 64_000_000  # the API takes 50 MB
-_SECTIONS = ("request", "caller", "scores", "spent")
+_SECTIONS = ("request", "caller", "scores", "answers", "spent")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +124,7 @@ def _tests(source: Source, surface: str, policies: PolicySet) -> Iterator[Policy
         source.problem(("surface",), "PG206", f"there is no surface `{surface}`", hint)
         return
     known = names(policies, surface)
-    given = _plain(source.data.get("given") or {})
+    given = _plain(source.data.get("given") or {}, known)
     _check_names(source, ("given",), given, known)
     rows = [*_rows(source, given, known), *_cells(source, given, known)]
     if not rows and not source.problems:
@@ -155,7 +155,7 @@ def _rows(source: Source, given: dict[str, Any], known: Names) -> Iterator[_Row]
             first = lines[row["name"]]
             source.problem((*path, "name"), "PG207", f"`{row['name']}` is the name of a test already, in line {first}")
         lines.setdefault(row["name"], source.mark((*path, "name")).line)
-        values = _plain(row)
+        values = _plain(row, known)
         _check_names(source, path, values, known)
         started = _without(source, path, given, row.get("without") or [])
         yield row["name"], path, _laid_over(started, values), _expected(source, (*path, "expect"), known)
@@ -165,17 +165,17 @@ def _cells(source: Source, given: dict[str, Any], known: Names) -> Iterator[_Row
     if "matrix" not in source.data or not matrix.sound_axes(source):
         return
     for cell in matrix.cells(source):
-        values = _plain(cell.values)
+        values = _plain(cell.values, known)
         yield cell.name, cell.path, _laid_over(given, values), _expected(source, cell.path, known)
     for path, values in matrix.axis_values(source):
-        _check_names(source, path, _plain(values), known)
+        _check_names(source, path, _plain(values, known), known)
 
 
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """`scores: unavailable` written out for every category."""
-    if values.get("scores") == UNAVAILABLE:
-        return {**values, "scores": dict.fromkeys(CATEGORIES, UNAVAILABLE)}
-    return dict(values)
+def _plain(values: Mapping[str, Any], known: Names) -> dict[str, Any]:
+    """`unavailable` for all scores or answers written out for each of them."""
+    whole = {"scores": CATEGORIES, "answers": known.questions}
+    down = {name: dict.fromkeys(each, UNAVAILABLE) for name, each in whole.items() if values.get(name) == UNAVAILABLE}
+    return {**values, **down}
 
 
 def _laid_over(given: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -200,6 +200,8 @@ def _without(source: Source, path: Path, given: Mapping[str, Any], listed: list[
 def _check_names(source: Source, path: Path, values: Mapping[str, Any], known: Names) -> None:
     for name in values.get("caller") or {}:
         known.caller(source, (*path, "caller", name), name)
+    for name in values.get("answers") or {}:
+        known.question(source, (*path, "answers", name), name)
     for name, text in (values.get("spent") or {}).items():
         known.budget(source, (*path, "spent", name), name, amount(text).unit)
 
@@ -241,15 +243,19 @@ def _case(source: Source, path: Path, values: Mapping[str, Any]) -> Case | None:
     except InvalidRequest as error:
         source.problem((*path, "request", error.param or ""), "PG602", error.message)
         return None
-    scores = values["scores"].items()
     return Case(
         request=request,
         caller=Caller.of(values["caller"]),
-        scores={category: None if score == UNAVAILABLE else float(score) for category, score in scores},
+        scores=_known(values["scores"]),
+        answers=_known(values["answers"]),
         spent={name: amount(text).amount for name, text in values["spent"].items()},
         paused=values.get("paused"),
         now=instant(values["now"]) if "now" in values else NOON,
     )
+
+
+def _known(values: Mapping[str, Any]) -> dict[str, float | None]:
+    return {name: None if value == UNAVAILABLE else float(value) for name, value in values.items()}
 
 
 def _request(values: Mapping[str, Any]) -> ImageRequest:

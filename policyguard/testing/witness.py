@@ -66,7 +66,7 @@ def _judged(known: _Known, world: World) -> Ruling:
     screened, unknown = known
     prompt, images = screened.check_prompt, screened.check_images
     seen = worlds.verdict(world, screened.policy.moderation.model, prompt=prompt, images=images)
-    return _ruling(engine.judge(screened, seen), unknown)
+    return _ruling(engine.judge(screened, seen, worlds.answered(world)), unknown)
 
 
 def _ruling(known: engine.Screened, unknown: tuple[Reason, ...]) -> Ruling:
@@ -116,7 +116,7 @@ SMALL = 8  # bytes of an image that nobody minds
 
 def command(surface: str, world: World, now: datetime) -> str:
     """The world as one line for `policyguard explain`, with what it cannot say behind a `#`."""
-    words = ["policyguard", "explain", surface, *_request(world), *_caller(world), *_scores(world)]
+    words = ["policyguard", "explain", surface, *_request(world), *_caller(world), *_scores(world), *_answers(world)]
     if world["now"] != now:
         words += ["--now", world["now"].isoformat()]
     note = ", ".join(_unsaid(world))
@@ -168,6 +168,13 @@ def _scores(world: World) -> Iterator[str]:
             yield from ("--score", f"{category}={'unavailable' if score is None else f'{score:.9g}'}")
 
 
+def _answers(world: World) -> Iterator[str]:
+    known = worlds.answers(world)
+    for name in worlds.questions(world):
+        if known.get(name) != 0:
+            yield from ("--answer", f"{name}={'unavailable' if name not in known else f'{known[name]:.9g}'}")
+
+
 def _unsaid(world: World) -> Iterator[str]:
     prompt: str = world["prompt"]
     if len(prompt) > _MAX_PROMPT and prompt != "x" * len(prompt):
@@ -196,9 +203,12 @@ def request_row(world: World) -> Mapping[str, Any]:
     assessed = worlds.scores(world)
     images: worlds.Images = world["images"]
     row = {name: world[name] for name in _OPTIONS if world[name] is not None and world[name] != _SILENT.get(name)}
+    known = worlds.answers(world)
+    answers = {name: known.get(name, "unavailable") for name in worlds.questions(world) if known.get(name) != 0}
     return {
         "request": {**row, "prompt": world["prompt"], "operation": images.operation, "input_images": images.number},
         "caller": dict(worlds.caller(world).items()),
         "scores": "unavailable" if assessed is None else {c: s for c, s in assessed.items() if s},
+        **({"answers": answers} if answers else {}),
         "now": world["now"].isoformat(),
     }

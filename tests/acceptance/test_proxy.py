@@ -223,3 +223,26 @@ def test_it_does_without_the_sdk() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+# ---- what prompts say -------------------------------------------------------------------------------------
+
+ASKING = AVATARS + (
+    "questions: {real_person: {ask: Is it a real person?}}\n"
+    "rules: [{id: real-people, when: answers.real_person > 0.7, then: deny}]\n"
+)
+
+
+def test_hidden_letters_and_answers_decide_at_the_proxy_too(proxy: Callable[..., Any], sandbox: Any) -> None:
+    client = proxy(avatars=ASKING).sdk()
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.images.generate(prompt="a " + "\u200b".join("swordfight"))
+    assert caught.value.code == "moderation_blocked"
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.images.generate(prompt="a face [sandbox: real_person=0.9]")
+    assert caught.value.code == "policy_violation"
+    with pytest.raises(openai.InternalServerError) as down:
+        client.images.generate(prompt="a face [sandbox: real_person=refusal]")
+    assert down.value.code == "policy_unavailable"
+    assert client.images.generate(prompt="a cat").usage is not None
+    assert sandbox.counts()["paths"]["/v1/decisions"] == 4

@@ -10,7 +10,6 @@ from support import ORG, SURFACE, write_policies
 from policyguard.policy.load import check
 
 LATER = {
-    "questions": ("", "questions: {a: {ask: b}}", "questions"),
     "the output held by default": ("", "", "defaults.review.hold"),
     "output images as a limit": ("limits: {moderation: {check: [output_images]}}", "", "limits.moderation.check[0]"),
     "output images for high stakes": (

@@ -54,6 +54,7 @@ moderation:
   review_at: {hate: 0.3}
   when_unavailable: review
   timeout: 5s
+questions: {real_person: {ask: Is it a real person?, when_unavailable: review}}
 budgets: [{id: b, limit: $1.5 / week, per: caller.user, time_zone: Europe/Berlin, mode: shadow}]
 rules: [{id: r, when: request.n > 1, then: flag, message: hi, mode: shadow}]
 review:
@@ -207,7 +208,7 @@ WRONG = {  # a text of `FULL` and what is written instead
     "a path out of the body": ("body.text.a", "text.a"),
     "a day as people write it": ("until: 2027-01-31", "until: 31.1.2027"),
     "what is not enforced yet": ("check: [prompt]", "check: [output_images]"),
-    "a key that is not enforced yet": ("reasons_on_wire: true", "questions: {}"),
+    "a key that is not enforced yet": ("reasons_on_wire: true", "inner: guarded"),
     "moderation turned down": ("moderation: auto\n  on", "moderation: low\n  on"),
 }
 

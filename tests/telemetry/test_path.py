@@ -180,6 +180,20 @@ def test_moderation_that_is_down_is_counted_in_a_word_of_ours(
     assert heard.metric("policyguard.moderation.unavailable") == [({S: "avatars", "policyguard.error": word}, 1)]
 
 
+def test_questions_are_a_stage_with_moderation_and_what_is_not_answered_is_counted(
+    open_guard: Opener, heard: Heard
+) -> None:
+    asking = (
+        SURFACE
+        + REVIEWERS
+        + "questions: {logo: {ask: Is there a logo?}}\nrules: [{id: a, when: answers.logo > 0.5, then: deny}]\n"
+    )
+    ask(open_guard(avatars=asking, moderator=ScriptedModerator(answers={"logo": None})))
+    assert {"policyguard.screen", "policyguard.look", "policyguard.judge"} <= heard.tree().keys()
+    ((labels, count),) = heard.metric("policyguard.moderation.unavailable")
+    assert (labels[S], count) == ("avatars", 1)
+
+
 def test_an_exception_is_recorded_by_its_kind_alone(
     open_guard: Opener, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:

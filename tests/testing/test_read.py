@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import MODEL
-from testing.suites import GIVEN, loaded, suite
+from testing import suites
+from testing.suites import AVATARS, GIVEN, loaded, suite
 
 from policyguard.policy.model import PolicySet
 from policyguard.policy.source import read
@@ -68,6 +69,24 @@ def test_unavailable_stands_for_every_category_and_can_be_laid_over(tmp_path: Pa
     base = GIVEN + "  scores: unavailable\n"
     mixed = only(tmp_path, "tests: [{name: a, scores: {hate: 0.1}, expect: deny}]\n", base).case.scores
     assert (mixed["hate"], mixed["violence"]) == (0.1, None)
+
+
+ASKING = AVATARS.replace("\nrules:\n", "\nrules:\n  - {id: logos, when: answers.logo > 0.5, then: deny}\n") + (
+    "questions: {logo: {ask: Is there a logo?}}\n"
+)
+
+
+def test_answers_are_given_by_name_and_unavailable_stands_for_all(tmp_path: Path) -> None:
+    one = suites.folder(tmp_path / "a", "tests: [{name: a, answers: {logo: 0.9}, expect: deny}]\n", avatars=ASKING)
+    down = suites.folder(tmp_path / "b", "tests: [{name: a, answers: unavailable, expect: deny}]\n", avatars=ASKING)
+    found = [read_suite(path / "tests" / "avatars.yaml", loaded(path, ASKING)) for path in (one, down)]
+    assert [dict(suite.tests[0].case.answers) for suite in found] == [{"logo": 0.9}, {"logo": None}]
+
+
+def test_an_answer_to_a_question_that_is_not_asked_is_a_problem(tmp_path: Path) -> None:
+    path = suites.folder(tmp_path, "tests: [{name: a, answers: {lgo: 0.9}, expect: deny}]\n", avatars=ASKING)
+    (problem,) = read_suite(path / "tests" / "avatars.yaml", loaded(path, ASKING)).problems
+    assert (problem.code, problem.hint) == ("PG206", "did you mean `logo`?")
 
 
 def test_without_takes_away_what_is_given(tmp_path: Path) -> None:

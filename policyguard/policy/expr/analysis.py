@@ -164,8 +164,8 @@ class _Seen:
                 self.reads.add(f"request.{name}")
             case CallerValue(name) | CallerHas(name):
                 self.reads.add(f"caller.{self.values[name.index]}")
-            case Apply(operation, (Root(), Value(index))) if operation in (CATEGORY_SCORE, CATEGORY_KNOWN):
-                self.reads.add(f"scores.{self.values[index]}")
+            case Apply(operation, (Root(name), Value(index))) if operation in (CATEGORY_SCORE, CATEGORY_KNOWN):
+                self.reads.add(f"{name}.{self.values[index]}")
             case Root(name):
                 self.reads.add("scores" if name == "categories" else name)
             case Apply(operation, arguments) if operation in _PARTS:

@@ -47,6 +47,7 @@ _ROOTS = {
     "request": 'inputs["request"]',
     "caller": 'inputs["caller"]',
     "scores": 'inputs["scores"]',
+    "answers": 'inputs["answers"]',
     "surface": 'inputs["surface"]',
     "now": 'moment(inputs["now"])',
 }
