@@ -11,8 +11,9 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -21,21 +22,22 @@ from typing import Any, ParamSpec, Self, TypedDict, TypeVar, Unpack
 
 import anyio
 
-from policyguard import flow
+from policyguard import flow, inspection, settlement
 from policyguard.audit.keys import open_vault
 from policyguard.audit.private import Vault
 from policyguard.audit.seal import seal
 from policyguard.current import current_caller, current_review
-from policyguard.decision import Admission, Decision, Effect, Reason, Refused, Ticket
+from policyguard.decision import Admission, Decision, Effect, Held, Reason, Refused, Ticket
 from policyguard.driving import adrive, drive
 from policyguard.errors import ConfigError, Diagnostic, InvalidRequest, PolicyError, PolicyguardError, StoreUnavailable
 from policyguard.ids import new_id
 from policyguard.moderation import Moderator
+from policyguard.moderation.asked import averdict, verdict
 from policyguard.policy.model import Policy, PolicySet
 from policyguard.policy.watch import ReloadState, Watch, every_s
 from policyguard.refusal import refuse, unavailable_reason
 from policyguard.renewal import Renewal
-from policyguard.request import Caller, ImageRequest, Outcome, Verdict
+from policyguard.request import Caller, ImageRequest, Outcome, Output
 from policyguard.settings import setting
 from policyguard.states import Leg
 from policyguard.steps import Moderate, Settled, Step
@@ -270,7 +272,7 @@ class Guard:
     def settle(self, ticket: Ticket, outcome: Outcome) -> Settled:
         """Say what happened upstream. Twice is once. With the store down the leg is presumed when its time passes."""
         try:
-            return drive(flow.settle(ticket, outcome, self.clock()), self._perform)
+            return drive(settlement.settle(ticket, outcome, self.clock()), self._perform)
         except StoreUnavailable as error:
             return _unsettled(ticket, error)
 
@@ -278,7 +280,7 @@ class Guard:
         """`settle` for async code, shielded: a cancelled request is still accounted for."""
         try:
             with anyio.CancelScope(shield=True):
-                settled = await adrive(flow.settle(ticket, outcome, self.clock()), self._aperform)
+                settled = await adrive(settlement.settle(ticket, outcome, self.clock()), self._aperform)
         except StoreUnavailable as error:
             return _unsettled(ticket, error)
         except Exception:
@@ -288,6 +290,49 @@ class Guard:
             raise
         return settled
 
+    def inspect(
+        self, ticket: Ticket, outcome: Outcome, output: Output, *, settles: bool = True
+    ) -> Refused | Held | None:
+        """Look at an answer before it is released, and settle its leg by `outcome`. None: it may be released.
+
+        For tickets with `output`; for others `settle` is all there is to do. `settles` false: a call inside did it.
+        """
+        try:
+            return drive(self._inspection(ticket, outcome, output, settles), self._perform)
+        except StoreUnavailable as error:
+            return self._not_inspected(ticket, error)
+
+    async def ainspect(
+        self, ticket: Ticket, outcome: Outcome, output: Output, *, settles: bool = True
+    ) -> Refused | Held | None:
+        """`inspect` for async code, shielded: what was made is paid for, whoever still waits for it."""
+        try:
+            with anyio.CancelScope(shield=True):
+                said = await adrive(self._inspection(ticket, outcome, output, settles), self._aperform)
+        except StoreUnavailable as error:
+            return self._not_inspected(ticket, error)
+        except Exception:
+            raise
+        except BaseException:  # cancelled past the shield: nothing is released
+            if settles:
+                threading.Thread(target=self.settle, args=(ticket, outcome), name="policyguard-settle").start()
+            raise
+        return said
+
+    def _inspection(
+        self, ticket: Ticket, outcome: Outcome, output: Output, settles: bool
+    ) -> Generator[Step, Any, Refused | Held | None]:
+        now = self.clock()
+        ended = settlement.ended(ticket, outcome, now) if settles else None
+        return inspection.inspect(ticket.output, output, ended, now, _id("rev", now))
+
+    def _not_inspected(self, ticket: Ticket, error: StoreUnavailable) -> Refused | None:
+        """What is not recorded is not released, but in shadow, which changes no answer."""
+        _unsettled(ticket, error)
+        if not ticket.output.policy.holds_back:
+            return None
+        return replace(self._store_down(ticket.surface, ticket.decision_id, error), retry_after_s=None, stage="output")
+
     def enforce(
         self,
         surface: str,
@@ -295,16 +340,19 @@ class Guard:
         constants: Mapping[str, str | int] | None = None,
         fields: Mapping[str, str] | None = None,
         usage: Callable[[Any], Any] | None = None,
+        images: Callable[[Any], Iterable[bytes | str]] | None = None,
+        restore: Callable[[list[bytes]], Any] | None = None,
     ) -> Callable[[Callable[P, R]], Callable[P, R]]:
         """Guard a function that makes images, sync or async, whose arguments are named like the API's.
 
         Each of model, size, quality and n is an argument or a declared constant. `fields` maps a parameter to an
-        argument of another name; `usage` reads token counts from what the function returns. Refusals raise
-        `PolicyRefused`.
+        argument of another name; `usage` reads token counts from what the function returns. Where output images are
+        looked at, `images` reads them from it, as bytes or base64; where they can be held for a review, `restore` makes
+        of the approved ones what the function would have returned. Refusals raise `PolicyRefused`.
         """
         from policyguard.adapters.decorator import enforce  # the one step upward, so that the decorator is a method
 
-        return enforce(self, surface, constants=constants, fields=fields, usage=usage)
+        return enforce(self, surface, constants=constants, fields=fields, usage=usage, images=images, restore=restore)
 
     # ---- drivers ----------------------------------------------------------------------------------------------
 
@@ -325,14 +373,14 @@ class Guard:
 
     def _perform(self, step: Step) -> Any:
         if isinstance(step, Moderate):
-            return _verdict(step, self._moderator.moderate)
+            return verdict(step, self._moderator.moderate)
         answer = self.store.perform(step, self.clock())
         _tell(answer)
         return answer
 
     async def _aperform(self, step: Step) -> Any:
         if isinstance(step, Moderate):
-            return await _averdict(step, self._moderator.amoderate)
+            return await averdict(step, self._moderator.amoderate)
         answer = await self.store.aperform(step, self.clock())
         _tell(answer)
         return answer
@@ -406,32 +454,6 @@ def _tell(answer: Any) -> None:
         log.warning("budget `%s` has reached %d %% of its limit", alert.budget_id, alert.per_cent)
     if isinstance(answer, Settled) and answer.opened is not None:
         log.error("`%s` failed too often; requests to it are refused for a while", answer.opened)
-
-
-def _verdict(step: Moderate, moderate: Callable[[Moderate], Verdict]) -> Verdict:
-    try:
-        return _said(moderate(step))
-    except Exception as error:  # a moderator of somebody else's; whatever it does, nothing passes unseen
-        return _broken(step, error)
-
-
-async def _averdict(step: Moderate, moderate: Callable[[Moderate], Awaitable[Verdict]]) -> Verdict:
-    try:
-        return _said(await moderate(step))
-    except Exception as error:
-        return _broken(step, error)
-
-
-def _said(answer: object) -> Verdict:
-    """Nothing at all would read as a policy that has nothing looked at, and pass."""
-    if not isinstance(answer, Verdict):
-        raise TypeError("a moderator answers with a verdict")
-    return answer
-
-
-def _broken(step: Moderate, error: Exception) -> Verdict:
-    log.error("the moderator raised %s; counted as unavailable", type(error).__name__)
-    return Verdict(model=step.model, error="moderator_error")
 
 
 def _id(prefix: str, now: datetime) -> str:

@@ -66,7 +66,7 @@ def decided(facts: Facts, *, leg_id: str | None = None, review_id: str | None = 
         "asked": parameters(facts.asked),
         "reasons": _reasons(decision.reasons),
         "adjusted": [str(a) for a in decision.adjustments],
-        "moderation": _moderation(decision.verdict),
+        "moderation": moderation_row(decision.verdict),
         "latency_ms": _latency(facts),
         "prompt_chars": len(facts.asked.prompt),
         "prompt_hash": facts.prompt_hash,
@@ -166,7 +166,8 @@ def thousandths(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _moderation(verdict: Verdict | None) -> dict[str, Any] | None:
+def moderation_row(verdict: Verdict | None) -> dict[str, Any] | None:
+    """What moderation said, in thousandths."""
     if verdict is None:
         return None
     return {

@@ -35,8 +35,9 @@ _AT_MOST = {"n": 1, "partial_images": 0, "stream": False}
 class Offer:
     """Thread-safe: the calls of a request may run anywhere, and its answer may end before they do."""
 
-    def __init__(self, guard: Guard, admitted: Admitted, caller: Caller) -> None:
+    def __init__(self, guard: Guard, admitted: Admitted, caller: Caller, around: Offer | None = None) -> None:
         self.guard = guard
+        self.around = around
         self.admitted = admitted
         self.caller = caller
         self._lock = threading.Lock()
@@ -108,6 +109,14 @@ def current_offer(guard: Guard) -> Offer | None:
     """The offer of the request that the running code belongs to, where this guard admitted it."""
     offer = _offer.get()
     return offer if offer is not None and offer.guard is guard else None
+
+
+def looks(offer: Offer | None, ticket: Ticket) -> bool:
+    """Whether a call looks at its output by itself, or leaves that to the request around, which does so in the end."""
+    if ticket.output is None:
+        return False
+    around = offer is not None and offer.ticket.surface == ticket.surface and offer.ticket.output is not None
+    return not around
 
 
 def caller_within(offer: Offer | None) -> Caller:

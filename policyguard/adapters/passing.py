@@ -12,8 +12,9 @@ from dataclasses import replace
 
 import httpx2
 
-from policyguard.request import Failure, Outcome
+from policyguard.request import Failure, Outcome, Output
 from policyguard.wire.outcome import OutcomeReader
+from policyguard.wire.output import Kept, read_output
 
 
 class Ending:
@@ -23,6 +24,8 @@ class Ending:
         self, response: httpx2.Response, images: int, started: float, tried: tuple[str, ...], alive: ExitStack
     ) -> None:
         self.reader = OutcomeReader(response.status_code, response.headers, images=images)
+        self.kept: Kept | None = None  # a copy, where the output is looked at when it has passed
+        self._response, self._whole = response, False
         self._started, self._tried = started, tried
         self._said, self._alive = False, alive
 
@@ -30,11 +33,27 @@ class Ending:
         """`failure` is why there is no more of it; None for an end. The second time None."""
         if self._said:
             return None
-        self._said = True
+        self._said, self._whole = True, failure is None
         self._alive.close()
         latency_ms = round((time.monotonic() - self._started) * 1000)
         outcome = self.reader.outcome(failure=failure, latency_ms=latency_ms, definite=True)
         return replace(outcome, attempts=len(self._tried) + 1, retry_reasons=self._tried)
+
+    def feed(self, chunk: bytes) -> None:
+        self.reader.feed(chunk)
+        if self.kept is not None:
+            self.kept.feed(chunk)
+
+    def output(self) -> Output | None:
+        """What came out; None where it is not looked at, or has not come to its end."""
+        if self.kept is None or not self._whole:
+            return None
+        return output_of(self._response, self.kept.body, partials=True)
+
+
+def output_of(response: httpx2.Response, body: bytes | None, *, partials: bool = False) -> Output:
+    """What came out of OpenAI's own API."""
+    return read_output(response.status_code, response.headers.get("content-type", ""), body, partials=partials)
 
 
 def failure_of(error: BaseException) -> Failure:
@@ -54,7 +73,7 @@ class Passing(httpx2.SyncByteStream):
         failure: Failure | None = None
         try:
             for chunk in self._response.iter_bytes():
-                self._ending.reader.feed(chunk)
+                self._ending.feed(chunk)
                 yield chunk
         except BaseException as error:
             failure = failure_of(error)
@@ -84,7 +103,7 @@ class AsyncPassing(httpx2.AsyncByteStream):
         failure: Failure | None = None
         try:
             async for chunk in self._response.aiter_bytes():
-                self._ending.reader.feed(chunk)
+                self._ending.feed(chunk)
                 yield chunk
         except BaseException as error:
             failure = failure_of(error)

@@ -29,6 +29,7 @@ from policyguard.policy.limits import Effective
 from policyguard.policy.lint import lint
 from policyguard.policy.meaning import digest, digest_of_all
 from policyguard.policy.model import Policy, PolicySet
+from policyguard.policy.output import check_output
 from policyguard.policy.parameters import check_request, request_rules
 from policyguard.policy.pending import report_empty, report_pending
 from policyguard.policy.prices import FILE, Prices, book_of, matters
@@ -366,6 +367,7 @@ def _surface(source: Source, org: Source, shared: Shared) -> Policy:
         "audit": compiling.audit_rules(found.values),
         "routes": routes(source, request),
         "limit_review": bool(leaf.value) if (leaf := found.limit.get(("review", "required"))) else False,
+        "limit_hold_output": (leaf := found.limit.get(("review", "hold"))) is not None and leaf.value == "output",
         "reasons_on_wire": source.data.get("reasons_on_wire", True),
     }
     own = matters(request)
@@ -376,6 +378,7 @@ def _surface(source: Source, org: Source, shared: Shared) -> Policy:
         digest=digest({**meaning, "organisation": bounds.digest, **({"own_prices": own} if own else {})}),
     )
     _check_reviewers(found, policy, shared.groups)
+    check_output(found, policy)
     return policy
 
 
@@ -404,6 +407,9 @@ def _holding(found: Effective, policy: Policy) -> Iterator[KeyPath]:
         yield ("moderation", "review_at")
     if policy.moderation.when_unavailable is Effect.REVIEW:
         yield ("moderation", "when_unavailable")
+    if policy.review.hold_output:
+        hold = found.get("review", "hold")
+        yield ("review", "hold") if hold is not None and hold.named else ("surface",)
     reviewing = [i for i, row in enumerate(found.source.data.get("rules") or ()) if row["then"] == "review"]
     yield from (("rules", i, "then") for i in reviewing)
     if policy.review.required or any(rule.then is Effect.REVIEW for rule in policy.rules):

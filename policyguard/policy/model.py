@@ -14,9 +14,9 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from policyguard.decision import Effect, Mode, Place
 from policyguard.pricing import PriceBook, price_book
-from policyguard.request import MAX_IMAGES, MAX_PROMPT_CHARS, parse_size
+from policyguard.request import IMAGE_CATEGORIES, MAX_IMAGES, MAX_PROMPT_CHARS, parse_size
 
-Check = Literal["prompt", "input_images"]
+Check = Literal["prompt", "input_images", "output_images"]
 
 
 class Expression(Protocol):
@@ -167,7 +167,7 @@ class Escalation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReviewRules:
-    """Who decides a held request. `reviewers` are people, groups already resolved."""
+    """Who decides what is held. `reviewers` are people, groups already resolved. `hold_output`: every answer is."""
 
     required: bool
     reviewers: tuple[str, ...]
@@ -175,6 +175,7 @@ class ReviewRules:
     escalate: tuple[Escalation, ...]
     expires: timedelta
     place: Place
+    hold_output: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,11 +233,39 @@ class Policy:
     audit: AuditRules
     routes: tuple[Route, ...]
     limit_review: bool = False  # the organisation's limits alone require a review of every request
+    limit_hold_output: bool = False  # the same of every answer
     reasons_on_wire: bool = True
     prepared: Prepared = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prepared", _prepare(self))
+
+    @property
+    def checks_output(self) -> bool:
+        """Whether the images of an answer are scored."""
+        return "output_images" in self.moderation.check or "output_images" in self.limit_moderation.check
+
+    @property
+    def inspects_output(self) -> bool:
+        """Whether an answer is looked at before it is released."""
+        return self.checks_output or self.review.hold_output
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether what is found in an answer can keep it from being released; in shadow the organisation's part can."""
+        if self.mode == "enforce":
+            return self.inspects_output
+        rules = any(one.mode == "enforce" for one in self.prepared.final)
+        return self.limit_hold_output or "output_images" in self.limit_moderation.check or rules
+
+    @property
+    def may_hold_output(self) -> bool:
+        """Whether an answer can have to wait for a review."""
+        held = {threshold.category for threshold in self.moderation.review_at}.intersection(IMAGE_CATEGORIES)
+        rules = any(one.rule.then is Effect.REVIEW for one in self.prepared.final)
+        unavailable = self.checks_output and self.moderation.when_unavailable is Effect.REVIEW
+        scored = self.checks_output and bool(held)
+        return self.holds_back and (self.review.hold_output or scored or rules or unavailable)
 
 
 # ---- prepared ---------------------------------------------------------------------------------------------
@@ -270,7 +299,8 @@ class Prepared:
     """What the engine looks at first, made once for a policy, so that most requests need no closer look.
 
     `alarms` is the lowest score of each category that has any effect; `per` are the caller values that budgets need.
-    `early` rules read nothing of moderation and run before it, `late` ones after it: that is derived, never written.
+    `early` rules read nothing of moderation and run before it, `late` ones after it, `final` ones read what came out:
+    that is derived, never written.
     """
 
     plain: Plain | None
@@ -278,6 +308,7 @@ class Prepared:
     per: tuple[str, ...]
     early: tuple[Armed, ...]
     late: tuple[Armed, ...]
+    final: tuple[Armed, ...]
 
 
 def _prepare(policy: Policy) -> Prepared:
@@ -286,8 +317,9 @@ def _prepare(policy: Policy) -> Prepared:
         plain=_plain(policy.request),
         alarms=_alarms(policy),
         per=tuple(sorted({budget.per for budget in policy.budgets if budget.per is not None})),
-        early=tuple(one for one in armed if not _is_late(one)),
-        late=tuple(one for one in armed if _is_late(one)),
+        early=tuple(one for one in armed if not _reads(one, "scores", "output")),
+        late=tuple(one for one in armed if _reads(one, "scores") and not _reads(one, "output")),
+        final=tuple(one for one in armed if _reads(one, "output")),
     )
 
 
@@ -319,10 +351,10 @@ def _armed(policy: Policy, rule: Rule) -> Armed:
     return Armed(rule.when.run, rule, mode, exempt)
 
 
-def _is_late(armed: Armed) -> bool:
-    """Whether a rule, or an exemption from it, reads what moderation says."""
+def _reads(armed: Armed, *roots: str) -> bool:
+    """Whether a rule, or an exemption from it, reads one of these."""
     conditions = (armed.rule.when, *(exemption.when for exemption in armed.exempt))
-    return any(name.split(".", 1)[0] == "scores" for condition in conditions for name in condition.reads)
+    return any(name.split(".", 1)[0] in roots for condition in conditions for name in condition.reads)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 from policyguard.policy.expr import CallerType, Environment
 from policyguard.policy.model import CallerField
 from policyguard.pricing import price_book
-from policyguard.request import CATEGORIES, Caller, ImageRequest, InputImage, Verdict
+from policyguard.request import CATEGORIES, IMAGE_CATEGORIES, Caller, ImageRequest, InputImage, Verdict
 
 World = Mapping[str, Any]
 
@@ -47,6 +47,7 @@ _PLAIN: World = {
     "output_format": "png",
     "partial_images": 0,
     "scores": {},
+    "output": {},
     "surface": "any",
 }
 
@@ -78,6 +79,7 @@ def inputs(world: World) -> dict[str, Any]:
         "request": request(world),
         "caller": caller(world).values,
         "scores": scores(world),
+        "output": output(world),
         "surface": world["surface"],
         "now": world["now"],
     }
@@ -85,9 +87,18 @@ def inputs(world: World) -> dict[str, Any]:
 
 def scores(world: World) -> dict[str, float] | None:
     """The categories that were assessed; None where moderation is down."""
-    if world["scores"] is None:
+    return _scores(world, "scores", CATEGORIES)
+
+
+def output(world: World) -> dict[str, float] | None:
+    """The same of the pictures that came out."""
+    return _scores(world, "output", IMAGE_CATEGORIES)
+
+
+def _scores(world: World, name: str, assessed: tuple[str, ...]) -> dict[str, float] | None:
+    if world[name] is None:
         return None
-    own = {category: world.get(f"scores.{category}", world["scores"].get(category, 0.0)) for category in CATEGORIES}
+    own = {category: world.get(f"{name}.{category}", world[name].get(category, 0.0)) for category in assessed}
     return {category: score for category, score in own.items() if score is not None}
 
 

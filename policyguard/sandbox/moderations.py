@@ -9,8 +9,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from policyguard.moderation.merge import IMAGE_CATEGORIES
-from policyguard.request import CATEGORIES
+from policyguard.request import CATEGORIES, IMAGE_CATEGORIES
 from policyguard.sandbox.scores import image_scores, text_scores
 from policyguard.sandbox.wire import ApiError, json_object
 

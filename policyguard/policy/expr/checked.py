@@ -45,7 +45,7 @@ class CallerHas:
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """`surface`, `now`, `scores`, or `categories` for a loop over scores."""
+    """`surface`, `now`, `scores`, `output`; `categories` or `pictured` for a loop over either of these two."""
 
     name: str
 

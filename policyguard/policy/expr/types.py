@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from policyguard.errors import PolicyguardError
-from policyguard.request import AUTO, CATEGORIES, parse_size
+from policyguard.request import AUTO, CATEGORIES, IMAGE_CATEGORIES, parse_size
 
 # Every problem of an expression, by code.
 CODES: Mapping[str, str] = {
@@ -68,7 +68,7 @@ class Environment:
 
 @dataclass(frozen=True, slots=True)
 class Type:
-    """`name` is bool, int, double, string, timestamp, duration, list, scores, category, or an object's root name.
+    """`name` is bool, int, double, string, timestamp, duration, list, scores, output, or an object's root name.
 
     `values` are all values of an enumeration, `size` and `score` restrict literals, `item` is the type in a list.
     """
@@ -86,8 +86,7 @@ class Type:
 BOOL, INT, DOUBLE, STRING = Type("bool"), Type("int"), Type("double"), Type("string")
 TIMESTAMP, DURATION = Type("timestamp"), Type("duration")
 LIST = Type("list")  # of whatever
-SCORES, SCORE = Type("scores"), Type("double", score=True)
-CATEGORY = Type("string", values=CATEGORIES)
+SCORES, OUTPUT, SCORE = Type("scores"), Type("output"), Type("double", score=True)
 ANYTHING = Type("anything")  # the type of what is already wrong, so that one mistake is one problem
 
 REQUEST: Mapping[str, Type] = {
@@ -110,11 +109,16 @@ ROOTS: Mapping[str, Type] = {
     "request": Type("request"),
     "caller": Type("caller"),
     "scores": SCORES,
+    "output": OUTPUT,
     "surface": STRING,
     "now": TIMESTAMP,
 }
+# What is looked up by a category, and the categories that are assessed there.
+SCORED: Mapping[str, tuple[str, ...]] = {"scores": CATEGORIES, "output": IMAGE_CATEGORIES}
+# What a loop over it runs over, by the name of its own node.
+LOOPED: Mapping[str, str] = {"scores": "categories", "output": "pictured"}
 # Known from the design, and refused until they are enforced.
-NOT_YET_ROOTS = frozenset({"answers", "images", "output"})
+NOT_YET_ROOTS = frozenset({"answers", "images"})
 NOT_YET_FIELDS = frozenset({"request.obfuscated"})
 
 
@@ -133,7 +137,7 @@ def common(left: Type, right: Type) -> Type | None:
 
 def is_single(type_: Type) -> bool:
     """Whether it is a value that can be compared and kept in a list, or a list of such values."""
-    return is_single(type_.item) if type_.item else type_ not in (SCORES, ROOTS["request"], ROOTS["caller"])
+    return is_single(type_.item) if type_.item else type_ not in (SCORES, OUTPUT, ROOTS["request"], ROOTS["caller"])
 
 
 def possible(type_: Type, text: str) -> bool:
