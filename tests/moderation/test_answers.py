@@ -9,8 +9,7 @@ from moderation.upstream import CANARY, image
 from moderation.upstream import step as question
 
 from policyguard.moderation.answers import Question, questions, read
-from policyguard.moderation.merge import IMAGE_CATEGORIES
-from policyguard.request import CATEGORIES, ImageRequest
+from policyguard.request import CATEGORIES, IMAGE_CATEGORIES, ImageRequest
 from policyguard.steps import Moderate
 
 json_values = st.recursive(

@@ -5,8 +5,7 @@ from moderation.upstream import image
 from moderation.upstream import step as question
 
 from policyguard.moderation.keyword import WORDS, KeywordModerator
-from policyguard.moderation.merge import IMAGE_CATEGORIES
-from policyguard.request import CATEGORIES, ImageRequest, Verdict
+from policyguard.request import CATEGORIES, IMAGE_CATEGORIES, ImageRequest, Verdict
 from policyguard.steps import Moderate
 
 

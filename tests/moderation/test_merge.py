@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from policyguard.moderation.merge import IMAGE_CATEGORIES, Part, merge
-from policyguard.request import CATEGORIES
+from policyguard.moderation.merge import Part, merge
+from policyguard.request import CATEGORIES, IMAGE_CATEGORIES
 
 TEXT = Part(expected=frozenset(CATEGORIES), scores=dict.fromkeys(CATEGORIES, 0.2), model="dated", request_id="req_1")
 

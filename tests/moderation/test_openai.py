@@ -20,9 +20,8 @@ from openai import AsyncOpenAI, OpenAI
 
 from policyguard.errors import ConfigError
 from policyguard.moderation.answers import MAX_IMAGE_BYTES
-from policyguard.moderation.merge import IMAGE_CATEGORIES
 from policyguard.moderation.openai import OpenAIModerator
-from policyguard.request import CATEGORIES, Verdict
+from policyguard.request import CATEGORIES, IMAGE_CATEGORIES, Verdict
 
 pytestmark = pytest.mark.anyio
 

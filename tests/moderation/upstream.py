@@ -9,9 +9,8 @@ from typing import Any, Literal
 import httpx2
 from openai import AsyncOpenAI, OpenAI
 
-from policyguard.moderation.merge import IMAGE_CATEGORIES
 from policyguard.moderation.openai import OpenAIModerator
-from policyguard.request import CATEGORIES, ImageRequest, InputImage, Verdict
+from policyguard.request import CATEGORIES, IMAGE_CATEGORIES, ImageRequest, InputImage, Verdict
 from policyguard.steps import Moderate
 
 Side = Literal["sync", "async"]

@@ -7,8 +7,7 @@ import openai
 import pytest
 from openai import OpenAI
 
-from policyguard.moderation.merge import IMAGE_CATEGORIES
-from policyguard.request import CATEGORIES
+from policyguard.request import CATEGORIES, IMAGE_CATEGORIES
 from policyguard.sandbox.scores import WORDS, text_scores
 
 IMAGE: Any = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
