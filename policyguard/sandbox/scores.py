@@ -1,6 +1,7 @@
 """Moderation scores without a model: a table of harmless theatrical words, a little noise, and scripts in the prompt.
 
-Deterministic: the same text always scores the same. `[sandbox: violence=0.91, sexual=0.4]` in a prompt sets scores.
+Deterministic: the same text always scores the same. `[sandbox: violence=0.91, sexual=0.4]` in a prompt sets its scores,
+`[sandbox output: violence=0.91]` those of the pictures that are made of it, which carry it as a comment.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ WORDS: Mapping[str, Mapping[str, float]] = {
 _SCRIPT = re.compile(r"\[sandbox:([^\]]*)\]")
 _ASSIGNMENT = re.compile(r"([a-z/-]+)\s*=\s*([01](?:\.\d+)?|\.\d+)")
 BLOCK = "[sandbox: block]"
+_OUTPUT = re.compile(r"\[sandbox output:([^\]]{1,200})\]", re.ASCII)
 
 
 def text_scores(text: str) -> dict[str, float]:
@@ -49,10 +51,18 @@ def text_scores(text: str) -> dict[str, float]:
     return scores
 
 
+def output_script(prompt: str) -> str:
+    """What a prompt says of its pictures; empty where it says nothing."""
+    match = _OUTPUT.search(prompt)
+    return match[0] if match else ""
+
+
 def image_scores(data: bytes) -> dict[str, float]:
-    """Pictures score by noise alone."""
+    """Pictures score by noise, but for what their comment says."""
     digest = hashlib.sha256(data).hexdigest()
-    return {category: _noise(category, digest) for category in CATEGORIES}
+    scores = {category: _noise(category, digest) for category in CATEGORIES}
+    script = output_script(data.decode("latin-1"))
+    return scores | {name: float(value) for name, value in _ASSIGNMENT.findall(script) if name in scores}
 
 
 def _noise(category: str, text: str) -> float:
