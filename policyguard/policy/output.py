@@ -19,7 +19,8 @@ def check_output(found: Effective, policy: Policy) -> None:
         blamed = found.get("moderation", "check")
         if blamed is not None:
             hint = "name `omni-moderation-latest`, or leave `output_images` out"
-            found.problem(blamed, "PG208", "`keyword` sees no pictures, so every answer would be withheld", hint)
+            message = "`keyword` sees no pictures, so every answer would be withheld"
+            found.problem(blamed, "PG208", message, hint, item="output_images")
     if policy.inspects_output:
         _check_routes(found, policy)
     if not policy.checks_output:

@@ -54,7 +54,7 @@ def test_the_prompt_and_each_image_and_the_mask_are_questions() -> None:
     request = ImageRequest(prompt="a cat", operation="edit", images=(image(b"1"), image(b"2")), mask=image(b"3"))
     asked = questions(Moderate("m", request, True, True, 1.0))
     assert [q.kind for q in asked] == ["text", "image", "image", "image"]
-    assert [q.expected for q in asked] == [frozenset(CATEGORIES)] + [IMAGE_CATEGORIES] * 3
+    assert [q.expected for q in asked] == [frozenset(CATEGORIES)] + [frozenset(IMAGE_CATEGORIES)] * 3
 
 
 def test_only_what_the_policy_checks_is_asked() -> None:

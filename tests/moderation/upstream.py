@@ -36,7 +36,7 @@ def is_image(request: httpx2.Request) -> bool:
 
 def answer(request: httpx2.Request, scores: Mapping[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
     """A whole answer; about an image, the categories that only text can have are 0 and were not looked at."""
-    kind, seen = ("image", IMAGE_CATEGORIES) if is_image(request) else ("text", frozenset(CATEGORIES))
+    kind, seen = ("image", frozenset(IMAGE_CATEGORIES)) if is_image(request) else ("text", frozenset(CATEGORIES))
     result = {
         "flagged": False,
         "categories": dict.fromkeys(CATEGORIES, False),
