@@ -6,7 +6,7 @@ The decision itself comes from `engine`; this adds the rules that did not fire, 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from policyguard.decision import Effect, Place, Reason
@@ -14,7 +14,7 @@ from policyguard.engine import Screened, facts_with
 from policyguard.policy.budget import charged, windows
 from policyguard.policy.expr import EvaluationError, Unavailable
 from policyguard.policy.model import Budget, Rule, Threshold
-from policyguard.request import Verdict
+from policyguard.request import IMAGE_CATEGORIES, Verdict
 
 _ORDER = {"screen": 0, "judge": 1}
 
@@ -32,12 +32,31 @@ class Line:
     detail: str = ""
 
 
-def explain(judged: Screened, verdict: Verdict | None, dimensions: Mapping[str, str | None]) -> list[Line]:
-    """Lines in the order of the path: what needs no scores, what does, budgets."""
+def explain(
+    judged: Screened, verdict: Verdict | None, dimensions: Mapping[str, str | None], output: Verdict | None = None
+) -> list[Line]:
+    """Lines in the order of the path: what needs no scores, what does, budgets, what reads the `output`."""
     lines = [*_built_in(judged), *_rules(judged, verdict)]
     if verdict is not None:
         lines += _thresholds(judged, verdict)
-    return [*sorted(lines, key=lambda line: _ORDER[line.stage]), *_budgets(judged, dimensions)]
+    ordered = sorted(lines, key=lambda line: _ORDER[line.stage])
+    return [*ordered, *_budgets(judged, dimensions), *_inspected(judged, verdict, output)]
+
+
+def _inspected(judged: Screened, verdict: Verdict | None, output: Verdict | None) -> Iterator[Line]:
+    policy = judged.policy
+    if output is not None:
+        for line in _thresholds(judged, output):
+            category = line.what.partition(".")[2]
+            if category in IMAGE_CATEGORIES:
+                yield replace(line, stage="inspect", what=f"output.{category}")
+    if policy.review.hold_output:
+        mode = "enforce" if policy.limit_hold_output else policy.mode
+        yield Line("inspect", "review.output", "fires", Effect.REVIEW.word, mode, policy.review.place)
+    facts = {**facts_with(judged, verdict), "output": None if output is None else output.scores}
+    for one in policy.prepared.final:
+        rule, source = one.rule, " ".join(one.rule.when.source.split())
+        yield Line("inspect", rule.id, _result(rule, facts), rule.then.word, one.mode, rule.place, source)
 
 
 def _built_in(judged: Screened) -> Iterator[Line]:

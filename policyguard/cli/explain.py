@@ -38,6 +38,9 @@ def explain(
     mask: Annotated[bool, typer.Option("--mask", help="With a mask.")] = False,
     caller: Annotated[list[str] | None, typer.Option(help="A caller value, NAME=VALUE. Repeatable.")] = None,
     score: Annotated[list[str] | None, typer.Option(help="A score, CATEGORY=0.42. Others are 0. Repeatable.")] = None,
+    output_score: Annotated[
+        list[str] | None, typer.Option(help="A score of what comes out, CATEGORY=0.42. Others are 0. Repeatable.")
+    ] = None,
     unavailable: Annotated[bool, typer.Option(help="As if moderation were down.")] = False,
     now: NowOption = None,
     stages: Annotated[
@@ -53,6 +56,8 @@ def explain(
       policyguard explain avatars --quality high --caller user=u1 --caller tier=free
 
       policyguard explain marketing --size 2048x2048 --score violence=0.42
+
+      policyguard explain avatars --output-score sexual=0.35
 
       policyguard explain id-photos --unavailable --format json
 
@@ -71,7 +76,9 @@ def explain(
     names |= {"background": background, "output_format": output_format, "partial_images": partial_images}
     request = _request("x" * prompt_chars if prompt_chars else prompt, input_images, mask, names)
     given = Caller.of(_callers(loaded, caller or []))
-    answer = _explain(loaded, surface, request, given, _scores(score or [], unavailable), moment(now))
+    answer = _explain(
+        loaded, surface, request, given, _scores(score or [], unavailable), moment(now), _output(output_score or [])
+    )
     if format == "json":
         print_json(answer)
     else:
@@ -93,7 +100,7 @@ def _request(prompt: str, input_images: int, mask: bool, names: dict[str, Any]) 
 
 
 def _explain(
-    loaded: Any, surface: str, request: Any, given: Any, scores: dict[str, float] | None, now: datetime
+    loaded: Any, surface: str, request: Any, given: Any, scores: dict[str, float] | None, now: datetime, output: Any
 ) -> dict[str, Any]:
     from policyguard import engine, record
     from policyguard.decision import combine
@@ -111,18 +118,22 @@ def _explain(
         verdict = Verdict(model=policy.moderation.model, scores=scores or {}, error=error)
     judged = engine.judge(screened, verdict)
     dimensions = record.dimensions(surface, caller, lambda kind, text: text)
+    seen = output if policy.checks_output else None
+    reasons = judged.reasons
+    if policy.inspects_output and combine(reasons).word in ("allow", "flag"):
+        reasons += engine.inspect(policy, judged.request, caller, now, verdict, seen)
     return {
         "surface": surface,
-        "outcome": combine(judged.reasons).word,
+        "outcome": combine(reasons).word,
         "digest": policy.digest,
         "mode": policy.mode,
         "request": record.parameters(judged.request),
         "adjusted": [str(a) for a in judged.adjustments],
         "ceiling_micros": judged.quote.ceiling_micros if judged.quote else None,
-        "reasons": [record.reason_row(r) for r in judged.reasons],
+        "reasons": [record.reason_row(r) for r in reasons],
         "lines": [
             {**asdict(line), "place": str(line.place) if line.place else None}
-            for line in lines(judged, verdict, dimensions)
+            for line in lines(judged, verdict, dimensions, seen)
         ],
     }
 
@@ -152,21 +163,30 @@ def _pairs(given: list[str], option: str) -> dict[str, str | None]:
 def _scores(given: list[str], unavailable: bool) -> dict[str, float] | None:
     from policyguard.request import CATEGORIES
 
-    if unavailable:
-        return None
-    scores = dict.fromkeys(CATEGORIES, 0.0)
-    for name, value in _pairs(given, "--score").items():
+    return None if unavailable else _scored(given, "--score", CATEGORIES)
+
+
+def _output(given: list[str]) -> Any:
+    """What moderation says of the images that come out."""
+    from policyguard.request import IMAGE_CATEGORIES, Verdict
+
+    return Verdict(model="", scores=_scored(given, "--output-score", IMAGE_CATEGORIES))
+
+
+def _scored(given: list[str], option: str, assessed: tuple[str, ...]) -> dict[str, float]:
+    scores = dict.fromkeys(assessed, 0.0)
+    for name, value in _pairs(given, option).items():
         if name not in scores:
-            fail(f"`{name}` is no moderation category", hint="there are " + ", ".join(CATEGORIES))
+            fail(f"`{name}` is no moderation category", hint="there are " + ", ".join(assessed))
         if value == "unavailable":
             del scores[name]
             continue
         try:
             scores[name] = float(value or "")
         except ValueError:
-            fail(f"`--score {name}=...` needs a number from 0 to 1")
+            fail(f"`{option} {name}=...` needs a number from 0 to 1")
         if not 0 <= scores[name] <= 1:
-            fail(f"`--score {name}=...` needs a number from 0 to 1")
+            fail(f"`{option} {name}=...` needs a number from 0 to 1")
     return scores
 
 

@@ -144,6 +144,12 @@ def verdict(world: World, model: str, *, prompt: bool = True, images: bool = Fal
     return Verdict(model=model, scores=found if is_seen else dict.fromkeys(CATEGORIES, 0.0))
 
 
+def output_verdict(world: World, model: str) -> Verdict:
+    """What a moderator says of the pictures that came out."""
+    found = output(world)
+    return Verdict(model=model, error="down") if found is None else Verdict(model=model, scores=found)
+
+
 def environment_of(fields: tuple[CallerField, ...]) -> Environment:
     """The environment of conditions in which these callers are declared."""
     return Environment({f.name: CallerType(not f.required and f.default is None, f.values) for f in fields})

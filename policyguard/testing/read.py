@@ -18,7 +18,7 @@ from policyguard.policy.model import PolicySet
 from policyguard.policy.pending import report_empty
 from policyguard.policy.source import MAX_BYTES, Path, Source, read
 from policyguard.policy.units import size_in_bytes
-from policyguard.request import CATEGORIES, Caller, ImageRequest, InputImage
+from policyguard.request import CATEGORIES, IMAGE_CATEGORIES, Caller, ImageRequest, InputImage
 from policyguard.suggest import known_names
 from policyguard.testing import matrix
 from policyguard.testing.document import UNAVAILABLE, SuiteDocument, amount, instant
@@ -27,7 +27,8 @@ from policyguard.testing.simulate import NOON, Case, Outcome
 
 FOLDER = "tests"
 _MOST_BYTES = 64_000_000  # the API takes 50 MB
-_SECTIONS = ("request", "caller", "scores", "spent")
+_SECTIONS = ("request", "caller", "scores", "output", "spent")
+_SCORED = {"scores": CATEGORIES, "output": IMAGE_CATEGORIES}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,10 +172,9 @@ def _cells(source: Source, given: dict[str, Any], known: Names) -> Iterator[_Row
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """`scores: unavailable` written out for every category."""
-    if values.get("scores") == UNAVAILABLE:
-        return {**values, "scores": dict.fromkeys(CATEGORIES, UNAVAILABLE)}
-    return dict(values)
+    """`scores: unavailable`, and the same of `output`, written out for every category."""
+    down = {name: assessed for name, assessed in _SCORED.items() if values.get(name) == UNAVAILABLE}
+    return {**values, **{name: dict.fromkeys(assessed, UNAVAILABLE) for name, assessed in down.items()}}
 
 
 def _laid_over(given: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -240,15 +240,19 @@ def _case(source: Source, path: Path, values: Mapping[str, Any]) -> Case | None:
     except InvalidRequest as error:
         source.problem((*path, "request", error.param or ""), "PG602", error.message)
         return None
-    scores = values["scores"].items()
     return Case(
         request=request,
         caller=Caller.of(values["caller"]),
-        scores={category: None if score == UNAVAILABLE else float(score) for category, score in scores},
+        scores=_scores(values["scores"]),
+        output=_scores(values["output"]),
         spent={name: amount(text).amount for name, text in values["spent"].items()},
         paused=values.get("paused"),
         now=instant(values["now"]) if "now" in values else NOON,
     )
+
+
+def _scores(given: Mapping[str, Any]) -> dict[str, float | None]:
+    return {category: None if score == UNAVAILABLE else float(score) for category, score in given.items()}
 
 
 def _request(values: Mapping[str, Any]) -> ImageRequest:
