@@ -76,9 +76,8 @@ def explain(
     names |= {"background": background, "output_format": output_format, "partial_images": partial_images}
     request = _request("x" * prompt_chars if prompt_chars else prompt, input_images, mask, names)
     given = Caller.of(_callers(loaded, caller or []))
-    answer = _explain(
-        loaded, surface, request, given, _scores(score or [], unavailable), moment(now), _output(output_score or [])
-    )
+    scores, output = _scores(score or [], unavailable), _output(output_score or [])
+    answer = _explain(loaded, surface, request, given, scores, moment(now), output)
     if format == "json":
         print_json(answer)
     else:
