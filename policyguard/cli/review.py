@@ -175,9 +175,8 @@ def _data(item: ReviewItem) -> dict[str, Any]:
 
 def _print(item: ReviewItem, shown: Shown) -> None:
     out, request = console(), shown.request
-    out.print(
-        f"{item.review_id}  {item.kind} {item.state.value}  (surface {item.surface}, level {item.level}, round {item.round})"
-    )
+    where = f"(surface {item.surface}, level {item.level}, round {item.round})"
+    out.print(f"{item.review_id}  {item.kind} {item.state.value}  {where}")
     out.print(f"because of   {', '.join(item.reasons)}")
     out.print(f"costs        at most {dollars(item.ceiling_micros)}")
     out.print(f"held since   {item.created_at:%Y-%m-%d %H:%M} UTC, runs out {item.due_at:%Y-%m-%d %H:%M} UTC")
