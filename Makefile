@@ -41,7 +41,7 @@ mutations: $(READY)
 fuzz: $(READY)
 	POLICYGUARD_FUZZ=long $(BIN)/python -m pytest -n auto tests/policy/test_fuzz.py
 
-# a hundred kills at random points under load, of clients on each engine, and fifty of the server; the suite does some
+# a hundred kills at random points under load, of clients on each engine and of the server; the suite does some
 crash: $(READY)
 	POLICYGUARD_CRASH=100 $(BIN)/python -m pytest -n auto tests/store/test_crash.py
 

@@ -30,6 +30,8 @@ EventType = Literal[
     "review.resume_failed",
     "admin.paused",
     "admin.unpaused",
+    "admin.key_created",
+    "admin.key_revoked",
     "budget.alert",
     "upstream.down",
     "upstream.up",

@@ -76,6 +76,8 @@ def with_defaults(rules: RequestRules, request: ImageRequest) -> ImageRequest:
         changes["n"] = 1
     if request.stream and request.partial_images is None:
         changes["partial_images"] = 0
+    if request.main is not None and request.max_output_tokens is None and rules.max_output_tokens is not None:
+        changes["max_output_tokens"] = rules.max_output_tokens
     return replace(request, **changes) if changes else request
 
 
@@ -92,6 +94,7 @@ def fits(plain: Plain | None, request: ImageRequest) -> bool:
         and len(request.prompt) <= plain.max_prompt_chars
         and (request.moderation is None or request.moderation == AUTO)
         and not (request.images or request.mask or request.partial_images or request.stream or request.extra)
+        and request.main is None
     )
 
 
@@ -201,6 +204,28 @@ def _partial_images(f: Fitting) -> None:
         )
 
 
+def _main_model(f: Fitting) -> None:
+    main, allowed = f.request.main, f.rules.main_models
+    if main is None or allowed is None or main.name in allowed:
+        return
+    if not allowed:
+        f.deny("responses", "no main model may ask for images here", param="model")
+    else:
+        f.deny(
+            "responses", "this main model is not allowed here", param="model", value=main.name, allowed=list(allowed)
+        )
+
+
+def _max_output_tokens(f: Fitting) -> None:
+    asked, top = f.request.max_output_tokens, f.rules.max_output_tokens
+    if f.request.main is None or top is None or (asked is not None and asked <= top):
+        return
+    if f.may_adjust("max_output_tokens"):
+        f.adjust("max_output_tokens", top)
+    else:
+        f.deny("responses", "more output tokens than are allowed here", param="max_output_tokens", value=asked, max=top)
+
+
 def _prompt(f: Fitting) -> None:
     length, top = len(f.request.prompt), f.rules.max_prompt_chars
     if top is not None and length > top:
@@ -232,6 +257,8 @@ _CHECKS: tuple[Callable[[Fitting], None], ...] = (
     _n,
     _output_format,
     _partial_images,
+    _main_model,
+    _max_output_tokens,
     _prompt,
     _input_images,
     _extra,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal, Protocol
 
-from policyguard import engine, record
+from policyguard import engine, pricing, record
 from policyguard.decision import (
     Admission,
     Admitted,
@@ -264,7 +264,7 @@ def _ticket(path: _Path, facts: record.Facts, ceiling_micros: int, resume: Resum
         model=path.screened.request.model or "",
         ceiling_micros=ceiling_micros,
         expires_at=path.ask.now + timedelta(milliseconds=path.ask.elapsed_ms()) + HELD_FOR,
-        rates=path.policy.request.prices.models[path.screened.request.model or ""].rates,
+        rates=pricing.rates(path.screened.request, path.policy.request.prices),
         review_id=resume.review_id if resume else None,
         safety_identifier=path.keys.safety_identifier(user) if user else None,
         record=record.shared(facts),
@@ -385,10 +385,8 @@ def malformed_reason(error: InvalidRequest) -> Reason:
     )
 
 
-def no_surface_reason() -> Reason:
-    return Reason(
-        id="surface.none", kind=Kind.SURFACE, effect=Effect.DENY, message="no surface claims this image route"
-    )
+def no_surface_reason(message: str = "no surface claims this image route") -> Reason:
+    return Reason(id="surface.none", kind=Kind.SURFACE, effect=Effect.DENY, message=message)
 
 
 def expired(admitted: Admitted, now: datetime) -> Refused:

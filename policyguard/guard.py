@@ -11,14 +11,14 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Generator, Iterable, Mapping
-from contextlib import AbstractContextManager
-from dataclasses import replace
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypedDict, TypeVar, Unpack
+from typing import Any, ParamSpec, Self, TypeAlias, TypedDict, TypeVar, Unpack
 
 import anyio
 
@@ -29,11 +29,13 @@ from policyguard.audit.seal import seal
 from policyguard.current import current_caller, current_review
 from policyguard.decision import Admission, Decision, Effect, Held, Reason, Refused, Ticket
 from policyguard.driving import adrive, drive
-from policyguard.errors import ConfigError, Diagnostic, InvalidRequest, PolicyError, PolicyguardError, StoreUnavailable
+from policyguard.errors import ConfigError, InvalidRequest, PolicyguardError, StoreUnavailable
 from policyguard.ids import new_id
+from policyguard.logs import say
 from policyguard.moderation import Moderator
 from policyguard.moderation.asked import averdict, verdict
-from policyguard.policy.model import Policy, PolicySet
+from policyguard.moderation.chosen import check_moderator, default_moderator
+from policyguard.policy.model import PolicySet
 from policyguard.policy.watch import ReloadState, Watch, every_s
 from policyguard.refusal import refuse, unavailable_reason
 from policyguard.renewal import Renewal
@@ -42,17 +44,24 @@ from policyguard.settings import setting
 from policyguard.states import Leg
 from policyguard.steps import Moderate, Settled, Step
 from policyguard.store import Store, key_path, open_store
+from policyguard.telemetry import lines
+from policyguard.telemetry.ledger import Ledger
+from policyguard.telemetry.path import Telemetry
 from policyguard.threads import in_thread
-
-log = logging.getLogger("policyguard")
 
 P = ParamSpec("P")
 R = TypeVar("R")
 A = TypeVar("A")
+Deciding: TypeAlias = "Generator[Step | Sweep, Any, A]"
 UPSTREAM_TIMEOUT = timedelta(seconds=600)  # the OpenAI SDK's own
 SENT_FOR = UPSTREAM_TIMEOUT + timedelta(seconds=60)
 SWEEP_EVERY = timedelta(seconds=30)
 SEALED_AT_ONCE = 1_000  # rows
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """What the guard asks of itself before a flow, now and then. Answer: None."""
 
 
 def utc_now() -> datetime:
@@ -93,14 +102,18 @@ class Guard:
         moderator: Moderator,
         vault: Vault,
         clock: Callable[[], datetime] = utc_now,
+        telemetry: Telemetry | None = None,
     ) -> None:
+        self.telemetry = telemetry or Telemetry()
         self._watch = policies if isinstance(policies, Watch) else Watch(policies, clock=clock)
-        self._watch.fits = partial(_check_moderator, moderator=moderator)
+        self._watch.fits = partial(check_moderator, moderator=moderator)
         self._watch.fits(self._watch.policies)
         weakref.finalize(self, self._watch.close)  # a guard that nobody closed leaves no thread
         self.store = store
         self.vault = vault
         self.clock = clock
+        self.ledger = Ledger(lambda: store.gauges(clock()))
+        self.telemetry.otel.show(self.ledger)
         self._moderator = moderator
         self._renewal = Renewal(lambda leg_id: store.renew(leg_id, clock() + SENT_FOR))
         weakref.finalize(self, self._renewal.close)
@@ -117,13 +130,15 @@ class Guard:
         key_file: str | Path | None = None,
         watch: bool | float | None = None,
         clock: Callable[[], datetime] = utc_now,
+        telemetry: Telemetry | None = None,
     ) -> Self:
         """Load a policies folder and open the store.
 
         `watch` is how many seconds pass between looks at the folder: what changed there is in force soon after. False
         never looks, and only `reload` changes the policies.
         `store` is a URL such as `sqlite:///policyguard.sqlite3`. Without `moderator`, omni-moderation is asked with the
-        key in `OPENAI_API_KEY`. Whatever is not given comes from the settings (`policyguard doctor` lists them).
+        key in `OPENAI_API_KEY`. `telemetry` is for a host whose OpenTelemetry providers are not the global ones.
+        Whatever is not given comes from the settings (`policyguard doctor` lists them).
         Raises `PolicyError` with every problem of the policies, `ConfigError` for anything else.
         """
         folder = str(policies) if policies is not None else setting("policies")
@@ -131,11 +146,11 @@ class Guard:
         if folder is None or url is None:  # both have defaults; this tells the type checker
             raise ConfigError("a policies folder and a store are needed")
         followed = Watch.open(folder, clock=clock, every_s=every_s(watch))
-        chosen = moderator or _default_moderator()
+        chosen = moderator or default_moderator()
         vault = open_vault(key_path(url, str(key_file) if key_file else None), create=True)
         opened = open_store(url, vault=vault)
         opened.check()  # a wrong key or a broken database shows now, not at the first request
-        return cls(followed, store=opened, moderator=chosen, vault=vault, clock=clock)
+        return cls(followed, store=opened, moderator=chosen, vault=vault, clock=clock, telemetry=telemetry)
 
     # ---- policies ---------------------------------------------------------------------------------------------
 
@@ -172,16 +187,14 @@ class Guard:
         An `Admitted` has money reserved: call `sent` before the request goes upstream and `settle` after it.
         """
         self.follow()
-        ask = self._ask(request, caller, surface, options)
-        return self._answer(flow.admit(self._set(options), ask, self.vault), surface, ask.decision_id)
+        return drive(self._admitting(request, caller, surface, options), self._perform)
 
     async def aadmit(
         self, request: ImageRequest, caller: Caller | None = None, *, surface: str, **options: Unpack[AskOptions]
     ) -> Admission:
         """`admit` for async code."""
         await self.afollow()
-        ask = self._ask(request, caller, surface, options)
-        return await self._aanswer(flow.admit(self._set(options), ask, self.vault), surface, ask.decision_id)
+        return await adrive(self._admitting(request, caller, surface, options), self._aperform)
 
     def reject(
         self,
@@ -192,8 +205,7 @@ class Guard:
         door: str = "python",
     ) -> Refused:
         """Record and refuse what never became a request: bad input, or an image route that no surface claims."""
-        what = self._unreadable(error, surface, caller, door)
-        return self._answer(flow.reject(self.policies, what, self.vault), surface, what.decision_id)
+        return drive(self._rejecting(error, surface, caller, door), self._perform)
 
     async def areject(
         self,
@@ -204,22 +216,34 @@ class Guard:
         door: str = "python",
     ) -> Refused:
         """`reject` for async code."""
-        what = self._unreadable(error, surface, caller, door)
-        return await self._aanswer(flow.reject(self.policies, what, self.vault), surface, what.decision_id)
+        return await adrive(self._rejecting(error, surface, caller, door), self._aperform)
 
-    def _set(self, options: AskOptions) -> PolicySet:
-        return options.get("policies") or self.policies
+    def _admitting(
+        self, request: ImageRequest, caller: Caller | None, surface: str, options: AskOptions
+    ) -> Deciding[Admission]:
+        policies = options.get("policies") or self.policies
+        ask = self._ask(request, caller, surface, options)
+        known = surface if surface in policies.surfaces else None
+        steps = self._surely(flow.admit(policies, ask, self.vault), known, ask.decision_id)
+        return self.telemetry.deciding(steps, surface=known, door=ask.door, models=policies.prices.models)
+
+    def _rejecting(
+        self, error: InvalidRequest | Reason, surface: str | None, caller: Caller | None, door: str
+    ) -> Deciding[Refused]:
+        what = self._unreadable(error, surface, caller, door)
+        steps = self._surely(flow.reject(self.policies, what, self.vault), surface, what.decision_id)
+        return self.telemetry.deciding(steps, surface=surface, door=door, models=self.policies.prices.models)
 
     def _ask(self, request: ImageRequest, caller: Caller | None, surface: str, options: AskOptions) -> flow.Ask:
-        now, started = self.clock(), time.monotonic()
+        now, started, random = self.clock(), time.monotonic(), os.urandom(30)
         return flow.Ask(
             request=request,
             caller=caller or current_caller(),
             surface=surface,
             now=now,
-            decision_id=_id("dec", now),
-            leg_id=_id("leg", now),
-            new_review_id=_id("rev", now),
+            decision_id=new_id("dec", now, random[:10]),
+            leg_id=new_id("leg", now, random[10:20]),
+            new_review_id=new_id("rev", now, random[20:]),
             review_id=options.get("review_id") or current_review(),
             door=options.get("door", "python"),
             forced=options.get("forced", True),
@@ -251,7 +275,8 @@ class Guard:
         now = self.clock()
         try:
             return self.store.mark_sent(ticket.leg_id, now + SENT_FOR, now)
-        except StoreUnavailable:
+        except StoreUnavailable as error:
+            lines.not_sent(ticket, error)
             return False
 
     async def asent(self, ticket: Ticket) -> bool:
@@ -259,30 +284,31 @@ class Guard:
         now = self.clock()
         try:
             return await self.store.amark_sent(ticket.leg_id, now + SENT_FOR, now)
-        except StoreUnavailable:
+        except StoreUnavailable as error:
+            lines.not_sent(ticket, error)
             return False
 
-    def alive(self, ticket: Ticket) -> AbstractContextManager[None]:
+    @contextmanager
+    def alive(self, ticket: Ticket, *, current: bool = True) -> Iterator[None]:
         """While this lasts the request is upstream, however long that takes: else it is presumed after eleven minutes.
 
         The doors do it by themselves; code that calls `sent` and `settle` by hand puts its call into this `with`.
+        `current` false: it may end elsewhere than where it began, so spans inside are no children of the call's.
         """
-        return self._renewal.alive(ticket.leg_id)
+        spans = self.telemetry.spans
+        inside = spans.within if current else nullcontext
+        with self._renewal.alive(ticket.leg_id), spans.upstream(ticket), inside(ticket):
+            yield
 
     def settle(self, ticket: Ticket, outcome: Outcome) -> Settled:
         """Say what happened upstream. Twice is once. With the store down the leg is presumed when its time passes."""
-        try:
-            return drive(settlement.settle(ticket, outcome, self.clock()), self._perform)
-        except StoreUnavailable as error:
-            return _unsettled(ticket, error)
+        return drive(self._settling(ticket, outcome), self._perform)
 
     async def asettle(self, ticket: Ticket, outcome: Outcome) -> Settled:
         """`settle` for async code, shielded: a cancelled request is still accounted for."""
         try:
             with anyio.CancelScope(shield=True):
-                settled = await adrive(settlement.settle(ticket, outcome, self.clock()), self._aperform)
-        except StoreUnavailable as error:
-            return _unsettled(ticket, error)
+                settled = await adrive(self._settling(ticket, outcome), self._aperform)
         except Exception:
             raise
         except BaseException:  # cancelled past the shield, for example at shutdown: settling twice is settling once
@@ -297,10 +323,7 @@ class Guard:
 
         For tickets with `output`; for others `settle` is all there is to do. `settles` false: a call inside did it.
         """
-        try:
-            return drive(self._inspection(ticket, outcome, output, settles), self._perform)
-        except StoreUnavailable as error:
-            return self._not_inspected(ticket, error)
+        return drive(self._inspecting(ticket, outcome, output, settles), self._perform)
 
     async def ainspect(
         self, ticket: Ticket, outcome: Outcome, output: Output, *, settles: bool = True
@@ -308,9 +331,7 @@ class Guard:
         """`inspect` for async code, shielded: what was made is paid for, whoever still waits for it."""
         try:
             with anyio.CancelScope(shield=True):
-                said = await adrive(self._inspection(ticket, outcome, output, settles), self._aperform)
-        except StoreUnavailable as error:
-            return self._not_inspected(ticket, error)
+                said = await adrive(self._inspecting(ticket, outcome, output, settles), self._aperform)
         except Exception:
             raise
         except BaseException:  # cancelled past the shield: nothing is released
@@ -319,19 +340,27 @@ class Guard:
             raise
         return said
 
-    def _inspection(
+    def _inspecting(
+        self, ticket: Ticket, outcome: Outcome, output: Output, settles: bool
+    ) -> Generator[Step, Any, Refused | Held | None]:
+        return self.telemetry.inspecting(self._inspected(ticket, outcome, output, settles), ticket, outcome)
+
+    def _inspected(
         self, ticket: Ticket, outcome: Outcome, output: Output, settles: bool
     ) -> Generator[Step, Any, Refused | Held | None]:
         now = self.clock()
         ended = settlement.ended(ticket, outcome, now) if settles else None
-        return inspection.inspect(ticket.output, output, ended, now, _id("rev", now))
+        try:
+            return (yield from inspection.inspect(ticket.output, output, ended, now, _id("rev", now)))
+        except StoreUnavailable as error:
+            lines.unsettled(ticket, error)
+            if not ticket.output.policy.holds_back:  # shadow changes no answer
+                return None
+            refused = self._store_down(ticket.surface, ticket.decision_id, error)
+            return replace(refused, retry_after_s=None, stage="output")
 
-    def _not_inspected(self, ticket: Ticket, error: StoreUnavailable) -> Refused | None:
-        """What is not recorded is not released, but in shadow, which changes no answer."""
-        _unsettled(ticket, error)
-        if not ticket.output.policy.holds_back:
-            return None
-        return replace(self._store_down(ticket.surface, ticket.decision_id, error), retry_after_s=None, stage="output")
+    def _settling(self, ticket: Ticket, outcome: Outcome) -> Generator[Step, Any, Settled]:
+        return self.telemetry.settling(_settled(ticket, outcome, self.clock()), ticket, outcome)
 
     def enforce(
         self,
@@ -356,38 +385,32 @@ class Guard:
 
     # ---- drivers ----------------------------------------------------------------------------------------------
 
-    def _answer(self, steps: Generator[Step, Any, A], surface: str | None, decision_id: str) -> A | Refused:
-        try:
-            self._sweep_when_due()
-            return drive(steps, self._perform)
-        except StoreUnavailable as error:
-            return self._store_down(surface, decision_id, error)
-
-    async def _aanswer(self, steps: Generator[Step, Any, A], surface: str | None, decision_id: str) -> A | Refused:
+    def _surely(self, steps: Generator[Step, Any, A], surface: str | None, decision_id: str) -> Deciding[A | Refused]:
+        """A flow after the upkeep that is due. Without the store nothing passes."""
         try:
             if self._sweep_is_due():
-                await in_thread(self._sweep_when_due)
-            return await adrive(steps, self._aperform)
+                yield Sweep()
+            return (yield from steps)
         except StoreUnavailable as error:
             return self._store_down(surface, decision_id, error)
 
-    def _perform(self, step: Step) -> Any:
+    def _perform(self, step: Step | Sweep) -> Any:
         if isinstance(step, Moderate):
             return verdict(step, self._moderator.moderate)
-        answer = self.store.perform(step, self.clock())
-        _tell(answer)
-        return answer
+        if isinstance(step, Sweep):
+            return self._sweep_when_due()
+        return self.store.perform(step, self.clock())
 
-    async def _aperform(self, step: Step) -> Any:
+    async def _aperform(self, step: Step | Sweep) -> Any:
         if isinstance(step, Moderate):
             return await averdict(step, self._moderator.amoderate)
-        answer = await self.store.aperform(step, self.clock())
-        _tell(answer)
-        return answer
+        if isinstance(step, Sweep):
+            return await in_thread(self._sweep_when_due)
+        return await self.store.aperform(step, self.clock())
 
     def _store_down(self, surface: str | None, decision_id: str, error: StoreUnavailable) -> Refused:
         """Never allowed and not recorded: without the store nothing passes."""
-        log.error("decision %s refused: %s", decision_id, error)
+        lines.store_down(decision_id, surface, error)
         decision = Decision(
             id=decision_id,
             surface=surface,
@@ -404,11 +427,11 @@ class Guard:
 
         Then seal rows of the record, so many that no request waits long; `policyguard jobs run` seals without a bound.
         """
-        self.store.sweep(self.clock())
+        lines.swept(self.store.sweep(self.clock()))
         try:
             seal(self.store, self.vault, self.clock(), most=SEALED_AT_ONCE)
         except PolicyguardError as error:  # rows are written as before, and are sealed when it can be done
-            log.error("the record was not sealed: %s", error)
+            say(logging.ERROR, "record.unsealed", "the record was not sealed: %s", error)
 
     def _sweep_is_due(self) -> bool:
         return self.clock() >= self._next_sweep
@@ -423,6 +446,7 @@ class Guard:
             self._sweeping.release()
 
     def close(self) -> None:
+        self.telemetry.otel.hide(self.ledger)
         self._watch.close()
         self._renewal.close()
         self.store.close()
@@ -430,6 +454,7 @@ class Guard:
 
     async def aclose(self) -> None:
         """`close` for async code."""
+        self.telemetry.otel.hide(self.ledger)
         await in_thread(self._watch.close)
         await in_thread(self._renewal.close)
         await in_thread(self.store.close)
@@ -442,44 +467,13 @@ class Guard:
         self.close()
 
 
-def _unsettled(ticket: Ticket, error: StoreUnavailable) -> Settled:
-    log.warning("leg %s is not settled and will be presumed at its ceiling: %s", ticket.leg_id, error)
-    return Settled(Leg.SENT, 0, ticket.ceiling_micros, False)
-
-
-def _tell(answer: Any) -> None:
-    """What an operator has to know, in the log: it is in the record already."""
-    alerts = answer if isinstance(answer, tuple) else getattr(answer, "alerts", ())
-    for alert in alerts:
-        log.warning("budget `%s` has reached %d %% of its limit", alert.budget_id, alert.per_cent)
-    if isinstance(answer, Settled) and answer.opened is not None:
-        log.error("`%s` failed too often; requests to it are refused for a while", answer.opened)
+def _settled(ticket: Ticket, outcome: Outcome, now: datetime) -> Generator[Step, Any, Settled]:
+    try:
+        return (yield from settlement.settle(ticket, outcome, now))
+    except StoreUnavailable as error:
+        lines.unsettled(ticket, error)
+        return Settled(Leg.SENT, 0, ticket.ceiling_micros, False)
 
 
 def _id(prefix: str, now: datetime) -> str:
     return new_id(prefix, now, os.urandom(10))
-
-
-def _check_moderator(policies: PolicySet, *, moderator: Moderator) -> None:
-    wrong = [policy for policy in policies.surfaces.values() if policy.moderation.model not in moderator.models]
-    if wrong:
-        raise PolicyError([_not_served(policy, moderator) for policy in wrong])
-
-
-def _not_served(policy: Policy, moderator: Moderator) -> Diagnostic:
-    model, (file, line, column) = policy.moderation.model, policy.moderation.place
-    message = f"surface `{policy.surface}` names the moderation model `{model}`"
-    hint = f"the given moderator serves {', '.join(f'`{name}`' for name in sorted(moderator.models))} only"
-    return Diagnostic(file=file, line=line, column=column, code="PG505", message=message, path="moderation", hint=hint)
-
-
-def _default_moderator() -> Moderator:
-    """OpenAI's, where a key is set. Nothing weaker is ever chosen silently."""
-    from policyguard.moderation.openai import OpenAIModerator  # here, because importing the SDK takes a second
-
-    if setting("openai_key") is None:
-        raise ConfigError(
-            "no key for moderation: set `OPENAI_API_KEY`, or give a moderator, for example "
-            "`Guard.open(..., moderator=KeywordModerator())` with `moderation: {model: keyword}` in the policies"
-        )
-    return OpenAIModerator()

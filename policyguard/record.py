@@ -136,8 +136,10 @@ def parameters(request: ImageRequest) -> dict[str, Any]:
         "stream",
         "partial_images",
         "moderation",
+        "max_output_tokens",
     )
-    return {name: value for name in names if (value := getattr(request, name)) is not None}
+    found = {name: value for name in names if (value := getattr(request, name)) is not None}
+    return found if request.main is None else {**found, "main_model": request.main.name}
 
 
 def _reasons(reasons: Iterable[Reason]) -> list[dict[str, Any]]:
@@ -232,6 +234,10 @@ def request_digest(request: ImageRequest) -> str:
         "images": [image.digest for image in request.images],
         "mask": request.mask.digest if request.mask else None,
     }
+    if request.markup is not None:
+        canonical["markup"] = request.markup.digest
+    if request.main is not None:
+        canonical["main"] = request.main.digest
     return "sha256:" + hashlib.sha256(orjson.dumps(canonical, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
@@ -308,13 +314,14 @@ def review_event(
 
 def _whole_request(request: ImageRequest, caller: Caller) -> bytes:
     images = [_image(i.data, i.media_type, i.filename) for i in request.images]
-    mask = request.mask
+    mask, markup = request.mask, request.markup
     document = {
         "prompt": request.prompt,
         "parameters": parameters(request),
         "caller": {name: value for name, value in caller.items() if name in CALLER_FIELDS},
         "images": images,
         "mask": _image(mask.data, mask.media_type, mask.filename) if mask else None,
+        "markup": _image(markup.data, markup.media_type, markup.filename) if markup else None,
     }
     return orjson.dumps(document)
 
@@ -364,5 +371,7 @@ def outcome_row(outcome: Outcome) -> dict[str, Any]:
 def _usage(usage: Usage | None) -> dict[str, int] | None:
     if usage is None:
         return None
-    names = ("input_text_tokens", "input_image_tokens", "output_image_tokens", "output_text_tokens")
+    names = ["input_text_tokens", "input_image_tokens", "output_image_tokens", "output_text_tokens"]
+    if usage.main_input_tokens or usage.main_output_tokens:
+        names += ["main_input_tokens", "main_output_tokens"]
     return {name: getattr(usage, name) for name in names}

@@ -15,8 +15,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from policyguard.errors import StoreUnavailable
-
-log = logging.getLogger("policyguard")
+from policyguard.logs import say
 
 EVERY_S: Final = 60.0
 _STOP_S = 10.0
@@ -85,7 +84,7 @@ class Renewal:
             try:
                 in_flight = self._renew(leg_id)
             except StoreUnavailable:
-                log.warning("legs in flight get no more time, the store is down")
+                say(logging.WARNING, "store.down", "legs in flight get no more time, the store is down")
                 return
             if not in_flight:
                 with process.lock:

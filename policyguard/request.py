@@ -22,6 +22,7 @@ AUTO = "auto"
 MAX_IMAGES = 10  # the API's own bound on n
 MAX_INPUT_IMAGES = 16  # the API's own bound on input images
 MAX_PROMPT_CHARS = 32_000  # the API's own bound on the prompt
+MAX_OUTPUT_TOKENS = 1_000_000  # more than any main model writes
 MAX_EDGE = 99_999
 
 # The API's thirteen moderation categories, in the names that the wire uses.
@@ -53,6 +54,7 @@ IMAGE_CATEGORIES = (
 
 _SIZE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9._:-]{1,100}", re.ASCII)  # of a model, a quality and the like
+_WORD = re.compile(r"[a-z0-9_]{1,40}", re.ASCII)
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -105,11 +107,25 @@ class InputImage:
         return hashlib.sha256(self.data).hexdigest()
 
 
+@dataclass(frozen=True, slots=True)
+class MainModel:
+    """The language model that asks for the images, where they are made by a tool of the Responses API.
+
+    `text_bytes` bounds its input but for images: a token has at least one byte. `digest` is over everything that it is
+    given: the prompt says what is in it, but not who said it.
+    """
+
+    name: str
+    text_bytes: int
+    digest: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageRequest:
     """One request for images. None means that the client did not say; the policy then decides.
 
-    `size` is `auto` or `WIDTHxHEIGHT` in pixels. `extra` holds parameters that policyguard does not know.
+    `size` is `auto` or `WIDTHxHEIGHT` in pixels. `extra` holds parameters that policyguard does not know. Where a main
+    model asks for the images, `prompt` is all the text that it reads, and n how often it may ask.
     """
 
     prompt: str = field(repr=False)
@@ -129,6 +145,9 @@ class ImageRequest:
     safety_identifier: str | None = field(default=None, repr=False)
     images: tuple[InputImage, ...] = ()
     mask: InputImage | None = None
+    markup: InputImage | None = None
+    main: MainModel | None = None
+    max_output_tokens: int | None = None  # of the main model
     extra: Mapping[str, Any] = field(default_factory=_empty, repr=False)
 
     def __post_init__(self) -> None:
@@ -148,13 +167,20 @@ class ImageRequest:
 
     @property
     def input_images(self) -> Iterator[InputImage]:
-        """Every image that came in, the mask included."""
+        """Every image that came in, the mask and the markup included."""
         yield from self.images
         if self.mask is not None:
             yield self.mask
+        if self.markup is not None:
+            yield self.markup
 
 
-_INTEGERS = {"n": (1, MAX_IMAGES), "partial_images": (0, 3), "output_compression": (0, 100)}
+_INTEGERS = {
+    "n": (1, MAX_IMAGES),
+    "partial_images": (0, 3),
+    "output_compression": (0, 100),
+    "max_output_tokens": (1, MAX_OUTPUT_TOKENS),
+}
 _NAMES = ("model", "size", "quality", "background", "output_format", "moderation", "input_fidelity")
 
 
@@ -225,7 +251,8 @@ class Verdict:
     `scores` holds what was assessed, 0 to 1, the maximum over prompt and images. A category in
     `incomplete` was not assessed for every part, so its score is only a lower bound; a category that is
     in neither was not assessed at all. Neither may be read as 0. `error` says in one word why.
-    Raises ValueError for a score that is no number from 0 to 1: every comparison with NaN is false, so it would pass.
+    Raises ValueError for a score that is no number from 0 to 1: every comparison with NaN is false, so it would pass;
+    and for an error that is no word: it goes into the record, and a sentence may quote the prompt.
     """
 
     model: str
@@ -240,6 +267,8 @@ class Verdict:
         for score in self.scores.values():
             if isinstance(score, bool) or not isinstance(score, float | int) or not 0 <= score <= 1:
                 raise ValueError("a score is a number from 0 to 1")
+        if self.error is not None and not _WORD.fullmatch(self.error):
+            raise ValueError("why nothing was assessed is one word, like `timeout`")
 
     def score(self, category: str) -> float | None:
         """The score where it was fully assessed, else None."""
@@ -248,12 +277,17 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """Tokens that the API billed, by kind. Counts are of the whole request, over all n images."""
+    """Tokens that the API billed, by kind. Counts are of the whole request, over all n images.
+
+    Those of a main model are beside the others: they have rates of their own.
+    """
 
     input_text_tokens: int = 0
     input_image_tokens: int = 0
     output_image_tokens: int = 0
     output_text_tokens: int = 0
+    main_input_tokens: int = 0
+    main_output_tokens: int = 0
 
 
 class Failure(StrEnum):

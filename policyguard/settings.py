@@ -47,7 +47,7 @@ SETTINGS: Mapping[str, Setting] = {
             "signs exports of the record to a webhook: `whsec_` and base64",
             secret=True,
         ),
-        Setting("openai_key", "OPENAI_API_KEY", None, "OpenAI's key, for moderation", secret=True),
+        Setting("openai_key", "OPENAI_API_KEY", None, "OpenAI's key, for moderation and the proxy", secret=True),
         Setting("openai_url", "OPENAI_BASE_URL", None, "OpenAI's address; the sandbox's to try things out"),
     )
 }

@@ -83,7 +83,7 @@ def _answered(outcome: Outcome) -> bool | None:
 
 def _made_something(usage: Usage) -> bool:
     """Images without output tokens are not to be had: such counts are none."""
-    return usage.output_image_tokens + usage.output_text_tokens > 0
+    return usage.output_image_tokens + usage.output_text_tokens + usage.main_output_tokens > 0
 
 
 def _unbilled(outcome: Outcome) -> bool:

@@ -12,6 +12,7 @@ from support import ORG, policies
 from policyguard.policy.diagnostics import CODES
 from policyguard.policy.document import Surface
 from policyguard.settings import SETTINGS
+from policyguard.telemetry.names import MEASURED, READ
 from policyguard.testing.codes import CODES as TEST_CODES
 from policyguard.testing.document import Given, NamedCase, SuiteDocument
 from policyguard.testing.run import run
@@ -28,6 +29,12 @@ def test_every_setting_is_listed_with_its_default_and_meaning() -> None:
 def test_every_code_is_listed_with_its_meaning() -> None:
     listed = dict(re.findall(r"^\| `(PG\d+)` \| (.*) \|$", README, flags=re.M))
     assert listed == {**CODES, **TEST_CODES}
+
+
+def test_every_metric_is_listed() -> None:
+    section = re.search(r"## Telemetry.*?\n## ", README, flags=re.S)
+    assert section is not None
+    assert [metric.name for metric in (*MEASURED, *READ) if f"`{metric.name}`" not in section[0]] == []
 
 
 def test_every_verb_is_listed() -> None:

@@ -83,6 +83,12 @@ def test_a_score_is_a_number_from_0_to_1(score: Any) -> None:
         Verdict(model="m", scores={"sexual": score})
 
 
+@pytest.mark.parametrize("error", ["", "the prompt said a cat", "Timeout", "x" * 41])
+def test_why_nothing_was_assessed_is_one_word(error: str) -> None:
+    with pytest.raises(ValueError, match="one word"):
+        Verdict(model="m", error=error)
+
+
 def test_the_mask_is_an_input_image_too() -> None:
     image, mask = InputImage(b"a", "image/png", size=Size(1, 1)), InputImage(b"b", "image/png")
     request = ImageRequest(prompt="a cat", operation="edit", images=(image,), mask=mask)

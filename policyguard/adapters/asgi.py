@@ -10,42 +10,68 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
 from typing import Any
 
 import anyio
 
-from policyguard.adapters.body import ClientLeft, Message, Receive, Replay, Send, read_body
+from policyguard.adapters.body import AppFailed, ClientLeft, Message, Receive, Replay, Send, read_body
 from policyguard.adapters.held_back import HeldBack
 from policyguard.adapters.identity import CallerOf, caller_of, header
 from policyguard.adapters.offer import Offer, offered
-from policyguard.adapters.routes import Table, paths
+from policyguard.adapters.routes import OVERRIDES, READS, Table, looks_like_responses, paths
 from policyguard.decision import Admitted, Held, Reason, Refused, Released
 from policyguard.errors import InvalidRequest
 from policyguard.flow import expired, no_surface_reason
 from policyguard.guard import Guard
 from policyguard.policy.model import PolicySet, Route
 from policyguard.request import Caller, Failure, Outcome
-from policyguard.wire.edits import Edit, read_edit
-from policyguard.wire.edits_json import JsonEdit, read_json_edit
-from policyguard.wire.generations import Generation, is_json, read_generation
+from policyguard.wire import forms
+from policyguard.wire.forms import MAX_BODY_BYTES, MAX_JSON_BYTES, largest, one_content_type
 from policyguard.wire.outcome import OutcomeReader, plain_word
 from policyguard.wire.own import Own, read_own
+from policyguard.wire.reach import Reach, reach
 from policyguard.wire.refusals import render
 
 Scope = MutableMapping[str, Any]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
-Parsed = Generation | Edit | JsonEdit | Own
+Parsed = forms.Parsed | Own
 KEY = "policyguard"  # our place in the scope, and in `request.state`
-MAX_BODY_BYTES = 64 * 1024 * 1024  # a request: sixteen images of four megabytes
-MAX_JSON_BYTES = 1_000_000  # a prompt of 32,000 characters and everything beside it, but for pictures
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Door:
+    """What a guarded request has to know of the door that it came through.
+
+    `upstream` is the API's host, where `app` calls it and nothing else: its errors are the API's own, and definite.
+    `passes_text`: what makes no image by the Responses API goes to `app` as it is.
+    """
+
+    app: App
+    guard: Guard
+    name: str = "asgi"
+    upstream: str | None = None
+    passes_text: bool = True
+    max_body_bytes: int = MAX_BODY_BYTES
+    max_json_bytes: int = MAX_JSON_BYTES
+    body_timeout_s: float = 60.0
+
+    async def body(self, scope: Scope, receive: Receive, shape: str) -> bytes:
+        """The whole body, within its limits. Raises `InvalidRequest`, `ClientLeft`."""
+        return await read_body(
+            receive,
+            header(scope["headers"], "content-length"),
+            limit=largest(shape, self.max_body_bytes, self.max_json_bytes),
+            timeout_s=self.body_timeout_s,
+        )
 
 
 class PolicyGuardMiddleware:
     """Guards the routes that the policies declare.
 
     `caller` gets the ASGI scope and says who asks, as a `Caller` or a mapping; without it declared headers of trusted
-    proxies and `policyguard.caller(...)` count. An edit larger than `max_body_bytes`, JSON without its pictures larger
-    than `max_json_bytes`, and a body slower than `body_timeout_s` are refused.
+    proxies and `policyguard.caller(...)` count. A body with pictures larger than `max_body_bytes`, JSON without its
+    pictures larger than `max_json_bytes`, and a body slower than `body_timeout_s` are refused.
     """
 
     def __init__(
@@ -61,22 +87,33 @@ class PolicyGuardMiddleware:
         self.app = app
         self.guard = guard
         self.caller = caller
-        self.max_body_bytes = max_body_bytes
-        self.max_json_bytes = max_json_bytes
-        self.body_timeout_s = body_timeout_s
+        self._door = Door(
+            app=app,
+            guard=guard,
+            max_body_bytes=max_body_bytes,
+            max_json_bytes=max_json_bytes,
+            body_timeout_s=body_timeout_s,
+        )
         self._table = Table(guard.policies)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.guard.afollow()  # at the latest now, best at startup: each worker follows the policies by itself
-        if scope["type"] != "http" or KEY in scope:  # a guard further out has decided already
+        if scope["type"] not in ("http", "websocket") or KEY in scope:  # a guard further out has decided already
             await self.app(scope, receive, send)
             return
         table, places = self._routes(), paths(scope)
+        if scope["type"] == "websocket":
+            await self._socket(table.policies, scope, receive, send)
+            return
+        overridden = _overridden(scope)
         match = table.match(scope["method"], *places)
         if match is not None:
-            await _Guarded(self, scope, receive, send, table.policies, *match).run()
-        elif table.evaded(scope["method"], *places):
-            await self._no_surface(table.policies, scope, send)
+            who = caller_of(scope, table.policies, self.caller)
+            await Guarded(self._door, scope, receive, send, table.policies, *match, who).run()
+        elif table.evaded(scope["method"], *places, overridden=overridden):
+            await self._no_surface(table.policies, scope, send, no_surface_reason())
+        elif (overridden or scope["method"] not in READS) and any(map(looks_like_responses, places)):
+            await self._responses(table.policies, scope, receive, send)
         else:
             await self.app(scope, receive, send)
 
@@ -86,51 +123,107 @@ class PolicyGuardMiddleware:
             self._table = table = Table(policies)
         return table
 
-    async def _no_surface(self, policies: PolicySet, scope: Scope, send: Send) -> None:
+    async def _no_surface(self, policies: PolicySet, scope: Scope, send: Send, why: InvalidRequest | Reason) -> None:
         who = caller_of(scope, policies, self.caller)
-        refused = await self.guard.areject(no_surface_reason(), surface=None, caller=who, door="asgi")
-        await _answer(refused, send, reasons=True)
+        refused = await self.guard.areject(why, surface=None, caller=who, door="asgi")
+        await say(refused, send, reasons=True)
+
+    async def _socket(self, policies: PolicySet, scope: Scope, receive: Receive, send: Send) -> None:
+        """What a socket carries cannot be decided here: the Responses API over one is closed before it opens."""
+        if not any(map(looks_like_responses, paths(scope))):
+            await self.app(scope, receive, send)
+            return
+        who = caller_of(scope, policies, self.caller)
+        await self.guard.areject(no_surface_reason(), surface=None, caller=who, door="asgi")
+        await send({"type": "websocket.close", "code": 1008})
+
+    async def _responses(self, policies: PolicySet, scope: Scope, receive: Receive, send: Send) -> None:
+        """No surface claims it: it passes where it can make no image."""
+        try:
+            body = await self._door.body(scope, receive, "responses")
+            reached = reached_by(scope, body)
+        except ClientLeft:
+            return
+        except InvalidRequest as error:
+            await self._no_surface(policies, scope, send, error)
+            return
+        if reached is Reach.NONE:
+            await self.app(scope, Replay(body, receive), send)
+        else:
+            await self._no_surface(policies, scope, send, no_surface_reason(reached.message))
 
 
-async def _answer(answer: Refused | Held | Released, send: Send, *, reasons: bool) -> None:
+def _overridden(scope: Scope) -> bool:
+    return any(name.lower().decode("latin-1") in OVERRIDES for name, _ in scope["headers"])
+
+
+def _values(scope: Scope, wanted: bytes) -> list[str]:
+    return [value.decode("latin-1") for name, value in scope["headers"] if name.lower() == wanted]
+
+
+def reached_by(scope: Scope, body: bytes) -> Reach:
+    """Whether a body of the Responses API can make images. Raises `InvalidRequest`."""
+    kind = one_content_type(_values(scope, b"content-type"), _values(scope, b"content-encoding"))
+    return reach(body, kind, encoded=False, responses=True)
+
+
+async def say(answer: Refused | Held | Released, send: Send, *, reasons: bool) -> None:
     status, headers, body = render(answer, reasons=reasons)
     raw = [(name.encode(), value.encode("latin-1", "replace")) for name, value in headers]
     await send({"type": "http.response.start", "status": status, "headers": raw})
     await send({"type": "http.response.body", "body": body})
 
 
-class _Guarded:
-    """One request on its way through, by the policies that were in force when it came."""
+class Guarded:
+    """One request on its way through, by the policies that were in force when it came.
+
+    `names_user`: where the caller has no user, the body says who it is.
+    """
 
     def __init__(
         self,
-        door: PolicyGuardMiddleware,
+        door: Door,
         scope: Scope,
         receive: Receive,
         send: Send,
         policies: PolicySet,
         surface: str,
         route: Route,
+        caller: Caller,
+        names_user: bool = False,
     ) -> None:
         self.door, self.guard = door, door.guard
         self.scope, self.receive, self.send = scope, receive, send
         self.policies, self.surface, self.route = policies, surface, route
-        self.caller: Caller = caller_of(scope, policies, door.caller)
+        self.caller, self.names_user = caller, names_user
 
     async def run(self) -> None:
         try:
-            parsed = await self._parse()
+            body = await self.door.body(self.scope, self.receive, self.route.shape)
+            reached = reached_by(self.scope, body) if self.route.shape == "responses" else Reach.TOOL
+            parsed = self._parsed(body) if reached is Reach.TOOL else None
         except ClientLeft:
             return
         except InvalidRequest as error:
             await self._refuse(error)
             return
+        if reached is Reach.NONE and self.door.passes_text:  # text for text
+            await self.door.app(self.scope, Replay(body, self.receive), self.send)
+            return
+        del body
+        if parsed is None:
+            await self._refuse(no_surface_reason(reached.message))
+            return
+        if self.names_user and self.caller.user is None:
+            named = parsed.request.safety_identifier or parsed.request.user
+            self.caller = Caller.of({**self.caller.values, "user": named})
         answer = await self.guard.aadmit(
             parsed.request,
             self.caller,
             surface=self.surface,
             review_id=header(self.scope["headers"], "x-policyguard-review"),
-            door="asgi",
+            door=self.door.name,
+            upstream=self.door.upstream,
             fixed=frozenset(self.route.constants),
             forced=self.route.shape != "custom" or "moderation" in self.route.fields,
             request_id=plain_word(header(self.scope["headers"], "x-request-id")),
@@ -143,34 +236,18 @@ class _Guarded:
         del parsed  # an answer can take minutes, and pictures are large
         await self._forward(answer, scope, receive)
 
-    async def _parse(self) -> Parsed:
-        headers = self.scope["headers"]
-        encodings = [value.strip().lower() for name, value in headers if name.lower() == b"content-encoding"]
-        if any(encoding != b"identity" for encoding in encodings):
-            raise InvalidRequest("the body must not be compressed")
-        types = [value.decode("latin-1") for name, value in headers if name.lower() == b"content-type"]
-        if len(types) != 1:
-            raise InvalidRequest("the request needs one content type")
-        body = await read_body(
-            self.receive,
-            header(headers, "content-length"),
-            limit=self.door.max_body_bytes if self.route.shape == "edits" else self.door.max_json_bytes,
-            timeout_s=self.door.body_timeout_s,
-        )
-        if self.route.shape == "generations":
-            return read_generation(body, types[0])
-        if self.route.shape == "edits" and is_json(types[0]):
-            return read_json_edit(body, types[0], self.door.max_json_bytes)
-        if self.route.shape == "edits":
-            return read_edit(body, types[0])
-        return read_own(body, types[0], self.route)
+    def _parsed(self, body: bytes) -> Parsed:
+        kind = one_content_type(_values(self.scope, b"content-type"), _values(self.scope, b"content-encoding"))
+        if self.route.shape == "custom":
+            return read_own(body, kind, self.route)
+        return forms.read(self.route.shape, body, kind, self.door.max_json_bytes)
 
     async def _refuse(self, error: InvalidRequest | Reason) -> None:
-        await self._say(await self.guard.areject(error, surface=self.surface, caller=self.caller, door="asgi"))
+        await self._say(await self.guard.areject(error, surface=self.surface, caller=self.caller, door=self.door.name))
 
     async def _say(self, answer: Refused | Held | Released) -> None:
         policy = self.policies.surfaces.get(self.surface)
-        await _answer(answer, self.send, reasons=policy is None or policy.reasons_on_wire)
+        await say(answer, self.send, reasons=policy is None or policy.reasons_on_wire)
 
     # ---- after admission --------------------------------------------------------------------------------------
 
@@ -179,12 +256,16 @@ class _Guarded:
             await self._say(expired(admitted, self.guard.clock()))
             return
         offer = Offer(self.guard, admitted, self.caller)
+        offer.reported = self.door.upstream is not None  # what answers is the API itself
         answer = _Answer(self.send, offer, self.route, self._say)
         failure = Failure.CANCELLED
         try:
             with offered(offer), self.guard.alive(admitted.ticket):
                 await self.door.app(scope, receive, answer.send)
             failure = Failure.CUT
+        except AppFailed as error:
+            failure, error.decision_id = error.failure, admitted.decision.id
+            raise
         except Exception:
             failure = Failure.ERROR
             raise
@@ -227,7 +308,7 @@ class _Answer:
         if decision.adjustments:
             adjusted = ",".join(map(str, decision.adjustments))
             self._headers.append((b"x-policyguard-adjusted", adjusted.encode("latin-1", "replace")))
-        self._images, self._route = offer.admitted.request.n or 1, route
+        self._route = route
         self._started = time.monotonic()
         self._reader: OutcomeReader | None = None
         self._complete = False
@@ -242,7 +323,14 @@ class _Answer:
         if message["type"] == "http.response.start":
             headers = list(message.get("headers", ()))  # any iterable, and it is needed twice
             answered = {n.decode("latin-1").lower(): v.decode("latin-1") for n, v in headers}
-            self._reader = OutcomeReader(message["status"], answered, images=self._images, route=self._route)
+            asked = self._offer.admitted.request
+            self._reader = OutcomeReader(
+                message["status"],
+                answered,
+                images=asked.n or 1,
+                route=self._route,
+                main=asked.main is not None,
+            )
             message = {**message, "headers": [*headers, *self._headers]}
         elif message["type"] == "http.response.body" and self._reader is not None:
             # read before it is passed on: a client that has left does not change what the app answered

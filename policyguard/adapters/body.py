@@ -1,4 +1,4 @@
-"""A request's body within limits, and its replay to the app."""
+"""A request's body within limits, its replay to the app, and how either side says that it has ended."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import anyio
 
 from policyguard.errors import InvalidRequest
+from policyguard.request import Failure
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -16,6 +17,15 @@ Send = Callable[[Message], Awaitable[None]]
 
 class ClientLeft(Exception):
     """The client went away before its request was complete: there is nothing to decide."""
+
+
+class AppFailed(Exception):
+    """Raised by an app that says why it has no answer, or not the whole of it; who decided its request is put on."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.value)
+        self.failure = failure
+        self.decision_id: str | None = None
 
 
 async def read_body(receive: Receive, declared: str | None, *, limit: int, timeout_s: float) -> bytes:

@@ -11,11 +11,11 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import httpx2
 
-from policyguard.adapters.calls import Call, call_of, can_hold_tools, makes_images
+from policyguard.adapters.calls import Call, call_of, can_hold_tools, is_plain
 from policyguard.adapters.guard_steps import Admit, GuardStep, Inspect, MarkSent, Reject, SettleLeg
 from policyguard.adapters.offer import Offer, admission, caller_within, current_offer, looks
 from policyguard.adapters.passing import Ending, failure_of, output_of
@@ -24,16 +24,13 @@ from policyguard.errors import InvalidRequest, PolicyguardError
 from policyguard.flow import expired, no_surface_reason
 from policyguard.guard import AskOptions, Guard
 from policyguard.request import Caller, Failure, Outcome, Output
-from policyguard.wire.edits import Edit, read_edit
-from policyguard.wire.edits_json import JsonEdit, read_json_edit
-from policyguard.wire.generations import Generation, is_json, read_generation
+from policyguard.wire.forms import Parsed, Shape, largest, one_content_type, read
 from policyguard.wire.outcome import read_outcome
 from policyguard.wire.output import Kept
+from policyguard.wire.reach import Reach, reach
 from policyguard.wire.refusals import render
 
 DOOR = "client"
-MAX_EDIT_BYTES = 64 * 1024 * 1024  # sixteen images of four megabytes
-MAX_JSON_BYTES = 1_000_000  # a prompt of 32,000 characters and everything beside it
 _REVIEW = "x-policyguard-review"
 _OURS = b"x-policyguard-"
 _REWRITTEN = (b"content-length", b"content-type", b"content-encoding", b"transfer-encoding")
@@ -99,29 +96,36 @@ class Pass:
 Step = Read | Send | Body | Gather | Pass | GuardStep
 Stream = httpx2.SyncByteStream | httpx2.AsyncByteStream
 Steps = Generator[Step, Any, httpx2.Response]
-Parsed = Generation | Edit | JsonEdit
-Shape = Literal[Call.GENERATIONS, Call.EDITS]
 
 # ---- the call ---------------------------------------------------------------------------------------------
 
 
 def answer(door: Door, request: httpx2.Request) -> Steps:
     """The answer to one request of the SDK."""
-    call = call_of(request.method, request.url.raw_path.partition(b"?")[0].decode("latin-1"), request.headers)
+    path = request.url.raw_path.partition(b"?")[0].decode("latin-1")
+    call = call_of(request.method, path, request.headers)
     if call is Call.GENERATIONS or call is Call.EDITS:
-        return (yield from _image_call(door, request, call))
+        return (yield from _image_call(door, request, "generations" if call is Call.GENERATIONS else "edits"))
     if call is Call.UNSEEN:
         return (yield from _refuse(door, no_surface_reason()))
     if can_hold_tools(call, request.headers.get("content-type", "")):
-        body: bytes = yield Read(request)
         try:
-            makes = makes_images(call, body, request.headers.get("content-type", ""), _is_encoded(request))
+            reached = yield from _reached(request, call)
         except InvalidRequest as error:
             return (yield from _refuse(door, error))
-        if makes:
-            return (yield from _refuse(door, no_surface_reason()))
+        if reached is Reach.TOOL and call is Call.RESPONSES and is_plain(request.method, path):
+            return (yield from _image_call(door, request, "responses"))
+        if reached is not Reach.NONE:
+            return (yield from _refuse(door, no_surface_reason(reached.message)))
     response: httpx2.Response = yield Send(request)
     return response
+
+
+def _reached(request: httpx2.Request, call: Call) -> Generator[Step, Any, Reach]:
+    body: bytes = yield Read(request)
+    kind = request.headers.get("content-type", "")
+    encoded = request.headers.get("content-encoding", "identity").strip().lower() != "identity"
+    return reach(body, kind, encoded=encoded, responses=call is Call.RESPONSES)
 
 
 def _refuse(door: Door, error: InvalidRequest | Reason) -> Steps:
@@ -135,16 +139,12 @@ def _refusal(door: Door, refused: Refused | Held | Released) -> httpx2.Response:
     return httpx2.Response(status, headers=headers, content=body)
 
 
-def _is_encoded(request: httpx2.Request) -> bool:
-    return request.headers.get("content-encoding", "identity").strip().lower() != "identity"
-
-
-def _image_call(door: Door, request: httpx2.Request, call: Shape) -> Steps:
+def _image_call(door: Door, request: httpx2.Request, shape: Shape) -> Steps:
     offer = current_offer(door.guard)
     caller = door.who(offer)
     try:
         body: bytes = yield Read(request)
-        parsed = _parsed(request, body, call)
+        parsed = _parsed(request, body, shape)
     except InvalidRequest as error:
         return (yield from _refuse(door, error))
     attempt = _Attempt.of(request)
@@ -162,18 +162,12 @@ def _image_call(door: Door, request: httpx2.Request, call: Shape) -> Steps:
     return (yield from _forward(door, request, parsed, said, attempt, within=within, looking=looking))
 
 
-def _parsed(request: httpx2.Request, body: bytes, call: Shape) -> Parsed:
-    types = request.headers.get_list("content-type")
-    if len(types) != 1:
-        raise InvalidRequest("the request needs one content type")
-    if _is_encoded(request):
-        raise InvalidRequest("the body must not be compressed")
-    limit = MAX_JSON_BYTES if call is Call.GENERATIONS else MAX_EDIT_BYTES
+def _parsed(request: httpx2.Request, body: bytes, shape: Shape) -> Parsed:
+    types, encodings = (request.headers.get_list(name) for name in ("content-type", "content-encoding"))
+    kind, limit = one_content_type(types, encodings), largest(shape)
     if len(body) > limit:
         raise InvalidRequest(f"the body is larger than {limit:,} bytes", status=413)
-    if call is Call.GENERATIONS:
-        return read_generation(body, types[0])
-    return read_json_edit(body, types[0]) if is_json(types[0]) else read_edit(body, types[0])
+    return read(shape, body, kind)
 
 
 # ---- after admission --------------------------------------------------------------------------------------
@@ -200,8 +194,9 @@ def _forward(
     output: Output | None = None
     try:
         with ExitStack() as alive:
-            alive.enter_context(door.guard.alive(ticket))
-            response: httpx2.Response = yield Send(sendable)
+            alive.enter_context(door.guard.alive(ticket, current=False))
+            with door.guard.telemetry.spans.within(ticket):
+                response: httpx2.Response = yield Send(sendable)
             if looking and ticket.output.policy.holds_back:
                 inspected = yield from _inspected(door, response, admitted, attempt, started)
                 outcome = None  # the leg was ended with it
@@ -209,13 +204,20 @@ def _forward(
             if _is_stream(response):  # it lives on, and is settled when it ends
                 outcome = None
                 attempt.ended(admitted.decision.id, str(response.status_code))
-                ending = Ending(response, asked.n or 1, started, attempt.reasons, alive.pop_all())
+                ending = Ending(response, asked, started, attempt.reasons, alive.pop_all())
                 ending.kept = Kept() if looking else None
                 stream: Stream = yield Pass(response, ending, ticket)
                 return _answered(response, stream, admitted)
             body: bytes = yield Body(response)
-        outcome = read_outcome(response.status_code, response.headers, body, latency_ms=_since(started), definite=True)
-        output = output_of(response, body) if looking else None
+        outcome = read_outcome(
+            response.status_code,
+            response.headers,
+            body,
+            latency_ms=_since(started),
+            definite=True,
+            main=asked.main is not None,
+        )
+        output = output_of(response, body, asked) if looking else None
     except BaseException as error:
         outcome = outcome and Outcome(failure=failure_of(error), latency_ms=_since(started))
         raise
@@ -229,14 +231,14 @@ def _forward(
 
 def _inspected(door: Door, response: httpx2.Response, admitted: Admitted, attempt: _Attempt, started: float) -> Steps:
     """The answer, whole, once its pictures were looked at; or the refusal in its place. A stream is one piece then."""
-    ending = Ending(response, admitted.request.n or 1, started, attempt.reasons, ExitStack())
+    ending = Ending(response, admitted.request, started, attempt.reasons, ExitStack())
     ending.kept = kept = Kept()
     yield Gather(response, ending)
     outcome = ending.outcome(None)
     if outcome is None:
         raise PolicyguardError("an answer that ended twice")
     attempt.ended(admitted.decision.id, str(outcome.status))
-    output = output_of(response, kept.body)
+    output = output_of(response, kept.body, admitted.request)
     said: Refused | Held | None = yield Inspect(admitted.ticket, outcome, output)
     if said is not None or output.answer is None:
         return _refusal(door, said) if said else httpx2.Response(502)

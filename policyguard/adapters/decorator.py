@@ -27,8 +27,9 @@ from policyguard.errors import ConfigError, InvalidRequest
 from policyguard.flow import expired
 from policyguard.guard import AskOptions, Guard
 from policyguard.request import AUTO, Failure, ImageRequest, InputImage, Operation, Outcome, Output
-from policyguard.wire.outcome import digests, plain_word, usage_from
+from policyguard.wire.outcome import digests, plain_word
 from policyguard.wire.parameters import DECIDED, KNOWN
+from policyguard.wire.usage import usage_from
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -14,13 +14,15 @@ from policyguard.adapters.offer import Offer
 from policyguard.decision import Held, Refused
 from policyguard.policy.model import Route
 from policyguard.request import Outcome, Output
-from policyguard.wire.output import BODY_IMAGES, IMAGES_API, Kept, Place, read_output
+from policyguard.wire.output import BODY_IMAGES, IMAGES_API, RESPONSES_API, Kept, Place, read_output
 
 Scope = dict[str, Any]
 
 
 def place_of(route: Route) -> Place:
     """Where the answers of a route have their pictures."""
+    if route.shape == "responses":
+        return RESPONSES_API
     return Place(body=route.images or BODY_IMAGES) if route.shape == "custom" else IMAGES_API
 
 

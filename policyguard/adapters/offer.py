@@ -17,7 +17,7 @@ from policyguard.adapters.guard_steps import Admit, GuardStep, SettleLeg
 from policyguard.current import current_caller
 from policyguard.decision import Admission, Admitted, Ticket
 from policyguard.guard import Guard
-from policyguard.request import Caller, Failure, ImageRequest, Outcome
+from policyguard.request import Caller, Failure, ImageRequest, MainModel, Outcome
 
 # Not given means as it was decided; anything else has to be what was decided.
 _EQUAL = (
@@ -29,7 +29,15 @@ _EQUAL = (
     "output_compression",
     "input_fidelity",
 )
-_AT_MOST = {"n": 1, "partial_images": 0, "stream": False}
+_AT_MOST = {"n": 1, "partial_images": 0, "stream": False, "max_output_tokens": 0}
+_FILLED = ("n", "max_output_tokens")
+_LOOKED_AT = ("prompt", "images", "mask", "markup", "main")
+
+
+def _no_larger(asked: MainModel | None, had: MainModel | None) -> bool:
+    if asked is None or had is None:
+        return asked is had
+    return asked.name == had.name and asked.text_bytes <= had.text_bytes
 
 
 class Offer:
@@ -78,17 +86,18 @@ class Offer:
             and asked.extra == had.extra
             and all(getattr(asked, name) in (None, getattr(had, name)) for name in _EQUAL)
             and all((getattr(asked, n) or 0) <= (getattr(had, n) or least) for n, least in _AT_MOST.items())
+            and _no_larger(asked.main, had.main)
         )
 
     def looked_at(self, asked: ImageRequest) -> bool:
         """Whether the prompt and the images are those that were looked at already."""
         had = self.admitted.request
-        return (asked.prompt, asked.images, asked.mask) == (had.prompt, had.images, had.mask)
+        return all(getattr(asked, name) == getattr(had, name) for name in _LOOKED_AT)
 
     def filled(self, asked: ImageRequest) -> ImageRequest:
         """`asked`, with what was decided where it says nothing."""
         had = self.admitted.request
-        missing = {name: getattr(had, name) for name in ("n", *_EQUAL) if getattr(asked, name) is None}
+        missing = {name: getattr(had, name) for name in (*_FILLED, *_EQUAL) if getattr(asked, name) is None}
         return replace(asked, **missing)
 
 

@@ -12,20 +12,21 @@ from dataclasses import replace
 
 import httpx2
 
-from policyguard.request import Failure, Outcome, Output
+from policyguard.request import Failure, ImageRequest, Outcome, Output
 from policyguard.wire.outcome import OutcomeReader
-from policyguard.wire.output import Kept, read_output
+from policyguard.wire.output import IMAGES_API, RESPONSES_API, Kept, read_output
 
 
 class Ending:
     """What a leg ends with, said once. `tried` has the attempts before; `alive` is closed with it, or forgotten."""
 
     def __init__(
-        self, response: httpx2.Response, images: int, started: float, tried: tuple[str, ...], alive: ExitStack
+        self, response: httpx2.Response, asked: ImageRequest, started: float, tried: tuple[str, ...], alive: ExitStack
     ) -> None:
-        self.reader = OutcomeReader(response.status_code, response.headers, images=images)
+        images, main = asked.n or 1, asked.main is not None
+        self.reader = OutcomeReader(response.status_code, response.headers, images=images, main=main)
         self.kept: Kept | None = None  # a copy, where the output is looked at when it has passed
-        self._response, self._whole = response, False
+        self._response, self._asked, self._whole = response, asked, False
         self._started, self._tried = started, tried
         self._said, self._alive = False, alive
 
@@ -48,12 +49,14 @@ class Ending:
         """What came out; None where it is not looked at, or has not come to its end."""
         if self.kept is None or not self._whole:
             return None
-        return output_of(self._response, self.kept.body, partials=True)
+        return output_of(self._response, self.kept.body, self._asked, partials=True)
 
 
-def output_of(response: httpx2.Response, body: bytes | None, *, partials: bool = False) -> Output:
+def output_of(response: httpx2.Response, body: bytes | None, asked: ImageRequest, *, partials: bool = False) -> Output:
     """What came out of OpenAI's own API."""
-    return read_output(response.status_code, response.headers.get("content-type", ""), body, partials=partials)
+    place = IMAGES_API if asked.main is None else RESPONSES_API
+    kind: str = response.headers.get("content-type", "")
+    return read_output(response.status_code, kind, body, place, partials=partials)
 
 
 def failure_of(error: BaseException) -> Failure:

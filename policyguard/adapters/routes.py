@@ -14,7 +14,13 @@ from policyguard.policy.model import PolicySet, Route
 # Paths that make images, however they are spelt; one that no surface claims is refused.
 # What some reader of a path drops: queries, fragments, parameters of a segment, control characters, repeated slashes.
 _NOISE = re.compile(r"[?#\0].*|;[^/]*|[\x01-\x20\x7f]|(?<=/)/+", re.DOTALL)
-_IMAGE_ROUTE = re.compile(r"/images/(generations|edits|variations)$")
+# What is below OpenAI's own paths for images and batches is nobody else's; elsewhere the ending tells.
+_IMAGE_ROUTE = re.compile(
+    r"/images/(?:generations|edits|variations)(?:/|$)|^(?:/openai)?/v1/(?:images(?:/|$)|batches$)"
+)
+_RESPONSES = "/v1/responses"
+READS = frozenset({"GET", "HEAD", "OPTIONS"})
+OVERRIDES = ("x-http-method-override", "x-http-method", "x-method-override")  # some read the method from there
 
 
 class Table:
@@ -28,15 +34,22 @@ class Table:
             for route in policy.routes
         }
         self._normal = frozenset((method, normal(path)) for method, path in self._routes)
+        self._paths = frozenset(path for _, path in self._normal)
 
     def match(self, method: str, *paths: str) -> tuple[str, Route] | None:
         """Surface and route, by the exact method and the first path that is claimed."""
         return next((found for path in paths if (found := self._routes.get((method, path)))), None)
 
-    def evaded(self, method: str, *paths: str) -> bool:
-        """Whether what did not match is a claimed route in another spelling, or an image route that nobody claims."""
-        return any((method, normal(path)) in self._normal for path in paths) or (
-            method not in ("GET", "HEAD", "OPTIONS") and any(map(looks_like_images, paths))
+    def evaded(self, method: str, *paths: str, overridden: bool = False) -> bool:
+        """Whether what did not match is a claimed route in another spelling, or an image route that nobody claims.
+
+        `overridden`: a header says that the method is another one.
+        """
+        spelt = map(normal, paths)
+        if overridden:
+            return any(path in self._paths or _IMAGE_ROUTE.search(path) for path in spelt)
+        return any((method, path) in self._normal for path in spelt) or (
+            method not in READS and any(map(looks_like_images, paths))
         )
 
 
@@ -50,6 +63,11 @@ def paths(scope: Mapping[str, Any]) -> tuple[str, ...]:
 def looks_like_images(path: str) -> bool:
     """Whether some server could take `path` for one of OpenAI's image routes."""
     return _IMAGE_ROUTE.search(normal(path)) is not None
+
+
+def looks_like_responses(path: str) -> bool:
+    """Whether some server could take `path` for the Responses API, where the body says what is made."""
+    return normal(path).endswith(_RESPONSES)
 
 
 def normal(path: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from collections.abc import Callable
 
 import typer
 
@@ -21,6 +22,7 @@ from policyguard.cli.doctor import doctor
 from policyguard.cli.explain import explain
 from policyguard.cli.init import init
 from policyguard.cli.jobs import app as jobs
+from policyguard.cli.keys import app as keys
 from policyguard.cli.output import INTERNAL, USAGE, console
 from policyguard.cli.pause import pause, unpause
 from policyguard.cli.price import price
@@ -28,6 +30,7 @@ from policyguard.cli.reconcile import reconcile
 from policyguard.cli.review import app as review
 from policyguard.cli.sandbox import sandbox
 from policyguard.cli.schema import schema
+from policyguard.cli.serve import serve
 from policyguard.cli.spend import spend
 from policyguard.cli.test import test
 from policyguard.errors import PolicyguardError
@@ -41,10 +44,13 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for verb in (demo, init, check, test, explain, diff, price, spend, reconcile, pause, unpause, sandbox, schema, doctor):
+verbs: list[Callable[..., None]] = [demo, init, check, test, explain, diff, price, spend, reconcile, pause, unpause]
+verbs += [serve, sandbox, schema, doctor]
+for verb in verbs:
     app.command()(verb)
 app.add_typer(review, name="review")
 app.add_typer(audit, name="audit")
+app.add_typer(keys, name="keys")
 app.add_typer(jobs, name="jobs")
 app.add_typer(db, name="db")
 

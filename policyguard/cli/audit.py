@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -15,14 +14,23 @@ import typer
 from policyguard.cli.audit_erase import erase, rotate
 from policyguard.cli.audit_export import export
 from policyguard.cli.audit_proofs import prove, verify
-from policyguard.cli.output import FINDINGS, FormatOption, StoreOption, console, dollars, fail, print_json, table
+from policyguard.cli.output import (
+    FINDINGS,
+    FormatOption,
+    StoreOption,
+    console,
+    dollars,
+    fail,
+    print_json,
+    rounds,
+    table,
+)
 from policyguard.cli.stores import existing_store
 
 if TYPE_CHECKING:
     from policyguard.store import Store, StoredEvent
 
 app = typer.Typer(no_args_is_help=True, help="The record: tail, show, verify, prove, export, erase, rotate.")
-FOLLOW_EVERY_S = 1.0
 MOST = 1_000  # rows at one look
 
 
@@ -70,12 +78,10 @@ def _last(store: Store) -> int:
 
 
 def _new_rows(store: Store, after: int, filters: Mapping[str, Any]) -> Iterator[StoredEvent]:
-    while True:
-        rows = store.events(after=after, limit=MOST, **filters)
-        yield from rows
-        after = rows[-1].seq if rows else after
-        if len(rows) < MOST:
-            time.sleep(FOLLOW_EVERY_S)
+    for _ in rounds():
+        while rows := store.events(after=after, limit=MOST, **filters):
+            yield from rows
+            after = rows[-1].seq
 
 
 def _print_line(row: StoredEvent, format: str) -> None:

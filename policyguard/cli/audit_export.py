@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from policyguard.cli.output import FINDINGS, FormatOption, StoreOption, console, fail, print_json, table
+from policyguard.cli.output import FINDINGS, FormatOption, StoreOption, console, fail, print_json, rounds, table
 from policyguard.cli.stores import existing_store, vault_of
 from policyguard.errors import PolicyguardError
 
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
     from policyguard.audit.private import Vault
     from policyguard.store import Store
     from policyguard.store.exports import Cursor
-
-FOLLOW_EVERY_S = 2.0
 
 
 def export(
@@ -86,7 +83,7 @@ def _run(store: Store, vault: Vault, cursor: Cursor, follow: bool) -> None:
     holder, out = os.urandom(8).hex(), console(stderr=True)
     failed = None
     with open_sink(cursor.target) as sink, suppress(KeyboardInterrupt):
-        while True:
+        for _ in rounds(follow):
             now = datetime.now(UTC)
             seal(store, vault, now)
             cursor = store.exports.get(cursor.name) or cursor
@@ -99,9 +96,6 @@ def _run(store: Store, vault: Vault, cursor: Cursor, follow: bool) -> None:
                 except PolicyguardError as error:
                     failed = str(error)
                     out.print(f"{cursor.name}: {failed}")
-            if not follow:
-                break
-            time.sleep(FOLLOW_EVERY_S)
     if failed:
         raise typer.Exit(FINDINGS)
 

@@ -133,12 +133,12 @@ def _print(path: str, problems: list[Diagnostic]) -> None:
 
 
 def _print_problems(out: Console, problems: list[Diagnostic]) -> None:
-    from policyguard.policy.diagnostics import render
+    from policyguard.policy.diagnostics import render, text_of
 
     sources: dict[str, str] = {}
     for problem in problems:
         if problem.file not in sources:
-            sources[problem.file] = _source(problem.file)
+            sources[problem.file] = text_of(problem.file)
         out.print(render(problem, sources[problem.file]))
         out.print()
 
@@ -152,10 +152,3 @@ def _summary(path: str, problems: list[Diagnostic]) -> str:
 
 def _counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' if number != 1 else ''}"
-
-
-def _source(file: str) -> str:
-    try:
-        return Path(file).read_text(encoding="utf-8-sig", errors="replace")
-    except OSError:
-        return ""

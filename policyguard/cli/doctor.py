@@ -28,7 +28,7 @@ class Finding(NamedTuple):
 
 
 def doctor(format: FormatOption = "text") -> None:
-    """Look at the settings, the policies, the store, the key file, the price book and the optional parts.
+    """Look at the settings, the policies, the store, the key file, the price book, telemetry and the optional parts.
 
     Nothing is made or changed, and nothing is sent anywhere.
 
@@ -122,11 +122,32 @@ def _trust() -> Iterator[Finding]:
     yield Finding("ok" if there else "problem", "certificates", says)
 
 
+_OTEL = ("OTEL_SDK_DISABLED", "OTEL_TRACES_EXPORTER", "OTEL_METRICS_EXPORTER", "OTEL_EXPORTER_OTLP_ENDPOINT")
+
+
+def _telemetry() -> Iterator[Finding]:
+    """Names of settings alone: an address can have a password in it. What a host sets up in code is not seen here."""
+    given = [name for name in _OTEL if os.environ.get(name)]
+    if importlib.util.find_spec("opentelemetry.sdk") is None:
+        says = "no SDK, so no spans and metrics: pip install 'policyguard[otel]', or your host's own"
+        yield Finding("note", "opentelemetry", says)
+    else:
+        configured = f"the environment sets {', '.join(given)}" if given else "the environment sets nothing of it"
+        yield Finding("ok" if given else "note", "opentelemetry", f"SDK installed; {configured}")
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    if folder and not Path(folder).is_dir():
+        yield Finding("problem", "prometheus", f"PROMETHEUS_MULTIPROC_DIR names `{folder}`, which is no folder")
+    elif folder:
+        yield Finding("ok", "prometheus", "several processes count together in PROMETHEUS_MULTIPROC_DIR")
+
+
 def _extras() -> Iterator[Finding]:
     extras = (
         ("uvicorn", "demo, sandbox", "demo"),
         ("PIL", "demo, sandbox", "demo"),
+        ("aiohttp", "proxy", "serve"),
         ("psycopg", "PostgreSQL", "postgres"),
+        ("prometheus_client", "metrics for Prometheus", "prometheus"),
     )
     for module, use, extra in extras:
         there = importlib.util.find_spec(module) is not None
@@ -134,4 +155,13 @@ def _extras() -> Iterator[Finding]:
         yield Finding("ok" if there else "note", f"{module} ({use})", says)
 
 
-_LOOKS: tuple[Callable[[], Iterator[Finding]], ...] = (_python, _settings, _policies, _store, _prices, _trust, _extras)
+_LOOKS: tuple[Callable[[], Iterator[Finding]], ...] = (
+    _python,
+    _settings,
+    _policies,
+    _store,
+    _prices,
+    _trust,
+    _telemetry,
+    _extras,
+)

@@ -36,6 +36,10 @@ def explain(
     partial_images: Annotated[int | None, typer.Option(help="Partial images of a stream.")] = None,
     input_images: Annotated[int, typer.Option(min=0, max=16, help="Small input images: an edit.")] = 0,
     mask: Annotated[bool, typer.Option("--mask", help="With a mask.")] = False,
+    main_model: Annotated[
+        str | None, typer.Option(help="By the tool of the Responses API: the model that asks for the images.")
+    ] = None,
+    max_output_tokens: Annotated[int | None, typer.Option(min=1, help="What that model may write.")] = None,
     caller: Annotated[list[str] | None, typer.Option(help="A caller value, NAME=VALUE. Repeatable.")] = None,
     score: Annotated[list[str] | None, typer.Option(help="A score, CATEGORY=0.42. Others are 0. Repeatable.")] = None,
     output_score: Annotated[
@@ -61,6 +65,8 @@ def explain(
 
       policyguard explain id-photos --unavailable --format json
 
+      policyguard explain avatars --main-model gpt-6-luna --max-output-tokens 500
+
       policyguard explain avatars --stages
     """
     from policyguard.policy.load import load
@@ -74,7 +80,8 @@ def explain(
         return
     names = {"model": model, "size": size, "quality": quality, "n": n}
     names |= {"background": background, "output_format": output_format, "partial_images": partial_images}
-    request = _request("x" * prompt_chars if prompt_chars else prompt, input_images, mask, names)
+    names |= {"max_output_tokens": max_output_tokens}
+    request = _request("x" * prompt_chars if prompt_chars else prompt, input_images, mask, main_model, names)
     given = Caller.of(_callers(loaded, caller or []))
     scores, output = _scores(score or [], unavailable), _output(output_score or [])
     answer = _explain(loaded, surface, request, given, scores, moment(now), output)
@@ -84,9 +91,9 @@ def explain(
         _print(answer)
 
 
-def _request(prompt: str, input_images: int, mask: bool, names: dict[str, Any]) -> Any:
-    """Images of a few bytes stand for real ones."""
-    from policyguard.request import ImageRequest, InputImage
+def _request(prompt: str, input_images: int, mask: bool, main_model: str | None, names: dict[str, Any]) -> Any:
+    """Images of a few bytes stand for real ones, and the prompt for all that a main model reads."""
+    from policyguard.request import ImageRequest, InputImage, MainModel
 
     picture = InputImage(bytes(8), "image/png")
     return ImageRequest(
@@ -94,6 +101,7 @@ def _request(prompt: str, input_images: int, mask: bool, names: dict[str, Any]) 
         operation="edit" if input_images else "generate",
         images=(picture,) * input_images,
         mask=picture if mask else None,
+        main=MainModel(main_model, len(prompt.encode()), "") if main_model else None,
         **names,
     )
 

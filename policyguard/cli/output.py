@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import sys
 import textwrap
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, NoReturn
 
@@ -36,6 +37,7 @@ NowOption = Annotated[
 ]
 
 FINDINGS, USAGE, INTERNAL = 1, 2, 3
+FOLLOW_EVERY_S = 1.0
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -74,6 +76,14 @@ def print_rows(out: Console, rows: Sequence[tuple[Sequence[str], str]]) -> None:
         wrapped = textwrap.wrap(below, max(out.width, len(indent) + 20) - len(indent)) if out.is_terminal else [below]
         for line in wrapped:
             out.print(f"{indent}{line}")
+
+
+def rounds(follow: bool = True) -> Iterator[None]:
+    """One round now, and with `follow` another one every second, until Ctrl-C ends what is done in them."""
+    yield
+    while follow:
+        time.sleep(FOLLOW_EVERY_S)
+        yield
 
 
 def dollars(micros: int | None, *, places: int = 4) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from decimal import Decimal
 from textwrap import fill
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -63,27 +63,12 @@ def price(
       policyguard price --model gpt-image-2 --prompt-chars 2000 --format json
     """
     from policyguard.cli.prices import book_of
-    from policyguard.pricing import UnknownPrice, ceiling
 
     book = book_of(policies)
-    if prompt is not None and prompt_chars is not None:
-        fail("`--prompt` and `--prompt-chars` exclude each other", hint="give one of them")
-    row = _row(model, book)
-    request = _request(
-        model=row.id,
-        size=size,
-        quality=quality,
-        n=n,
-        partial_images=partial_images,
-        prompt=prompt if prompt is not None else _WIDEST_CHARACTER * (prompt_chars or 0) or "-",
-        operation="edit" if edit or input_image else "generate",
-        images=_images(input_image or [], edit),
-    )
-    try:
-        quote = ceiling(request, book)
-    except UnknownPrice as unknown:
-        fail(f"no price: {unknown}", hint=_hint(row, quality))
-    answer = _answer(request, quote, row, book.token_confidence[row.family or ""])
+    text, row = _prompt(prompt, prompt_chars), _row(model, book)
+    asked = {"model": row.id, "size": size, "quality": quality, "n": n, "partial_images": partial_images}
+    request = _request(prompt=text, images=_images(input_image or [], edit), **asked)
+    answer = _answer(request, _quote(request, row, book), row, book.token_confidence[row.family or ""])
     answer["prompt_given"] = prompt is not None or prompt_chars is not None
     print_json({**answer, "prices_digest": book.digest}) if format == "json" else _print(answer)
 
@@ -96,6 +81,21 @@ def _row(model: str | None, book: PriceBook) -> ModelPrice:
     if model not in models:
         fail(f"the price book has no model `{model}`", hint=did_you_mean(model, models) or _usable(models))
     return models[model]
+
+
+def _prompt(prompt: str | None, prompt_chars: int | None) -> str:
+    if prompt is not None and prompt_chars is not None:
+        fail("`--prompt` and `--prompt-chars` exclude each other", hint="give one of them")
+    return prompt if prompt is not None else _WIDEST_CHARACTER * (prompt_chars or 0) or "-"
+
+
+def _quote(request: ImageRequest, row: ModelPrice, book: PriceBook) -> Quote:
+    from policyguard.pricing import UnknownPrice, ceiling
+
+    try:
+        return ceiling(request, book)
+    except UnknownPrice as unknown:
+        fail(f"no price: {unknown}", hint=_hint(row, request.quality))
 
 
 def _usable(models: Any) -> str:
@@ -119,14 +119,12 @@ def _images(sizes: list[str], edit: bool) -> tuple[InputImage, ...]:
     return tuple(InputImage(b"", "image/png", size=size) for size in parsed or ([None] if edit else []))
 
 
-def _request(
-    *, operation: Literal["generate", "edit"], images: tuple[InputImage, ...], prompt: str, n: int, **rest: Any
-) -> ImageRequest:
+def _request(*, images: tuple[InputImage, ...], **asked: Any) -> ImageRequest:
     from policyguard.errors import InvalidRequest
     from policyguard.request import ImageRequest
 
     try:
-        return ImageRequest(prompt=prompt, operation=operation, images=images, n=n, **rest)
+        return ImageRequest(operation="edit" if images else "generate", images=images, **asked)
     except InvalidRequest as error:
         fail(error.message)
 

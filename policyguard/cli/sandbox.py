@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from ipaddress import ip_address
 from typing import Annotated
 
 import typer
@@ -29,17 +28,19 @@ def sandbox(
 
       OPENAI_BASE_URL=http://127.0.0.1:8787/v1 OPENAI_API_KEY=sk-sandbox python app.py
     """
-    if not allow_remote and not _is_loopback(host):
+    from policyguard.adapters.listen import is_loopback, listen, url_of
+
+    if not allow_remote and not is_loopback(host):
         fail(
             f"`{host}` is not this machine alone", hint="the sandbox has no users; --allow-remote listens all the same"
         )
     try:
         from policyguard.sandbox import create_app
-        from policyguard.sandbox.server import listen, run
+        from policyguard.sandbox.server import run
     except ImportError as error:
         fail("the sandbox needs more than is installed", hint=str(error))
     listening = listen(host, port)
-    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    url = url_of(listening)
     if format == "json":
         print_json({"url": url, "base_url": f"{url}/v1"})
         sys.stdout.flush()  # whoever reads a pipe waits for this line
@@ -47,10 +48,3 @@ def sandbox(
     out.print(f"sandbox on {url}, stop it with ctrl-c")
     out.print(f"use it: OPENAI_BASE_URL={url}/v1 OPENAI_API_KEY=sk-sandbox")
     run(create_app(), listening)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -34,6 +34,20 @@ def existing_store(url: str | None) -> Iterator[Store]:
         store.close()
 
 
+@contextmanager
+def made_store(url: str | None) -> Iterator[Store]:
+    """The store at `url`, else the one of the settings; one that is not there is made, as a guard would."""
+    from policyguard.audit.keys import open_vault
+    from policyguard.store import key_path, open_store
+
+    address = setting("store", url) or ""
+    store = open_store(address, vault=open_vault(key_path(address), create=True))
+    try:
+        yield store
+    finally:
+        store.close()
+
+
 def vault_of(url: str | None) -> Vault:
     """The vault of a store that is there."""
     from policyguard.audit.keys import open_vault

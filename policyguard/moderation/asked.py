@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 
+from policyguard.logs import say
 from policyguard.request import Verdict
 from policyguard.steps import Moderate
-
-log = logging.getLogger("policyguard")
 
 
 def verdict(step: Moderate, moderate: Callable[[Moderate], Verdict]) -> Verdict:
@@ -34,5 +33,6 @@ def _said(answer: object) -> Verdict:
 
 
 def _broken(step: Moderate, error: Exception) -> Verdict:
-    log.error("the moderator raised %s; counted as unavailable", type(error).__name__)
+    raised = type(error).__name__
+    say(logging.ERROR, "moderator.broken", "the moderator raised %s; counted as unavailable", raised, raised=raised)
     return Verdict(model=step.model, error="moderator_error")

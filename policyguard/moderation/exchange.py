@@ -6,7 +6,7 @@ where asking again can help; nothing goes beyond the policy's time limit.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from time import monotonic
 
@@ -14,6 +14,7 @@ from policyguard.moderation.answers import Question, read
 from policyguard.moderation.merge import Part
 
 ATTEMPTS = 2
+_REFUSED = frozenset({400, 413, 415, 422})  # the input itself was not accepted
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,3 +61,20 @@ def exchange(question: Question, deadline: float, retry_wait_s: float) -> Genera
             break
         wait = retry_wait_s if reply.retry_after_s is None else reply.retry_after_s
     return part
+
+
+def refusal(status: int, headers: Mapping[str, str], kind: str | None) -> Failure:
+    """An answer that is no 200, as one word. `kind` is the type that its error names."""
+    word = "rate_limited" if status == 429 else "refused" if status in _REFUSED else f"status_{status}"
+    once = headers.get("x-should-retry") == "false" or kind == "insufficient_quota"
+    return Failure(
+        word,
+        request_id=headers.get("x-request-id"),
+        retry_after_s=_seconds(headers.get("retry-after")),
+        final=once or (status != 429 and status < 500),
+    )
+
+
+def _seconds(text: str | None) -> float | None:
+    """`retry-after` as a count of seconds; its other form, a date, is not needed for a wait this short."""
+    return float(text) if text is not None and text.isascii() and text.isdigit() else None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from importlib import import_module
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -19,19 +20,15 @@ from anyio.lowlevel import RunVar
 
 from policyguard.errors import ConfigError
 from policyguard.moderation.answers import Question, questions
-from policyguard.moderation.exchange import Failure, Reply, exchange
+from policyguard.moderation.asking import MAX_BODY_BYTES, MAX_CONCURRENT, MODELS, ask_all, timed_out
+from policyguard.moderation.exchange import Failure, Reply, exchange, refusal
 from policyguard.moderation.merge import Part, merge
 from policyguard.request import Verdict
 from policyguard.settings import setting
 from policyguard.steps import Moderate
 
 if TYPE_CHECKING:
-    from openai import APIStatusError, AsyncOpenAI, OpenAI
-
-MODELS = frozenset({"omni-moderation-latest", "omni-moderation-2024-09-26"})
-MAX_CONCURRENT = 8  # calls of one request at a time
-MAX_BODY_BYTES = 1_000_000
-_REFUSED = frozenset({400, 413, 415, 422})  # the input itself was not accepted
+    from openai import AsyncOpenAI, OpenAI
 
 
 class OpenAIModerator:
@@ -118,31 +115,7 @@ class OpenAIModerator:
         """`moderate` for async code, with a task for each call."""
         if self._agiven is None and self._given is not None:
             return await anyio.to_thread.run_sync(self.moderate, step, abandon_on_cancel=True)
-        client, started = self._aclient(), monotonic()
-        asked = questions(step)
-        parts = [_timed_out(question) for question in asked]
-        limit = anyio.CapacityLimiter(MAX_CONCURRENT)
-
-        async def ask(index: int, question: Question) -> None:
-            async with limit:
-                parts[index] = await self._aask(client, question, step.model, started + step.timeout_s)
-
-        with anyio.move_on_after(step.timeout_s):
-            async with anyio.create_task_group() as tasks:
-                for index, question in enumerate(asked):
-                    tasks.start_soon(ask, index, question)
-        return merge(step.model, parts, _ms(started))
-
-    async def _aask(self, client: AsyncOpenAI, question: Question, model: str, deadline: float) -> Part:
-        steps = exchange(question, deadline, self._retry_wait_s)
-        try:
-            send = next(steps)
-            while True:
-                await anyio.sleep(send.wait_s)
-                send = steps.send(await _asend(client, question, model, send.timeout_s))
-        except StopIteration as end:
-            part: Part = end.value
-            return part
+        return await ask_all(step, partial(_asend, self._aclient()), self._retry_wait_s)
 
     def _aclient(self) -> AsyncOpenAI:
         if self._agiven is not None:
@@ -202,16 +175,11 @@ def _ms(started: float) -> int:
     return round((monotonic() - started) * 1000)
 
 
-def _timed_out(question: Question) -> Part:
-    problem = question.problem
-    return question.failed(problem or "timeout", calls=0 if problem else 1)
-
-
 def _in_time(question: Question, call: Future[Part], deadline: float) -> Part:
     try:
         return call.result(timeout=max(0.0, deadline - monotonic()))
     except TimeoutError:
-        return _timed_out(question)
+        return timed_out(question)
 
 
 # ---- errors -----------------------------------------------------------------------------------------------
@@ -223,7 +191,7 @@ def failure(error: Exception) -> Failure:
     import openai
 
     if isinstance(error, openai.APIStatusError):
-        return _status(error)
+        return refusal(error.status_code, error.response.headers, error.type)
     if isinstance(error, (openai.APITimeoutError, httpx2.TimeoutException)):
         return Failure("timeout", final=True)
     if isinstance(error, (openai.APIConnectionError, httpx2.TransportError)):
@@ -231,20 +199,3 @@ def failure(error: Exception) -> Failure:
     if isinstance(error, httpx2.DecodingError):
         return Failure("malformed", final=True)
     return Failure("failed", final=True)
-
-
-def _status(error: APIStatusError) -> Failure:
-    status, headers = error.status_code, error.response.headers
-    word = "rate_limited" if status == 429 else "refused" if status in _REFUSED else f"status_{status}"
-    once = headers.get("x-should-retry") == "false" or error.type == "insufficient_quota"
-    return Failure(
-        word,
-        request_id=error.request_id,
-        retry_after_s=_seconds(headers.get("retry-after")),
-        final=once or (status != 429 and status < 500),
-    )
-
-
-def _seconds(text: str | None) -> float | None:
-    """`retry-after` as a count of seconds; its other form, a date, is not needed for a wait this short."""
-    return float(text) if text is not None and text.isascii() and text.isdigit() else None

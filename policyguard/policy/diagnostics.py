@@ -284,6 +284,15 @@ def _model_in(kind: Any) -> Any:
 # ---- for people -------------------------------------------------------------------------------------------
 
 
+def text_of(file: str) -> str:
+    """The text of a policy file for `render`; nothing where it cannot be read."""
+    try:
+        with open(file, encoding="utf-8-sig", errors="replace") as stream:
+            return stream.read()
+    except OSError:
+        return ""
+
+
 def render(diagnostic: Diagnostic, text: str) -> str:
     """The problem, the place, the line with a caret under it, and the hint."""
     head = f"{diagnostic.severity} {diagnostic.code}: {diagnostic.message}"

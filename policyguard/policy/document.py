@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from policyguard.policy import units
-from policyguard.request import CATEGORIES
+from policyguard.request import CATEGORIES, MAX_OUTPUT_TOKENS
 
 Text = Annotated[str, Field(min_length=1, max_length=500)]
 Id = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
@@ -184,6 +184,13 @@ class InputImages(Document):
     """The size of one input image, at most, like `10MB`."""
 
 
+class Responses(Document):
+    models: list[Text] | None = Field(default=None, min_length=1, max_length=MAX_ITEMS)
+    """Main models that may ask for images by the tool of the Responses API. Each has a row in prices.yaml."""
+    max_output_tokens: Annotated[int, Field(ge=1, le=MAX_OUTPUT_TOKENS)] | None = None
+    """Tokens that the main model may write, at most; a request that says nothing gets it."""
+
+
 class RequestLimits(Document):
     models: ModelList | None = None
     """Which models may be asked for."""
@@ -201,6 +208,8 @@ class RequestLimits(Document):
     """How many images an edit may bring, and how large."""
     partial_images: PartialImages | None = None
     """How many partial images a stream may have."""
+    responses: Responses | None = None
+    """Images by the tool of the Responses API. Without main models such requests are denied."""
     moderation: Literal["auto"] | None = None
     """`auto`, always: it is forced on every request."""
 

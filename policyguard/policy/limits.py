@@ -35,6 +35,7 @@ Leaves = dict[Path, Leaf]
 BUILT_IN: Mapping[Path, Any] = {
     ("request", "n", "max"): 1,
     ("request", "partial_images", "max"): 0,
+    ("request", "responses", "models"): [],
     ("moderation", "check"): ["prompt", "input_images"],
     ("moderation", "deny_at", "default"): 0.50,
     ("moderation", "when_unavailable"): "deny",
@@ -128,6 +129,8 @@ MEETINGS: Mapping[Path, Meeting] = {
     ("request", "input_images", "max"): _SMALLER,
     ("request", "input_images", "max_bytes"): _by(units.size_in_bytes),
     ("request", "partial_images", "max"): _SMALLER,
+    ("request", "responses", "models"): _LISTED,
+    ("request", "responses", "max_output_tokens"): _SMALLER,
     ("request", "moderation"): _SMALLER,  # there is one value
     ("moderation", "check"): _UNION,
     ("moderation", "when_unavailable"): _SMALLER,  # deny comes before review

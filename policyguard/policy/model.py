@@ -54,8 +54,8 @@ class RequestRules:
     """What a request may ask for. None means: not restricted beyond what the API and the price book allow.
 
     `prices` say which models, sizes and qualities there are, and what they cost. `places` maps `model, size, quality,
-    n, output_format, prompt, input_images, partial_images, extra` to where the rule stands. Lists keep the order of the
-    file. `auto` counts only where it is listed.
+    n, output_format, prompt, input_images, partial_images, responses, extra` to where the rule stands. Lists keep the
+    order of the file. `auto` counts only where it is listed.
     """
 
     models: tuple[str, ...] | None = None
@@ -72,6 +72,8 @@ class RequestRules:
     max_input_images: int | None = None
     max_input_bytes: int | None = None  # per image
     max_partial_images: int = 0
+    main_models: tuple[str, ...] | None = None
+    max_output_tokens: int | None = None  # of a main model
     unknown_parameters: Literal["deny", "pass"] = "deny"
     on_excess: Literal["deny", "adjust"] = "deny"
     places: Mapping[str, Place] = field(default_factory=dict)
@@ -192,14 +194,14 @@ class AuditRules:
 class Route:
     """Which requests of an ASGI app belong to a surface.
 
-    `shape` is `generations` or `edits` (OpenAI's own forms) or `custom`. For `custom`, `fields` maps a parameter to a
-    path in the JSON body, `constants` to a fixed value; `usage` and `images` are paths in the JSON answer.
+    `shape` is `generations`, `edits` or `responses` (OpenAI's own forms) or `custom`. For `custom`, `fields` maps a
+    parameter to a path in the JSON body, `constants` to a fixed value; `usage` and `images` are paths in the answer.
     Paths are tuples of keys; `"[]"` stands for every element of a list.
     """
 
     method: str
     path: str
-    shape: Literal["generations", "edits", "custom"]
+    shape: Literal["generations", "edits", "responses", "custom"]
     place: Place
     fields: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     constants: Mapping[str, str | int] = field(default_factory=dict)

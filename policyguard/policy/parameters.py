@@ -24,6 +24,7 @@ _PLACES: Mapping[str | int, str] = {
     "prompt": "prompt",
     "input_images": "input_images",
     "partial_images": "partial_images",
+    "responses": "responses",
     "unknown_parameters": "extra",
 }
 
@@ -56,6 +57,8 @@ def request_rules(values: Leaves, prices: PriceBook, *, limits: bool = False) ->
         max_input_images=get("input_images", "max"),
         max_input_bytes=None if max_bytes is None else units.size_in_bytes(max_bytes),
         max_partial_images=3 if partial is None else partial,
+        main_models=listed("responses", "models"),
+        max_output_tokens=get("responses", "max_output_tokens"),
         unknown_parameters=get("unknown_parameters") or ("pass" if limits else "deny"),
         on_excess=get("on_excess") or "deny",
         places=_places(values),
@@ -78,6 +81,7 @@ def _places(values: Leaves) -> dict[str, Place]:
 def check_request(found: Effective, prices: PriceBook) -> None:
     """Models that exist, sizes and qualities that an allowed model knows, defaults that are within their lists."""
     _check_models(found, prices)
+    _check_main_models(found, prices)
     models = _models(found, prices)
     for leaf, text in _said(found, "sizes"):
         if problem := _size_problem(text, models, prices):
@@ -107,6 +111,14 @@ def _check_models(found: Effective, prices: PriceBook) -> None:
     for leaf, name in _said(found, "models"):
         if problem := model_problem(name, prices):
             found.problem(leaf, "PG206", problem, known_names(name, usable_models(prices)), item=name)
+
+
+def _check_main_models(found: Effective, prices: PriceBook) -> None:
+    leaf = found.get("request", "responses", "models")
+    for name in leaf.value if leaf else ():
+        if leaf is not None and name not in prices.main_models:
+            hint = known_names(name, prices.main_models) or "give it a row of `family: text` there"
+            found.problem(leaf, "PG206", f"prices.yaml has no main model `{name}`", hint, item=name)
 
 
 def usable_models(prices: PriceBook) -> list[str]:

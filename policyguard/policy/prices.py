@@ -17,7 +17,7 @@ from policyguard.policy.document import MAX_ITEMS, Day, Document, Text, Version,
 from policyguard.policy.model import RequestRules
 from policyguard.policy.source import Path, Source
 from policyguard.pricing import ModelPrice, OwnPrice, PriceBook, price_book, with_prices
-from policyguard.pricing.book import KINDS, meaning
+from policyguard.pricing.book import KINDS, TEXT, meaning
 from policyguard.request import AUTO, is_name, parse_size
 
 FILE = "prices.yaml"
@@ -28,25 +28,26 @@ Dollars = Annotated[
     str, checked(units.per_million), written(units.per_million, r"\$[0-9]{1,6}(?:\.[0-9]{1,3})?", "$30", "$0.125")
 ]
 Tokens = Annotated[int, Field(ge=1, le=_MAX_TOKENS)]
-Family = Literal["gpt-image-2", "gpt-image-2.5", "gpt-image-2.6", "legacy", "fixed"]
+Family = Literal["gpt-image-2", "gpt-image-2.5", "gpt-image-2.6", "legacy", "fixed", "text"]
 PlainQuality = Literal["low", "medium", "high", "xhigh", "max"]
 
 
 class Row(Document):
     family: Family
-    """How its output tokens are counted: like a known family, or `fixed` for a table of your own."""
+    """How its output tokens are counted: like a known family, or `fixed` for a table of your own. `text`: a main model
+    of the Responses API, which draws nothing."""
     tokens: dict[str, Annotated[dict[PlainQuality, Tokens], Field(min_length=1)]] | None = Field(
         default=None, min_length=1, max_length=MAX_ITEMS
     )
     """With `family: fixed`: the most output tokens of one image, by size and quality. Other sizes are denied."""
-    image_out: Dollars
-    """Dollars for a million output image tokens."""
+    image_out: Dollars | None = None
+    """Dollars for a million output image tokens; every model that draws has them."""
     text_in: Dollars
-    """Dollars for a million tokens of the prompt."""
+    """Dollars for a million tokens of the prompt; of a main model, of all that it reads."""
     image_in: Dollars | None = None
     """Dollars for a million tokens of input images. Without it edits are denied."""
     text_out: Dollars | None = None
-    """Dollars for a million output text tokens. Without it they count as image tokens."""
+    """Dollars for a million output text tokens. Without it they count as image tokens. A main model has them."""
     status: Literal["current", "deprecated", "shut_down"]
     """Whether it can be asked for; `shut_down` cannot."""
     shutdown: Day | None = None
@@ -115,10 +116,17 @@ def _check(source: Source, path: Path, row: Mapping[str, Any]) -> None:
         source.problem(
             (*path, "family"), "PG209", "`family: fixed` needs `tokens`", "the most of each size and quality"
         )
+    if row["family"] == TEXT:
+        _check_text(source, path, row)
+        return
     if row["family"] != FIXED and tokens is not None:
         hint = "leave them out, or write `family: fixed`"
         source.problem((*path, "tokens"), "PG208", f"`{row['family']}` is counted by its own rules", hint, key=True)
-    if units.per_million(row["image_out"]) == 0:
+    if "image_out" not in row:
+        source.problem(
+            path, "PG209", "a model that draws needs `image_out`", "a main model has `family: text`", key=True
+        )
+    elif units.per_million(row["image_out"]) == 0:
         source.problem((*path, "image_out"), "PG204", "a model whose images cost nothing has no budget")
     first: Mapping[str, int] = next(iter((tokens or {}).values()), {})
     for size, qualities in (tokens or {}).items():
@@ -129,11 +137,22 @@ def _check(source: Source, path: Path, row: Mapping[str, Any]) -> None:
             source.problem(where, "PG208", "every size has the same qualities", key=True)
 
 
+def _check_text(source: Source, path: Path, row: Mapping[str, Any]) -> None:
+    """A main model reads pictures as text tokens and draws none."""
+    for key in ("image_out", "image_in", "tokens"):
+        if key in row:
+            source.problem((*path, key), "PG208", f"a main model has no `{key}`", "leave it out", key=True)
+    if "text_out" not in row:
+        source.problem(path, "PG209", "a main model needs `text_out`", key=True)
+    elif 0 in (units.per_million(row["text_in"]), units.per_million(row["text_out"])):
+        source.problem(path, "PG204", "a model whose tokens cost nothing has no budget", key=True)
+
+
 def matters(rules: RequestRules) -> list[Any]:
     """The organisation's prices of models that a surface admits: what of them changes a decision."""
     book = rules.prices
     return [
         meaning(row, book.tables.get(row.family or "") if row.family == f"own:{name}" else None)
         for name, row in book.own.items()
-        if rules.models is None or name in rules.models
+        if (listed := rules.main_models if row.family == TEXT else rules.models) is None or name in listed
     ]

@@ -15,7 +15,7 @@ from policyguard.policy.source import Path, Source
 from policyguard.request import AUTO, ImageRequest, Size, parse_size
 from policyguard.suggest import known_names
 
-_SHAPES = {"/images/generations": "generations", "/images/edits": "edits"}
+_SHAPES = {"/images/generations": "generations", "/images/edits": "edits", "/v1/responses": "responses"}
 NEEDED = ("model", "size", "quality", "n")
 PARAMETERS = ("prompt", *NEEDED, "background", "output_format", "output_compression", "moderation", "user")
 
@@ -25,13 +25,13 @@ def routes(source: Source, rules: RequestRules) -> tuple[Route, ...]:
     found = []
     for index, row in enumerate(source.data.get("routes") or []):
         path: Path = ("routes", index)
-        route = _shaped(source, path, row) if isinstance(row, str) else _own(source, path, row, rules)
+        route = _shaped(source, path, row, rules) if isinstance(row, str) else _own(source, path, row, rules)
         if route is not None:
             found.append(route)
     return tuple(found)
 
 
-def _shaped(source: Source, path: Path, text: str) -> Route | None:
+def _shaped(source: Source, path: Path, text: str, rules: RequestRules) -> Route | None:
     method, where = units.route(text)
     shape = _shape(where)
     if shape is None:
@@ -40,6 +40,10 @@ def _shaped(source: Source, path: Path, text: str) -> Route | None:
         return None
     if method != "POST":
         source.problem(path, "PG204", f"OpenAI's routes are called by POST, not by {method}")
+        return None
+    if shape == "responses" and not rules.main_models:
+        hint = "name them in `request.responses.models`"
+        source.problem(path, "PG209", "a route of the Responses API needs main models that may draw", hint)
         return None
     return Route(method=method, path=where, shape=shape, place=source.place(path))
 

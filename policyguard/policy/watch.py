@@ -21,11 +21,12 @@ from stat import S_ISLNK
 from typing import NamedTuple, Self
 
 from policyguard.errors import ConfigError, Diagnostic, PolicyError
+from policyguard.logs import say
 from policyguard.policy.load import Stamp, Stamps, load, look, stamp
 from policyguard.policy.model import PolicySet
 from policyguard.settings import SETTINGS, setting
 
-log = logging.getLogger("policyguard")
+INFO, WARNING, ERROR = logging.INFO, logging.WARNING, logging.ERROR
 
 REST_S = 0.2  # between two looks that have to be the same, so that nothing half-written is read
 UNREADABLE = "PG101"
@@ -220,7 +221,8 @@ class Watch:
                 )
                 process.thread.start()
         if not process.ready.wait(_FIRST_S):
-            log.warning("looking at the policies takes long; the set %s stays in force meanwhile", self.state.digest)
+            words = "looking at the policies takes long; the set %s stays in force meanwhile"
+            say(WARNING, "policies.slow", words, self.state.digest, digest=self.state.digest)
             process.ready.set()
 
     def close(self) -> None:
@@ -239,7 +241,8 @@ class Watch:
             try:
                 self._look(process)
             except Exception as error:  # whatever it is, the next look comes
-                log.error("the policies could not be looked at (%s)", type(error).__name__)
+                raised = type(error).__name__
+                say(ERROR, "policies.unseen", "the policies could not be looked at (%s)", raised, raised=raised)
             process.ready.set()
             process.stop.wait(max(self.every_s or 0.0, self._looks.cost_s * _SHARE))
 
@@ -277,9 +280,10 @@ class Watch:
         before, self.policies = self.state, policies
         self.state = ReloadState(policies.digest, policies.loaded_at)
         if before.digest != policies.digest:
-            log.info("new policies in force: %s -> %s", before.digest, policies.digest)
+            words, digests = "new policies in force: %s -> %s", (before.digest, policies.digest)
+            say(INFO, "policies.loaded", words, *digests, digest=policies.digest, before=before.digest)
         elif before.stale_since is not None:
-            log.info("the policies load again: %s", policies.digest)
+            say(INFO, "policies.loaded", "the policies load again: %s", policies.digest, digest=policies.digest)
 
     def _refuse(self, problems: tuple[Diagnostic, ...]) -> None:
         if any(problem.code == UNREADABLE for problem in problems):  # it may be readable next time, unchanged
@@ -290,8 +294,20 @@ class Watch:
         self.state = replace(self.state, stale_since=since, problems=problems)
         errors = [problem for problem in problems if problem.severity == "error"]
         first = errors[0]
-        log.warning(
-            "the policies do not load (%d problem%s, first %s at %s:%d:%d); in force since %s stays %s",
-            len(errors), "s" if len(errors) > 1 else "", first.code, first.file, first.line, first.column,
-            self.state.loaded_at, self.state.digest,
-        )  # fmt: skip
+        place = f"{first.file}:{first.line}:{first.column}"
+        say(
+            WARNING,
+            "policies.stale",
+            "the policies do not load (%d problem%s, first %s at %s); in force since %s stays %s",
+            len(errors),
+            "s" if len(errors) > 1 else "",
+            first.code,
+            place,
+            self.state.loaded_at,
+            self.state.digest,
+            problems=len(errors),
+            code=first.code,
+            place=place,
+            digest=self.state.digest,
+            stale_since=since.isoformat(),
+        )

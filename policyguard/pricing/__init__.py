@@ -7,10 +7,10 @@ cannot be priced raises `UnknownPrice`, and the engine denies it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import date
 
 from policyguard.pricing.book import ModelPrice, OwnPrice, PriceBook, UnknownPrice, families, price_book, with_prices
+from policyguard.pricing.main import main_lines, main_row
+from policyguard.pricing.quote import Quote, QuoteLine
 from policyguard.pricing.tokens import (
     UNKNOWN_IMAGE_TOKENS,
     input_image_tokens,
@@ -38,6 +38,7 @@ __all__ = [
     "output_tokens",
     "price_book",
     "qualities",
+    "rates",
     "size_problem",
     "with_prices",
 ]
@@ -45,28 +46,6 @@ __all__ = [
 PROMPT_OVERHEAD = 16  # tokens beyond the prompt's own, an upper estimate; a token has at least one byte
 _UNPRICED_FORMATS = frozenset({"gif", "svg"})  # how their tokens are counted is not known
 _EDIT_FAMILIES = frozenset({"gpt-image-2", "gpt-image-2.5", "gpt-image-2.6"})
-
-
-@dataclass(frozen=True, slots=True)
-class QuoteLine:
-    """One part of a ceiling: tokens, and thousandths of a micro-dollar."""
-
-    what: str
-    tokens: int
-    milli_micros: int
-    note: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Quote:
-    """The most that a request can cost. `as_of` and `confidence` are those of the price row."""
-
-    model: str
-    ceiling_micros: int
-    lines: tuple[QuoteLine, ...]
-    as_of: date
-    confidence: str
-    prices_digest: str
 
 
 def ceiling(request: ImageRequest, book: PriceBook | None = None) -> Quote:
@@ -84,9 +63,14 @@ def ceiling(request: ImageRequest, book: PriceBook | None = None) -> Quote:
         raise UnknownPrice(f"`{request.model}` is shut down")
     if request.output_format in _UNPRICED_FORMATS:
         raise UnknownPrice(f"how `{request.output_format}` output is counted is not published")
-    if request.images and row.family not in _EDIT_FAMILIES:
+    if _reads_images(request) and row.family not in _EDIT_FAMILIES:
         raise UnknownPrice("how this family counts input images is not published")
-    lines = (*_output_lines(request, row, book), _prompt_line(request, row), *_image_lines(request, row))
+    lines = (
+        *_output_lines(request, row, book),
+        _prompt_line(request, row),
+        *_image_lines(request, row),
+        *main_lines(request, book),
+    )
     micros = -(-sum(line.milli_micros for line in lines) // 1000)
     return Quote(request.model, micros, lines, row.as_of, row.confidence, book.digest)
 
@@ -115,16 +99,31 @@ def _output_note(row: ModelPrice, book: PriceBook, size: str, quality: str) -> s
 
 def _prompt_line(request: ImageRequest, row: ModelPrice) -> QuoteLine:
     tokens = PROMPT_OVERHEAD + len(request.prompt.encode())
-    return QuoteLine("prompt", tokens, tokens * _rate(row, "text_in"), "at most one token a byte")
+    note = "at most one token a byte"
+    if request.main is not None:  # for each image, what was said and what the main model makes of it
+        tokens = PROMPT_OVERHEAD + request.main.text_bytes + (request.max_output_tokens or 0)
+        tokens *= request.n or 1
+        note = "for each image, with what the main model writes"
+    return QuoteLine("prompt", tokens, tokens * _rate(row, "text_in"), note)
+
+
+def _reads_images(request: ImageRequest) -> bool:
+    """A main model can show the image model what it drew before."""
+    return bool(request.images or request.markup) or (request.main is not None and (request.n or 1) > 1)
 
 
 def _image_lines(request: ImageRequest, row: ModelPrice) -> tuple[QuoteLine, ...]:
-    """Input images by their size; a mask was seen to cost nothing."""
-    if not request.images:
+    """Input images by their size; a mask was seen to cost nothing, of a markup that is not known."""
+    if not _reads_images(request):
         return ()
     tokens = sum(input_image_tokens(image.size) for image in request.images)
-    unknown = any(image.size is None for image in request.images)
+    tokens += UNKNOWN_IMAGE_TOKENS * (request.markup is not None)
+    unknown = request.markup is not None or any(image.size is None for image in request.images)
     note = "a bound where a size is not known" if unknown else "by patches of 32 pixels, as observed"
+    if request.main is not None:
+        count = request.n or 1
+        tokens = count * tokens + count * (count - 1) * UNKNOWN_IMAGE_TOKENS
+        note = "for each image, with all that came before"
     return (QuoteLine("input images", tokens, tokens * _rate(row, "image_in"), note),)
 
 
@@ -135,12 +134,21 @@ def _rate(row: ModelPrice, kind: str, *, batch: bool = False) -> int:
     return rate
 
 
+def rates(request: ImageRequest, book: PriceBook) -> Mapping[str, int | None]:
+    """What a request is billed by: the rates of its model, and those of its main model beside them."""
+    found = book.models[request.model or ""].rates
+    if request.main is None:
+        return found
+    main = main_row(request.main, book).rates
+    return {**found, "main_in": main["text_in"], "main_out": main["text_out"]}
+
+
 def actual(model: str, usage: Usage, book: PriceBook | None = None) -> int:
     """Micro-dollars for the tokens that the API counted, at the rates of a model. Raises `UnknownPrice`."""
     return bill(known_model(model, book).rates, usage)
 
 
-def bill(rates: Mapping[str, int | None], usage: Usage) -> int:
+def bill(by: Mapping[str, int | None], usage: Usage) -> int:
     """Micro-dollars for the tokens that the API counted, rounded up. Nothing is discounted as cached.
 
     What is billed without a known rate counts at the dearest one: never as nothing.
@@ -150,11 +158,13 @@ def bill(rates: Mapping[str, int | None], usage: Usage) -> int:
         "image_in": usage.input_image_tokens,
         "image_out": usage.output_image_tokens,
         "text_out": usage.output_text_tokens,
+        "main_in": usage.main_input_tokens,
+        "main_out": usage.main_output_tokens,
     }
-    dearest = max((rate for rate in rates.values() if rate is not None), default=None)
+    dearest = max((rate for rate in by.values() if rate is not None), default=None)
     if dearest is None:
         raise UnknownPrice("no rate is known")
-    found = {kind: dearest if rates.get(kind) is None else rates[kind] for kind in counts}
+    found = {kind: dearest if by.get(kind) is None else by[kind] for kind in counts}
     return -(-sum(tokens * (found[kind] or 0) for kind, tokens in counts.items()) // 1000)
 
 

@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import Any
 
 KINDS = ("text_in", "image_in", "image_out", "text_out")
+TEXT = "text"  # the family of main models: they draw nothing
 
 
 class UnknownPrice(ValueError):
@@ -79,11 +80,12 @@ class PriceBook:
     partial_image_tokens: int
     token_confidence: Mapping[str, str]  # by family: how well its output tokens are known
     checks: tuple[Mapping[str, Any], ...] = field(repr=False)
+    main_models: Mapping[str, ModelPrice] = field(default_factory=dict)  # of the organisation: none is packaged
 
     @property
     def own(self) -> Mapping[str, ModelPrice]:
         """The rows that are not packaged."""
-        return {name: row for name, row in self.models.items() if row.origin}
+        return {name: row for name, row in {**self.models, **self.main_models}.items() if row.origin}
 
 
 Table = Mapping[str, Mapping[str, int]]  # output tokens of one image, by size and quality
@@ -99,15 +101,15 @@ class OwnPrice:
 
 def with_prices(book: PriceBook, own: Iterable[OwnPrice]) -> PriceBook:
     """A book in which these rows stand in place of, or beside, the packaged ones."""
-    models, sizes, tables, confidence = (
-        dict(book.models),
-        dict(book.sizes),
-        dict(book.tables),
-        dict(book.token_confidence),
-    )
+    models, main = dict(book.models), dict(book.main_models)
+    sizes, tables, confidence = dict(book.sizes), dict(book.tables), dict(book.token_confidence)
     meant = hashlib.sha256(book.digest.encode())
     for price in sorted(own, key=lambda price: price.row.id):
         row = price.row
+        if row.family == TEXT:
+            main[row.id] = row
+            meant.update(json.dumps(meaning(row, None), sort_keys=True).encode())
+            continue
         if price.table is None:
             row = replace(row, qualities=family_qualities(book, row.family))
         else:
@@ -121,6 +123,7 @@ def with_prices(book: PriceBook, own: Iterable[OwnPrice]) -> PriceBook:
         book,
         digest=f"sha256:{meant.hexdigest()}",
         models=MappingProxyType(models),
+        main_models=MappingProxyType(main),
         sizes=MappingProxyType(sizes),
         tables=MappingProxyType(tables),
         token_confidence=MappingProxyType(confidence),

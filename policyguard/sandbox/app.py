@@ -1,4 +1,7 @@
-"""The server: OpenAI's images, moderations, decisions and models routes, deterministic, with faults and counters."""
+"""The server: OpenAI's images, Responses, moderations, decisions and models routes.
+
+Deterministic, with faults on demand and counters.
+"""
 
 from __future__ import annotations
 
@@ -24,11 +27,13 @@ from policyguard.sandbox.events import events
 from policyguard.sandbox.faults import FOR_STREAMS, HEADER, Faults, raise_fault, seconds
 from policyguard.sandbox.moderations import decisions, moderations
 from policyguard.sandbox.pictures import picture
+from policyguard.sandbox.responses import batch_body, read_asked, response_body, response_events
 from policyguard.sandbox.scores import output_script
 from policyguard.sandbox.wire import ApiError, blocked, check_images, json_object, usable_model
 
 CREATED = 1_764_000_000  # every answer's time: the same request gives the same bytes
-IMAGES = "/v1/images/"
+NOTED = ("/v1/images/", "/v1/responses")
+_IN_BATCHES = ("/v1/images/generations", "/v1/images/edits", "/v1/responses")
 
 
 def create_app() -> Starlette:
@@ -37,6 +42,8 @@ def create_app() -> Starlette:
     routes = [
         Route("/v1/images/generations", sandbox.api(sandbox.generations), methods=["POST"]),
         Route("/v1/images/edits", sandbox.api(sandbox.edits), methods=["POST"]),
+        Route("/v1/responses", sandbox.api(sandbox.responses), methods=["POST"]),
+        Route("/v1/batches", sandbox.api(sandbox.batches), methods=["POST"]),
         Route("/v1/moderations", sandbox.api(moderations), methods=["POST"]),
         Route("/v1/decisions", sandbox.api(decisions), methods=["POST"]),
         Route("/v1/models", sandbox.api(_models)),
@@ -68,7 +75,7 @@ class _Sandbox:
             try:
                 fault = self.faults.take(path, request.headers.get(HEADER))
                 _check_key(request)
-                if not path.startswith(IMAGES):  # requests for images are noted first
+                if not path.startswith(NOTED):  # requests for images are noted first
                     raise_fault(fault)
                 response = await handler(request, fault)
                 if not isinstance(response, StreamingResponse):
@@ -114,6 +121,42 @@ class _Sandbox:
             kind = "image_edit" if inputs else "image_generation"
             stream = events(kind, body, values.get("partial_images", 0), fault)
             return StreamingResponse(stream, media_type="text/event-stream")
+        return JSONResponse(body)
+
+    async def responses(self, request: Request, fault: str | None) -> Response:
+        asked = read_asked(await json_object(request))
+        path, retry, streamed = (
+            request.url.path,
+            request.headers.get("x-stainless-retry-count"),
+            asked.document.get("stream"),
+        )
+        if asked.calls:
+            values = {**asked.values, "n": asked.document.get("max_tool_calls")}
+            values["safety_identifier"] = asked.document.get("safety_identifier")
+            request.state.row = self.counters.asked(path, values, (), len(asked.sizes), retry)
+        raise_fault(fault)
+        if fault in FOR_STREAMS and not streamed:
+            raise ApiError(400, "This fault is for streams.", param="fault")
+        images = None
+        if asked.calls and scores.BLOCK not in str(asked.document["input"]):
+            images = answer_body({**asked.values, "n": asked.calls}, asked.sizes)
+            self.counters.made(request.state.row, edit=bool(asked.sizes), images=asked.calls)
+        body = response_body(asked, images, CREATED)
+        if fault == "no_usage":
+            del body["tool_usage"]
+        if fault == "nonsense":
+            return Response(b"<html>not the API</html>", media_type="text/html")
+        if streamed:
+            stream = response_events(body, asked.values.get("partial_images", 0), fault)
+            return StreamingResponse(stream, media_type="text/event-stream")
+        return JSONResponse(body)
+
+    async def batches(self, request: Request, fault: str | None) -> Response:
+        document = await json_object(request)
+        body = batch_body(document, CREATED)
+        if body["endpoint"] in _IN_BATCHES:
+            row = self.counters.asked(request.url.path, {"prompt": ""}, (), 0, None)
+            self.counters.made(row, edit=False, images=1)
         return JSONResponse(body)
 
     # ---- about the sandbox ------------------------------------------------------------------------------------

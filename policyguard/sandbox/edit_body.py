@@ -55,7 +55,7 @@ async def _form(request: Request) -> Edit:
                     values[name] = _typed(name, value)
                     continue
                 files.append(name)
-                if name in ("image", "image[]"):
+                if name in ("image", "image[]", "markup"):
                     sizes.append(_size(await value.read()))
     except HTTPException:
         raise ApiError(400, "We could not parse the form of your request.") from None
@@ -75,10 +75,11 @@ async def _json(request: Request) -> Edit:
     values.pop("mask", None)
     if not isinstance(references, list):
         raise bad("'images' must be a list.", "images", "invalid_type")
-    return Edit(values, tuple(_reference(reference) for reference in references), files)
+    return Edit(values, tuple(reference_size(reference) for reference in references), files)
 
 
-def _reference(reference: Any) -> Size | None:
+def reference_size(reference: Any) -> Size | None:
+    """The size of a picture by its data URL; None where it cannot be seen from here."""
     keys = set(reference) & {"image_url", "file_id"} if isinstance(reference, dict) else set()
     if len(keys) != 1:
         raise bad("Each image has exactly one of 'image_url' and 'file_id'.", "images")

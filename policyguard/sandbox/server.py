@@ -13,8 +13,6 @@ try:
 except ImportError as error:
     raise ImportError("this needs uvicorn: pip install 'policyguard[demo]'") from error
 
-from policyguard.errors import ConfigError
-
 
 class Server:
     """Serves `app` while the `with` block runs; `url` says where. Proxy headers are off: nobody may forge the peer."""
@@ -39,20 +37,6 @@ class Server:
         self._server.should_exit = True
         self._thread.join(timeout=30)
         self._socket.close()
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A bound socket. Raises `ConfigError` where the address is taken or is none of this machine's."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((host, port))
-    except OSError as error:
-        listening.close()
-        reason = (error.strerror or "unknown").lower()
-        raise ConfigError(f"cannot listen on port {port} of `{host}`: {reason}") from None
-    return listening
 
 
 def run(app: Any, listening: socket.socket) -> None:

@@ -39,6 +39,7 @@ from policyguard.steps import (
 from policyguard.store import (
     address,
     due,
+    gauges,
     held_answers,
     ledger,
     pauses,
@@ -57,9 +58,11 @@ from policyguard.store.address import key_beside, key_path
 from policyguard.store.cipher import Cipher, Sealed
 from policyguard.store.database import Backend, Database
 from policyguard.store.exports import Exports
+from policyguard.store.gauges import Gauges
 from policyguard.store.group import Work
 from policyguard.store.leases import Leases
 from policyguard.store.notes import Note, read_note, write_note
+from policyguard.store.proxy_keys import ProxyKey, ProxyKeys
 from policyguard.store.reconcile import PresumedLeg
 from policyguard.store.record import StoredEvent
 from policyguard.store.reports import BudgetWindow, SpendRow
@@ -77,6 +80,7 @@ __all__ = [
     "Cipher",
     "Erased",
     "PresumedLeg",
+    "ProxyKey",
     "ReviewConflict",
     "SchemaStatus",
     "Sealed",
@@ -150,7 +154,11 @@ class Store:
 
     async def aperform(self, step: Step, now: datetime) -> Any:
         """`perform` for async code: it waits for its group without a thread of its own."""
-        call = self._database.submit(self._work(step, now)) if type(step) in _TOGETHER else None
+        kind, call = type(step), None
+        if kind in _READS:
+            call = self._database.submit(lambda c: _READS[kind](c, step, now), reads=True)
+        elif kind in _TOGETHER:
+            call = self._database.submit(self._work(step, now))
         if call is None:
             return await in_thread(self.perform, step, now)
         answer = await call.awaited()
@@ -307,6 +315,10 @@ class Store:
         """Balances of the windows that are open at `at`; without it of all there ever were."""
         return self._read(lambda c: reports.budget_windows(c, at))
 
+    def gauges(self, now: datetime) -> Gauges:
+        """How the ledger stands, for telemetry."""
+        return self._read(lambda c: gauges.gauges(c, now))
+
     # ---- reconciliation ---------------------------------------------------------------------------------------
 
     def presumed(self, limit: int = 1_000) -> list[PresumedLeg]:
@@ -377,6 +389,11 @@ class Store:
     def exports(self) -> Exports:
         """Cursors of exports."""
         return Exports(self._read, self._write)
+
+    @property
+    def proxy_keys(self) -> ProxyKeys:
+        """Callers' keys of the proxy."""
+        return ProxyKeys(self._read, self._write, self._cipher)
 
     @property
     def leases(self) -> Leases:

@@ -35,6 +35,10 @@ class Window(NamedTuple):
     def used(self) -> int:
         return self.spent + self.reserved
 
+    def at(self, spent: int, reserved: int) -> Window:
+        """This window with other balances."""
+        return Window(*self[:6], spent, reserved, *self[8:])
+
 
 COLUMNS = ", ".join(Window._fields)
 # In a group others have changed the window as well; whoever raises the highest threshold first tells it.
@@ -50,7 +54,7 @@ _WHOLE = 100
 
 def per_cents(charge: Charge) -> str | None:
     """The thresholds as the window keeps them."""
-    return ",".join(map(str, charge.alert_at)) or None
+    return ",".join(map(str, charge.alert_at)) if charge.alert_at else None
 
 
 def reached(windows: Iterable[Window], now: datetime, keep_days: int | None) -> Steps[tuple[Alert, ...]]:

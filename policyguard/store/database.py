@@ -61,15 +61,17 @@ class Database:
         """Run `work` on one snapshot. Readers and the writer never wait for each other."""
         return self._process().read(work)
 
-    def submit(self, work: Work) -> Call | None:
-        """`write` for a task of asyncio, which awaits the call.
+    def submit(self, work: Work, *, reads: bool = False) -> Call | None:
+        """`write` for a task of asyncio, which awaits the call; with `reads` it is `read`.
 
         None where it takes a thread: for other event loops, and while the database is not open yet.
         """
         process = self._processes.get(os.getpid())
+        if process is None or not process.ready:
+            return None
         with suppress(RuntimeError):  # raised where there is no loop of asyncio
-            loop = asyncio.get_running_loop()
-            return process.writer.submit(Call(work, loop)) if process is not None and process.ready else None
+            call = Call(work, asyncio.get_running_loop())
+            return (process.reader if reads else process.writer).submit(call)
         return None
 
     def scrub(self) -> bool:
@@ -105,6 +107,7 @@ def _close(processes: dict[int, _Process]) -> None:
     process = processes.pop(os.getpid(), None)
     if process is not None:
         process.writer.close()
+        process.reader.close()
         process.readers.dispose()
 
 
@@ -116,6 +119,7 @@ class _Process:
         self.opener: int | None = None
         self.ready = False
         self.writer = Writer(self._commit, self._disconnect)
+        self.reader = Writer(self._look, lambda: None)  # reads of tasks, those that wait together on one snapshot
         self._backend = backend
         self._writers, self.readers = backend.engines()
         self._driver: Any = self._writers.dialect.loaded_dbapi
@@ -142,6 +146,9 @@ class _Process:
                 if self._is_broken(error) and not connection.invalidated:
                     connection.invalidate()
                 raise
+
+    def _look(self, works: Sequence[Work]) -> list[Any]:
+        return self.read(lambda connection: perform(connection, works))
 
     # ---- in the writing thread --------------------------------------------------------------------------------
 

@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import orjson
 
@@ -20,8 +19,10 @@ from policyguard.events import DIMENSIONS, Event
 from policyguard.states import LEG_MOVES, Leg, sources
 from policyguard.steps import Charge, OverBudget, Reserve, Reserved, Settle, Settled, UpstreamDown
 from policyguard.store import alerts, approval, breaker, review
+from policyguard.store.alerts import Window
 from policyguard.store.record import event_queries, to_json
-from policyguard.store.sql import Query, Rollback, Rows, Sql, Steps, ask, delete_after, insert, us
+from policyguard.store.sql import DAY_US, ByKey, Query, Rollback, Sql, Steps, ask, insert, us
+from policyguard.store.windows import charge_rows, in_order, move, take
 
 
 class Due:
@@ -54,46 +55,11 @@ _LEG_COLUMNS = (
     "probe",
 )
 _INSERT_LEG = insert("legs", _LEG_COLUMNS)
+_INSERT_CHARGE = insert("leg_charges", ("leg_id", "key", "starts_us", "amount"))
 _ANY_DUE = Sql("SELECT leg_id FROM legs WHERE state IN ('held', 'sent') AND expires_us <= :due LIMIT 1")
 _NEVER = -1  # a due time that no leg has reached
 _FIRST_OVER = Sql("SELECT over_budgets FROM legs WHERE leg_id = :leg_id")
 _BALANCE = Sql("SELECT spent, reserved FROM budget_windows WHERE key = :key AND starts_us = :starts_us")
-
-
-@lru_cache(maxsize=64)
-def _take(count: int) -> Sql:
-    """Take `count` charges, all or none, making windows as needed. Nothing is taken, and no row returned, where one
-    of them has no room, where the leg exists already, where legs have run out, or where the breaker is not closed.
-
-    One statement for all: rows are written, and on PostgreSQL locked, in the order of the list, which is that of keys.
-    """
-    rows = ", ".join(
-        f"(:key{i}, CAST(:starts{i} AS BIGINT), CAST(:ends{i} AS BIGINT), :budget{i}, :unit{i}, :mode{i},"
-        f" CAST(:limit{i} AS BIGINT), CAST(:amount{i} AS BIGINT), CAST(:alert{i} AS TEXT))"
-        for i in range(count)
-    )
-    return Sql(
-        """
-        INSERT INTO budget_windows
-          (key, starts_us, ends_us, budget_id, unit, mode, limit_amount, reserved, spent, alert_at, alerted)
-        WITH charge (key, starts_us, ends_us, budget_id, unit, mode, limit_amount, amount, alert_at) AS (VALUES {rows})
-        SELECT key, starts_us, ends_us, budget_id, unit, mode, limit_amount, amount, 0, alert_at, 0 FROM charge
-        WHERE NOT EXISTS (
-            SELECT 1 FROM charge AS c LEFT JOIN budget_windows AS w ON w.key = c.key AND w.starts_us = c.starts_us
-            WHERE c.mode <> 'shadow' AND COALESCE(w.spent + w.reserved, 0) + c.amount > c.limit_amount)
-          AND NOT EXISTS (SELECT 1 FROM legs WHERE leg_id = :leg_id)
-          AND NOT EXISTS (SELECT 1 FROM legs WHERE state IN ('held', 'sent') AND expires_us <= :due)
-          AND NOT EXISTS (
-            SELECT 1 FROM breakers WHERE upstream = CAST(:upstream AS TEXT) AND open_until_us IS NOT NULL)
-        ON CONFLICT (key, starts_us) DO UPDATE SET
-          reserved = budget_windows.reserved + excluded.reserved,
-          limit_amount = excluded.limit_amount, mode = excluded.mode, ends_us = excluded.ends_us,
-          alert_at = excluded.alert_at
-        WHERE excluded.mode = 'shadow'
-          OR budget_windows.spent + budget_windows.reserved + excluded.reserved <= excluded.limit_amount
-        RETURNING {columns}
-        """.replace("{rows}", rows).replace("{columns}", alerts.COLUMNS)
-    )
 
 
 Answer = Reserved | OverBudget | UpstreamDown | Due
@@ -113,7 +79,7 @@ def reserve_swept(step: Reserve, now: datetime) -> Steps[Answer]:
 
 
 def _reserve(step: Reserve, now: datetime, due: int) -> Steps[Answer]:
-    charges = sorted(step.charges, key=lambda charge: charge.key)
+    charges = in_order(step.charges)
     taken = yield from _taken(step, charges, due, step.upstream)
     if not taken:
         not_taken = yield from _not_taken(step, charges, now, due)
@@ -131,26 +97,30 @@ def _as_probe(step: Reserve, charges: Sequence[Charge], now: datetime, due: int,
     return (yield from _with_taken(step, charges, taken, now, probe=probe))
 
 
-def _taken(step: Reserve, charges: Sequence[Charge], due: int, upstream: str | None) -> Steps[Rows]:
+def _taken(step: Reserve, charges: Sequence[Charge], due: int, upstream: str | None) -> Steps[Sequence[Window]]:
+    """The windows from which it was taken, in the order of the charges."""
     if not charges:
         return ()
-    return (yield from ask(_take(len(charges)), _take_values(step.leg_id, charges, due, upstream)))
+    rows = charge_rows(charges)
+    values = {"leg_id": step.leg_id, "charges": rows, "due": due, "upstream": upstream}
+    (windows,) = yield [Query(take, values)]
+    return cast(Sequence[Window], windows)
 
 
-def _with_taken(step: Reserve, charges: Sequence[Charge], taken: Rows, now: datetime, *, probe: bool) -> Steps[Answer]:
+def _with_taken(
+    step: Reserve, charges: Sequence[Charge], taken: Sequence[Window], now: datetime, *, probe: bool
+) -> Steps[Answer]:
     if len(taken) != len(charges):
         raise Rollback((yield from _over_budget(charges)))
-    windows = [alerts.Window(*row) for row in taken]
-    balances = {window.key: (window.spent, window.reserved) for window in windows}
-    over = tuple(c.budget_id for c in charges if c.mode == "shadow" and sum(balances[c.key]) > c.limit)
-    events = event_queries((step.event,), budgets=[_budget_row(c, balances[c.key]) for c in charges])
-    values = _take_values(step.leg_id, charges, _NEVER, None)
-    written = [Query(_charges(len(charges)), values)] if charges else []
+    pairs = list(zip(charges, taken, strict=True))
+    over = tuple(c.budget_id for c, w in pairs if c.mode == "shadow" and w.used > c.limit)
+    events = event_queries((step.event,), budgets=[_budget_row(c, w) for c, w in pairs])
+    written = [Query(_INSERT_CHARGE, _charge_row(step.leg_id, c, w)) for c, w in pairs]
     yield [Query(_INSERT_LEG, _leg_row(step, over, now, probe=probe)), *written, *events]
     if step.review is not None:
         yield from approval.consume(step.review, now)
         yield event_queries((step.review.event,))
-    return Reserved(over, (yield from alerts.reached(windows, now, step.event.keep_days)))
+    return Reserved(over, (yield from alerts.reached(taken, now, step.event.keep_days)))
 
 
 def _not_taken(
@@ -169,15 +139,9 @@ def _not_taken(
     return (yield from _over_budget(charges)) if charges else None
 
 
-@lru_cache(maxsize=64)
-def _charges(count: int) -> Sql:
-    rows = ", ".join(f"(:leg_id, :key{i}, :starts{i}, :amount{i})" for i in range(count))
-    return Sql("INSERT INTO leg_charges (leg_id, key, starts_us, amount) VALUES " + rows)  # noqa: S608 (only names)
-
-
 def _leg_row(step: Reserve, over: Sequence[str], now: datetime, *, probe: bool) -> dict[str, Any]:
     fact = step.facts.get
-    keep_days = fact("keep_days")
+    keep_days, now_us = fact("keep_days"), us(now)
     return {
         "leg_id": step.leg_id,
         "decision_id": step.event.decision_id,
@@ -186,7 +150,7 @@ def _leg_row(step: Reserve, over: Sequence[str], now: datetime, *, probe: bool) 
         "ceiling_micros": step.ceiling_micros,
         "charged_micros": 0,
         "presumed_micros": 0,
-        "created_us": us(now),
+        "created_us": now_us,
         "expires_us": us(step.expires_at),
         **{name: fact(name) for name in DIMENSIONS},
         "model": fact("model"),
@@ -195,25 +159,14 @@ def _leg_row(step: Reserve, over: Sequence[str], now: datetime, *, probe: bool) 
         "n": fact("n") or 1,
         "over_budgets": to_json(over) if over else None,
         "keep_days": keep_days,
-        "delete_after_us": delete_after(now, keep_days if isinstance(keep_days, int) else None),
+        "delete_after_us": now_us + keep_days * DAY_US if isinstance(keep_days, int) else None,
         "upstream": step.upstream,
         "probe": int(probe),
     }
 
 
-def _take_values(leg_id: str, charges: Sequence[Charge], due: int, upstream: str | None) -> dict[str, Any]:
-    values: dict[str, Any] = {"leg_id": leg_id, "due": due, "upstream": upstream}
-    for i, charge in enumerate(charges):
-        values[f"key{i}"] = charge.key
-        values[f"starts{i}"] = us(charge.starts)
-        values[f"ends{i}"] = us(charge.ends) if charge.ends else None
-        values[f"budget{i}"] = charge.budget_id
-        values[f"unit{i}"] = charge.unit
-        values[f"mode{i}"] = charge.mode
-        values[f"limit{i}"] = charge.limit
-        values[f"amount{i}"] = charge.amount
-        values[f"alert{i}"] = alerts.per_cents(charge)
-    return values
+def _charge_row(leg_id: str, charge: Charge, window: Window) -> dict[str, Any]:
+    return {"leg_id": leg_id, "key": charge.key, "starts_us": window.starts_us, "amount": charge.amount}
 
 
 def _over_budget(charges: Sequence[Charge]) -> Steps[OverBudget]:
@@ -228,13 +181,12 @@ def _is_over(answer: OverBudget) -> bool:
     return charge.mode != "shadow" and answer.spent + answer.reserved + charge.amount > charge.limit
 
 
-def _budget_row(charge: Charge, balance: tuple[int, int]) -> dict[str, Any]:
-    after = sum(balance)
+def _budget_row(charge: Charge, window: Window) -> dict[str, Any]:
     return {
         "id": charge.budget_id,
         "window": charge.starts.isoformat(),
-        "before": after - charge.amount,
-        "after": after,
+        "before": window.used - charge.amount,
+        "after": window.used,
         "limit": charge.limit,
         "unit": charge.unit,
         "mode": charge.mode,
@@ -245,9 +197,10 @@ def _budget_row(charge: Charge, balance: tuple[int, int]) -> dict[str, Any]:
 
 _SEND = Sql(
     """
-    UPDATE legs SET state = 'sent', sent_us = :now, expires_us = :expires
-    WHERE leg_id = :leg_id AND state = 'held' AND expires_us > :now
-    RETURNING leg_id
+    UPDATE legs SET state = 'sent', sent_us = v.now, expires_us = v.expires
+    FROM ROWS(rows: leg_id TEXT, now BIGINT, expires BIGINT) AS v
+    WHERE legs.leg_id = v.leg_id AND legs.state = 'held' AND legs.expires_us > v.now
+    RETURNING legs.leg_id
     """
 )
 _RENEW = Sql("UPDATE legs SET expires_us = :expires WHERE leg_id = :leg_id AND state = 'sent' RETURNING leg_id")
@@ -255,7 +208,7 @@ _RENEW = Sql("UPDATE legs SET expires_us = :expires WHERE leg_id = :leg_id AND s
 
 def mark_sent(leg_id: str, expires_at: datetime, now: datetime) -> Steps[bool]:
     """Only an unexpired held leg may be sent, and only once."""
-    return bool((yield from ask(_SEND, {"leg_id": leg_id, "expires": us(expires_at), "now": us(now)})))
+    return bool((yield from ask(ByKey("leg_id", _SEND), {"leg_id": leg_id, "expires": us(expires_at), "now": us(now)})))
 
 
 def renew(leg_id: str, expires_at: datetime) -> Steps[bool]:
@@ -267,28 +220,19 @@ def renew(leg_id: str, expires_at: datetime) -> Steps[bool]:
 
 _END = Sql(
     """
-    UPDATE legs SET state = :into, ended_us = :now, fault_us = CAST(:fault AS BIGINT),
-      sent_us = CASE WHEN state = 'released' THEN :now ELSE sent_us END,
-      charged_micros = COALESCE(CAST(:charge AS BIGINT), ceiling_micros),
-      presumed_micros = CASE WHEN :presumes = 1
-        THEN COALESCE(CAST(:charge AS BIGINT), ceiling_micros) ELSE presumed_micros END
-    WHERE leg_id = :leg_id AND state = :source AND expires_us <= :due AND (state <> 'released' OR sent_us IS NULL)
-    RETURNING ceiling_micros, charged_micros, presumed_micros, review_id, upstream, probe
+    UPDATE legs SET state = v.target, ended_us = v.now, fault_us = v.fault,
+      sent_us = CASE WHEN state = 'released' THEN v.now ELSE sent_us END,
+      charged_micros = COALESCE(v.charge, ceiling_micros),
+      presumed_micros = CASE WHEN v.presumes = 1 THEN COALESCE(v.charge, ceiling_micros) ELSE presumed_micros END
+    FROM ROWS(rows: leg_id TEXT, source TEXT, target TEXT, charge BIGINT, presumes BIGINT, now BIGINT, due BIGINT,
+      fault BIGINT) AS v
+    WHERE legs.leg_id = v.leg_id AND state = v.source AND expires_us <= v.due
+      AND (state <> 'released' OR sent_us IS NULL)
+    RETURNING legs.leg_id, ceiling_micros, charged_micros, presumed_micros, review_id, upstream, probe
     """
 )
 # What was used without having been marked as sent was sent all the same.
 _SENT_UNSAID = Sql("UPDATE legs SET state = 'sent', sent_us = :now WHERE leg_id = :leg_id AND state = 'held'")
-# `usd` and `images` are what goes into spent, `live` is 1 where the money was still reserved.
-_MOVE = Sql(
-    """
-    UPDATE budget_windows SET
-      reserved = budget_windows.reserved - c.amount * :live,
-      spent = budget_windows.spent + CASE WHEN budget_windows.unit = 'usd' THEN :usd ELSE c.amount * :images END
-    FROM leg_charges AS c
-    WHERE c.leg_id = :leg_id AND c.key = budget_windows.key AND c.starts_us = budget_windows.starts_us
-    RETURNING {columns}
-    """.replace("{columns}", ", ".join(f"budget_windows.{name}" for name in alerts.COLUMNS.split(", ")))
-)
 _LEG = Sql("SELECT state, charged_micros, ceiling_micros FROM legs WHERE leg_id = :leg_id")
 _WHENEVER = 2**62  # a due time that every leg has reached
 
@@ -306,7 +250,7 @@ class Ended:
     ceiling_micros: int
     charged_micros: int
     review_id: str | None
-    windows: Sequence[alerts.Window]  # as they are after it
+    windows: Sequence[Window]  # as they are after it
     opened: str | None  # the upstream whose breaker it has opened
 
 
@@ -365,14 +309,14 @@ def end_leg(
     values = {
         "leg_id": leg_id,
         "source": source.value,
-        "into": into.value,
+        "target": into.value,
         "charge": 0 if into is Leg.RELEASED else charge,
         "presumes": int(into is Leg.PRESUMED),
         "now": us(now),
         "due": due,
         "fault": us(now) if answered is False else None,
     }
-    rows = yield from ask(_END, values)
+    rows = yield from ask(ByKey("leg_id", _END), values)
     if not rows:
         return None
     ((ceiling, charged, presumed, review_id, upstream, probe),) = rows
@@ -387,5 +331,5 @@ def end_leg(
         "usd": charged - presumed if late else charged,
         "images": -int(released) if late else int(not released),
     }
-    moved, *_ = yield [Query(_MOVE, money), *event_queries(() if event is None else (event,))]
-    return Ended(ceiling, charged, review_id, [alerts.Window(*row) for row in moved], upstream if opened else None)
+    moved, *_ = yield [Query(move, money), *event_queries(() if event is None else (event,))]
+    return Ended(ceiling, charged, review_id, cast(Sequence[Window], moved), upstream if opened else None)

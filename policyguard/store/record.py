@@ -27,6 +27,7 @@ EVENT_COLUMNS = ("id", "at_us", "type", *_IDS, "outcome", *DIMENSIONS, "body", "
 _INSERT_EVENT = insert("events", EVENT_COLUMNS, conflict="id")
 _PRIVATE_COLUMNS = ("id", "kind", "subject", "key_id", "nonce", "ciphertext", "delete_after_us")
 _INSERT_PRIVATE = insert("private", _PRIVATE_COLUMNS, conflict="id")
+_NOBODY = dict.fromkeys(DIMENSIONS)
 FILTERS = ("id", "type", *_IDS, "outcome", *DIMENSIONS)
 
 
@@ -56,18 +57,19 @@ def _asked(queries: Sequence[Query]) -> Steps[None]:
 
 
 def _row(event: Event, body: Mapping[str, Any]) -> dict[str, Any]:
-    get = event.dimensions.get
+    at_us, keep_days = us(event.at), event.keep_days
     return {
+        **_NOBODY,
+        **event.dimensions,
         "id": event.id,
-        "at_us": us(event.at),
+        "at_us": at_us,
         "type": event.type,
         "decision_id": event.decision_id,
         "leg_id": event.leg_id,
         "review_id": event.review_id,
         "outcome": event.outcome,
-        **{name: get(name) for name in DIMENSIONS},
         "body": to_json(body),
-        "delete_after_us": delete_after(event.at, event.keep_days),
+        "delete_after_us": None if keep_days is None else at_us + keep_days * DAY_US,
     }
 
 

@@ -292,3 +292,17 @@ refusals = Table(
     Index("ix_refusals_created", "created_us"),
     _partial("ix_refusals_delete_after", "delete_after_us", where="delete_after_us IS NOT NULL"),
 )
+
+# Callers' keys of the proxy: the digest of each secret, and what it opens. Who it speaks for is in `private`.
+proxy_keys = Table(
+    "proxy_keys",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("digest", String, nullable=False),
+    Column("surfaces", Text, nullable=False),
+    Column("names_user", Boolean, nullable=False),
+    Column("private_id", String, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    Column("revoked_us", BigInteger),
+    UniqueConstraint("digest"),
+)

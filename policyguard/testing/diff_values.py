@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from policyguard.decision import Place
-from policyguard.policy.model import Budget, CallerField, Policy, Route
+from policyguard.policy.model import Budget, CallerField, Policy, RequestRules, Route
 from policyguard.pricing import ModelPrice, PriceBook
 from policyguard.pricing.book import meaning
 from policyguard.testing.witness import Pair, Side
@@ -78,6 +78,19 @@ def _by_order(what: str, old: Any, new: Any, places: _Sides, *, looser: bool) ->
 def _ordered(pair: Pair, places: _Sides) -> Iterator[Change]:
     yield from _by_order("mode", pair.old.mode, pair.new.mode, places, looser=pair.new.mode == "shadow")
     yield from _by_order("stakes", pair.old.stakes, pair.new.stakes, places, looser=pair.new.stakes == "low")
+    yield from _main_models(pair.old.request, pair.new.request, places)
+
+
+def _main_models(old: RequestRules, new: RequestRules, places: _Sides) -> Iterator[Change]:
+    """Who may ask for images by the tool of the Responses API, and how much it may write."""
+    before, after = set(old.main_models or ()), set(new.main_models or ())
+    for name in sorted(before ^ after):
+        says = "may ask for images" if name in after else "may not ask for images any more"
+        yield Change("loosened" if name in after else "tightened", f"the main model `{name}` {says}", *places)
+    a, b = old.max_output_tokens, new.max_output_tokens
+    if before & after:
+        what = "output tokens of the main model"
+        yield from _by_order(what, a or "any", b or "any", places, looser=b is None or (a is not None and b > a))
 
 
 # ---- prices -----------------------------------------------------------------------------------------------
@@ -87,9 +100,13 @@ def _prices(old: Side, new: Side) -> Iterator[Change]:
     """Models whose price the organisation says otherwise: a dearer one uses budgets up sooner, which is no verdict."""
     before, after = old.policies.prices, new.policies.prices
     for name in sorted({*before.own, *after.own}):
-        a, b = before.models.get(name), after.models.get(name)
+        a, b = _row(before, name), _row(after, name)
         if _price(a, before) != _price(b, after):
             yield Change("neutral", f"the price of `{name}`: {_rates(a)} -> {_rates(b)}", None, None)
+
+
+def _row(book: PriceBook, name: str) -> ModelPrice | None:
+    return book.models.get(name) or book.main_models.get(name)
 
 
 def _price(row: ModelPrice | None, book: PriceBook) -> Any:

@@ -16,7 +16,14 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from policyguard.policy.document import Bytes, Document, Id, Quality, Text, checked, written
 from policyguard.policy.model import Unit
-from policyguard.request import CATEGORIES, IMAGE_CATEGORIES, MAX_IMAGES, MAX_INPUT_IMAGES, MAX_PROMPT_CHARS
+from policyguard.request import (
+    CATEGORIES,
+    IMAGE_CATEGORIES,
+    MAX_IMAGES,
+    MAX_INPUT_IMAGES,
+    MAX_OUTPUT_TOKENS,
+    MAX_PROMPT_CHARS,
+)
 from policyguard.testing.simulate import Outcome, Scope
 
 UNAVAILABLE = "unavailable"
@@ -119,6 +126,10 @@ class Request(Document):
     """The size of each of them, like `12MB`."""
     mask: bool | None = None
     """Whether a mask comes with them."""
+    main_model: Text | None = None
+    """The main model of the Responses API that asks for the images by its tool."""
+    max_output_tokens: Annotated[int, Field(ge=1, le=MAX_OUTPUT_TOKENS)] | None = None
+    """How much the main model may write."""
     extra: dict[Text, Any] | None = None
     """Parameters that policyguard does not know."""
 

@@ -21,6 +21,7 @@ REQUEST_REASONS: Final = (
     "request.partial_images",
     "request.prompt",
     "request.input_images",
+    "request.responses",
     "request.extra",
     "request.price",
 )

@@ -18,7 +18,7 @@ from policyguard.policy.model import PolicySet
 from policyguard.policy.pending import report_empty
 from policyguard.policy.source import MAX_BYTES, Path, Source, read
 from policyguard.policy.units import size_in_bytes
-from policyguard.request import CATEGORIES, IMAGE_CATEGORIES, Caller, ImageRequest, InputImage
+from policyguard.request import CATEGORIES, IMAGE_CATEGORIES, Caller, ImageRequest, InputImage, MainModel
 from policyguard.suggest import known_names
 from policyguard.testing import matrix
 from policyguard.testing.document import UNAVAILABLE, SuiteDocument, amount, instant
@@ -256,7 +256,8 @@ def _scores(given: Mapping[str, Any]) -> dict[str, float | None]:
 
 
 def _request(values: Mapping[str, Any]) -> ImageRequest:
-    fields = {name: value for name, value in values.items() if name not in ("input_images", "image_bytes", "mask")}
+    apart = ("input_images", "image_bytes", "mask", "main_model")
+    fields = {name: value for name, value in values.items() if name not in apart}
     if "prompt" not in fields:
         raise InvalidRequest("the request has no prompt: write one under `given`", param="prompt")
     count = values.get("input_images", 1 if values.get("operation") == "edit" else 0)
@@ -268,4 +269,6 @@ def _request(values: Mapping[str, Any]) -> ImageRequest:
         raise InvalidRequest(f"a picture of a test has at most {_MOST_BYTES:,} bytes", param="image_bytes")
     picture = InputImage(bytes(size), "image/png")
     fields |= {"operation": operation, "images": (picture,) * count, "mask": picture if values.get("mask") else None}
+    if "main_model" in values:
+        fields["main"] = MainModel(values["main_model"], len(values["prompt"].encode()), "")
     return ImageRequest(**fields)

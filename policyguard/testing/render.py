@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from policyguard.errors import Diagnostic
-from policyguard.policy.diagnostics import render
+from policyguard.policy.diagnostics import render, text_of
 from policyguard.policy.load import ORG
 from policyguard.testing.compare import Difference
 from policyguard.testing.coverage import Condition, Coverage
@@ -63,15 +63,7 @@ def _shared(condition: Condition) -> bool:
 
 def problem(found: Diagnostic) -> str:
     """A problem with its line and a caret."""
-    return render(found, _text(found.file))
-
-
-def _text(file: str) -> str:
-    try:
-        with open(file, encoding="utf-8-sig", errors="replace") as stream:
-            return stream.read()
-    except OSError:
-        return ""
+    return render(found, text_of(found.file))
 
 
 def report(found: Report) -> Iterator[str]:

@@ -1,18 +1,20 @@
-"""`POST /v1/images/edits`: a multipart form with images, a mask, and parameters as fields."""
+"""`POST /v1/images/edits`: a multipart form with images, a mask or a markup, and parameters as fields."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from policyguard.errors import InvalidRequest
-from policyguard.request import ImageRequest
-from policyguard.wire.form import FormPart, parse_form, plain_part, write_form
+from policyguard.request import ImageRequest, InputImage
+from policyguard.wire.form import FormPart, parse_form, write_form
 from policyguard.wire.image_header import input_image
 from policyguard.wire.parameters import BOOLEANS, KNOWN, WHOLE_NUMBERS, build, decided
 
 _IMAGES = ("image", "image[]")
+_OVER = ("mask", "markup")  # laid over the first image
+_FILES = (*_IMAGES, *_OVER)
 _WHOLE = re.compile(r"0|[1-9][0-9]{0,8}", re.ASCII)
 
 
@@ -23,32 +25,41 @@ class Edit:
     request: ImageRequest
     parts: list[FormPart] = field(repr=False)
     boundary: bytes = field(repr=False)
+    body: bytes = field(repr=False)
+    content_type: str
 
     def write(self, request: ImageRequest, safety_identifier: str | None) -> tuple[bytes, str]:
-        """Body and content type for the upstream. `moderation` is taken out: absent means auto."""
-        forced = {name: str(value) for name, value in decided(request).items()}
-        if safety_identifier is not None:
-            forced["safety_identifier"] = safety_identifier
-        dropped = {"moderation", "safety_identifier", *forced}
-        kept = [part for part in self.parts if part.name not in dropped]
-        return write_form([*kept, *(plain_part(name, value) for name, value in forced.items())], self.boundary)
+        """Body and content type for the upstream: every byte as it came, but for what is forced.
+
+        `moderation` is taken out: absent means auto.
+        """
+        forced: dict[str, str | None] = {name: str(value) for name, value in decided(request).items()}
+        forced |= {"moderation": None, "safety_identifier": safety_identifier}
+        return write_form(self.body, self.parts, forced, self.boundary), self.content_type
 
 
 def read_edit(body: bytes, content_type: str) -> Edit:
     """Raises `InvalidRequest`."""
     parts, boundary = parse_form(body, content_type)
     files = [part for part in parts if part.name in _IMAGES]
-    masks = [part for part in parts if part.name == "mask"]
-    fields = [part for part in parts if part.name not in (*_IMAGES, "mask")]
-    if len(masks) > 1:
-        raise InvalidRequest("`mask` is there twice", param="mask")
+    fields = [part for part in parts if part.name not in _FILES]
     if any(part.filename is not None for part in fields):
-        raise InvalidRequest("a file that is neither `image` nor `mask`", param="image")
-    if any(part.filename is None for part in (*files, *masks)):
-        raise InvalidRequest("`image` and `mask` are files", param="image")
+        raise InvalidRequest("a file that is neither `image` nor `mask` nor `markup`", param="image")
+    if any(part.filename is None for part in parts if part.name in _FILES):
+        raise InvalidRequest("`image`, `mask` and `markup` are files", param="image")
     images = tuple(input_image(part.data, part.filename or "") for part in files)
-    mask = input_image(masks[0].data, masks[0].filename or "", "mask") if masks else None
-    return Edit(build(_values(fields), "edit", images, mask), parts, boundary)
+    over = {name: _over(parts, name) for name in _OVER}
+    if all(over.values()):
+        raise InvalidRequest("`markup` and `mask` do not go together", param="markup")
+    request = replace(build(_values(fields), "edit", images, over["mask"]), markup=over["markup"])
+    return Edit(request, parts, boundary, body, content_type)
+
+
+def _over(parts: list[FormPart], name: str) -> InputImage | None:
+    found = [part for part in parts if part.name == name]
+    if len(found) > 1:
+        raise InvalidRequest(f"`{name}` is there twice", param=name)
+    return input_image(found[0].data, found[0].filename or "", name) if found else None
 
 
 def _values(fields: list[FormPart]) -> dict[str, Any]:
@@ -56,6 +67,9 @@ def _values(fields: list[FormPart]) -> dict[str, Any]:
     for part in fields:
         if part.name in values:
             raise InvalidRequest("a form field is there twice", param=part.name if part.name in KNOWN else None)
+        base, bracket, _ = part.name.partition("[")
+        if bracket and base in KNOWN:  # some read `prompt[]` as the prompt, too
+            raise InvalidRequest(f"`{base}` is one value, written `{base}`", param=base)
         values[part.name] = _value(part)
     return values
 

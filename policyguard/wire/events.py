@@ -13,16 +13,20 @@ from policyguard.wire.skeleton import Skeleton
 
 _COMPLETED = frozenset({"image_generation.completed", "image_edit.completed"})
 _READ = ("usage", "size", "quality", "b64_json")
+# The last event of a stream of the Responses API holds all that a body would have held.
+_ENDED = frozenset({"response.completed", "response.incomplete", "response.failed"})
 _MAX_FIELD = 64  # a field's name
 _MAX_NAME = 100  # an event's name
 
 
 class EventReader:
-    """What a stream has said so far. `completed` are the documents of its completed events, `error` of an error."""
+    """What a stream has said so far. `completed` are the documents of its completed events, `error` of an error,
+    `response` what a stream of the Responses API ended with."""
 
     def __init__(self) -> None:
         self.completed: list[Mapping[str, Any]] = []
         self.error: Mapping[str, Any] | None = None
+        self.response: Mapping[str, Any] = {}
         self._data = Skeleton()
         self._field = b""  # the begun line's field, without its colon until that has come
         self._name = b""  # the event's
@@ -84,5 +88,7 @@ class EventReader:
         error = event.get("error")
         if isinstance(error, Mapping) or event.get("type") == "error":
             self.error = error if isinstance(error, Mapping) else event
+        elif event.get("type") in _ENDED and isinstance(event.get("response"), Mapping):
+            self.response = event["response"]
         elif event.get("type") in _COMPLETED and len(self.completed) < MAX_IMAGES:
             self.completed.append({name: event[name] for name in _READ if name in event})

@@ -12,7 +12,9 @@ from policyguard.policy.model import Route
 from policyguard.request import Failure, Outcome, Usage
 from policyguard.wire.events import EventReader
 from policyguard.wire.own import at
+from policyguard.wire.responses_outcome import tool_said
 from policyguard.wire.skeleton import DIGEST, Skeleton
+from policyguard.wire.usage import usage_from
 
 _DIGESTED = re.compile(f"{DIGEST}[0-9a-f]{{64}}")
 _WORD = re.compile(r"[A-Za-z0-9._:-]{1,100}", re.ASCII)
@@ -22,10 +24,20 @@ class OutcomeReader:
     """What an answer means, read while it passes by: a JSON body, or a stream of events.
 
     `feed` what comes, then ask for the `outcome`. `images` is how many were asked for: a stream says so for each.
-    `route` says where an app's own answer has usage and images; header names in lower case.
+    `route` says where an app's own answer has usage and images; `main`: it is one of the Responses API. Header names
+    are in lower case.
     """
 
-    def __init__(self, status: int, headers: Mapping[str, str], *, images: int = 1, route: Route | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        headers: Mapping[str, str],
+        *,
+        images: int = 1,
+        route: Route | None = None,
+        main: bool = False,
+    ) -> None:
+        self._main = main
         self._status, self._images = status, images
         self._request_id = plain_word(headers.get("x-request-id"))
         self._route = route if route is not None and route.shape == "custom" else None
@@ -57,6 +69,8 @@ class OutcomeReader:
 
     def _answered(self, complete: bool) -> _Said:
         document = self._body.document() if complete else {}
+        if self._main and self._status < 400:
+            return _Said(*tool_said(document))
         error = document.get("error") if self._status >= 400 else None
         route = self._route
         usage = _first(document, route.usage) if route else document.get("usage")
@@ -65,6 +79,9 @@ class OutcomeReader:
 
     def _streamed(self, events: EventReader) -> _Said:
         events.end()
+        if self._main:
+            said = _Said(*tool_said(events.response))
+            return said._replace(error=events.error or said.error)
         last = events.completed[-1] if events.completed else {}
         images = [event.get("b64_json") for event in events.completed]
         return _Said(last, _total(events.completed, self._images), events.error, images)
@@ -93,9 +110,10 @@ def read_outcome(
     latency_ms: int = 0,
     definite: bool = False,
     route: Route | None = None,
+    main: bool = False,
 ) -> Outcome:
     """What an answer means that is there as a whole."""
-    reader = OutcomeReader(status, headers, route=route)
+    reader = OutcomeReader(status, headers, route=route, main=main)
     reader.feed(body)
     return reader.outcome(latency_ms=latency_ms, definite=definite)
 
@@ -127,41 +145,3 @@ def _digest(image: object) -> str | None:
         return hashlib.sha256(base64.b64decode(image, validate=True)).hexdigest()
     except ValueError:  # binascii.Error for a wrong alphabet, plain ValueError for what is not ASCII
         return None
-
-
-# ---- usage ------------------------------------------------------------------------------------------------
-
-
-def usage_from(value: Any) -> Usage | None:
-    """Token counts from OpenAI's `usage`, as a mapping or as the SDK's object; None for anything else.
-
-    Output without details is all image tokens, input without details all of the dearer kind, image tokens.
-    """
-    if hasattr(value, "model_dump"):
-        value = value.model_dump()
-    if not isinstance(value, Mapping):
-        return None
-    inputs, outputs = _count(value.get("input_tokens")), _count(value.get("output_tokens"))
-    if inputs is None or not outputs:  # images without output tokens are not to be had
-        return None
-    split_in = _split(value.get("input_tokens_details"), inputs)
-    split_out = _split(value.get("output_tokens_details"), outputs)
-    return Usage(
-        input_text_tokens=split_in[0],
-        input_image_tokens=split_in[1],
-        output_text_tokens=split_out[0],
-        output_image_tokens=split_out[1],
-    )
-
-
-def _split(details: Any, total: int) -> tuple[int, int]:
-    """Text and image tokens; what the details do not explain counts as image tokens."""
-    if not isinstance(details, Mapping):
-        return 0, total
-    text = _count(details.get("text_tokens")) or 0
-    image = _count(details.get("image_tokens")) or 0
-    return text, max(image, total - text)
-
-
-def _count(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**9 else None

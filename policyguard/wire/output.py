@@ -7,7 +7,7 @@ What stands at that place and is no picture that can be read is a problem: nobod
 from __future__ import annotations
 
 from base64 import b64decode
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import orjson
@@ -34,6 +34,7 @@ class Place(NamedTuple):
 
 
 IMAGES_API = Place()
+RESPONSES_API = Place(body=(), event=(), required=False)  # where they stand in it varies, and it may answer in words
 
 
 class Kept:
@@ -125,7 +126,7 @@ def _of_body(body: bytes, place: Place) -> _Found:
 
 
 def _of_document(document: Any, path: tuple[str, ...]) -> _Found:
-    expected = list(at(document, path))
+    expected = list(at(document, path)) if path else []
     texts = [value for value in expected if isinstance(value, str)]
     return [*texts, *pictures_in(document)], len(texts) < len(expected)
 
@@ -138,11 +139,14 @@ def _of_events(body: bytes, place: Place) -> _Found:
         document = None if _is_partial(event) else _data(event)
         if document is None:
             continue
-        path = place.event if str(document.get("type", "")).endswith(".completed") else ()
-        found, wrong = _of_document(document, path) if path else (list(pictures_in(document)), False)
+        found, wrong = _of_document(document, place.event if _is_completed(document) else ())
         texts += found
         unread = unread or wrong
     return texts, unread
+
+
+def _is_completed(document: Mapping[str, Any]) -> bool:
+    return str(document.get("type", "")).endswith(".completed")
 
 
 def _json(body: bytes) -> Any:

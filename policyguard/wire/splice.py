@@ -1,4 +1,4 @@
-"""Changes to members of a JSON object in its own bytes: whatever is not changed stays as the client spelt it.
+"""Changes within a JSON object in its own bytes: whatever is not changed stays as the client spelt it.
 
 Only for text that `json_body.parse_object` has read, so the scan has nothing left to refuse. It works on the bytes as
 Latin-1, where a place in the text is a place in the bytes.
@@ -14,14 +14,17 @@ from typing import Any, NamedTuple
 from policyguard.wire.json_body import dump
 
 Piece = slice | bytes  # a part of the original, or new text
-Changes = Mapping[str, Any]  # by key: a value, `GONE`, or `Inside` with changes of the object there
+Changes = Mapping[Any, Any]  # by key or index: a value, `GONE`, or `Inside` with changes of the object there
 GONE: Any = object()
 _SPACE = re.compile(r"[ \t\n\r]*")
 _scan = json.JSONDecoder().raw_decode
 
 
-class Inside(dict[str, Any]):
-    """Changes within the object that a key has; where there is none, it becomes a new one."""
+class Inside(dict[Any, Any]):
+    """Changes within what a key has: an object's by key, where there is none it becomes a new one; a list's by index.
+
+    An element of a list is changed, never taken out.
+    """
 
 
 class _Member(NamedTuple):
@@ -76,11 +79,31 @@ def _member(text: str, member: _Member, change: Any, pieces: list[Piece]) -> Non
         pieces.append(slice(member.start, member.end))
         return
     pieces.append(slice(member.start, member.value_start))
-    if isinstance(change, Inside):
-        _object(text, member.value_start, change, pieces)
-    else:
-        pieces.append(dump(change))
+    _value(text, member.value_start, change, pieces)
     pieces.append(slice(member.value_end, member.end))
+
+
+def _value(text: str, at: int, change: Any, pieces: list[Piece]) -> None:
+    if not isinstance(change, Inside):
+        pieces.append(dump(change))
+    elif text[at] == "[":
+        _list(text, at, change, pieces)
+    else:
+        _object(text, at, change, pieces)
+
+
+def _list(text: str, at: int, changes: Changes, pieces: list[Piece]) -> None:
+    """Every index of `changes` is there."""
+    kept, end = at, _scan(text, at)[1]
+    at = _skip(text, at + 1)
+    for index in range(max(changes, default=-1) + 1):
+        value_end = _scan(text, at)[1]
+        if index in changes:
+            pieces.append(slice(kept, at))
+            _value(text, at, changes[index], pieces)
+            kept = value_end
+        at = _skip(text, _skip(text, value_end) + 1)
+    pieces.append(slice(kept, end))
 
 
 def _members(text: str, at: int) -> Iterator[_Member]:

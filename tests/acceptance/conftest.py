@@ -1,12 +1,14 @@
-"""The sandbox in this process, the guarded app in another, the real SDK between them."""
+"""The sandbox in this process, the guarded app or the proxy in another, the real SDK between them."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from policyguard.audit.keys import load_key
 from policyguard.audit.private import Vault
 from policyguard.sandbox import SandboxServer
 from policyguard.store import Store, open_store
+from policyguard.store.proxy_keys import new_secret
 
 SERVED = Path(__file__).with_name("served.py")
 
@@ -35,9 +38,11 @@ class App:
 
     def client(self, user: str = "u1", **headers: str) -> OpenAI:
         identity = {"x-user-id": user, **headers}
-        client = OpenAI(api_key="app", base_url=f"{self.url}/avatars/v1", max_retries=0, default_headers=identity)
-        self.clients.append(client)
-        return client
+        return self._client(api_key="app", base_url=f"{self.url}/avatars/v1", default_headers=identity)
+
+    def _client(self, **options: Any) -> OpenAI:
+        self.clients.append(OpenAI(**{"max_retries": 0, **options}))
+        return self.clients[-1]
 
     def stop(self) -> None:
         """Ask it to finish what is in flight, and wait."""
@@ -51,6 +56,27 @@ class App:
     def store(self) -> Store:
         """The record, opened by another process than the app's."""
         return open_store(self.store_url, vault=Vault(load_key(self.key_file, create=False)))
+
+
+class RunningProxy(App):
+    """A running `policyguard serve`."""
+
+    def key(self, *surfaces: str, names_user: bool = False, **caller: str) -> str:
+        store, secret = self.store(), new_secret()
+        store.proxy_keys.create(
+            secret,
+            name="test",
+            surfaces=surfaces or ("avatars",),
+            caller=caller,
+            names_user=names_user,
+            by="ada",
+            now=datetime.now(UTC),
+        )
+        store.close()
+        return secret
+
+    def sdk(self, key: str | None = None, **options: Any) -> OpenAI:
+        return self._client(api_key=key or self.key(user="u1"), base_url=f"{self.url}/v1", **options)
 
 
 class Sandbox:
@@ -102,6 +128,35 @@ def serve(sandbox: Sandbox, tmp_path: Path, store_url: str) -> Iterator[Callable
         url = process.stdout.readline().strip()
         assert url.startswith("http://127.0.0.1:"), "the app did not start"
         running.append(App(url, process, store_url, key_file))
+        return running[-1]
+
+    yield start
+    for app in running:
+        app.kill()
+        for client in app.clients:
+            client.close()
+        if app.process.stdout is not None:
+            app.process.stdout.close()
+
+
+@pytest.fixture
+def proxy(sandbox: Sandbox, tmp_path: Path, store_url: str) -> Iterator[Callable[..., RunningProxy]]:
+    """Start a proxy: `proxy("--workers", "2", avatars=...)`; again with the same store for a restart."""
+    running: list[RunningProxy] = []
+
+    def start(*options: str, org: str = ORG, **surfaces: str) -> RunningProxy:
+        policies = write_policies(tmp_path / "policies", org=org, **(surfaces or {"avatars": AVATARS}))
+        command = [sys.executable, "-m", "policyguard", "serve", "--port", "0", "--format", "json", *options]
+        settings = {
+            "POLICYGUARD_POLICIES": str(policies),
+            "POLICYGUARD_STORE": store_url,
+            "OPENAI_API_KEY": "sk-sandbox",
+            "OPENAI_BASE_URL": f"{sandbox.url}/v1",
+        }
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **settings})
+        assert process.stdout is not None
+        said = "".join(iter(process.stdout.readline, "}\n")) + "}"
+        running.append(RunningProxy(json.loads(said)["url"], process, store_url, tmp_path / "record.sqlite3.key"))
         return running[-1]
 
     yield start

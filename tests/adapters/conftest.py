@@ -24,7 +24,8 @@ def open_guard(tmp_path: Path, moderator: ScriptedModerator) -> Iterator[Callabl
 
     def make(*, avatars: str = SURFACE, org: str = ORG, **more: Any) -> Guard:
         folder = write_policies(tmp_path / f"policies{len(opened)}", org=org, avatars=avatars)
-        guard = Guard.open(folder, store=f"sqlite:///{tmp_path / 'record.sqlite3'}", moderator=moderator, **more)
+        more.setdefault("moderator", moderator)
+        guard = Guard.open(folder, store=f"sqlite:///{tmp_path / 'record.sqlite3'}", **more)
         opened.append(guard)
         return guard
 

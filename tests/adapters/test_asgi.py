@@ -152,6 +152,11 @@ async def test_lifespan_and_websockets_pass(open_guard: Callable[..., Guard], ki
         "/v2/images/edits",
         "/v1/images/variations",
         "/openai/deployments/x/images/generations",
+        "/v1/images/upscale",
+        "/v1/images",
+        "/v1/images/generations/list",
+        "/v1/batches",
+        "/openai/v1/batches/",
     ],
 )
 async def test_every_spelling_of_an_image_route_that_no_surface_claims_is_refused(
@@ -172,7 +177,8 @@ async def test_an_own_route_in_another_spelling_is_refused(open_guard: Callable[
 
 
 def test_what_is_no_image_route_does_not_look_like_one() -> None:
-    assert not any(map(looks_like_images, ["/v1/images", "/v1/images/generations/list", "/images/generation", "/"]))
+    others = ["/api/images", "/images/generation", "/images/edits-of-mine", "/api/v1/batches", "/v1/imagesque", "/"]
+    assert not any(map(looks_like_images, others))
 
 
 async def test_a_second_mount_does_not_decide_twice(open_guard: Callable[..., Guard]) -> None:

@@ -21,7 +21,7 @@ from policyguard.request import Outcome, Usage
 
 VERBS = (
     *"demo init check test explain diff price spend reconcile pause unpause".split(),
-    *"sandbox schema doctor review audit jobs db".split(),
+    *"serve sandbox schema doctor review audit keys jobs db".split(),
 )
 ROOT = Path(__file__).parents[2]
 
@@ -59,7 +59,7 @@ def record(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_every_verb_explains_itself_with_examples(verb: str) -> None:
     shown = run(verb, "--help")
     assert "Usage: " in shown
-    if verb not in ("review", "audit", "jobs", "db"):
+    if verb not in ("review", "audit", "keys", "jobs", "db"):
         assert "Examples:" in shown
         assert f"policyguard {verb}" in shown or f"{verb} " in shown
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from moderation.upstream import CANARY, Side, answer, ask, error, image, moderator, ok, step
+from moderation.upstream import CANARY, Side, answer, ask, error, image, ok, over_sdk, over_upstream, step
 
 from policyguard.moderation import KeywordModerator, Moderator, ScriptedModerator
 from policyguard.request import CATEGORIES
@@ -16,12 +16,14 @@ from policyguard.request import CATEGORIES
 pytestmark = pytest.mark.anyio
 
 WORKING: dict[str, Callable[[], Moderator]] = {
-    "openai": lambda: moderator(lambda request: ok(answer(request))),
+    "openai": lambda: over_sdk(lambda request: ok(answer(request))),
+    "upstream": lambda: over_upstream(lambda request: ok(answer(request))),
     "keyword": KeywordModerator,
     "scripted": ScriptedModerator,
 }
 BROKEN: dict[str, Callable[[], Moderator]] = {
-    "openai": lambda: moderator(lambda request: error(500)),
+    "openai": lambda: over_sdk(lambda request: error(500)),
+    "upstream": lambda: over_upstream(lambda request: error(500)),
     "scripted": lambda: ScriptedModerator(error="down"),
 }
 
@@ -57,7 +59,7 @@ async def test_the_verdict_names_a_model_that_the_moderator_serves(working: Mode
 
 
 async def test_nothing_asked_is_nothing_assessed_not_zero(side: Side) -> None:
-    for made in (WORKING["openai"](), KeywordModerator()):
+    for made in (WORKING["openai"](), WORKING["upstream"](), KeywordModerator()):
         verdict = await ask(side, made, step(prompt=False))
         assert (verdict.scores, verdict.calls) == ({}, 0)
 

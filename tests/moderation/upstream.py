@@ -1,19 +1,32 @@
-"""A moderation endpoint in memory: what it answers, what it was asked, and a moderator that asks it."""
+"""A moderation endpoint in memory: what it answers, what it was asked, and moderators that ask it.
+
+The same tests run over both lines to it: the SDK, and the upstream of the proxy. `over` chooses which.
+"""
 
 from __future__ import annotations
 
+import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from types import SimpleNamespace
 from typing import Any, Literal
 
+import aiohttp
+import anyio
+import anyio.to_thread
 import httpx2
 from openai import AsyncOpenAI, OpenAI
 
+from policyguard.adapters.moderator import UpstreamModerator
+from policyguard.adapters.upstream import Answer, UpstreamFailed
 from policyguard.moderation.openai import OpenAIModerator
-from policyguard.request import CATEGORIES, IMAGE_CATEGORIES, ImageRequest, InputImage, Verdict
+from policyguard.request import CATEGORIES, IMAGE_CATEGORIES, Failure, ImageRequest, InputImage, Verdict
 from policyguard.steps import Moderate
 
 Side = Literal["sync", "async"]
+Line = Literal["sdk", "upstream"]
+LINES: tuple[Line, ...] = ("sdk", "upstream")
 Handler = Callable[[httpx2.Request], Any]
 MODEL = "omni-moderation-latest"
 DATED = "omni-moderation-2024-09-26"
@@ -61,14 +74,77 @@ def error(status: int, **headers: str) -> httpx2.Response:
     return httpx2.Response(status, json=body, headers={"x-request-id": f"req_{status}", **names})
 
 
-def moderator(handler: Handler, *, retry_wait_s: float = 0.0) -> OpenAIModerator:
+_line: Line = "sdk"
+
+
+@contextmanager
+def over(line: Line) -> Iterator[None]:
+    """Moderators that are made meanwhile ask over this line."""
+    global _line
+    before, _line = _line, line
+    try:
+        yield
+    finally:
+        _line = before
+
+
+def moderator(handler: Handler, *, retry_wait_s: float = 0.0) -> Any:
     """Both sides ask `handler`, which is a sync or an async function."""
+    return (over_sdk if _line == "sdk" else over_upstream)(handler, retry_wait_s)
+
+
+def over_sdk(handler: Handler, retry_wait_s: float = 0.0) -> OpenAIModerator:
     transport = httpx2.MockTransport(handler)
     return OpenAIModerator(
         OpenAI(api_key="sk-test", base_url=BASE_URL, http_client=httpx2.Client(transport=transport)),
         AsyncOpenAI(api_key="sk-test", base_url=BASE_URL, http_client=httpx2.AsyncClient(transport=transport)),
         retry_wait_s=retry_wait_s,
     )
+
+
+def over_upstream(handler: Handler, retry_wait_s: float = 0.0) -> UpstreamModerator:
+    upstream: Any = Scripted(handler)
+    return UpstreamModerator(upstream, retry_wait_s=retry_wait_s)
+
+
+class Scripted:
+    """The proxy's upstream, answered by `handler`."""
+
+    def __init__(self, handler: Handler) -> None:
+        self._handler = handler
+
+    @asynccontextmanager
+    async def post(
+        self, path: str, headers: Mapping[str, str], body: bytes, *, within_s: float
+    ) -> AsyncGenerator[Answer]:
+        request = httpx2.Request("POST", BASE_URL + path, headers=headers, content=body)
+        try:
+            with anyio.fail_after(within_s):
+                response = await self._answer(request)
+                content = SimpleNamespace(iter_any=lambda: _chunks(response))
+                found: Any = SimpleNamespace(headers=response.headers, content=content)
+                yield Answer(response.status_code, [], found)
+        except (httpx2.TimeoutException, TimeoutError):
+            raise UpstreamFailed(Failure.TIMEOUT) from None
+        except httpx2.TransportError:
+            raise UpstreamFailed(Failure.CUT) from None
+
+    async def _answer(self, request: httpx2.Request) -> httpx2.Response:
+        if inspect.iscoroutinefunction(self._handler):
+            answer: httpx2.Response = await self._handler(request)
+            return answer
+        return await anyio.to_thread.run_sync(self._handler, request, abandon_on_cancel=True)
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+
+async def _chunks(response: httpx2.Response) -> AsyncIterator[bytes]:
+    try:
+        async for chunk in response.aiter_bytes():
+            yield chunk
+    except httpx2.TransportError:
+        raise aiohttp.ClientPayloadError from None
 
 
 async def ask(side: Side, moderator: Any, step: Moderate) -> Verdict:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support import NOW, ORG, SURFACE, caller, policies, request, write_policies
 
 from policyguard import engine, pricing
 from policyguard.errors import PolicyError
 from policyguard.policy.load import check, load, prices_of
-from policyguard.pricing import UnknownPrice, ceiling, price_book
-from policyguard.request import Usage
+from policyguard.pricing import OwnPrice, UnknownPrice, ceiling, price_book, with_prices
+from policyguard.request import MainModel, Usage
 
 MODEL = "gpt-image-2-2026-04-21"
 ROW = """
@@ -171,6 +174,97 @@ def test_a_wrong_row_is_said_with_its_place(tmp_path: Path, name: str) -> None:
 )
 def test_a_wrong_table_is_said_with_its_place(tmp_path: Path, old: str, new: str, code: str) -> None:
     assert [p.code for p in check(folder(tmp_path, HOUSE.replace(old, new))) if "prices" in p.file] == [code]
+
+
+MAIN = """
+version: 1
+prices:
+  gpt-6-luna:
+    {family: text, text_in: $1.25, text_out: $10, status: current, date: 2026-11-20, source: x, confidence: official}
+"""
+USES_MAIN = SURFACE + "  responses: {models: [gpt-6-luna], max_output_tokens: 500}\n"
+
+
+def asks(**changes: Any) -> dict[str, Any]:
+    return {"main": MainModel("gpt-6-luna", 100, "sha256:0"), "max_output_tokens": 500, **changes}
+
+
+def test_a_main_model_is_priced_beside_the_images(tmp_path: Path) -> None:
+    found = load(folder(tmp_path, MAIN, USES_MAIN))
+    quote = ceiling(request(**asks()), found.prices)
+    tokens = {line.what: line.tokens for line in quote.lines}
+    assert tokens == {
+        "output": 196,
+        "prompt": 16 + 100 + 500,
+        "main model reads": 2 * (4_096 + 100 + 500 + 10_000),
+        "main model writes": 500,
+    }
+    assert quote.ceiling_micros == 5_880 + 616 * 5 + 29_392 * 1.25 + 500 * 10
+
+
+@given(st.integers(1, 9), st.integers(1, 5_000), st.integers(1, 5_000))
+def test_more_images_words_or_answers_never_cost_less(n: int, text_bytes: int, written: int) -> None:
+    book = price_book()
+    row = next(iter(book.models.values()))
+    rates = {"text_in": 1_250, "image_in": None, "image_out": None, "text_out": 10_000}
+    book = with_prices(book, [OwnPrice(replace(row, id="gpt-6-luna", family="text", rates=rates))])
+
+    def cost(n: int, text_bytes: int, written: int) -> int:
+        main = MainModel("gpt-6-luna", text_bytes, "")
+        return ceiling(request(n=n, main=main, max_output_tokens=written), book).ceiling_micros
+
+    least = cost(n, text_bytes, written)
+    assert least < min(
+        cost(n + 1, text_bytes, written), cost(n, text_bytes + 1, written), cost(n, text_bytes, written + 1)
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"max_output_tokens": None}, "without `max_output_tokens` a main model has no bound"),
+        ({"main": MainModel("gpt-6", 1, "")}, "prices.yaml has no row for this main model"),
+    ],
+)
+def test_a_main_model_without_a_bound_has_no_price(tmp_path: Path, changes: dict[str, Any], why: str) -> None:
+    with pytest.raises(UnknownPrice, match=why):
+        ceiling(request(**asks(**changes)), load(folder(tmp_path, MAIN, USES_MAIN)).prices)
+
+
+def test_a_main_model_draws_nothing(tmp_path: Path) -> None:
+    made = folder(tmp_path, MAIN, SURFACE.replace("{allow: [gpt-image-2-2026-04-21,", "{allow: [gpt-6-luna,"))
+    assert "PG206" in [p.code for p in check(made)]
+
+
+def test_the_price_of_a_main_model_matters_where_it_may_be_asked_for(tmp_path: Path) -> None:
+    used, dearer = (load(folder(tmp_path, text, USES_MAIN)).digest for text in (MAIN, MAIN.replace("$10", "$11")))
+    assert used != dearer
+    assert load(folder(tmp_path, MAIN)).digest == policies(tmp_path / "plain", avatars=SURFACE).digest
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code"),
+    [
+        ("text_out: $10, ", "", "PG209"),
+        ("text_out: $10", "text_out: $0", "PG204"),
+        ("text_out: $10", "text_out: $10, image_out: $1", "PG208"),
+        ("text_out: $10", "text_out: $10, tokens: {1024x1024: {low: 5}}", "PG208"),
+        ("family: text", "family: gpt-image-2", "PG209"),
+    ],
+)
+def test_a_wrong_row_of_a_main_model_is_said(tmp_path: Path, old: str, new: str, code: str) -> None:
+    with pytest.raises(PolicyError) as error:
+        prices_of(folder(tmp_path, MAIN.replace(old, new)))
+    assert [p.code for p in error.value.diagnostics] == [code]
+
+
+def test_a_limit_on_main_models_grants_none_and_bounds_those_that_are_named(tmp_path: Path) -> None:
+    limits = "limits: {request: {responses: {models: [gpt-6-luna], max_output_tokens: 400}}}\n"
+    made = write_policies(tmp_path / "p", org=ORG + limits, avatars=SURFACE, prices=MAIN)
+    rules = load(made).surfaces["avatars"].request
+    assert (rules.main_models, rules.max_output_tokens) == ((), 400)
+    made = write_policies(tmp_path / "q", org=ORG + limits, avatars=USES_MAIN, prices=MAIN)
+    assert [p.code for p in check(made)] == ["PG301"]
 
 
 def test_a_folder_with_prices_alone_has_no_surface(tmp_path: Path) -> None:

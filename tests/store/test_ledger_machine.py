@@ -12,7 +12,7 @@ from store.ledger_machine import file, run
 
 from policyguard.errors import StoreUnavailable
 from policyguard.states import Leg
-from policyguard.store import alerts, due, ledger, reconcile
+from policyguard.store import alerts, due, ledger, reconcile, windows
 from policyguard.store.sql import Sql
 
 
@@ -38,25 +38,17 @@ def _rewrite(patch: Patch, module: Any, name: str, old: str, new: str) -> None:
 
 def _rewrite_take(patch: Patch, *changes: tuple[str, str]) -> None:
     """The reservation's statement with mistakes in it."""
-    take = ledger._take
-
-    def wrong(count: int) -> Sql:
-        text = take(count).named
-        for old, new in changes:
-            assert old in text, f"the reservation has no `{old}` any more"
-            text = text.replace(old, new)
-        return Sql(text)
-
-    patch.setattr(ledger, "_take", wrong)
+    for change in changes:
+        _rewrite(patch, windows, "_TAKE", *change)
 
 
 def a_second_settle_adds_once_more(patch: Patch) -> None:
-    _rewrite(patch, ledger, "_END", "AND state = :source", "AND (state = :source OR state = 'settled')")
+    _rewrite(patch, ledger, "_END", "AND state = v.source", "AND (state = v.source OR state = 'settled')")
 
 
 def legs_run_out_before_their_time(patch: Patch) -> None:
     _rewrite(patch, due, "_DUE_LEGS", "AND l.expires_us <= :now", "AND l.expires_us <= :now + 600000000")
-    _rewrite(patch, ledger, "_END", "AND expires_us <= :due", "")
+    _rewrite(patch, ledger, "_END", "AND expires_us <= v.due", "")
 
 
 def one_budget_is_not_checked(patch: Patch) -> None:
@@ -76,13 +68,7 @@ def what_is_reserved_does_not_count(patch: Patch) -> None:
 
 
 def what_was_presumed_is_not_charged(patch: Patch) -> None:
-    _rewrite(
-        patch,
-        ledger,
-        "_END",
-        "COALESCE(CAST(:charge AS BIGINT), ceiling_micros)",
-        "COALESCE(CAST(:charge AS BIGINT), 0)",
-    )
+    _rewrite(patch, ledger, "_END", "COALESCE(v.charge, ceiling_micros)", "COALESCE(v.charge, 0)")
 
 
 def a_lost_outcome_gives_the_money_back(patch: Patch) -> None:
@@ -108,7 +94,7 @@ def a_window_is_reset_in_place(patch: Patch) -> None:
 
 
 def a_reservation_that_ran_out_is_sent(patch: Patch) -> None:
-    _rewrite(patch, ledger, "_SEND", "AND expires_us > :now", "")
+    _rewrite(patch, ledger, "_SEND", "AND legs.expires_us > v.now", "")
 
 
 def an_ended_leg_gets_more_time(patch: Patch) -> None:
@@ -120,7 +106,7 @@ def a_changed_limit_is_not_taken_over(patch: Patch) -> None:
 
 
 def images_are_given_back_when_it_is_settled(patch: Patch) -> None:
-    _rewrite(patch, ledger, "_MOVE", "ELSE c.amount * :images END", "ELSE 0 END")
+    _rewrite(patch, windows, "_MOVE", "ELSE m.images END", "ELSE 0 END")
 
 
 def an_alert_is_told_again(patch: Patch) -> None:

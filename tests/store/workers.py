@@ -10,8 +10,9 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 
-from store.books import HOUR, NOW, charge, open_at, refused, reserve, settle
+from store.books import HOUR, NOW, VAULT, charge, open_at, refused, reserve, settle
 
+from policyguard.audit.seal import seal
 from policyguard.errors import StoreUnavailable
 from policyguard.steps import Reserved
 
@@ -56,7 +57,7 @@ def die_between(url: str, name: str, ready: Connection) -> None:
 
 
 def work_until_killed(url: str, name: str, acknowledged: Connection) -> None:
-    """Reserve, send and settle without an end, saying after each step what the store has answered."""
+    """Reserve, send, settle and seal without an end, saying after each step what the store has answered."""
     store = open_at(url)
     lock = threading.Lock()
 
@@ -75,8 +76,13 @@ def work_until_killed(url: str, name: str, acknowledged: Connection) -> None:
                 if i % 5 and store.perform(settle(leg, cost=1), NOW).changed:
                     say("settled", leg)
 
+    def sealer() -> None:
+        while True:
+            seal(store, VAULT, NOW, most=20)
+
     for thread in range(6):
         threading.Thread(target=client, args=(thread,)).start()
+    threading.Thread(target=sealer).start()
 
 
 def refuse_to_write(folder: str, answers: Connection) -> None:

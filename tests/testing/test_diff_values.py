@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from support import NOW, ORG, SURFACE, policies, write_policies
 from testing.sides import compared, surface
+from tool_bodies import PRICES
 
 from policyguard.policy.load import load
 from policyguard.testing.diff import diff
@@ -157,6 +158,33 @@ def test_less_at_stake_is_looser(tmp_path: Path) -> None:
 def test_the_organisation_is_compared_once(tmp_path: Path, old: str, new: str, expected: tuple[str, str]) -> None:
     found = compared(tmp_path, SURFACE, SURFACE, new_org=ORG.replace(old, new))
     assert [(change.direction, change.what) for change in found.organisation] == [expected]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("", "models: [gpt-6-luna]", ("loosened", "the main model `gpt-6-luna` may ask for images")),
+        ("models: [gpt-6-luna]", "", ("tightened", "the main model `gpt-6-luna` may not ask for images any more")),
+        (
+            "models: [gpt-6-luna], max_output_tokens: 500",
+            "models: [gpt-6-luna], max_output_tokens: 900",
+            ("loosened", "output tokens of the main model: 500 -> 900"),
+        ),
+        (
+            "models: [gpt-6-luna]",
+            "models: [gpt-6-luna], max_output_tokens: 900",
+            ("tightened", "output tokens of the main model: any -> 900"),
+        ),
+    ],
+)
+def test_who_may_ask_for_images_is_named(tmp_path: Path, old: str, new: str, expected: tuple[str, str]) -> None:
+    sides = []
+    for number, said in enumerate((old, new)):
+        text = SURFACE + (f"  responses: {{{said}}}\n" if said else "")
+        made = load(write_policies(tmp_path / str(number), avatars=text, prices=PRICES), now=NOW)
+        sides.append(Side(made, f"{number}/"))
+    (found,) = diff(*sides, NOW).surfaces
+    assert [(change.direction, change.what) for change in found.changes] == [expected]
 
 
 def test_both_places_are_named(tmp_path: Path) -> None:

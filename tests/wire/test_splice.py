@@ -132,3 +132,20 @@ def test_how_many_partial_images_a_stream_has_is_written_and_otherwise_nothing()
     written = json.loads(parsed.write(request(stream=True, partial_images=0), None)[0])
     assert (written["stream"], written["partial_images"]) == (True, 0)
     assert "partial_images" not in json.loads(read_generation(b'{"prompt": "a"}', JSON).write(request(), None)[0])
+
+
+KEY = TEXT.filter(lambda text: text != "new")
+
+
+@given(st.lists(st.dictionaries(KEY, st.integers() | TEXT, max_size=3), min_size=1), st.data())
+def test_one_element_of_a_list_changes_and_the_others_keep_their_bytes(rows: list[dict[str, Any]], data: Any) -> None:
+    at, escaped = data.draw(st.integers(0, len(rows) - 1)), data.draw(st.booleans())
+    before, after = data.draw(SPACE), data.draw(SPACE)
+    texts = [json.dumps(row, ensure_ascii=escaped) for row in rows]
+
+    def body(elements: list[str]) -> bytes:
+        return f'{{"a": 1, "rows":{before}[{after}{f"{before},{after}".join(elements)}{before}] }}'.encode()
+
+    changed = [*texts]
+    changed[at] = texts[at][:-1] + ("," if rows[at] else "") + '"new":7}'
+    assert joined(body(texts), splice(body(texts), {"rows": Inside({at: Inside({"new": 7})})})) == body(changed)

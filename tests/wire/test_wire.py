@@ -26,9 +26,10 @@ from policyguard.wire.edits import read_edit
 from policyguard.wire.generations import read_generation
 from policyguard.wire.image_header import input_image
 from policyguard.wire.json_body import parse_object
-from policyguard.wire.outcome import read_outcome, usage_from
+from policyguard.wire.outcome import read_outcome
 from policyguard.wire.own import read_own
 from policyguard.wire.refusals import render
+from policyguard.wire.usage import usage_from
 
 JSON = "application/json"
 BOUNDARY = "x-boundary"
@@ -166,6 +167,25 @@ def test_what_is_decided_on_is_what_is_written() -> None:
 
 
 # ---- forms ------------------------------------------------------------------------------------------------
+
+
+def test_a_markup_is_a_picture_that_is_looked_at() -> None:
+    read = read_edit(form(FILE, ('markup"; filename="m.png', picture()), ("prompt", "a")), FORM).request
+    assert read.markup is not None
+    assert list(read.input_images) == [*read.images, read.markup]
+    with pytest.raises(InvalidRequest, match="do not go together"):
+        read_edit(form(FILE, MASK, ('markup"; filename="m.png', picture()), ("prompt", "a")), FORM)
+
+
+@pytest.mark.parametrize("name", ["prompt[]", "prompt[text]", "model[0]", "size[]"])
+def test_a_field_that_some_read_as_another_is_refused(name: str) -> None:
+    with pytest.raises(InvalidRequest):
+        read_edit(form(FILE, ("prompt", "a"), (name, "b")), FORM)
+
+
+def test_a_nested_field_is_a_parameter_of_its_own() -> None:
+    read = read_edit(form(FILE, ("prompt", "a"), ("svg[model]", "m")), FORM).request
+    assert dict(read.extra) == {"svg[model]": "m"}
 
 
 def test_an_edit_is_read_with_its_images_and_mask() -> None:

@@ -1,0 +1,49 @@
+"""Pages of a server that need no key: whether it lives, and whether it can decide. They tell nothing of any request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from policyguard.errors import ConfigError, StoreUnavailable
+from policyguard.guard import Guard
+from policyguard.threads import in_thread
+
+HEALTH, READY = "/healthz", "/readyz"
+
+
+def pages(guard: Guard, lifespan: Callable[[Any], AbstractAsyncContextManager[None]]) -> Starlette:
+    """`/healthz` and `/readyz`, with the life of the app that they belong to."""
+
+    async def health(request: Request) -> JSONResponse:
+        return JSONResponse({"status": "alive"})
+
+    async def ready(request: Request) -> JSONResponse:
+        problems = [*_policies(guard), *await in_thread(_store, guard)]
+        status = "not ready" if problems else "ready"
+        body = {"status": status, "policies": guard.policies.digest, "problems": problems}
+        return JSONResponse(body, status_code=503 if problems else 200)
+
+    return Starlette(routes=[Route(HEALTH, health), Route(READY, ready)], lifespan=lifespan)
+
+
+def _policies(guard: Guard) -> list[str]:
+    state = guard.policies_state
+    if state.stale_since is None:
+        return []
+    count = sum(problem.severity == "error" for problem in state.problems)
+    return [f"the policies folder does not load since {state.stale_since.isoformat()}: {count} problems"]
+
+
+def _store(guard: Guard) -> list[str]:
+    try:
+        guard.store.check()
+    except (StoreUnavailable, ConfigError) as error:
+        return [str(error)]
+    return []

@@ -1,0 +1,50 @@
+"""Which key a request brought, looked up at most every few seconds: a revoked key ends as soon as that.
+
+Only keys that are good are remembered, so what is remembered is bounded by the keys that there are.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+
+from policyguard.store import ProxyKey, Store
+from policyguard.store.proxy_keys import digest
+from policyguard.threads import in_thread
+
+KEPT_S = 5.0  # a revoked key works at most this long, in every process
+_MAX_CHARS = 200
+
+
+class KeyRing:
+    """Good keys by the digest of their secrets."""
+
+    def __init__(self, store: Store, clock: Callable[[], float] = time.monotonic) -> None:
+        self._find = store.proxy_keys.find
+        self._clock = clock
+        self._known: dict[str, tuple[float, ProxyKey]] = {}
+
+    async def of(self, headers: Iterable[tuple[bytes, bytes]]) -> ProxyKey | None:
+        """The key of a request, None where it brought no good one. Raises `StoreUnavailable`."""
+        secret = _bearer(headers)
+        if secret is None:
+            return None
+        hashed, now = digest(secret), self._clock()
+        until, key = self._known.get(hashed, (0.0, None))
+        if key is not None and now < until:
+            return key
+        key = await in_thread(self._find, hashed)
+        if key is None or key.caller is None:
+            self._known.pop(hashed, None)
+            return None
+        self._known[hashed] = now + KEPT_S, key
+        return key
+
+
+def _bearer(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """The one secret of a request; with two it would be anybody's guess which one counts."""
+    found = [value for name, value in headers if name == b"authorization"]
+    if len(found) != 1 or not found[0].isascii():
+        return None
+    scheme, _, secret = found[0].decode().partition(" ")
+    return secret.strip() if scheme.lower() == "bearer" and 0 < len(secret) <= _MAX_CHARS else None

@@ -1,0 +1,145 @@
+"""The proxy as a server: uvicorn, one process or several, and what begins and ends with it.
+
+A worker opens its own guard. At the end it takes nothing new, lets what is in flight come to its end within a time, and
+settles it; what is cut off after that is settled, too, before the store is closed.
+"""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import os
+import signal
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+try:
+    import uvicorn
+    from uvicorn.supervisors import Multiprocess
+except ImportError as error:
+    raise ImportError("this needs uvicorn: pip install 'policyguard[serve]'") from error
+
+from policyguard.adapters.health import HEALTH, READY, pages
+from policyguard.adapters.http_limits import ConnectionLimits, LimitedProtocol
+from policyguard.adapters.moderator import UpstreamModerator
+from policyguard.adapters.proxy import Limits, Proxy
+from policyguard.adapters.upstream import Upstream
+from policyguard.errors import ConfigError
+from policyguard.guard import Guard
+from policyguard.settings import setting
+
+_SETTLE_S = 10.0  # for what was cut off at the end
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What a worker needs to know. `grace_s` is how long what is in flight may take after the end was asked for."""
+
+    policies: str | None = None
+    store: str | None = None
+    upstream: str | None = None
+    key: str | None = field(default=None, repr=False)
+    workers: int = 1
+    grace_s: float = 30.0
+    upstream_timeout_s: float = 600.0
+    limits: Limits = field(default_factory=Limits)
+    connections: ConnectionLimits = field(default_factory=ConnectionLimits)
+
+
+def open_guard(options: Options) -> tuple[Guard, Upstream]:
+    """Raises `ConfigError` for anything that is missing, `PolicyError` for policies that do not load."""
+    key = setting("openai_key", options.key)
+    if key is None:
+        raise ConfigError("no key for the upstream: set `OPENAI_API_KEY`")
+    upstream = Upstream(
+        key=key, base_url=setting("openai_url", options.upstream), read_timeout_s=options.upstream_timeout_s
+    )
+    moderator = UpstreamModerator(upstream)
+    return Guard.open(options.policies, store=options.store, moderator=moderator), upstream
+
+
+def create_app(options: Options, opened: tuple[Guard, Upstream] | None = None) -> Proxy:
+    """The app of one worker."""
+    guard, upstream = opened or open_guard(options)
+
+    @asynccontextmanager
+    async def lifespan(app: Any) -> AsyncIterator[None]:
+        await guard.afollow()
+        _end_with_parent()
+        gc.freeze()  # what is loaded stays: nothing of it is looked at by every collection
+        try:
+            yield
+        finally:
+            await proxy.drained(_SETTLE_S)
+            await guard.aclose()
+            await upstream.aclose()
+
+    proxy = Proxy(
+        guard,
+        upstream,
+        pages=pages(guard, lifespan),
+        open_paths=frozenset({HEALTH, READY}),
+        limits=options.limits,
+    )
+    return proxy
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed ends in good order, too: nobody else would ever end it."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def wait() -> None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, name="policyguard-parent", daemon=True).start()
+
+
+def serve(
+    options: Options,
+    listening: socket.socket,
+    started: Callable[[], None],
+    opened: tuple[Guard, Upstream] | None = None,
+) -> None:
+    """Serve until SIGTERM or ctrl-c. `started` is called when requests are taken; `opened` is for a lone worker."""
+    config = uvicorn.Config(
+        partial(create_app, options, opened),
+        factory=True,
+        workers=options.workers,
+        log_level="warning",
+        access_log=False,
+        proxy_headers=False,  # nobody may forge the peer
+        server_header=False,
+        date_header=False,  # the upstream's passes on
+        ws="none",
+        lifespan="on",
+        http=partial(LimitedProtocol, options.connections),  # type: ignore[arg-type] # what makes one will do
+        timeout_graceful_shutdown=max(1, round(options.grace_s)),
+    )
+    signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn stops in good order at either, and then raises it again
+    with listening, suppress(KeyboardInterrupt):
+        if options.workers == 1:
+            _Server(config, started).run(sockets=[listening])
+        else:
+            listening.listen(config.backlog)
+            started()
+            Multiprocess(config, sockets=[listening]).run()
+
+
+class _Server(uvicorn.Server):
+    """Says when it listens."""
+
+    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._started = started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        self._started()

@@ -1,0 +1,89 @@
+"""`policyguard serve`: the OpenAI-compatible proxy."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from typing import Annotated
+
+import typer
+
+from policyguard.cli.output import FormatOption, PoliciesOption, StoreOption, console, fail, policies_folder, print_json
+
+_INSTALL = "pip install 'policyguard[serve]'"
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port; 0 takes a free one.", min=0, max=65_535)] = 8080,
+    policies: PoliciesOption = None,
+    store: StoreOption = None,
+    upstream: Annotated[
+        str | None,
+        typer.Option(
+            "--upstream", envvar="OPENAI_BASE_URL", help="The API's address.", show_default="https://api.openai.com/v1"
+        ),
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Processes that serve.", min=1, max=64)] = 1,
+    max_requests: Annotated[int, typer.Option(help="Requests in flight at once, for each worker.", min=1)] = 1_000,
+    max_connections: Annotated[int, typer.Option(help="Connections, for each worker.", min=1)] = 2_000,
+    max_body: Annotated[int, typer.Option(help="Bytes of an edit with its pictures.", min=1_000)] = 64 * 1024 * 1024,
+    max_headers: Annotated[int, typer.Option(help="Bytes of a request's headers.", min=1_000)] = 32_768,
+    body_timeout: Annotated[float, typer.Option(help="Seconds for a body to arrive.", min=0.1)] = 60.0,
+    upstream_timeout: Annotated[float, typer.Option(help="Seconds of silence from upstream.", min=1.0)] = 600.0,
+    grace: Annotated[float, typer.Option(help="Seconds to end in, after SIGTERM.", min=1.0)] = 30.0,
+    format: FormatOption = "text",
+) -> None:
+    """Serve OpenAI's image routes to any client, and decide every request by the policies before it goes upstream.
+
+    Clients use this address as their base_url, with a key that `policyguard keys create` made. The upstream's own key
+    comes from OPENAI_API_KEY and never leaves. `/healthz` says that it lives, `/readyz` whether it can decide.
+
+    Examples:
+
+      policyguard keys create --name "web shop" --surface storefront --caller tenant=acme
+
+      OPENAI_API_KEY=sk-... policyguard serve --host 0.0.0.0 --workers 4
+
+      OPENAI_BASE_URL=http://127.0.0.1:8080/v1 OPENAI_API_KEY=sk-policyguard-... python app.py
+    """
+    try:
+        from policyguard.adapters.http_limits import ConnectionLimits
+        from policyguard.adapters.listen import listen, url_of
+        from policyguard.adapters.proxy import Limits
+        from policyguard.adapters.serving import Options, open_guard
+        from policyguard.adapters.serving import serve as run
+    except ImportError as error:
+        fail(f"the proxy needs more than is installed ({error.name})", hint=_INSTALL)
+    options = Options(
+        policies=policies_folder(policies, "serve"),
+        store=store,
+        upstream=upstream,
+        workers=workers,
+        grace_s=grace,
+        upstream_timeout_s=upstream_timeout,
+        limits=Limits(
+            requests=max_requests, body_bytes=max_body, header_bytes=max_headers, body_timeout_s=body_timeout
+        ),
+        connections=ConnectionLimits(connections=max_connections, header_bytes=max_headers),
+    )
+    opened = open_guard(options)  # what is wrong is said now, and by this process
+    guard, above = opened
+    listening = listen(host, port)
+    say = partial(_say, format, url_of(listening), above.base_url, sorted(guard.policies.surfaces))
+    if workers == 1:
+        run(options, listening, say, opened)
+    else:  # each worker opens its own
+        guard.close()
+        run(options, listening, say)
+
+
+def _say(format: str, url: str, upstream: str, surfaces: list[str]) -> None:
+    if format == "json":
+        print_json({"url": url, "base_url": f"{url}/v1", "upstream": upstream, "surfaces": surfaces})
+        sys.stdout.flush()  # whoever reads a pipe waits for this line
+    out = console(stderr=format == "json")
+    out.print(f"proxy on {url} for {upstream}, stop it with ctrl-c")
+    out.print(f"surfaces: {', '.join(surfaces)}")
+    out.print(f"use it: OPENAI_BASE_URL={url}/v1 OPENAI_API_KEY=<a key from `policyguard keys create`>")
+    sys.stdout.flush()

@@ -1,0 +1,102 @@
+"""What policyguard says to the log: one logger, one way to say something, and a format for machines.
+
+Every line has a name (`event`) and fields that programs read, and a sentence for people. Fields are ids, counts and
+words from the policies: nothing from a prompt or an image, no name of a person, no key. The package only speaks; a
+host that wants it shown sets up logging as it always does, and `configure` does so for a process of ours.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Literal
+
+import orjson
+
+LogFormat = Literal["text", "json"]
+log = logging.getLogger("policyguard")
+_FIELDS = "policyguard"  # where a record keeps its fields
+# Loggers of a server that say something of each request at INFO: its path, never its body.
+_SERVERS = ("uvicorn", "uvicorn.access", "uvicorn.error")
+_Thrown = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
+
+
+def say(level: int, event: str, words: str, *args: object, **fields: Any) -> None:
+    """Log a sentence (`words % args`) that machines know as `event`. Fields that are None are left out."""
+    if log.isEnabledFor(level):
+        known = {name: value for name, value in fields.items() if value is not None}
+        log.log(level, words, *args, extra={_FIELDS: {"event": event, **known}}, stacklevel=2)
+
+
+def configure(format: LogFormat = "text", level: str = "INFO") -> None:
+    """Log to stderr, in this process: `level` counts for policyguard and the server, others speak from WARNING on.
+
+    So a DEBUG of ours switches on nobody else's: what libraries show there changes with their versions.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if format == "json" else TextFormatter())
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    log.setLevel(level)
+    for name in _SERVERS:
+        server = logging.getLogger(name)
+        server.handlers.clear()  # it speaks through ours
+        server.propagate = True
+        server.setLevel(level)
+
+
+class _Discreet(logging.Formatter):
+    """Says where something was raised and of what kind it is. What it says itself may quote a request."""
+
+    def formatException(self, ei: _Thrown) -> str:
+        kind, _, traceback = ei
+        lines = []
+        while traceback is not None:
+            code = traceback.tb_frame.f_code
+            lines.append(f"  {code.co_filename}:{traceback.tb_lineno} in {code.co_name}")
+            traceback = traceback.tb_next
+        return "\n".join([*lines, kind.__name__ if kind else "no error"])
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
+        return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+
+
+class TextFormatter(_Discreet):
+    """`2026-11-24T12:00:00.000+00:00 INFO policyguard: a sentence`."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        told, record.exc_text = record.exc_text, None  # a formatter before this one may have kept all of it
+        try:
+            return super().format(record)
+        finally:
+            record.exc_text = told
+
+
+class JsonFormatter(_Discreet):
+    """One JSON object a line: time, level, logger, message, the fields, and the trace that it belongs to."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": self.formatTime(record),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            **getattr(record, _FIELDS, {}),
+            **_trace(),
+        }
+        if record.exc_info:
+            line["raised"] = self.formatException(record.exc_info)
+        return orjson.dumps(line, default=str).decode()
+
+
+def _trace() -> dict[str, str]:
+    """Ids of the span that the line was written in, if there is one."""
+    telemetry = sys.modules.get("opentelemetry.trace")  # not imported: there is no span
+    if telemetry is None:
+        return {}
+    span = telemetry.get_current_span().get_span_context()
+    return {"trace_id": f"{span.trace_id:032x}", "span_id": f"{span.span_id:016x}"} if span.is_valid else {}

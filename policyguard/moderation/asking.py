@@ -1,0 +1,62 @@
+"""All questions of one request at once, for async code: who sends one is an argument, everything else is here.
+
+The time limit is for all of it; what came in time counts, and the rest is a timeout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from time import monotonic
+
+import anyio
+
+from policyguard.moderation.answers import Question, questions
+from policyguard.moderation.exchange import Failure, Reply, exchange
+from policyguard.moderation.merge import Part, merge
+from policyguard.request import Verdict
+from policyguard.steps import Moderate
+
+MAX_CONCURRENT = 8  # calls of one request at a time
+MAX_BODY_BYTES = 1_000_000  # of one answer
+MODELS = frozenset({"omni-moderation-latest", "omni-moderation-2024-09-26"})
+Sender = Callable[[Question, str, float], Awaitable[Reply | Failure]]  # the model, and the seconds for the call
+
+
+async def ask_all(step: Moderate, send: Sender, retry_wait_s: float) -> Verdict:
+    """The verdict on what `step` asks for."""
+    started = monotonic()
+    deadline = started + step.timeout_s
+    asked = questions(step)
+    parts = [timed_out(question) for question in asked]
+    with anyio.move_on_after(step.timeout_s):
+        if len(asked) == 1:  # the common case, without a task of its own
+            parts[0] = await _ask(asked[0], step.model, send, deadline, retry_wait_s)
+        else:
+            limit = anyio.CapacityLimiter(MAX_CONCURRENT)
+
+            async def ask(index: int, question: Question) -> None:
+                async with limit:
+                    parts[index] = await _ask(question, step.model, send, deadline, retry_wait_s)
+
+            async with anyio.create_task_group() as tasks:
+                for index, question in enumerate(asked):
+                    tasks.start_soon(ask, index, question)
+    return merge(step.model, parts, round((monotonic() - started) * 1000))
+
+
+async def _ask(question: Question, model: str, send: Sender, deadline: float, retry_wait_s: float) -> Part:
+    steps = exchange(question, deadline, retry_wait_s)
+    try:
+        asked = next(steps)
+        while True:
+            if asked.wait_s:
+                await anyio.sleep(asked.wait_s)
+            asked = steps.send(await send(question, model, asked.timeout_s))
+    except StopIteration as end:
+        part: Part = end.value
+        return part
+
+
+def timed_out(question: Question) -> Part:
+    problem = question.problem
+    return question.failed(problem or "timeout", calls=0 if problem else 1)

@@ -1,0 +1,68 @@
+"""Gauges of the ledger, read from the store when somebody looks: right in every process, however many there are."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from policyguard.errors import StoreUnavailable
+from policyguard.store.gauges import BudgetGauge, Gauges
+from policyguard.telemetry import names
+from policyguard.telemetry.measures import Labels
+from policyguard.telemetry.names import Metric
+
+KEPT_S = 5.0  # several readers at once, one look
+
+
+class Reading(NamedTuple):
+    """The value of one gauge."""
+
+    metric: Metric
+    labels: Labels
+    value: float
+
+
+class Ledger:
+    """`look` asks the store. What it said is kept for a few seconds; one that is down has no gauges but that it is."""
+
+    def __init__(self, look: Callable[[], Gauges], *, kept_s: float = KEPT_S) -> None:
+        self._look, self._kept_s = look, kept_s
+        self._lock = threading.Lock()
+        self._readings: tuple[Reading, ...] = ()
+        self._until = 0.0
+
+    def readings(self) -> tuple[Reading, ...]:
+        with self._lock:
+            if time.monotonic() >= self._until:
+                self._readings = self._read()
+                self._until = time.monotonic() + self._kept_s
+            return self._readings
+
+    def _read(self) -> tuple[Reading, ...]:
+        try:
+            found = self._look()
+        except StoreUnavailable:
+            return (Reading(names.STORE, (), 0),)
+        return (Reading(names.STORE, (), 1), *_readings(found))
+
+
+def _readings(found: Gauges) -> Iterator[Reading]:
+    for budget in found.budgets:
+        yield from _budget(budget)
+    for surface, (legs, micros) in found.presumed.items():
+        yield Reading(names.PRESUMED_LEGS, (surface,), legs)
+        yield Reading(names.PRESUMED_COST, (surface,), micros)
+    for surface, count in found.held.items():
+        yield Reading(names.REVIEWS, (surface,), count)
+    yield Reading(names.BREAKERS, (), found.breakers_open)
+
+
+def _budget(budget: BudgetGauge) -> Iterator[Reading]:
+    labels = (budget.owner, budget.budget_id, budget.unit, budget.mode)
+    yield Reading(names.BUDGET_SPENT, labels, budget.spent)
+    yield Reading(names.BUDGET_RESERVED, labels, budget.reserved)
+    yield Reading(names.BUDGET_FULLEST, labels, budget.fullest)
+    if budget.limit is not None:
+        yield Reading(names.BUDGET_LIMIT, labels, budget.limit)

@@ -1,0 +1,67 @@
+"""The sink of OpenTelemetry's API. Without an SDK in the host each value costs a call that does nothing.
+
+Instruments are made once for a provider: a process may open many guards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache, lru_cache, partial
+from weakref import WeakSet
+
+from opentelemetry import metrics
+from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
+
+from policyguard.telemetry.ledger import Ledger
+from policyguard.telemetry.measures import Labels
+from policyguard.telemetry.names import MEASURED, READ, SCOPE, SCOPE_ATTRIBUTES, Metric
+
+Tell = Callable[[float, Mapping[str, str]], None]
+
+
+class OtelSink:
+    """`provider`: the host's own, where it is not the global one."""
+
+    def __init__(self, provider: MeterProvider | None = None) -> None:
+        self._tell, self._ledgers = _instruments(provider)
+
+    def show(self, ledger: Ledger) -> None:
+        """Let the gauges of a ledger be seen, as long as there is one."""
+        self._ledgers.add(ledger)
+
+    def hide(self, ledger: Ledger) -> None:
+        self._ledgers.discard(ledger)
+
+    def measure(self, metric: Metric, value: float, labels: Labels) -> None:
+        self._tell[metric.name](value, _attributes(metric.labels, labels))
+
+
+@cache
+def _instruments(provider: MeterProvider | None) -> tuple[Mapping[str, Tell], WeakSet[Ledger]]:
+    meter = metrics.get_meter(SCOPE, meter_provider=provider, attributes=SCOPE_ATTRIBUTES)
+    ledgers: WeakSet[Ledger] = WeakSet()
+    for metric in READ:
+        look = partial(_observed, ledgers, metric)
+        meter.create_observable_gauge(metric.name, [look], unit=metric.unit, description=metric.help)
+    return {metric.name: _tell(meter, metric) for metric in MEASURED}, ledgers
+
+
+def _observed(ledgers: WeakSet[Ledger], metric: Metric, _: CallbackOptions) -> Iterator[Observation]:
+    for ledger in list(ledgers):
+        for reading in ledger.readings():
+            if reading.metric is metric:
+                yield Observation(reading.value, _attributes(metric.labels, reading.labels))
+
+
+def _tell(meter: metrics.Meter, metric: Metric) -> Tell:
+    if metric.kind == "counter":
+        return meter.create_counter(metric.name, unit=metric.unit, description=metric.help).add
+    histogram = meter.create_histogram(
+        metric.name, unit=metric.unit, description=metric.help, explicit_bucket_boundaries_advisory=metric.buckets
+    )
+    return histogram.record
+
+
+@lru_cache(maxsize=4096)
+def _attributes(names: Labels, values: Labels) -> Mapping[str, str]:
+    return dict(zip(names, values, strict=True))

@@ -1,0 +1,150 @@
+"""A flow with telemetry around it: the same steps and answers, measured as they pass from the flow to its driver.
+
+This is a generator between the two, so sync and async have the one and the same: a generator has no context of its
+own, and a span that it makes current is current for whoever performs the step.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Generator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache, partial
+from time import perf_counter
+from typing import Any, TypeVar
+
+from opentelemetry.metrics import MeterProvider
+from opentelemetry.trace import Span, TracerProvider
+
+from policyguard.decision import Admission, Admitted, Held, Refused, Ticket
+from policyguard.request import Outcome
+from policyguard.steps import CheckPaused, Moderate, Settled
+from policyguard.telemetry import lines, names, spans
+from policyguard.telemetry.measures import Measures
+from policyguard.telemetry.otel import OtelSink
+from policyguard.telemetry.spans import Spans
+
+A = TypeVar("A")
+D = TypeVar("D", bound=Admission)
+Said = TypeVar("Said", bound=Refused | Held | None)
+S = TypeVar("S")
+# What the flow does by itself after the answer to a step; elsewhere it does next to nothing.
+_PURE: Mapping[type, str] = {CheckPaused: "screen", Moderate: "judge"}
+_WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])")
+
+
+class Telemetry:
+    """What one guard tells of its work. Without providers of the host's own the global ones count."""
+
+    def __init__(
+        self, *, tracer_provider: TracerProvider | None = None, meter_provider: MeterProvider | None = None
+    ) -> None:
+        self.otel = OtelSink(meter_provider)
+        self.measures = Measures(self.otel)
+        self.spans = Spans(tracer_provider)
+
+    def deciding(
+        self, steps: Generator[S, Any, D], *, surface: str | None, door: str, models: Mapping[str, object]
+    ) -> Generator[S, Any, D]:
+        """Around the flow of one decision. `models` are those of the price book."""
+        begun = perf_counter()
+        with self.spans.span("policyguard.admit") as span:
+            answer = yield from self._staged(steps, surface or names.NONE, span)
+            took = perf_counter() - begun
+            lines.decided(answer, door, took)
+            self.measures.decided(answer)
+            self.measures.stage("admit", took)
+            if span is not None:
+                spans.decided(span, answer, door, models)
+        if span is not None and isinstance(answer, Admitted):
+            self.spans.admitted(answer.ticket, span)
+        return answer
+
+    def settling(self, steps: Generator[S, Any, A], ticket: Ticket, outcome: Outcome) -> Generator[S, Any, A]:
+        """Around the flow that ends a leg: one step, so that it is one span."""
+        with self._ending("settle", ticket) as span:
+            return (yield from self._staged(steps, ticket.surface, None, partial(self._ended, ticket, outcome, span)))
+
+    def inspecting(self, steps: Generator[S, Any, Said], ticket: Ticket, outcome: Outcome) -> Generator[S, Any, Said]:
+        """Around a flow that looks at an answer and ends its leg with it. None: the answer is released."""
+        begun = perf_counter()
+        with self._ending("inspect", ticket) as span:
+            said = yield from self._staged(steps, ticket.surface, span, partial(self._ended, ticket, outcome, span))
+            took = perf_counter() - begun
+            lines.inspected(ticket, said, took)
+            self.measures.inspected(ticket, said)
+            self.measures.stage("inspect", took)
+            if span is not None and said is not None:
+                spans.decided(span, said, str(ticket.record.get("door")), {ticket.model: None})
+        return said
+
+    @contextmanager
+    def _ending(self, name: str, ticket: Ticket) -> Generator[Span | None, None, None]:
+        try:
+            with self.spans.span(f"policyguard.{name}", ticket.leg_id) as span:
+                if span is not None:
+                    span.set_attributes(spans.of(ticket))
+                yield span
+        finally:
+            self.spans.over(ticket)
+
+    def _ended(self, ticket: Ticket, outcome: Outcome, span: Span | None, end: Settled) -> None:
+        lines.settled(ticket, outcome, end)
+        self.measures.settled(ticket, outcome, end)
+        if span is not None:
+            spans.ended(span, outcome, end)
+        self.spans.settled(ticket, outcome, end)
+
+    def _staged(
+        self,
+        steps: Generator[S, Any, A],
+        surface: str,
+        around: Span | None,
+        ended: Callable[[Settled], None] | None = None,
+    ) -> Generator[S, Any, A]:
+        """Every step that the flow asks for, and every stretch of its own work that counts, as a stage.
+
+        `ended` is told how the leg of the flow ended.
+        """
+        given: Any = None
+        raised: BaseException | None = None
+        work: str | None = None
+        while True:
+            begun = perf_counter()
+            try:
+                step = steps.send(given) if raised is None else steps.throw(raised)
+            except StopIteration as end:
+                answer: A = end.value
+                return answer
+            finally:
+                raised = None
+            asked = perf_counter()
+            if work is not None:
+                self._worked(work, asked - begun, around)
+            kind: type = type(step)
+            name, work = _name(kind), _PURE.get(kind)
+            try:
+                with self.spans.span(f"policyguard.{name}") if around is not None else _NOTHING:
+                    given = yield step
+            except BaseException as error:
+                raised, work = error, None
+            else:
+                lines.answered(given)
+                self.measures.answered(step, given, surface)
+                if ended is not None and isinstance(given, Settled):
+                    ended(given)
+            self.measures.stage(name, perf_counter() - asked)
+
+    def _worked(self, work: str, seconds: float, around: Span | None) -> None:
+        self.measures.stage(work, seconds)
+        if around is not None:
+            self.spans.past(f"policyguard.{work}", seconds)
+
+
+_NOTHING: AbstractContextManager[None] = nullcontext()
+
+
+@cache
+def _name(step: type) -> str:
+    """`check_paused` for `CheckPaused`: a step that comes new has its name at once."""
+    return _WORDS.sub("_", step.__name__).lower()
