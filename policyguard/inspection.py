@@ -79,7 +79,7 @@ def _moderate(looking: Looking, output: Output) -> Generator[Step, Any, Verdict 
     if problem is not None:
         return Verdict(model=policy.moderation.model, error=problem)
     # what came out is scored as if it had come with an edit
-    shown = replace(_asked(looking), operation="edit", images=output.images, mask=None)
+    shown = replace(_asked(looking), operation="edit", images=output.images, mask=None, markup=None)
     rules = policy.moderation
     verdict: Verdict = yield Moderate(rules.model, shown, False, True, rules.timeout_s, "output")
     return verdict

@@ -158,8 +158,7 @@ def _image_call(door: Door, request: httpx2.Request, shape: Shape) -> Steps:
     said, within = yield from admission(offer, Admit(parsed.request, caller, door.surface, options))
     if not isinstance(said, Admitted):
         return _refusal(door, said)
-    looking = looks(offer, said.ticket)
-    return (yield from _forward(door, request, parsed, said, attempt, within=within, looking=looking))
+    return (yield from _forward(door, request, parsed, said, attempt, within=within, offer=offer))
 
 
 def _parsed(request: httpx2.Request, body: bytes, shape: Shape) -> Parsed:
@@ -181,7 +180,7 @@ def _forward(
     attempt: _Attempt,
     *,
     within: bool,
-    looking: bool,
+    offer: Offer | None,
 ) -> Steps:
     ticket, asked = admitted.ticket, admitted.request
     sendable = _rewritten(request, *parsed.write(asked, ticket.safety_identifier))
@@ -197,6 +196,7 @@ def _forward(
             alive.enter_context(door.guard.alive(ticket, current=False))
             with door.guard.telemetry.spans.within(ticket):
                 response: httpx2.Response = yield Send(sendable)
+            looking = looks(offer, ticket)
             if looking and ticket.output.policy.holds_back:
                 inspected = yield from _inspected(door, response, admitted, attempt, started)
                 outcome = None  # the leg was ended with it

@@ -56,6 +56,11 @@ class Offer:
     def ticket(self) -> Ticket:
         return self.admitted.ticket
 
+    @property
+    def looks(self) -> bool:
+        """Whether the answer to this request is still to come, and is looked at when it does."""
+        return self.ticket.output is not None and not self._closed
+
     def take(self) -> bool:
         """Once, and only while the request lives. Who took it ends the leg, or gives it back."""
         with self._lock:
@@ -124,8 +129,7 @@ def looks(offer: Offer | None, ticket: Ticket) -> bool:
     """Whether a call looks at its output by itself, or leaves that to the request around, which does so in the end."""
     if ticket.output is None:
         return False
-    around = offer is not None and offer.ticket.surface == ticket.surface and offer.ticket.output is not None
-    return not around
+    return offer is None or not offer.looks or offer.ticket.surface != ticket.surface
 
 
 def caller_within(offer: Offer | None) -> Caller:

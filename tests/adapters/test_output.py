@@ -246,3 +246,48 @@ async def test_a_picture_is_in_no_event_and_no_log_and_only_encrypted_in_the_sto
     guard.close()
     content = b"".join(path.read_bytes() for path in tmp_path.glob("record.sqlite3*"))
     assert ENCODED[:40].encode() not in content
+
+
+# ---- a guarded call inside a guarded request --------------------------------------------------------------
+
+
+class Calling(App):
+    """Answers with what a guarded client gives it; `later` makes a call after the answer, as a background task does."""
+
+    def __init__(self, guard: Guard, *, later: bool = False) -> None:
+        super().__init__(json.dumps(ANSWER).encode())
+        self.guard, self.later = guard, later
+        self.seen: list[Seen] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if not self.later:
+            self.seen.append(await DOORS["async client"](self.guard, None))
+        await super().__call__(scope, receive, send)
+        if self.later:
+            self.seen.append(await DOORS["async client"](self.guard, None))
+
+
+async def test_a_call_inside_leaves_the_output_to_the_request_around(
+    open_guard: Callable[..., Guard], moderator: ScriptedModerator
+) -> None:
+    guard = open_guard(avatars=LOOKED_AT)
+    moderator.output_scores["sexual"] = 0.4
+    app = Calling(guard)
+    seen = await through_app(guard, None, app, DOORS_PATH, {"prompt": "a cat"})
+    assert (seen.status, seen.picture, [one.picture for one in app.seen]) == (403, False, [True])
+    assert inspected(guard) == [("hold", ["output.sexual"])]
+    assert ends(guard) == [("leg.settled", None)]
+    approve(guard, seen.review_id or "")
+    assert (await through_app(guard, seen.review_id, app, DOORS_PATH, {"prompt": "a cat"})).picture
+    assert len(app.bodies) == 1
+
+
+async def test_a_call_after_the_answer_looks_at_its_own_output(
+    open_guard: Callable[..., Guard], moderator: ScriptedModerator
+) -> None:
+    guard = open_guard(avatars=LOOKED_AT)
+    moderator.output_scores["violence"] = 0.9
+    app = Calling(guard, later=True)
+    await through_app(guard, None, app, DOORS_PATH, {"prompt": "a cat"})
+    assert [(one.code, one.picture) for one in app.seen] == [("moderation_blocked", False)]
+    assert [outcome for outcome, _ in inspected(guard)] == ["withhold", "withhold"]
