@@ -1,67 +1,44 @@
-"""A worker's task that uses the guard directly: admit, mark as sent, settle.
-
-The body is what a Celery or RQ task would be; nothing of either is needed to run it.
+"""A Celery task that makes images: who asks travels with it, and what the policy refuses is its result.
 
     export OPENAI_API_KEY=...             # or: policyguard sandbox, and OPENAI_BASE_URL=http://127.0.0.1:8787/v1
-    python examples/celery_worker.py
+    export CELERY_CONFIG_MODULE=...       # a module with broker_url and result_backend
+    celery -A examples.celery_worker worker
+
+    with policyguard.caller(user="u1", tenant="brand-team"):
+        draw.delay("a paper boat regatta, top view", **carried())
+
+With RQ it is the same function without the first decorator: `queue.enqueue(draw, "a paper boat", **carried())`.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from openai import APIConnectionError, APIStatusError, APITimeoutError, OpenAI
+from celery import Celery
+from openai import APIConnectionError, OpenAI
 
-from policyguard import Admitted, Caller, Guard, Held, ImageRequest, Outcome, Usage
-from policyguard.request import Failure
+from policyguard import Guard, PolicyUnavailable
+from policyguard.adapters.tasks import task
 
-guard = Guard.open()
+app = Celery("pictures")
+app.config_from_envvar("CELERY_CONFIG_MODULE", silent=True)
+guard = Guard.open()  # the module's own; each worker process opens the store for itself
 client = OpenAI(max_retries=0)
 
-
-def make_campaign_picture(prompt: str, user: str, team: str) -> dict[str, Any]:
-    """With Celery: `@app.task(acks_late=True, max_retries=0)`; the answer is what the task returns."""
-    request = ImageRequest(prompt=prompt, size="1536x1024", quality="medium")
-    answer = guard.admit(request, Caller(user=user, tenant=team), surface="marketing")
-    if isinstance(answer, Held):
-        return {"state": "held", "review_id": answer.review_id}
-    if not isinstance(answer, Admitted):
-        return {"state": "refused", "code": answer.code, "reasons": [r.id for r in answer.decision.reasons]}
-    if not guard.sent(answer.ticket):  # it waited in a queue for longer than its reservation holds
-        return {"state": "expired"}
-    outcome, tokens = call(answer)
-    settled = guard.settle(answer.ticket, outcome)
-    return {"state": str(settled.state), "tokens": tokens, "charged_micros": settled.charged_micros}
+# Only what was not decided, or did not reach OpenAI, is tried again; what was refused is returned as the result.
+RETRIED = (PolicyUnavailable, APIConnectionError)
 
 
-def call(admitted: Admitted) -> tuple[Outcome, int]:
-    """One call, no retries: what went wrong decides whether the money is released or presumed."""
-    request, identifier = admitted.request, admitted.ticket.safety_identifier
-    try:
-        made: Any = client.images.generate(
-            prompt=request.prompt,
-            model=request.model,
-            size=request.size,  # type: ignore[arg-type]
-            quality=request.quality,  # type: ignore[arg-type]
-            n=request.n,
-            moderation="auto",
-            extra_body={"safety_identifier": identifier},
-        )
-    except APITimeoutError:
-        return Outcome(failure=Failure.TIMEOUT), 0
-    except APIConnectionError:
-        return Outcome(failure=Failure.CUT), 0
-    except APIStatusError as error:  # OpenAI's own answer: definite
-        return Outcome(status=error.status_code, failure=Failure.ERROR, definite=True, error_code=error.code), 0
-    usage = Usage(
-        input_text_tokens=made.usage.input_tokens_details.text_tokens,
-        input_image_tokens=made.usage.input_tokens_details.image_tokens,
-        output_image_tokens=made.usage.output_tokens,
-    )
-    return Outcome(status=200, usage=usage, request_id=made._request_id), made.usage.output_tokens
-
-
-if __name__ == "__main__":
-    with guard:
-        print(make_campaign_picture("a paper boat regatta, top view", "u1", "brand-team"))
-    client.close()
+@app.task(name="draw", autoretry_for=RETRIED, max_retries=3, retry_backoff=True)
+@task
+@guard.enforce("marketing")
+def draw(
+    prompt: str,
+    model: str = "gpt-image-2.5-flare-2026-09-08",
+    size: str = "1024x1024",
+    quality: str = "low",
+    n: int = 1,
+) -> dict[str, Any]:
+    """What is returned goes to the result backend, so it is plain; a real task would store the pictures, too."""
+    made = client.images.generate(prompt=prompt, model=model, size=size, quality=quality, n=n)  # type: ignore[call-overload]
+    return {"usage": made.usage.model_dump(), "pictures": len(made.data)}

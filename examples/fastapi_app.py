@@ -1,4 +1,4 @@
-"""A FastAPI app whose image route is guarded by the middleware.
+"""A FastAPI app whose image route is guarded by the middleware, and knows the decision on each request.
 
     policyguard init                      # policies/ to start from; here the shipped ones are used
     export OPENAI_API_KEY=...             # or: policyguard sandbox, and OPENAI_BASE_URL=http://127.0.0.1:8787/v1
@@ -10,33 +10,40 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Annotated
 
-from fastapi import FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 from openai import APIStatusError, AsyncOpenAI
 
 from policyguard import Guard
 from policyguard.adapters.asgi import PolicyGuardMiddleware
+from policyguard.adapters.fastapi import decision, lifespan, responses
+from policyguard.decision import Decision
 
 guard = Guard.open()  # POLICYGUARD_POLICIES, POLICYGUARD_STORE, OPENAI_API_KEY
 client = AsyncOpenAI(max_retries=0)  # a retry may be billed again, and nobody would have admitted it
 
 
 @asynccontextmanager
-async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+async def own(app: FastAPI) -> AsyncIterator[None]:
     yield
     await client.close()
-    await guard.aclose()
 
 
-app = FastAPI(lifespan=lifespan)
+app = FastAPI(lifespan=lifespan(guard, own))  # follows the policies, closes the guard
 app.add_middleware(PolicyGuardMiddleware, guard=guard)
 
 
-@app.post("/avatars/v1/images/generations")
-async def avatar(request: Request) -> Response:
-    """What arrives here has passed the policy: defaults filled in, `moderation` forced, budgets reserved."""
+@app.post("/avatars/v1/images/generations", responses=responses())
+async def avatar(request: Request, allowed: Annotated[Decision, Depends(decision)]) -> Response:
+    """What arrives here has passed the policy: defaults filled in, `moderation` forced, budgets reserved.
+
+    Without the middleware there is no decision, and the route answers 500 instead of making pictures.
+    """
+    logging.getLogger("avatars").info("decision %s", allowed.id)
     try:
         answer = await client.images.with_raw_response.generate(**await request.json())
     except APIStatusError as error:

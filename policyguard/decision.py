@@ -7,14 +7,14 @@ door. `PolicyRefused` carries the same value for code that prefers exceptions.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import IntEnum, StrEnum
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from policyguard.errors import PolicyguardError
-from policyguard.request import Answer, ImageRequest, Verdict
+from policyguard.request import Answer, Answers, ImageRequest, Verdict
 
 Mode = Literal["enforce", "shadow"]
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
@@ -140,6 +140,7 @@ class Decision:
     request: ImageRequest | None = None
     adjustments: tuple[Adjustment, ...] = ()
     verdict: Verdict | None = None
+    answers: Answers | None = None
 
     @property
     def kind(self) -> Kind:
@@ -240,6 +241,12 @@ class PolicyRefused(PolicyguardError):
         else:
             self.status, self.code = answer.status, answer.code
             super().__init__(answer.message)
+
+    def __reduce__(self) -> tuple[type[PolicyRefused], tuple[Refused | Held]]:
+        """To another process it says why, not what: prompt, pictures and scores stay behind."""
+        reasons = tuple(reason._replace(values=dict(reason.values)) for reason in self.decision.reasons)
+        bare = replace(self.decision, request=None, verdict=None, reasons=reasons)
+        return type(self), (replace(self.answer, decision=bare),)
 
 
 class PolicyDenied(PolicyRefused):

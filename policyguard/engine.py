@@ -21,14 +21,17 @@ from policyguard.policy.model import (
     Armed,
     CallerField,
     Exemption,
+    Expression,
     ModerationRules,
     Policy,
+    Question,
     RequestRules,
     Rule,
     Threshold,
 )
+from policyguard.policy.questions import answers_in
 from policyguard.pricing import Quote
-from policyguard.request import AUTO, CATEGORIES, IMAGE_CATEGORIES, Caller, ImageRequest, Verdict
+from policyguard.request import AUTO, CATEGORIES, IMAGE_CATEGORIES, Answers, Caller, ImageRequest, Verdict
 
 Stage = Literal["input", "output"]
 _NAMESPACES: Mapping[Stage, str] = {"input": "moderation", "output": "output"}  # of reasons
@@ -124,14 +127,8 @@ def screen(
         reasons += wrong
     if policy.review.required:
         reasons.append(_review_required(policy))
-    facts = {
-        "request": request,
-        "caller": caller.values,
-        "scores": None,
-        "output": None,
-        "surface": policy.surface,
-        "now": now,
-    }
+    given = {"request": request, "caller": caller.values, "surface": policy.surface, "now": now}
+    facts = {**given, "scores": None, "answers": None, "output": None}
     _fire(prepared.early, facts, policy, reasons)
     return Screened(policy, asked, request, caller, now, tuple(reasons), adjustments, facts)
 
@@ -205,13 +202,45 @@ def _review_required(policy: Policy) -> Reason:
     )
 
 
+# ---- questions --------------------------------------------------------------------------------------------
+
+
+def open_questions(screened: Screened) -> tuple[Question, ...]:
+    """The questions whose answers can still decide something about this request; mostly none."""
+    asking = screened.policy.prepared.asking
+    if not asking:
+        return ()
+    today, facts = screened.now.date(), screened.facts
+    names: set[str] = set()
+    for one in asking:
+        speaks = _speaks(one.rule.when, facts)
+        if speaks is False:
+            continue
+        exempt = [exemption.when for exemption in one.exempt if today <= exemption.until]
+        conditions = [one.rule.when] if speaks is None else []
+        conditions += [when for when in exempt if _speaks(when, facts) is None]
+        names.update(answers_in(conditions))
+    return tuple(question for question in screened.policy.questions if question.name in names)
+
+
+def _speaks(when: Expression, facts: Mapping[str, Any]) -> bool | None:
+    """Whether a condition is met, or fails; None where it needs what is still to be asked."""
+    try:
+        return when(facts)
+    except Unavailable:
+        return None
+    except EvaluationError:
+        return True
+
+
 # ---- after moderation -------------------------------------------------------------------------------------
 
 
-def judge(screened: Screened, verdict: Verdict | None) -> Screened:
-    """Add what scores decide: thresholds, unavailability, and the rules that read scores.
+def judge(screened: Screened, verdict: Verdict | None, answers: Answers | None = None) -> Screened:
+    """Add what scores and answers decide: thresholds, unavailability, and the rules that read them.
 
-    `verdict` is None where the policy has nothing moderated; rules that read scores are then unevaluable.
+    `verdict` is None where the policy has nothing moderated; rules that read scores are then unevaluable. `answers`
+    is None where no question is open.
     """
     policy = screened.policy
     reasons: list[Reason] = []
@@ -220,13 +249,14 @@ def judge(screened: Screened, verdict: Verdict | None) -> Screened:
         if policy.mode == "shadow":
             reasons += _thresholds(policy.limit_moderation, verdict, "enforce")
     if policy.prepared.late:
-        _fire(policy.prepared.late, facts_with(screened, verdict), policy, reasons)
+        _fire(policy.prepared.late, facts_with(screened, verdict, answers), policy, reasons)
     return screened._replace(reasons=(*screened.reasons, *reasons)) if reasons else screened
 
 
-def facts_with(screened: Screened, verdict: Verdict | None) -> Mapping[str, Any]:
+def facts_with(screened: Screened, verdict: Verdict | None, answers: Answers | None = None) -> Mapping[str, Any]:
     """What conditions can read after moderation. A score that is only a lower bound counts as unknown."""
-    return screened.facts if verdict is None else {**screened.facts, "scores": _known(verdict)}
+    facts = screened.facts if answers is None else {**screened.facts, "answers": answers.probabilities}
+    return facts if verdict is None else {**facts, "scores": _known(verdict)}
 
 
 def _known(verdict: Verdict) -> Mapping[str, float]:
@@ -299,11 +329,13 @@ def inspect(
     caller: Caller,
     now: datetime,
     verdict: Verdict | None,
+    answers: Answers | None,
     output: Verdict | None,
 ) -> tuple[Reason, ...]:
     """What the policy says of an answer: thresholds and rules over its pictures, and whether all answers are held.
 
-    `verdict` is what moderation said before, `output` what it says of the pictures: None where it was not asked.
+    `verdict` and `answers` are what was said before, `output` is what moderation says of the pictures; None is what was
+    not asked.
     """
     reasons: list[Reason] = []
     if output is not None and "output_images" in policy.moderation.check:
@@ -317,6 +349,7 @@ def inspect(
             "request": request,
             "caller": caller.values,
             "scores": None if verdict is None else _known(verdict),
+            "answers": None if answers is None else answers.probabilities,
             "output": None if output is None else _known(output),
             "surface": policy.surface,
             "now": now,
@@ -347,7 +380,7 @@ def _fire(armed: tuple[Armed, ...], facts: Mapping[str, Any], policy: Policy, re
                 continue
             reason = _fired(one, facts)
         except Unavailable:
-            reason = _unevaluable(one, policy.moderation.when_unavailable, "an input is unavailable")
+            reason = _unevaluable(one, when_unavailable(one, facts, policy), "an input is unavailable")
         except EvaluationError as error:
             reason = _unevaluable(one, Effect.DENY, f"the condition fails ({error.code})")
         exemption = _exemption(one, facts) if one.exempt else None
@@ -382,6 +415,25 @@ def _unevaluable(armed: Armed, effect: Effect, why: str) -> Reason:
     )
 
 
+def when_unavailable(armed: Armed, facts: Mapping[str, Any], policy: Policy) -> Effect:
+    """The strictest of what is said of the inputs that are not there."""
+    reads, answers = armed.rule.when.reads, facts["answers"] or {}
+    effects = [
+        question.when_unavailable
+        for question in policy.questions
+        if f"answers.{question.name}" in reads and question.name not in answers
+    ]
+    if not effects or any(_is_unscored(name, facts["scores"] or {}) for name in reads):
+        effects.append(policy.moderation.when_unavailable)
+    return max(effects)
+
+
+def _is_unscored(name: str, scores: Mapping[str, float]) -> bool:
+    """Whether what `name` reads of scores was not assessed."""
+    root, _, category = name.partition(".")
+    return root == "scores" and (category not in scores if category else len(scores) < len(CATEGORIES))
+
+
 def _exemption(armed: Armed, facts: Mapping[str, Any]) -> Exemption | None:
     today = facts["now"].date()
     for exemption in armed.exempt:
@@ -408,7 +460,7 @@ def _values(rule: Rule, facts: Mapping[str, Any]) -> dict[str, Any]:
         root, _, rest = name.partition(".")
         if root == "request" and rest and rest != "prompt":
             values[name] = _field(facts["request"], rest)
-        elif (root == "caller" and rest in _OPEN_CALLER_FIELDS) or (root in ("scores", "output") and rest):
+        elif (root == "caller" and rest in _OPEN_CALLER_FIELDS) or (root in ("scores", "output", "answers") and rest):
             values[name] = (facts[root] or {}).get(rest)
     return values
 

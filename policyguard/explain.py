@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from policyguard.decision import Effect, Place, Reason
-from policyguard.engine import Screened, facts_with
+from policyguard.engine import Screened, facts_with, open_questions
 from policyguard.policy.budget import charged, windows
 from policyguard.policy.expr import EvaluationError, Unavailable
 from policyguard.policy.model import Budget, Rule, Threshold
-from policyguard.request import IMAGE_CATEGORIES, Verdict
+from policyguard.request import IMAGE_CATEGORIES, Answers, Verdict
 
 _ORDER = {"screen": 0, "judge": 1}
 
@@ -33,17 +33,23 @@ class Line:
 
 
 def explain(
-    judged: Screened, verdict: Verdict | None, dimensions: Mapping[str, str | None], output: Verdict | None = None
+    judged: Screened,
+    verdict: Verdict | None,
+    dimensions: Mapping[str, str | None],
+    answers: Answers | None = None,
+    output: Verdict | None = None,
 ) -> list[Line]:
-    """Lines in the order of the path: what needs no scores, what does, budgets, what reads the `output`."""
-    lines = [*_built_in(judged), *_rules(judged, verdict)]
+    """Lines in the order of the path: what needs no scores and answers, what does, budgets, what reads the output."""
+    lines = [*_built_in(judged), *_questions(judged, answers), *_rules(judged, verdict, answers)]
     if verdict is not None:
         lines += _thresholds(judged, verdict)
     ordered = sorted(lines, key=lambda line: _ORDER[line.stage])
-    return [*ordered, *_budgets(judged, dimensions), *_inspected(judged, verdict, output)]
+    return [*ordered, *_budgets(judged, dimensions), *_inspected(judged, verdict, answers, output)]
 
 
-def _inspected(judged: Screened, verdict: Verdict | None, output: Verdict | None) -> Iterator[Line]:
+def _inspected(
+    judged: Screened, verdict: Verdict | None, answers: Answers | None, output: Verdict | None
+) -> Iterator[Line]:
     policy = judged.policy
     if output is not None:
         for line in _thresholds(judged, output):
@@ -53,7 +59,7 @@ def _inspected(judged: Screened, verdict: Verdict | None, output: Verdict | None
     if policy.review.hold_output:
         mode = "enforce" if policy.limit_hold_output else policy.mode
         yield Line("inspect", "review.output", "fires", Effect.REVIEW.word, mode, policy.review.place)
-    facts = {**facts_with(judged, verdict), "output": None if output is None else output.scores}
+    facts = {**facts_with(judged, verdict, answers), "output": None if output is None else output.scores}
     for one in policy.prepared.final:
         rule, source = one.rule, " ".join(one.rule.when.source.split())
         yield Line("inspect", rule.id, _result(rule, facts), rule.then.word, one.mode, rule.place, source)
@@ -72,9 +78,28 @@ def _is_threshold(reason: Reason) -> bool:
     return reason.id.startswith("moderation.") and "threshold" in reason.values
 
 
-def _rules(judged: Screened, verdict: Verdict | None) -> Iterator[Line]:
+def _questions(judged: Screened, answers: Answers | None) -> Iterator[Line]:
+    """Each question, and whether this request needs the answer."""
+    asked = open_questions(judged)
+    known = answers.probabilities if answers else {}
+    for question in judged.policy.questions:
+        value = known.get(question.name)
+        result = "unavailable" if value is None else f"is answered {value:.3f}"
+        effect = question.when_unavailable.word
+        yield Line(
+            "judge",
+            f"answers.{question.name}",
+            result if question in asked else "is not asked",
+            effect,
+            "enforce",
+            question.place,
+            f"without an answer: {effect}",
+        )
+
+
+def _rules(judged: Screened, verdict: Verdict | None, answers: Answers | None) -> Iterator[Line]:
     prepared = judged.policy.prepared
-    early, late = judged.facts, facts_with(judged, verdict)
+    early, late = judged.facts, facts_with(judged, verdict, answers)
     for stage, armed, facts in (("screen", prepared.early, early), ("judge", prepared.late, late)):
         for one in armed:
             rule, source = one.rule, " ".join(one.rule.when.source.split())

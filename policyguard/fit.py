@@ -236,10 +236,40 @@ def _input_images(f: Fitting) -> None:
     count, top = len(f.request.images), f.rules.max_input_images
     if top is not None and count > top:
         f.deny("input_images", "more input images than are allowed here", param="image", count=count, max=top)
+    if not count:
+        return
     limit = f.rules.max_input_bytes
-    largest = max((len(image.data) for image in f.request.input_images), default=0)
+    largest = max(len(image.data) for image in f.request.input_images)
     if limit is not None and largest > limit:
         f.deny("input_images", "an input image is larger than is allowed here", param="image", bytes=largest, max=limit)
+    _image_types(f)
+    _image_sizes(f)
+
+
+def _image_types(f: Fitting) -> None:
+    """What they are, and where: of images elsewhere only the host is known. A mask has the one type there is for it."""
+    allowed, hosts = f.rules.input_types, f.rules.input_hosts
+    types = {image.media_type.removeprefix("image/") for image in f.request.images if not image.url}
+    if allowed is not None and not types <= set(allowed):
+        wrong = sorted(types - set(allowed))
+        message = "an input image is of a type that is not allowed here"
+        f.deny("input_images", message, param="image", value=wrong, allowed=list(allowed))
+    if hosts is not None and any(image.host not in hosts for image in f.request.input_images if image.url):
+        f.deny(
+            "input_images", "an input image is at a host that is not allowed here", param="image", allowed=list(hosts)
+        )
+
+
+def _image_sizes(f: Fitting) -> None:
+    sizes = [image.size for image in f.request.input_images if image.size is not None]
+    most, edge = f.rules.max_input_pixels, f.rules.max_input_edge
+    pixels, longest = max((s.pixels for s in sizes), default=0), max((s.edge for s in sizes), default=0)
+    if most is not None and pixels > most:
+        message = "an input image has more pixels than are allowed here"
+        f.deny("input_images", message, param="image", pixels=pixels, max=most)
+    if edge is not None and longest > edge:
+        message = "an edge of an input image is longer than is allowed here"
+        f.deny("input_images", message, param="image", edge=longest, max=edge)
 
 
 def _extra(f: Fitting) -> None:

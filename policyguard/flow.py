@@ -31,12 +31,14 @@ from policyguard.inspection import Looking, released
 from policyguard.policy.budget import charged, windows
 from policyguard.policy.model import Policy, PolicySet
 from policyguard.refusal import budget_reason, paused_reason, refuse, upstream_reason
-from policyguard.request import Caller, ImageRequest, Verdict
+from policyguard.request import Answers, Caller, ImageRequest, Verdict
 from policyguard.resumption import Way, resumption, state_reason
 from policyguard.steps import (
     Charge,
     CheckPaused,
     FindReview,
+    Inquire,
+    Look,
     Moderate,
     NotResumable,
     OverBudget,
@@ -68,12 +70,12 @@ class Keys(Protocol):
 class Ask:
     """One request as a door hands it over, with the ids and the time that the driver gives it.
 
-    `door` is `asgi`, `client`, `decorator` or `python`; `forced` is false where the door can only declare what the app
-    does, and `fixed` are the parameters that it cannot change. `upstream` is what a breaker is for: the API's host
-    where the door calls it, without it the app behind the surface. `review_id` resumes an approved review,
+    `door` is `asgi`, `client`, `decorator`, `proxy` or `python`; `forced` is false where the door can only declare what
+    the app does, and `fixed` are the parameters that it cannot change. `upstream` is what a breaker is for: the API's
+    host where the door calls it, without it the app behind the surface. `review_id` resumes an approved review,
     `request_id` is the client's own. `ticket` is of the admitted and sent request that this one is a part of,
-    `retry_of` the decision on the first attempt of this one. `elapsed_ms` says how long the guard has worked on the
-    request so far.
+    `retry_of` the decision on the first attempt of this one. `sent_for`: it goes upstream at once, and has this time
+    there. `elapsed_ms` says how long the guard has worked on the request so far.
     """
 
     request: ImageRequest
@@ -91,6 +93,7 @@ class Ask:
     request_id: str | None = None
     ticket: Ticket | None = None
     retry_of: str | None = None
+    sent_for: timedelta | None = None
     elapsed_ms: Callable[[], int] = lambda: 0
 
 
@@ -104,6 +107,7 @@ class _Path:
     dimensions: Mapping[str, str | None]
     screened: Screened
     verdict: Verdict | None = None
+    answers: Answers | None = None
 
 
 Flow = Generator[Step, Any, Admission]
@@ -156,14 +160,17 @@ def admit(policies: PolicySet, ask: Ask, keys: Keys) -> Flow:
 
 
 def _moderate(path: _Path) -> Generator[Step, Any, _Path]:
-    """The only call before money is spent; without anything to look at there is none."""
+    """The only network stage before money is spent; without anything to look at or to ask there is none."""
     screened, rules = path.screened, path.policy.moderation
-    verdict = None
-    if screened.check_prompt or screened.check_images:
-        verdict = yield Moderate(
-            rules.model, screened.request, screened.check_prompt, screened.check_images, rules.timeout_s
-        )
-    return replace(path, screened=engine.judge(screened, verdict), verdict=verdict)
+    verdict, answers = None, None
+    scored = Moderate(rules.model, screened.request, screened.check_prompt, screened.check_images, rules.timeout_s)
+    asked = engine.open_questions(screened)
+    looked_at = scored if scored.prompt or scored.images else None
+    if asked:
+        verdict, answers = yield Look(looked_at, Inquire(screened.request, asked, rules.timeout_s))
+    elif looked_at:
+        verdict = yield looked_at
+    return replace(path, screened=engine.judge(screened, verdict, answers), verdict=verdict, answers=answers)
 
 
 def _decision(path: _Path, *extra: Reason) -> Decision:
@@ -177,6 +184,7 @@ def _decision(path: _Path, *extra: Reason) -> Decision:
         request=path.screened.request,
         adjustments=path.screened.adjustments,
         verdict=path.verdict,
+        answers=path.answers,
     )
 
 
@@ -235,6 +243,7 @@ def _reserve(path: _Path, resume: Resume | None = None) -> Flow:
         private=record.prompt(facts),
         review=resume,
         upstream=path.ask.upstream or f"app:{path.policy.surface}",
+        sent_until=ticket.expires_at - HELD_FOR + path.ask.sent_for if path.ask.sent_for else None,
     )
     if isinstance(answer, Reserved):
         # an approval answers the review reasons; what is left let the request through

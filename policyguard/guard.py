@@ -7,7 +7,6 @@ run off the event loop; only moderation is natively async.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 import weakref
@@ -22,18 +21,18 @@ from typing import Any, ParamSpec, Self, TypeAlias, TypedDict, TypeVar, Unpack
 
 import anyio
 
-from policyguard import flow, inspection, settlement
+from policyguard import flow, inspection, looking, settlement
 from policyguard.audit.keys import open_vault
 from policyguard.audit.private import Vault
 from policyguard.audit.seal import seal
 from policyguard.current import current_caller, current_review
 from policyguard.decision import Admission, Decision, Effect, Held, Reason, Refused, Ticket
+from policyguard.draws import draw
 from policyguard.driving import adrive, drive
 from policyguard.errors import ConfigError, InvalidRequest, PolicyguardError, StoreUnavailable
 from policyguard.ids import new_id
 from policyguard.logs import say
 from policyguard.moderation import Moderator
-from policyguard.moderation.asked import averdict, verdict
 from policyguard.moderation.chosen import check_moderator, default_moderator
 from policyguard.policy.model import PolicySet
 from policyguard.policy.watch import ReloadState, Watch, every_s
@@ -42,7 +41,7 @@ from policyguard.renewal import Renewal
 from policyguard.request import Caller, ImageRequest, Outcome, Output
 from policyguard.settings import setting
 from policyguard.states import Leg
-from policyguard.steps import Moderate, Settled, Step
+from policyguard.steps import Look, Moderate, Settled, Step
 from policyguard.store import Store, key_path, open_store
 from policyguard.telemetry import lines
 from policyguard.telemetry.ledger import Ledger
@@ -77,6 +76,7 @@ class AskOptions(TypedDict, total=False):
     that it cannot change, so that the policy denies what it would bring down. `request_id` is the client's own, for
     the record. `policies` is the set that the door read the request by, so that a reload in between does not mix two
     sets; without it the set in force.
+    `sends`: the door sends at once what is admitted, so that it is marked as sent with its reservation; no `sent` then.
     `ticket` is of the request that this one is a part of, `retry_of` the decision on the first attempt of it.
     """
 
@@ -89,6 +89,7 @@ class AskOptions(TypedDict, total=False):
     policies: PolicySet
     ticket: Ticket
     retry_of: str | None
+    sends: bool
 
 
 class Guard:
@@ -235,7 +236,7 @@ class Guard:
         return self.telemetry.deciding(steps, surface=surface, door=door, models=self.policies.prices.models)
 
     def _ask(self, request: ImageRequest, caller: Caller | None, surface: str, options: AskOptions) -> flow.Ask:
-        now, started, random = self.clock(), time.monotonic(), os.urandom(30)
+        now, started, random = self.clock(), time.monotonic(), draw(30)
         return flow.Ask(
             request=request,
             caller=caller or current_caller(),
@@ -252,6 +253,7 @@ class Guard:
             request_id=options.get("request_id"),
             ticket=options.get("ticket"),
             retry_of=options.get("retry_of"),
+            sent_for=SENT_FOR if options.get("sends") else None,
             elapsed_ms=lambda: round((time.monotonic() - started) * 1000),
         )
 
@@ -396,14 +398,18 @@ class Guard:
 
     def _perform(self, step: Step | Sweep) -> Any:
         if isinstance(step, Moderate):
-            return verdict(step, self._moderator.moderate)
+            return looking.verdict(step, self._moderator)
+        if isinstance(step, Look):
+            return looking.look(step, self._moderator)
         if isinstance(step, Sweep):
             return self._sweep_when_due()
         return self.store.perform(step, self.clock())
 
     async def _aperform(self, step: Step | Sweep) -> Any:
         if isinstance(step, Moderate):
-            return await averdict(step, self._moderator.amoderate)
+            return await looking.averdict(step, self._moderator)
+        if isinstance(step, Look):
+            return await looking.alook(step, self._moderator)
         if isinstance(step, Sweep):
             return await in_thread(self._sweep_when_due)
         return await self.store.aperform(step, self.clock())
@@ -476,4 +482,4 @@ def _settled(ticket: Ticket, outcome: Outcome, now: datetime) -> Generator[Step,
 
 
 def _id(prefix: str, now: datetime) -> str:
-    return new_id(prefix, now, os.urandom(10))
+    return new_id(prefix, now, draw(10))

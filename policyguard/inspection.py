@@ -91,7 +91,7 @@ def _asked(looking: Looking) -> ImageRequest:
 
 def _seen(looking: Looking, output: Output, verdict: Verdict | None, now: datetime, review_id: str) -> _Seen:
     before, policy = looking.facts.decision, looking.policy
-    reasons = engine.inspect(policy, _asked(looking), looking.caller, now, before.verdict, verdict)
+    reasons = engine.inspect(policy, _asked(looking), looking.caller, now, before.verdict, before.answers, verdict)
     if combine(reasons) is Effect.REVIEW:
         reasons += _not_to_be_held(looking, output)
     decision = replace(before, effect=combine(reasons), reasons=reasons, verdict=verdict, adjustments=())

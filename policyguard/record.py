@@ -15,12 +15,13 @@ from typing import Any
 
 import orjson
 
+from policyguard import pricing
 from policyguard.decision import Decision, Effect, Reason
 from policyguard.engine import Screened
 from policyguard.events import DIMENSIONS, Event, EventType, event_id
 from policyguard.policy.model import Policy, ReviewRules
 from policyguard.pricing import Quote
-from policyguard.request import CALLER_FIELDS, Caller, ImageRequest, Outcome, Usage, Verdict
+from policyguard.request import CALLER_FIELDS, Answers, Caller, ImageRequest, Outcome, Usage, Verdict
 from policyguard.steps import Hold, Private
 
 _IN_CLEAR = frozenset(DIMENSIONS) - {"user", "engineer"}  # these stand as they are; everything else is hashed
@@ -67,6 +68,7 @@ def decided(facts: Facts, *, leg_id: str | None = None, review_id: str | None = 
         "reasons": _reasons(decision.reasons),
         "adjusted": [str(a) for a in decision.adjustments],
         "moderation": moderation_row(decision.verdict),
+        "questions": _questions(decision.answers),
         "latency_ms": _latency(facts),
         "prompt_chars": len(facts.asked.prompt),
         "prompt_hash": facts.prompt_hash,
@@ -183,9 +185,28 @@ def moderation_row(verdict: Verdict | None) -> dict[str, Any] | None:
     }
 
 
+def _questions(answers: Answers | None) -> dict[str, Any] | None:
+    """What was asked by name, what was answered, and what it cost by the packaged prices, outside of every budget."""
+    if answers is None:
+        return None
+    tokens = answers.input_tokens
+    return {
+        "model": answers.model,
+        "answers_milli": {name: round(value * 1000) for name, value in sorted(answers.probabilities.items())},
+        "refused": sorted(answers.refused),
+        "error": answers.error,
+        "calls": answers.calls,
+        "latency_ms": answers.latency_ms,
+        "request_id": answers.request_id,
+        "input_tokens": tokens,
+        "cost_micros": None if tokens is None else pricing.questions_micros(answers.model, tokens),
+    }
+
+
 def _latency(facts: Facts) -> dict[str, int]:
-    """By stage: what moderation took, and what the guard took beside it."""
-    moderation = facts.decision.verdict.latency_ms if facts.decision.verdict else 0
+    """By stage: what moderation and questions took, which are asked at once, and what the guard took beside it."""
+    asked = (facts.decision.verdict, facts.decision.answers)
+    moderation = max((one.latency_ms for one in asked if one is not None), default=0)
     return {"moderation": moderation, "guard": max(0, facts.elapsed_ms - moderation)}
 
 
@@ -313,7 +334,7 @@ def review_event(
 
 
 def _whole_request(request: ImageRequest, caller: Caller) -> bytes:
-    images = [_image(i.data, i.media_type, i.filename) for i in request.images]
+    images = [{"url": i.url} if i.url else _image(i.data, i.media_type, i.filename) for i in request.images]
     mask, markup = request.mask, request.markup
     document = {
         "prompt": request.prompt,

@@ -16,11 +16,13 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from policyguard.errors import InvalidRequest
+from policyguard.text import Reading, read
 
 Operation = Literal["generate", "edit"]
 AUTO = "auto"
 MAX_IMAGES = 10  # the API's own bound on n
 MAX_INPUT_IMAGES = 16  # the API's own bound on input images
+MAX_INPUT_PIXELS = 89_000_000  # of one input image, whatever a policy says: above this Pillow speaks of a bomb
 MAX_PROMPT_CHARS = 32_000  # the API's own bound on the prompt
 MAX_OUTPUT_TOKENS = 1_000_000  # more than any main model writes
 MAX_EDGE = 99_999
@@ -95,16 +97,26 @@ def is_name(text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class InputImage:
-    """An image that came with the request. `size` is read from its header; None where it has none."""
+    """An image that came with the request. `size` is read from its header; None where it has none.
+
+    With a `url` it is elsewhere: OpenAI fetches it, and nothing of it is known here but where it is said to be.
+    """
 
     data: bytes = field(repr=False)
     media_type: str
     filename: str = ""
     size: Size | None = None
+    url: str = field(default="", repr=False)
 
     @property
     def digest(self) -> str:
-        return hashlib.sha256(self.data).hexdigest()
+        """Of the bytes; of an image elsewhere, of its address."""
+        return hashlib.sha256(b"url:" + self.url.encode() if self.url else self.data).hexdigest()
+
+    @property
+    def host(self) -> str:
+        """Where an image elsewhere is, in lower case."""
+        return self.url.removeprefix("https://").partition("/")[0].lower()
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +161,7 @@ class ImageRequest:
     main: MainModel | None = None
     max_output_tokens: int | None = None  # of the main model
     extra: Mapping[str, Any] = field(default_factory=_empty, repr=False)
+    _reading: Reading | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         _check_text(self)
@@ -173,6 +186,18 @@ class ImageRequest:
             yield self.mask
         if self.markup is not None:
             yield self.markup
+
+    @property
+    def reading(self) -> Reading:
+        """What the prompt says to a person, for judging only; worked out once, and only where it is asked for."""
+        if self._reading is None:
+            object.__setattr__(self, "_reading", read(self.prompt))
+        return self._reading or Reading(self.prompt, False)
+
+    @property
+    def obfuscated(self) -> bool:
+        """Whether the prompt hides its letters."""
+        return self.reading.hidden
 
 
 _INTEGERS = {
@@ -273,6 +298,30 @@ class Verdict:
     def score(self, category: str) -> float | None:
         """The score where it was fully assessed, else None."""
         return None if category in self.incomplete else self.scores.get(category)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """What a model says to the questions about one request: by name, the probability that the answer is yes.
+
+    A question that is not in `probabilities` has no answer, which may never be read as 0: the model refused it, or
+    `error` says in one word why. `input_tokens` is what was billed, None where that is not known.
+    Raises ValueError for what is no number from 0 to 1.
+    """
+
+    model: str
+    probabilities: Mapping[str, float] = field(default_factory=_empty)
+    refused: frozenset[str] = frozenset()
+    error: str | None = None
+    calls: int = 0
+    latency_ms: int = 0
+    input_tokens: int | None = None
+    request_id: str | None = None
+
+    def __post_init__(self) -> None:
+        for value in self.probabilities.values():
+            if isinstance(value, bool) or not isinstance(value, float | int) or not 0 <= value <= 1:
+                raise ValueError("a probability is a number from 0 to 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -48,6 +48,7 @@ SETTINGS: Mapping[str, Setting] = {
             secret=True,
         ),
         Setting("openai_key", "OPENAI_API_KEY", None, "OpenAI's key, for moderation and the proxy", secret=True),
+        Setting("questions_model", "POLICYGUARD_QUESTIONS_MODEL", "gpt-6-luna", "the model that answers questions"),
         Setting("openai_url", "OPENAI_BASE_URL", None, "OpenAI's address; the sandbox's to try things out"),
     )
 }

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from policyguard.decision import Effect, Mode, Place
+from policyguard.engine import when_unavailable
 from policyguard.policy.critical import cases
 from policyguard.policy.expr import Environment, ExpressionErrors
 from policyguard.policy.expr.analysis import Result, Tree, atoms, result, tree
@@ -22,6 +23,7 @@ from policyguard.request import IMAGE_CATEGORIES
 
 Stage = Literal["screen", "judge", "reserve", "inspect"]
 _LIMIT = 4_000
+_DOWN: Mapping[str, Any] = {"scores": None, "answers": None}
 _EXEMPT = "decides; an exemption that reads scores does not apply"
 _WORDS: Mapping[Result, str] = {"true": "fires", "false": "does not fire"}
 
@@ -127,7 +129,7 @@ def _without_scores(policy: Policy, environment: Environment, armed: Armed) -> C
     seen, exact = _results(policy, environment, armed)
     rule = armed.rule
     recorded = rule.then is Effect.FLAG or armed.mode == "shadow"
-    undecided = "recorded" if recorded else policy.moderation.when_unavailable.word
+    undecided = "recorded" if recorded else when_unavailable(armed, _DOWN, policy).word
     failed = "recorded" if recorded else Effect.DENY.word
     return Check(
         "judge",
@@ -150,11 +152,12 @@ def _down(seen: Collection[Result], undecided: str, failed: str) -> str:
 
 
 def _results(policy: Policy, environment: Environment, armed: Armed) -> tuple[dict[Result, World], bool]:
-    """What a condition gives without scores, each with an admitted request where it does, and whether that is all."""
+    """What a condition gives without scores and answers, each with an admitted request, and whether that is all."""
     condition, reads = armed.rule.when.source, armed.rule.when.reads
     bounds = [bound for bound in bounds_of(policy, reads) if not bound.subject.startswith("scores")]
     given: dict[str, tuple[Any, ...]] = {bound.subject: bound.values for bound in bounds if bound.values}
     given |= {name: (0.0,) for name in reads if name.startswith("scores.")}
+    given |= {name: (None,) for name in reads if name.startswith("answers.")}
     given |= {"surface": (policy.surface,), "scores": (None,)}
     admitted = " && ".join(f"({bound.condition})" for bound in bounds if bound.condition) or "true"
     alone, within = tree(condition, environment), tree(admitted, environment)

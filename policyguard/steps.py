@@ -13,7 +13,7 @@ from typing import Literal
 
 from policyguard.decision import Mode
 from policyguard.events import Event
-from policyguard.policy.model import Unit
+from policyguard.policy.model import Question, Unit
 from policyguard.request import ImageRequest
 from policyguard.states import Leg, Review
 
@@ -50,11 +50,18 @@ class CheckPaused:
     user: str | None  # the pseudonym
 
 
+def texts_of(request: ImageRequest) -> tuple[str, ...]:
+    """The prompt, and where it differs what it says to a person."""
+    revealed = request.reading.text
+    return (request.prompt,) if revealed == request.prompt else (request.prompt, revealed)
+
+
 @dataclass(frozen=True, slots=True)
 class Moderate:
     """Score the prompt, and each image, with `model`. Answer: `Verdict`.
 
     `stage`: the images came with the request, or are its output, which stands in `request` as if it had come with it.
+    The prompt is scored by each of `texts`; the highest score of a category holds.
     """
 
     model: str
@@ -63,6 +70,31 @@ class Moderate:
     images: bool
     timeout_s: float
     stage: Literal["input", "output"] = "input"
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The prompt, and where it differs what it says to a person."""
+        return texts_of(self.request)
+
+
+@dataclass(frozen=True, slots=True)
+class Inquire:
+    """Ask these questions about the prompt and the input images. Answer: `Answers`.
+
+    A prompt that hides its letters is shown as it is read, too.
+    """
+
+    request: ImageRequest
+    questions: tuple[Question, ...]
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Moderate and ask at the same time. Answer: `(Verdict | None, Answers)`."""
+
+    moderate: Moderate | None
+    inquire: Inquire
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +140,7 @@ class Reserve:
     private: tuple[Private, ...] = ()
     review: Resume | None = None
     upstream: str | None = None  # whose breaker it passes
+    sent_until: datetime | None = None  # it goes upstream at once: the leg is `sent` from the start, with this time
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,4 +354,4 @@ class Vote:
     reason: str = ""
 
 
-Step = CheckPaused | Moderate | FindReview | Reserve | Hold | Reopen | Record | Settle | Release
+Step = CheckPaused | Moderate | Look | FindReview | Reserve | Hold | Reopen | Record | Settle | Release

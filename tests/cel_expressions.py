@@ -119,7 +119,15 @@ _STRINGS = ["request.prompt", "request.model", "caller.user", "surface", "(reque
 _GUARDED = ["(has(caller.team) ? caller.team : '-')", "(!has(caller.cohort) ? '-' : caller.cohort + '')"]
 _LEAVES: Mapping[str, list[str]] = {
     "bool": [
-        *("true", "false", "request.has_mask", "has(caller.team)", "(request.n > 1)", "(request.size == 'auto')"),
+        *(
+            "true",
+            "false",
+            "request.has_mask",
+            "request.obfuscated",
+            "has(caller.team)",
+            "(request.n > 1)",
+            "(request.size == 'auto')",
+        ),
         *("(request.quality in ['low', 'high'])", "(caller.tier == 'free')", "('auto' != request.background)"),
         *("(has(caller.team) && caller.team == 'x')", "(!has(caller.cohort) || caller.cohort == 'a')"),
         *("(scores.hate > 0.5)", "(scores['sexual'] <= 0.25)", "(request.operation == 'edit')"),

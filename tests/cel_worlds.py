@@ -28,7 +28,9 @@ MOMENTS = (
 @st.composite
 def worlds(draw: st.DrawFn) -> dict[str, Any]:
     images = draw(st.integers(0, 2))
-    text = st.text("aAx12é狐🦊\n\x00", max_size=4) | st.sampled_from(["fox 1", "12", "-9223372036854775808"])
+    text = st.text("aAx12é狐🦊\n\x00", max_size=4) | st.sampled_from(
+        ["fox 1", "12", "-9223372036854775808", "a\u200bb"]
+    )
     scores = {category: draw(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0])) for category in CATEGORIES[:4]}
     scores |= dict.fromkeys(CATEGORIES[4:], draw(st.sampled_from([0.0, 0.5, 1e-300])))
     if draw(st.integers(0, 3)) == 0:

@@ -9,6 +9,7 @@ from support import MODEL, NOW, ORG, SURFACE, caller, policies, policy, request,
 from policyguard import engine
 from policyguard.decision import Effect, Kind, combine
 from policyguard.engine import judge, price, screen
+from policyguard.errors import PolicyError
 from policyguard.policy.model import Policy
 from policyguard.request import CATEGORIES, Caller, ImageRequest, InputImage, Size, Verdict
 
@@ -263,6 +264,70 @@ def test_input_images_are_bounded_in_number_and_bytes(tmp_path: Path) -> None:
     assert outcome(p, request(operation="edit", images=(small,))) == ("allow", [])
     assert outcome(p, request(operation="edit", images=(small, small)))[1] == ["request.input_images"]
     assert outcome(p, request(operation="edit", images=(big,)))[1] == ["request.input_images"]
+
+
+def edit(*images: InputImage, mask: InputImage | None = None) -> ImageRequest:
+    return request(operation="edit", images=images, mask=mask)
+
+
+PICTURES = {
+    "a jpeg": InputImage(b"x", "image/jpeg", size=Size(100, 100)),
+    "a png": InputImage(b"x", "image/png", size=Size(100, 100)),
+    "a long png": InputImage(b"x", "image/png", size=Size(1001, 1)),
+    "a png of many pixels": InputImage(b"x", "image/png", size=Size(500, 401)),
+    "a picture elsewhere": InputImage(b"", "", url="https://Images.example.com/a.png"),
+    "one at another host": InputImage(b"", "", url="https://images.example.com.evil.example/a.png"),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("a png", None),
+        ("a picture elsewhere", None),
+        ("a jpeg", "an input image is of a type that is not allowed here"),
+        ("a long png", "an edge of an input image is longer than is allowed here"),
+        ("a png of many pixels", "an input image has more pixels than are allowed here"),
+        ("one at another host", "an input image is at a host that is not allowed here"),
+    ],
+)
+def test_input_images_are_bounded_in_type_pixels_edge_and_host(tmp_path: Path, name: str, said: str | None) -> None:
+    rules = "{types: [png], max_pixels: 200000, max_edge: 1000, hosts: [images.example.com]}"
+    p = policy(tmp_path, base=SURFACE + f"  input_images: {rules}\n")
+    screened = screen(p, edit(PICTURES["a png"], PICTURES[name]), caller(), NOW)
+    assert [(r.message, r.param) for r in screened.reasons] == ([(said, "image")] if said else [])
+    masked = screen(p, edit(PICTURES["a png"], mask=PICTURES["a png of many pixels"]), caller(), NOW)
+    assert [r.id for r in masked.reasons] == ["request.input_images"]
+
+
+def test_without_a_word_no_picture_elsewhere_passes_and_none_is_larger_than_a_telephones(tmp_path: Path) -> None:
+    p = policy(tmp_path)
+    bomb = InputImage(b"x", "image/png", size=Size(8944, 8944))  # 9 kB of it are enough
+    assert outcome(p, edit(PICTURES["a picture elsewhere"]))[1] == ["request.input_images"]
+    assert outcome(p, edit(bomb))[1] == ["request.input_images"]
+    assert outcome(p, edit(PICTURES["a jpeg"], PICTURES["a png"])) == ("allow", [])
+
+
+def test_a_picture_elsewhere_costs_the_most_that_one_can(tmp_path: Path) -> None:
+    p = policy(tmp_path, base=SURFACE + "  input_images: {hosts: [images.example.com]}\n")
+    here = price(screen(p, edit(InputImage(b"x", "image/png", size=None)), caller(), NOW))
+    there = price(screen(p, edit(PICTURES["a picture elsewhere"]), caller(), NOW))
+    assert here.quote is not None
+    assert there.quote == here.quote
+
+
+@pytest.mark.parametrize("bound", ["max_bytes: 1MB", "max_pixels: 1000", "max_edge: 10", "types: [png]"])
+def test_a_limit_on_what_only_the_bytes_show_admits_no_picture_elsewhere(tmp_path: Path, bound: str) -> None:
+    elsewhere = edit(PICTURES["a picture elsewhere"])
+    named = SURFACE + "  input_images: {hosts: [images.example.com]}\n"
+    assert outcome(policy(tmp_path / "free", org=ORG, base=named), elsewhere) == ("allow", [])
+    org = ORG + f"limits: {{request: {{input_images: {{{bound}}}}}}}\n"
+    with pytest.raises(PolicyError, match="PG301"):
+        policy(tmp_path / "named", org=org, base=named)
+    shadow = SURFACE.replace("stakes: low", "stakes: low\nmode: shadow")
+    assert outcome(policy(tmp_path / "shadow", org=org, base=shadow), elsewhere)[1] == ["request.input_images"]
+    trusting = org.replace(bound, f"{bound}, hosts: [images.example.com]")
+    assert outcome(policy(tmp_path / "trusting", org=trusting, base=named), elsewhere) == ("allow", [])
 
 
 UNTOUCHED = SURFACE.replace("stakes: low", "stakes: low\nmode: shadow") + "review: {reviewers: [group:trust]}\n"

@@ -92,6 +92,12 @@ def test_an_allowed_request_is_moderated_then_reserved_in_one_step(tmp_path: Pat
     assert kinds(asked) == ["CheckPaused", "Moderate", "Reserve"]
 
 
+def test_a_door_that_sends_at_once_reserves_what_is_sent_already(tmp_path: Path) -> None:
+    _, asked = admit(tmp_path, ask={"sent_for": timedelta(minutes=11)})
+    assert asked[-1].sent_until == NOW + timedelta(minutes=11)
+    assert admit(tmp_path)[1][-1].sent_until is None
+
+
 def test_what_a_parameter_refuses_never_costs_a_moderation_call(tmp_path: Path) -> None:
     answer, asked = admit(tmp_path, r=request(n=3))
     assert isinstance(answer, Refused)

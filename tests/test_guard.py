@@ -63,6 +63,76 @@ def test_a_moderator_that_does_not_serve_the_named_model_is_refused_at_open(tmp_
         opened(tmp_path, moderator=KeywordModerator())
 
 
+ASKING = (
+    SURFACE
+    + """
+questions: {logo: {ask: Is there a logo?, when_unavailable: review}}
+rules: [{id: logos, when: answers.logo > 0.5, then: review}]
+review: {reviewers: [group:trust]}
+"""
+)
+
+
+async def admitted(guard: Guard, side: str, **changes: Any) -> Any:
+    if side == "sync":
+        return admit(guard, **changes)
+    return await guard.aadmit(request(**changes), caller(), surface="avatars")
+
+
+def test_questions_need_a_moderator_that_answers_them(tmp_path: Path) -> None:
+    keyword = ASKING.replace("questions:", "moderation: {model: keyword}\nquestions:")
+    with pytest.raises(PolicyError, match="asks the question `logo`") as caught:
+        opened(tmp_path, keyword, moderator=KeywordModerator())
+    assert [problem.code for problem in caught.value.diagnostics] == ["PG507"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("side", ["sync", "async"])
+@pytest.mark.parametrize(
+    ("answers", "outcome"), [({}, Admitted), ({"logo": 0.9}, Held), ({"logo": None}, Held), ({"logo": 0.5}, Admitted)]
+)
+async def test_answers_decide_through_the_guard(tmp_path: Path, side: str, answers: Any, outcome: type) -> None:
+    scripted = ScriptedModerator(answers=answers)
+    with opened(tmp_path, ASKING, moderator=scripted) as guard:
+        given = (request(), caller())
+        answer = (
+            guard.admit(*given, surface="avatars") if side == "sync" else await guard.aadmit(*given, surface="avatars")
+        )
+        assert isinstance(answer, outcome)
+        assert scripted.calls == 2
+        (row,) = [row.event for row in guard.store.events(limit=9) if row.event.type == "request.decided"]
+    assert row.body["questions"]["answers_milli"] == {
+        n: v * 1000 for n, v in ({"logo": 0.0} | answers).items() if v is not None
+    }
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("side", ["sync", "async"])
+async def test_an_answerer_that_raises_or_says_nothing_counts_as_unavailable(
+    tmp_path: Path, side: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(ScriptedModerator):
+        def answer(self, step: Any) -> Any:
+            if step.request.n == 2:
+                raise RuntimeError("a secret of the prompt")
+
+        async def aanswer(self, step: Any) -> Any:
+            return self.answer(step)
+
+    with opened(tmp_path, ASKING, moderator=Broken()) as guard:
+        for n in (1, 2):
+            given = (request(n=n), caller())
+            answer = (
+                guard.admit(*given, surface="avatars")
+                if side == "sync"
+                else await guard.aadmit(*given, surface="avatars")
+            )
+            assert isinstance(answer, Held)
+            assert answer.decision.answers is not None
+            assert answer.decision.answers.error == "moderator_error"
+    assert "secret" not in caplog.text
+
+
 def test_without_a_key_nothing_weaker_is_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     folder = write_policies(tmp_path / "policies", avatars=SURFACE)

@@ -156,3 +156,20 @@ def test_limits_of_the_organisation_hold_a_surface_in_shadow(tmp_path: Path) -> 
     loads = policies(tmp_path, org=org, avatars=SURFACE + "mode: shadow\n")
     down = outage(loads.surfaces["avatars"])
     assert (down.effect, Path(down.place.file).name) == ("deny", "org.yaml")
+
+
+def test_a_rule_over_an_answer_does_what_its_question_says_while_there_is_none(tmp_path: Path) -> None:
+    text = """
+questions:
+  logo: {ask: Is there a logo?, when_unavailable: review}
+  face: {ask: Is there a face?}
+rules:
+  - {id: logos, when: answers.logo > 0.5 || request.n == 2, then: deny}
+  - {id: faces, when: answers.face > 0.5 && answers.logo > 0.5, then: review}
+review: {reviewers: [group:trust]}
+"""
+    policies_ = policies(tmp_path, avatars=SURFACE + text)
+    policy = policies_.surfaces["avatars"]
+    environment = environment_of(policies_.caller, [question.name for question in policy.questions])
+    found = {check.what: check.down for check in checks(policy, environment)}
+    assert (found["logos"], found["faces"]) == ("fires, or cannot be decided: review", "cannot be decided: deny")

@@ -26,6 +26,7 @@ from policyguard.flow import expired, no_surface_reason
 from policyguard.guard import Guard
 from policyguard.policy.model import PolicySet, Route
 from policyguard.request import Caller, Failure, Outcome
+from policyguard.threads import in_thread
 from policyguard.wire import forms
 from policyguard.wire.forms import MAX_BODY_BYTES, MAX_JSON_BYTES, largest, one_content_type
 from policyguard.wire.outcome import OutcomeReader, plain_word
@@ -43,7 +44,7 @@ KEY = "policyguard"  # our place in the scope, and in `request.state`
 class Door:
     """What a guarded request has to know of the door that it came through.
 
-    `upstream` is the API's host, where `app` calls it and nothing else: its errors are the API's own, and definite.
+    `upstream` is the API's host, where `app` calls it at once and nothing else: its errors are the API's own, definite.
     `passes_text`: what makes no image by the Responses API goes to `app` as it is.
     """
 
@@ -201,7 +202,7 @@ class Guarded:
         try:
             body = await self.door.body(self.scope, self.receive, self.route.shape)
             reached = reached_by(self.scope, body) if self.route.shape == "responses" else Reach.TOOL
-            parsed = self._parsed(body) if reached is Reach.TOOL else None
+            parsed = await self._parsed(body) if reached is Reach.TOOL else None
         except ClientLeft:
             return
         except InvalidRequest as error:
@@ -224,6 +225,7 @@ class Guarded:
             review_id=header(self.scope["headers"], "x-policyguard-review"),
             door=self.door.name,
             upstream=self.door.upstream,
+            sends=self.door.upstream is not None,
             fixed=frozenset(self.route.constants),
             forced=self.route.shape != "custom" or "moderation" in self.route.fields,
             request_id=plain_word(header(self.scope["headers"], "x-request-id")),
@@ -236,11 +238,14 @@ class Guarded:
         del parsed  # an answer can take minutes, and pictures are large
         await self._forward(answer, scope, receive)
 
-    def _parsed(self, body: bytes) -> Parsed:
+    async def _parsed(self, body: bytes) -> Parsed:
         kind = one_content_type(_values(self.scope, b"content-type"), _values(self.scope, b"content-encoding"))
         if self.route.shape == "custom":
             return read_own(body, kind, self.route)
-        return forms.read(self.route.shape, body, kind, self.door.max_json_bytes)
+        if self.route.shape == "generations":
+            return forms.read(self.route.shape, body, kind)
+        # many megabytes to read, and pictures to look at: not on the event loop
+        return await in_thread(forms.read, self.route.shape, body, kind, self.door.max_json_bytes)
 
     async def _refuse(self, error: InvalidRequest | Reason) -> None:
         await self._say(await self.guard.areject(error, surface=self.surface, caller=self.caller, door=self.door.name))
@@ -252,7 +257,7 @@ class Guarded:
     # ---- after admission --------------------------------------------------------------------------------------
 
     async def _forward(self, admitted: Admitted, scope: Scope, receive: Replay) -> None:
-        if not await self.guard.asent(admitted.ticket):
+        if self.door.upstream is None and not await self.guard.asent(admitted.ticket):
             await self._say(expired(admitted, self.guard.clock()))
             return
         offer = Offer(self.guard, admitted, self.caller)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -18,8 +18,10 @@ from policyguard.threads import in_thread
 HEALTH, READY = "/healthz", "/readyz"
 
 
-def pages(guard: Guard, lifespan: Callable[[Any], AbstractAsyncContextManager[None]]) -> Starlette:
-    """`/healthz` and `/readyz`, with the life of the app that they belong to."""
+def pages(
+    guard: Guard, lifespan: Callable[[Any], AbstractAsyncContextManager[None]], *, more: Sequence[Route] = ()
+) -> Starlette:
+    """`/healthz`, `/readyz` and `more`, with the life of the app that they belong to."""
 
     async def health(request: Request) -> JSONResponse:
         return JSONResponse({"status": "alive"})
@@ -30,7 +32,7 @@ def pages(guard: Guard, lifespan: Callable[[Any], AbstractAsyncContextManager[No
         body = {"status": status, "policies": guard.policies.digest, "problems": problems}
         return JSONResponse(body, status_code=503 if problems else 200)
 
-    return Starlette(routes=[Route(HEALTH, health), Route(READY, ready)], lifespan=lifespan)
+    return Starlette(routes=[Route(HEALTH, health), Route(READY, ready), *more], lifespan=lifespan)
 
 
 def _policies(guard: Guard) -> list[str]:

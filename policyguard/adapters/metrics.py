@@ -20,7 +20,6 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from policyguard.errors import ConfigError
 from policyguard.guard import Guard
 from policyguard.telemetry.ledger import Ledger, Reading
 from policyguard.telemetry.measures import Labels
@@ -36,7 +35,7 @@ try:
     from prometheus_client.registry import Collector
     from prometheus_client.values import MutexValue, ValueClass
 except ImportError as error:
-    raise ConfigError("metrics for Prometheus need `pip install 'policyguard[prometheus]'`") from error
+    raise ImportError("this needs prometheus-client: pip install 'policyguard[prometheus]'") from error
 
 FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"  # prometheus-client's own setting; it counts when that is imported
 _UNITS: Mapping[str, str] = {"s": "_seconds", "{microdollar}": "_microdollars", "1": "_ratio"}

@@ -138,6 +138,11 @@ def caller_within(offer: Offer | None) -> Caller:
     return Caller.of({**around, **dict(current_caller().items())})
 
 
+def caller_around() -> Caller:
+    """The caller of the request that the running code belongs to, whichever guard admitted it."""
+    return caller_within(_offer.get())
+
+
 def admission(offer: Offer | None, ask: Admit) -> Generator[GuardStep, Any, tuple[Admission, bool]]:
     """Decide a call, and whether it runs within the request of `offer`: on its ticket, which is sent already."""
     said: Admission

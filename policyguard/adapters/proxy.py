@@ -25,6 +25,7 @@ from policyguard.decision import Effect, Kind, Place, Reason
 from policyguard.errors import InvalidRequest, StoreUnavailable
 from policyguard.flow import no_surface_reason
 from policyguard.guard import Guard
+from policyguard.logs import say as log_line
 from policyguard.policy.model import PolicySet, Route
 from policyguard.refusal import MESSAGES, RETRY_AFTER_S
 from policyguard.request import Caller, Failure
@@ -32,8 +33,6 @@ from policyguard.store import ProxyKey
 from policyguard.wire.errors import render_error
 from policyguard.wire.forms import MAX_BODY_BYTES, MAX_JSON_BYTES, Shape
 from policyguard.wire.refusals import Rendered
-
-log = logging.getLogger("policyguard")
 
 Scope = MutableMapping[str, Any]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -137,7 +136,8 @@ class Proxy:
         try:
             await self._decide(scope, receive, client, key)
         except Exception as error:
-            log.error("no answer to a request: %s", error if isinstance(error, AppFailed) else type(error).__name__)
+            why = str(error) if isinstance(error, AppFailed) else type(error).__name__
+            log_line(logging.ERROR, "proxy.no_answer", "no answer to a request: %s", why, raised=type(error).__name__)
             if not client.started:  # else the server cuts the connection, so that nobody takes what came for all of it
                 await _send(_no_answer(error), send)
 
@@ -194,7 +194,7 @@ def _not_this_key(key: ProxyKey) -> Reason:
         id="surface.key",
         kind=Kind.SURFACE,
         effect=Effect.DENY,
-        message=f"the key allows {len(key.surfaces)} surfaces: name one of them in the header `{SURFACE}`",
+        message=f"the key does not say which surface, or not this one: name one that it allows in `{SURFACE}`",
         values={"key": key.id},
     )
 

@@ -13,10 +13,12 @@ import signal
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
+
+from starlette.routing import Route
 
 try:
     import uvicorn
@@ -31,14 +33,19 @@ from policyguard.adapters.proxy import Limits, Proxy
 from policyguard.adapters.upstream import Upstream
 from policyguard.errors import ConfigError
 from policyguard.guard import Guard
+from policyguard.logs import LogFormat, configure
 from policyguard.settings import setting
 
+METRICS = "/metrics"
 _SETTLE_S = 10.0  # for what was cut off at the end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What a worker needs to know. `grace_s` is how long what is in flight may take after the end was asked for."""
+    """What a worker needs to know. `grace_s` is how long what is in flight may take after the end was asked for.
+
+    `metrics` shows them at `/metrics`, without a key, where prometheus-client is installed.
+    """
 
     policies: str | None = None
     store: str | None = None
@@ -47,6 +54,9 @@ class Options:
     workers: int = 1
     grace_s: float = 30.0
     upstream_timeout_s: float = 600.0
+    metrics: bool = True
+    log_format: LogFormat = "text"
+    log_level: str = "INFO"
     limits: Limits = field(default_factory=Limits)
     connections: ConnectionLimits = field(default_factory=ConnectionLimits)
 
@@ -79,14 +89,38 @@ def create_app(options: Options, opened: tuple[Guard, Upstream] | None = None) -
             await guard.aclose()
             await upstream.aclose()
 
+    more = _metrics(guard) if options.metrics else []
     proxy = Proxy(
         guard,
         upstream,
-        pages=pages(guard, lifespan),
-        open_paths=frozenset({HEALTH, READY}),
+        pages=pages(guard, lifespan, more=more),
+        open_paths=frozenset({HEALTH, READY, *(route.path for route in more)}),
         limits=options.limits,
     )
     return proxy
+
+
+def _metrics(guard: Guard) -> list[Route]:
+    try:
+        from policyguard.adapters.metrics import Metrics
+    except ImportError:  # an extra of its own
+        return []
+    return [Route(METRICS, Metrics(guard))]
+
+
+def _shared_by(workers: int) -> AbstractContextManager[None]:
+    """Where several workers count, they count together."""
+    try:
+        from policyguard.adapters.metrics import shared_by
+    except ImportError:
+        return nullcontext()
+    return shared_by(workers)
+
+
+def _worker(options: Options, opened: tuple[Guard, Upstream] | None) -> Proxy:
+    """What a process serves. Its log is set up here, after the server has set up its own."""
+    configure(options.log_format, options.log_level)
+    return create_app(options, opened)
 
 
 def _end_with_parent() -> None:
@@ -110,7 +144,7 @@ def serve(
 ) -> None:
     """Serve until SIGTERM or ctrl-c. `started` is called when requests are taken; `opened` is for a lone worker."""
     config = uvicorn.Config(
-        partial(create_app, options, opened),
+        partial(_worker, options, opened),
         factory=True,
         workers=options.workers,
         log_level="warning",
@@ -130,7 +164,8 @@ def serve(
         else:
             listening.listen(config.backlog)
             started()
-            Multiprocess(config, sockets=[listening]).run()
+            with _shared_by(options.workers):
+                Multiprocess(config, sockets=[listening]).run()
 
 
 class _Server(uvicorn.Server):

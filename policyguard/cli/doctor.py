@@ -144,7 +144,7 @@ def _telemetry() -> Iterator[Finding]:
 def _extras() -> Iterator[Finding]:
     extras = (
         ("uvicorn", "demo, sandbox", "demo"),
-        ("PIL", "demo, sandbox", "demo"),
+        ("PIL", "pictures of edits; without it none passes", "images"),
         ("aiohttp", "proxy", "serve"),
         ("psycopg", "PostgreSQL", "postgres"),
         ("prometheus_client", "metrics for Prometheus", "prometheus"),

@@ -45,6 +45,9 @@ def explain(
     output_score: Annotated[
         list[str] | None, typer.Option(help="A score of what comes out, CATEGORY=0.42. Others are 0. Repeatable.")
     ] = None,
+    answer: Annotated[
+        list[str] | None, typer.Option(help="The answer to a question, NAME=0.8. Others are 0. Repeatable.")
+    ] = None,
     unavailable: Annotated[bool, typer.Option(help="As if moderation were down.")] = False,
     now: NowOption = None,
     stages: Annotated[
@@ -65,6 +68,8 @@ def explain(
 
       policyguard explain id-photos --unavailable --format json
 
+      policyguard explain avatars --answer real_person=0.9
+
       policyguard explain avatars --main-model gpt-6-luna --max-output-tokens 500
 
       policyguard explain avatars --stages
@@ -83,12 +88,12 @@ def explain(
     names |= {"max_output_tokens": max_output_tokens}
     request = _request("x" * prompt_chars if prompt_chars else prompt, input_images, mask, main_model, names)
     given = Caller.of(_callers(loaded, caller or []))
-    scores, output = _scores(score or [], unavailable), _output(output_score or [])
-    answer = _explain(loaded, surface, request, given, scores, moment(now), output)
+    scores, answers = _scores(score or [], unavailable), _answers(loaded.surfaces[surface], answer or [])
+    shown = _explain(loaded, surface, request, given, (scores, answers, _output(output_score or [])), moment(now))
     if format == "json":
-        print_json(answer)
+        print_json(shown)
     else:
-        _print(answer)
+        _print(shown)
 
 
 def _request(prompt: str, input_images: int, mask: bool, main_model: str | None, names: dict[str, Any]) -> Any:
@@ -107,28 +112,28 @@ def _request(prompt: str, input_images: int, mask: bool, main_model: str | None,
 
 
 def _explain(
-    loaded: Any, surface: str, request: Any, given: Any, scores: dict[str, float] | None, now: datetime, output: Any
+    loaded: Any, surface: str, request: Any, given: Any, said: tuple[Any, Any, Any], now: datetime
 ) -> dict[str, Any]:
     from policyguard import engine, record
     from policyguard.decision import combine
     from policyguard.explain import explain as lines
     from policyguard.request import Verdict
 
-    policy = loaded.surfaces[surface]
+    (scores, answers, output), policy = said, loaded.surfaces[surface]
     caller, reasons = engine.resolve_caller(loaded.caller, given)
     screened = engine.price(engine.screen(policy, request, caller, now))
-    said = {reason.id for reason in reasons}
-    screened = screened._replace(reasons=reasons + tuple(r for r in screened.reasons if r.id not in said))
+    known = {reason.id for reason in reasons}
+    screened = screened._replace(reasons=reasons + tuple(r for r in screened.reasons if r.id not in known))
     verdict = None
     if screened.check_prompt or screened.check_images:
         error = "down" if scores is None else None
         verdict = Verdict(model=policy.moderation.model, scores=scores or {}, error=error)
-    judged = engine.judge(screened, verdict)
+    judged = engine.judge(screened, verdict, answers)
     dimensions = record.dimensions(surface, caller, lambda kind, text: text)
     seen = output if policy.checks_output else None
     reasons = judged.reasons
     if policy.inspects_output and combine(reasons).word in ("allow", "flag"):
-        reasons += engine.inspect(policy, judged.request, caller, now, verdict, seen)
+        reasons += engine.inspect(policy, judged.request, caller, now, verdict, answers, seen)
     return {
         "surface": surface,
         "outcome": combine(reasons).word,
@@ -140,7 +145,7 @@ def _explain(
         "reasons": [record.reason_row(r) for r in reasons],
         "lines": [
             {**asdict(line), "place": str(line.place) if line.place else None}
-            for line in lines(judged, verdict, dimensions, seen)
+            for line in lines(judged, verdict, dimensions, answers, seen)
         ],
     }
 
@@ -170,31 +175,41 @@ def _pairs(given: list[str], option: str) -> dict[str, str | None]:
 def _scores(given: list[str], unavailable: bool) -> dict[str, float] | None:
     from policyguard.request import CATEGORIES
 
-    return None if unavailable else _scored(given, "--score", CATEGORIES)
+    if unavailable:
+        return None
+    return _numbers(given, "--score", CATEGORIES, "moderation category")
 
 
 def _output(given: list[str]) -> Any:
     """What moderation says of the images that come out."""
     from policyguard.request import IMAGE_CATEGORIES, Verdict
 
-    return Verdict(model="", scores=_scored(given, "--output-score", IMAGE_CATEGORIES))
+    return Verdict(model="", scores=_numbers(given, "--output-score", IMAGE_CATEGORIES, "moderation category"))
 
 
-def _scored(given: list[str], option: str, assessed: tuple[str, ...]) -> dict[str, float]:
-    scores = dict.fromkeys(assessed, 0.0)
+def _answers(policy: Any, given: list[str]) -> Any:
+    from policyguard.request import Answers
+
+    names = tuple(question.name for question in policy.questions)
+    return Answers(model="given", probabilities=_numbers(given, "--answer", names, "question that a rule reads"))
+
+
+def _numbers(given: list[str], option: str, names: tuple[str, ...], what: str) -> dict[str, float]:
+    """A number from 0 to 1 for each name, 0 where none is given; what is `unavailable` is not there."""
+    numbers = dict.fromkeys(names, 0.0)
     for name, value in _pairs(given, option).items():
-        if name not in scores:
-            fail(f"`{name}` is no moderation category", hint="there are " + ", ".join(assessed))
+        if name not in names:
+            fail(f"`{name}` is no {what}", hint=f"there are {', '.join(names)}" if names else "there are none here")
         if value == "unavailable":
-            del scores[name]
+            del numbers[name]
             continue
         try:
-            scores[name] = float(value or "")
+            numbers[name] = float(value or "")
         except ValueError:
             fail(f"`{option} {name}=...` needs a number from 0 to 1")
-        if not 0 <= scores[name] <= 1:
+        if not 0 <= numbers[name] <= 1:
             fail(f"`{option} {name}=...` needs a number from 0 to 1")
-    return scores
+    return numbers
 
 
 def _print(answer: dict[str, Any]) -> None:

@@ -21,7 +21,8 @@ def show_stages(loaded: PolicySet, surface: str, *, as_json: bool) -> None:
     from policyguard.stages import checks, outage
 
     policy = loaded.surfaces[surface]
-    found, down = checks(policy, environment_of(loaded.caller)), outage(policy)
+    asked = [question.name for question in policy.questions]
+    found, down = checks(policy, environment_of(loaded.caller, asked)), outage(policy)
     if as_json:
         print_json(
             {

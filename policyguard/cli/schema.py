@@ -9,8 +9,14 @@ import typer
 
 from policyguard.cli.output import console, fail
 
-Kind = Literal["surface", "org", "tests"]
-FILES: dict[Kind, str] = {"surface": ".schema.json", "org": ".org.schema.json", "tests": "tests/.schema.json"}
+Kind = Literal["surface", "org", "prices", "tests"]
+FILES: dict[Kind, str] = {
+    "surface": ".schema.json",
+    "org": ".org.schema.json",
+    "prices": ".prices.schema.json",
+    "tests": "tests/.schema.json",
+}
+_NAMED: dict[str, Kind] = {"org.yaml": "org", "prices.yaml": "prices"}
 
 
 def schema(
@@ -21,7 +27,8 @@ def schema(
     """Print the JSON Schema of a policy file or of a file of tests, so that an editor completes and checks it.
 
     An editor with a YAML language server reads it where a surface's file begins with
-    `# yaml-language-server: $schema=.schema.json`, as do files of tests, and org.yaml with `$schema=.org.schema.json`.
+    `# yaml-language-server: $schema=.schema.json`, as do files of tests, and org.yaml and
+    prices.yaml with `$schema=.org.schema.json` and `$schema=.prices.schema.json`.
 
     Examples:
 
@@ -65,7 +72,7 @@ def _write(path: Path, kind: Kind) -> Path:
 
 def first_line(path: Path) -> str:
     """The comment that tells editors the schema of a policy file."""
-    kind: Kind = "tests" if path.parent.name == "tests" else "org" if path.name == "org.yaml" else "surface"
+    kind = "tests" if path.parent.name == "tests" else _NAMED.get(path.name, "surface")
     return f"# yaml-language-server: $schema={Path(FILES[kind]).name}\n"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -32,12 +32,18 @@ def serve(
     body_timeout: Annotated[float, typer.Option(help="Seconds for a body to arrive.", min=0.1)] = 60.0,
     upstream_timeout: Annotated[float, typer.Option(help="Seconds of silence from upstream.", min=1.0)] = 600.0,
     grace: Annotated[float, typer.Option(help="Seconds to end in, after SIGTERM.", min=1.0)] = 30.0,
+    metrics: Annotated[bool, typer.Option(help="Show /metrics to whoever reaches the port.")] = True,
+    log_format: Annotated[Literal["text", "json"], typer.Option(help="The log, on the error stream.")] = "text",
+    log_level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR"], typer.Option(help="From which level.", case_sensitive=False)
+    ] = "INFO",
     format: FormatOption = "text",
 ) -> None:
     """Serve OpenAI's image routes to any client, and decide every request by the policies before it goes upstream.
 
     Clients use this address as their base_url, with a key that `policyguard keys create` made. The upstream's own key
-    comes from OPENAI_API_KEY and never leaves. `/healthz` says that it lives, `/readyz` whether it can decide.
+    comes from OPENAI_API_KEY and never leaves. `/healthz` says that it lives, `/readyz` whether it can decide,
+    `/metrics` is for Prometheus. The log has a line for each decision and each end, and nothing of what was asked.
 
     Examples:
 
@@ -62,6 +68,9 @@ def serve(
         workers=workers,
         grace_s=grace,
         upstream_timeout_s=upstream_timeout,
+        metrics=metrics,
+        log_format=log_format,
+        log_level=log_level,
         limits=Limits(
             requests=max_requests, body_bytes=max_body, header_bytes=max_headers, body_timeout_s=body_timeout
         ),

@@ -6,14 +6,14 @@ why. Anything that it leaves out counts as unavailable, never as 0.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from policyguard.moderation.keyword import KeywordModerator
 from policyguard.moderation.scripted import ScriptedModerator
-from policyguard.request import Verdict
-from policyguard.steps import Moderate
+from policyguard.request import Answers, Verdict
+from policyguard.steps import Inquire, Moderate
 
-__all__ = ["KeywordModerator", "Moderator", "ScriptedModerator"]
+__all__ = ["Answerer", "KeywordModerator", "Moderator", "ScriptedModerator"]
 
 
 class Moderator(Protocol):
@@ -31,3 +31,17 @@ class Moderator(Protocol):
     def close(self) -> None: ...
 
     async def aclose(self) -> None: ...
+
+
+@runtime_checkable
+class Answerer(Protocol):
+    """What a moderator can do beside: answer the questions of policies. Policies with questions need one that does.
+
+    As with scores nothing is raised for what is wrong upstream: a question without an answer is left out.
+    """
+
+    def answer(self, step: Inquire) -> Answers:
+        """Answer the questions of `step`, within `step.timeout_s`."""
+
+    async def aanswer(self, step: Inquire) -> Answers:
+        """`answer` for async code."""

@@ -1,7 +1,8 @@
 """What is asked about one request, call by call, and what an answer of the moderation endpoint is worth.
 
-Pure: bytes in, values out. A score counts only where the answer is whole and says that this kind of input was looked
-at; about an image the endpoint answers 0 for the categories that only text can have, and such a 0 is no score.
+Pure: bytes in, values out. A prompt that hides its letters is asked about as it is and as it is read, in one call, and
+the higher score holds. A score counts only where the answer is whole and says that this kind of input was looked at;
+about an image the endpoint answers 0 for the categories that only text can have, and such a 0 is no score.
 """
 
 from __future__ import annotations
@@ -27,10 +28,15 @@ class Malformed(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """The prompt, or one image: what one call scores."""
+    """The prompt, or one image: what one call scores. `revealed` is the prompt as it is read, where that differs."""
 
     text: str | None = field(default=None, repr=False)
+    revealed: str | None = field(default=None, repr=False)
     image: InputImage | None = field(default=None, repr=False)
+
+    @property
+    def resource(self) -> str:
+        return "moderations"
 
     @property
     def kind(self) -> Literal["text", "image"]:
@@ -42,6 +48,11 @@ class Question:
         return frozenset(CATEGORIES if self.image is None else IMAGE_CATEGORIES)
 
     @property
+    def results(self) -> int:
+        """How many a whole answer has."""
+        return 1 if self.revealed is None else 2
+
+    @property
     def problem(self) -> str | None:
         """Why it cannot be sent."""
         too_large = self.image is not None and len(self.image.data) > MAX_IMAGE_BYTES
@@ -50,20 +61,32 @@ class Question:
     def wire(self) -> Any:
         """The `input` of a call. An image grows by a third, so this is only made when it is sent."""
         if self.image is None:
-            return self.text
-        url = f"data:{self.image.media_type};base64,{b64encode(self.image.data).decode()}"
+            return self.text if self.revealed is None else [self.text, self.revealed]
+        url = self.image.url or f"data:{self.image.media_type};base64,{b64encode(self.image.data).decode()}"
         return [{"type": "image_url", "image_url": {"url": url}}]
+
+    def arguments(self) -> dict[str, Any]:
+        """The body of a call, without the model."""
+        return {"input": self.wire()}
 
     def failed(self, error: str, *, calls: int, request_id: str | None = None) -> Part:
         """Nothing was assessed."""
         return Part(expected=self.expected, scores={}, error=error, calls=calls, request_id=request_id)
 
+    def read(self, body: bytes, *, calls: int, request_id: str | None = None) -> Part:
+        """What an answer says of it."""
+        return read(self, body, calls=calls, request_id=request_id)
+
 
 def questions(step: Moderate) -> tuple[Question, ...]:
     """The prompt, and each image that came in, the mask included."""
-    prompt = (Question(text=step.request.prompt),) if step.prompt else ()
+    prompt = (_about_the_prompt(*step.texts),) if step.prompt else ()
     images = tuple(Question(image=image) for image in step.request.input_images) if step.images else ()
     return prompt + images
+
+
+def _about_the_prompt(text: str, revealed: str | None = None) -> Question:
+    return Question(text=text, revealed=revealed)
 
 
 def read(question: Question, body: bytes, *, calls: int, request_id: str | None) -> Part:
@@ -81,20 +104,24 @@ def _believable(question: Question, body: bytes) -> tuple[str | None, dict[str, 
         data = orjson.loads(body)  # refuses NaN and Infinity
     except orjson.JSONDecodeError:
         raise Malformed("no JSON") from None
-    result = _only_result(data)
-    looked_at = _looked_at(question, result)
-    scores = {category: score for category, score in _scores(result) if category in looked_at}
+    answers = [_assessed(question, result) for result in _results(data, question.results)]
+    scores = {c: max(answer[c] for answer in answers) for c in CATEGORIES if all(c in answer for answer in answers)}
     model = data.get("model")
     plain = isinstance(model, str) and len(model) <= MAX_MODEL_CHARS and model.isprintable()
     return (model if plain else None), scores
 
 
-def _only_result(data: Any) -> dict[str, Any]:
+def _results(data: Any, count: int) -> list[dict[str, Any]]:
+    """One for each input, neither more nor fewer: else nobody knows what belongs to what."""
     results = data.get("results") if isinstance(data, dict) else None
-    if not isinstance(results, list) or len(results) != 1 or not isinstance(results[0], dict):
-        raise Malformed("not one result")
-    found: dict[str, Any] = results[0]
-    return found
+    if not isinstance(results, list) or len(results) != count or not all(isinstance(one, dict) for one in results):
+        raise Malformed("not one result for each input")
+    return results
+
+
+def _assessed(question: Question, result: Mapping[str, Any]) -> dict[str, float]:
+    looked_at = _looked_at(question, result)
+    return {category: score for category, score in _scores(result) if category in looked_at}
 
 
 def _scores(result: Mapping[str, Any]) -> Iterator[tuple[str, float]]:

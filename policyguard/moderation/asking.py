@@ -6,20 +6,24 @@ The time limit is for all of it; what came in time counts, and the rest is a tim
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from time import monotonic
+from typing import Any, TypeVar
 
 import anyio
 
 from policyguard.moderation.answers import Question, questions
-from policyguard.moderation.exchange import Failure, Reply, exchange
+from policyguard.moderation.exchange import Asked, Failure, Reply, exchange
+from policyguard.moderation.inquiry import Inquiry
 from policyguard.moderation.merge import Part, merge
-from policyguard.request import Verdict
+from policyguard.request import Answers, Verdict
 from policyguard.steps import Moderate
 
 MAX_CONCURRENT = 8  # calls of one request at a time
 MAX_BODY_BYTES = 1_000_000  # of one answer
 MODELS = frozenset({"omni-moderation-latest", "omni-moderation-2024-09-26"})
-Sender = Callable[[Question, str, float], Awaitable[Reply | Failure]]  # the model, and the seconds for the call
+T = TypeVar("T")
+Sender = Callable[[Asked[Any], str, float], Awaitable[Reply | Failure]]  # the model, and the seconds for the call
 
 
 async def ask_all(step: Moderate, send: Sender, retry_wait_s: float) -> Verdict:
@@ -44,7 +48,16 @@ async def ask_all(step: Moderate, send: Sender, retry_wait_s: float) -> Verdict:
     return merge(step.model, parts, round((monotonic() - started) * 1000))
 
 
-async def _ask(question: Question, model: str, send: Sender, deadline: float, retry_wait_s: float) -> Part:
+async def answer_all(inquiry: Inquiry, send: Sender, retry_wait_s: float) -> Answers:
+    """The answers to all questions of one inquiry, which are one call."""
+    started, timeout_s = monotonic(), inquiry.step.timeout_s
+    found = inquiry.failed("timeout", calls=1)
+    with anyio.move_on_after(timeout_s):
+        found = await _ask(inquiry, inquiry.model, send, started + timeout_s, retry_wait_s)
+    return replace(found, latency_ms=round((monotonic() - started) * 1000))
+
+
+async def _ask(question: Asked[T], model: str, send: Sender, deadline: float, retry_wait_s: float) -> T:
     steps = exchange(question, deadline, retry_wait_s)
     try:
         asked = next(steps)
@@ -53,8 +66,8 @@ async def _ask(question: Question, model: str, send: Sender, deadline: float, re
                 await anyio.sleep(asked.wait_s)
             asked = steps.send(await send(question, model, asked.timeout_s))
     except StopIteration as end:
-        part: Part = end.value
-        return part
+        found: T = end.value
+        return found
 
 
 def timed_out(question: Question) -> Part:

@@ -1,18 +1,29 @@
-"""Which moderator a guard has: one that serves every model that its policies name, and by default none that is weak."""
+"""Which moderator a guard has: one that serves what its policies name and ask, and by default none that is weak."""
 
 from __future__ import annotations
 
 from policyguard.errors import ConfigError, Diagnostic, PolicyError
-from policyguard.moderation import Moderator
+from policyguard.moderation import Answerer, Moderator
 from policyguard.policy.model import Policy, PolicySet
 from policyguard.settings import setting
 
 
 def check_moderator(policies: PolicySet, *, moderator: Moderator) -> None:
     """Raises `PolicyError`."""
-    wrong = [policy for policy in policies.surfaces.values() if policy.moderation.model not in moderator.models]
+    surfaces = policies.surfaces.values()
+    wrong = [_not_served(policy, moderator) for policy in surfaces if policy.moderation.model not in moderator.models]
+    if not isinstance(moderator, Answerer):
+        wrong += [_not_answered(policy) for policy in surfaces if policy.questions]
     if wrong:
-        raise PolicyError([_not_served(policy, moderator) for policy in wrong])
+        raise PolicyError(wrong)
+
+
+def _not_answered(policy: Policy) -> Diagnostic:
+    question = policy.questions[0]
+    message = f"surface `{policy.surface}` asks the question `{question.name}`"
+    file, line, column = question.place
+    hint = "the given moderator answers none"
+    return Diagnostic(file=file, line=line, column=column, code="PG507", message=message, path="questions", hint=hint)
 
 
 def _not_served(policy: Policy, moderator: Moderator) -> Diagnostic:

@@ -9,12 +9,31 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from time import monotonic
-
-from policyguard.moderation.answers import Question, read
-from policyguard.moderation.merge import Part
+from typing import Any, Protocol, TypeVar
 
 ATTEMPTS = 2
 _REFUSED = frozenset({400, 413, 415, 422})  # the input itself was not accepted
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)  # what is known in the end
+
+
+class Asked(Protocol[T_co]):
+    """One call: what to say where it fails, and how to read what comes back."""
+
+    @property
+    def resource(self) -> str:
+        """`moderations` or `decisions`: the end of the path, and the SDK's name for it."""
+
+    @property
+    def problem(self) -> str | None:
+        """Why it cannot be sent."""
+
+    def arguments(self) -> dict[str, Any]:
+        """The body without the model."""
+
+    def failed(self, error: str, *, calls: int, request_id: str | None = None) -> T_co: ...
+
+    def read(self, body: bytes, *, calls: int, request_id: str | None = None) -> T_co: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +62,7 @@ class Failure:
     final: bool = False
 
 
-def exchange(question: Question, deadline: float, retry_wait_s: float) -> Generator[Send, Reply | Failure, Part]:
+def exchange(question: Asked[T], deadline: float, retry_wait_s: float) -> Generator[Send, Reply | Failure, T]:
     """Ask one question: at most twice, and never beyond `deadline` (of the monotonic clock)."""
     if question.problem:
         return question.failed(question.problem, calls=0)
@@ -55,7 +74,7 @@ def exchange(question: Question, deadline: float, retry_wait_s: float) -> Genera
             break
         reply = yield Send(timeout, wait)
         if isinstance(reply, Reply):
-            return read(question, reply.body, calls=attempt, request_id=reply.request_id)
+            return question.read(reply.body, calls=attempt, request_id=reply.request_id)
         part = question.failed(reply.word, calls=attempt, request_id=reply.request_id)
         if reply.final:
             break

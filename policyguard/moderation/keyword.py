@@ -48,8 +48,8 @@ class KeywordModerator:
         """Score the prompt; images are left unassessed."""
         parts = []
         if step.prompt:
-            text = step.request.prompt.casefold()
-            scores = {category: float(bool(pattern.search(text))) for category, pattern in _PATTERNS.items()}
+            texts = [text.casefold() for text in step.texts]
+            scores = {c: float(any(pattern.search(text) for text in texts)) for c, pattern in _PATTERNS.items()}
             parts.append(Part(expected=frozenset(CATEGORIES), scores=scores, calls=0))
         if step.images and any(step.request.input_images):
             parts.append(Part(expected=frozenset(IMAGE_CATEGORIES), scores={}, error="images_not_assessed", calls=0))

@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -20,23 +21,27 @@ from anyio.lowlevel import RunVar
 
 from policyguard.errors import ConfigError
 from policyguard.moderation.answers import Question, questions
-from policyguard.moderation.asking import MAX_BODY_BYTES, MAX_CONCURRENT, MODELS, ask_all, timed_out
-from policyguard.moderation.exchange import Failure, Reply, exchange, refusal
+from policyguard.moderation.asking import MAX_BODY_BYTES, MAX_CONCURRENT, MODELS, answer_all, ask_all, timed_out
+from policyguard.moderation.exchange import Asked, Failure, Reply, exchange, refusal
+from policyguard.moderation.inquiry import MODEL, Inquiry
 from policyguard.moderation.merge import Part, merge
-from policyguard.request import Verdict
+from policyguard.request import Answers, Verdict
 from policyguard.settings import setting
-from policyguard.steps import Moderate
+from policyguard.steps import Inquire, Moderate
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI, OpenAI
 
+T = TypeVar("T")
+
 
 class OpenAIModerator:
-    """Asks `/v1/moderations`. Thread-safe; survives a fork and a new event loop, unless given clients of your own.
+    """Asks `/v1/moderations`, and `/v1/decisions` where a policy has questions.
 
-    Without `client` and `aclient`, clients are made with `api_key` and `base_url`, which default to `OPENAI_API_KEY`
-    and `OPENAI_BASE_URL`. With a `client` alone, async code asks it from a thread. `retry_wait_s` is the pause before
-    the one retry, where the server names none.
+    Thread-safe; survives a fork and a new event loop, unless given clients of your own. Without `client` and `aclient`,
+    clients are made with `api_key` and `base_url`, which default to `OPENAI_API_KEY` and `OPENAI_BASE_URL`. With a
+    `client` alone, async code asks it from a thread. `retry_wait_s` is the pause before the one retry, where the server
+    names none.
     """
 
     models = MODELS
@@ -48,6 +53,7 @@ class OpenAIModerator:
         *,
         base_url: str | None = None,
         api_key: str | None = None,
+        questions_model: str | None = None,
         retry_wait_s: float = 0.2,
     ) -> None:
         self._given = client.with_options(max_retries=0) if client else None
@@ -58,6 +64,7 @@ class OpenAIModerator:
         if not (self._key or client or aclient):
             raise ConfigError("no key for moderation: set `OPENAI_API_KEY` or give `api_key`")
         import_module("openai")  # takes a second: now, not out of the time of the first request
+        self._questions_model = setting("questions_model", questions_model) or MODEL
         self._retry_wait_s = retry_wait_s
         self._own: tuple[int, OpenAI] | None = None  # with the process that made it: sockets do not survive a fork
         self._aown: RunVar[AsyncOpenAI | None] = RunVar(f"policyguard moderation {id(self)}", None)
@@ -79,7 +86,20 @@ class OpenAIModerator:
             pool.shutdown(wait=False, cancel_futures=True)
         return merge(step.model, parts, _ms(started))
 
-    def _ask(self, client: OpenAI, question: Question, model: str, deadline: float) -> Part:
+    def answer(self, step: Inquire) -> Answers:
+        """Answer the questions about one request, in one call; what fails is in the answers."""
+        client, started, inquiry = self._client(), monotonic(), Inquiry(step, self._questions_model)
+        pool = ThreadPoolExecutor(1, "policyguard-questions")
+        try:
+            call = pool.submit(self._ask, client, inquiry, inquiry.model, started + step.timeout_s)
+            found = call.result(timeout=step.timeout_s)
+        except TimeoutError:
+            found = inquiry.failed("timeout", calls=1)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+        return replace(found, latency_ms=_ms(started))
+
+    def _ask(self, client: OpenAI, question: Asked[T], model: str, deadline: float) -> T:
         steps = exchange(question, deadline, self._retry_wait_s)
         try:
             send = next(steps)
@@ -87,8 +107,8 @@ class OpenAIModerator:
                 time.sleep(send.wait_s)
                 send = steps.send(_send(client, question, model, send.timeout_s))
         except StopIteration as end:
-            part: Part = end.value
-            return part
+            found: T = end.value
+            return found
 
     def _client(self) -> OpenAI:
         if self._given is not None:
@@ -117,6 +137,13 @@ class OpenAIModerator:
             return await anyio.to_thread.run_sync(self.moderate, step, abandon_on_cancel=True)
         return await ask_all(step, partial(_asend, self._aclient()), self._retry_wait_s)
 
+    async def aanswer(self, step: Inquire) -> Answers:
+        """`answer` for async code."""
+        if self._agiven is None and self._given is not None:
+            return await anyio.to_thread.run_sync(self.answer, step, abandon_on_cancel=True)
+        inquiry = Inquiry(step, self._questions_model)
+        return await answer_all(inquiry, partial(_asend, self._aclient()), self._retry_wait_s)
+
     def _aclient(self) -> AsyncOpenAI:
         if self._agiven is not None:
             return self._agiven
@@ -140,11 +167,11 @@ class OpenAIModerator:
 # ---- one call ---------------------------------------------------------------------------------------------
 
 
-def _send(client: OpenAI, question: Question, model: str, timeout_s: float) -> Reply | Failure:
+def _send(client: OpenAI, question: Asked[Any], model: str, timeout_s: float) -> Reply | Failure:
     until = monotonic() + timeout_s
     try:
-        create = client.moderations.with_streaming_response.create
-        with create(input=question.wire(), model=model, timeout=timeout_s) as response:
+        create = getattr(client, question.resource).with_streaming_response.create
+        with create(**question.arguments(), model=model, timeout=timeout_s) as response:
             body = bytearray()
             for chunk in response.iter_bytes():
                 body += chunk
@@ -157,10 +184,10 @@ def _send(client: OpenAI, question: Question, model: str, timeout_s: float) -> R
         return failure(error)
 
 
-async def _asend(client: AsyncOpenAI, question: Question, model: str, timeout_s: float) -> Reply | Failure:
+async def _asend(client: AsyncOpenAI, question: Asked[Any], model: str, timeout_s: float) -> Reply | Failure:
     try:
-        create = client.moderations.with_streaming_response.create
-        async with create(input=question.wire(), model=model, timeout=timeout_s) as response:
+        create = getattr(client, question.resource).with_streaming_response.create
+        async with create(**question.arguments(), model=model, timeout=timeout_s) as response:
             body = bytearray()
             async for chunk in response.iter_bytes():
                 body += chunk

@@ -34,6 +34,7 @@ EPSILON = 1e-6
 OTHER = "something-else"
 _STEP, _LONGEST = 16, 3840  # the grid of sizes that models draw
 _MAX_CALLER_CHARS = 256
+_OBFUSCATED = "x\u200bx"
 _MAX_JOINED = 6  # texts that are tried together in every combination
 _COMMON_SIZES = ("1024x1024", "1024x1536", "1536x1024", "2048x1152", "2048x2048", "3840x2160", AUTO)
 
@@ -74,13 +75,15 @@ def candidates(
     whole = finite(subject, environment)
     if whole is not None:
         found: Iterable[Any] = whole
-    elif subject.startswith(("scores.", "output.")):
+    elif subject.startswith(("scores.", "output.", "answers.")):
         found = (*_scores([*_literals(atoms, float), *bounds]), None)
     elif subject.startswith("caller."):
         optional = environment.caller[subject.removeprefix("caller.")].optional
         found = (*bounds, *([None] if optional else []), OTHER, *_texts(atoms, OTHER, _MAX_CALLER_CHARS, ()))
     elif subject == "prompt":
         found = _texts(atoms, "a cat", MAX_PROMPT_CHARS, bounds)
+        if any("request.obfuscated" in atom.reads for atom in atoms):
+            found = [*found, *_hidden(found, MAX_PROMPT_CHARS)]
     else:
         found = (*bounds, *_OTHERS[subject](atoms, base))
     return _unique([base[subject], *found] if subject in base else found)
@@ -153,6 +156,15 @@ def _texts(atoms: Sequence[Atom], plain: str, longest: int, bounds: Sequence[int
     ends = [(text, "") for text in [plain, *found]] + list(permutations(found[:_MAX_JOINED], 2))
     padded = [_padded(start, end, length) for length in sorted(lengths) for start, end in ends]
     return [text for text in (*texts, *padded) if text.strip() and len(text) <= longest]
+
+
+def _hidden(texts: Sequence[str], longest: int) -> Iterator[str]:
+    """Each text once more with letters that are hidden: behind it, and in the place of its end."""
+    for text in texts:
+        if len(text) + len(_OBFUSCATED) <= longest:
+            yield text + _OBFUSCATED
+        if len(text) >= len(_OBFUSCATED):
+            yield text[: -len(_OBFUSCATED)] + _OBFUSCATED
 
 
 def _padded(start: str, end: str, length: int) -> str:

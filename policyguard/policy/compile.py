@@ -32,6 +32,7 @@ from policyguard.policy.model import (
     Threshold,
 )
 from policyguard.policy.parameters import request_rules
+from policyguard.policy.questions import Questions, questions
 from policyguard.policy.source import Path, Source, TooManyProblems, dotted
 from policyguard.policy.world import environment_of
 from policyguard.pricing import PriceBook
@@ -60,6 +61,7 @@ class Shared:
     """
 
     environment: Environment
+    questions: Questions
     caller: tuple[CallerField, ...]
     groups: Mapping[str, tuple[str, ...]]
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
@@ -77,9 +79,11 @@ class Shared:
 
 def shared(source: Source, prices: PriceBook) -> Shared:
     callers = tuple(_callers(source))
-    environment, proxies = environment_of(callers), _trusted_proxies(source)
+    asked = questions(source, {})
+    environment, proxies = environment_of(callers, asked), _trusted_proxies(source)
     return Shared(
         environment=environment,
+        questions=asked,
         caller=callers,
         groups={name: tuple(people) for name, people in (source.data.get("groups") or {}).items()},
         trusted_proxies=proxies,

@@ -51,6 +51,7 @@ CODES: Mapping[str, str] = {
     "PG504": "a route is claimed twice",
     "PG505": "a moderation model that the guard's moderator does not serve",
     "PG506": "a policy that is not read",
+    "PG507": "a question that the guard's moderator does not answer",
     "PG701": "a condition that is never true",
     "PG702": "a condition that is always true",
     "PG703": "a rule that lists, limits or thresholds decide already",
@@ -65,6 +66,8 @@ CODES: Mapping[str, str] = {
     "PG712": "an escalation to nobody new",
     "PG713": "a model that is shut down soon",
     "PG714": "a group that is named like a person",
+    "PG715": "pictures that nobody looks at",
+    "PG716": "a question whose answer no rule reads",
 }
 
 _KINDS = {
@@ -191,7 +194,8 @@ def _report(source: Source, path: Path, hint: str, names: list[str], problem: An
         source.problem(path, "PG203", f"this needs {_KINDS[kind]}", written(kind, given))
     elif kind in _BOUNDS:
         key, words = _BOUNDS[kind]
-        source.problem(path, "PG204", f"this is {words} {context[key]:g}")
+        bound = context[key]
+        source.problem(path, "PG204", f"this is {words} {f'{bound:,}' if isinstance(bound, int) else f'{bound:g}'}")
     elif kind == "value_error":
         source.problem(path, "PG205", str(context["error"]))
     elif kind == "string_pattern_mismatch":
@@ -203,7 +207,8 @@ def _report(source: Source, path: Path, hint: str, names: list[str], problem: An
 
 
 def _name(path: Path) -> str:
-    return f"a name is written in lower case, with `{'_' if path[0] == 'caller' else '-'}` between its words"
+    sign = "_" if path[0] in ("caller", "questions") else "-"
+    return f"a name is written in lower case, with `{sign}` between its words"
 
 
 def written(kind: str, given: Any) -> str:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from policyguard.policy import units
-from policyguard.request import CATEGORIES, MAX_OUTPUT_TOKENS
+from policyguard.request import CATEGORIES, MAX_INPUT_PIXELS, MAX_OUTPUT_TOKENS
 
 Text = Annotated[str, Field(min_length=1, max_length=500)]
 Id = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
@@ -91,6 +91,7 @@ ResponsePath = Annotated[
     checked(_response_path),
     written(_response_path, rf"response\.{_NAME}(?:\[\])?(?:\.{_NAME}(?:\[\])?)*", "response.usage"),
 ]
+Host = Annotated[str, checked(units.host), written(units.host, units.HOST, "images.example.com")]
 Version = Annotated[Literal[1], checked(units.version)]
 SizeText = Annotated[
     str,
@@ -182,6 +183,15 @@ class InputImages(Document):
     """Input images of one edit, at most."""
     max_bytes: Bytes | None = None
     """The size of one input image, at most, like `10MB`."""
+    types: list[Literal["png", "jpeg", "webp"]] | None = Field(default=None, min_length=1, max_length=MAX_ITEMS)
+    """What input images may be, by their bytes. A mask is a png always."""
+    max_pixels: Annotated[int, Field(ge=1, le=MAX_INPUT_PIXELS)] | None = None
+    """Width times height of one input image, at most. Where nothing is said: 50,000,000."""
+    max_edge: Count | None = None
+    """The longer edge of one input image in pixels, at most."""
+    hosts: list[Host] | None = Field(default=None, max_length=MAX_ITEMS)
+    """Hosts whose pictures an edit may name by an https address. OpenAI fetches them, so that only how many there are,
+    and what moderation says of them, is checked: no bytes, type or pixels. Where nothing is said: none."""
 
 
 class Responses(Document):
@@ -205,7 +215,7 @@ class RequestLimits(Document):
     prompt: Prompt | None = None
     """How long a prompt may be."""
     input_images: InputImages | None = None
-    """How many images an edit may bring, and how large."""
+    """How many images an edit may bring, of what kind, how large, and from where."""
     partial_images: PartialImages | None = None
     """How many partial images a stream may have."""
     responses: Responses | None = None
@@ -325,6 +335,17 @@ class Rule(Document):
     """`shadow`: evaluated and recorded, not enforced."""
 
 
+class Question(Document):
+    ask: Annotated[str, Field(min_length=1, max_length=2_000)]
+    """What is asked about the prompt and the input images, so that yes or no is an answer."""
+    when_unavailable: Literal["deny", "review"] = "deny"
+    """What a rule that reads the answer does while there is none. There is no way to let requests pass."""
+
+
+QuestionName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+Questions = Annotated[dict[QuestionName, Question], Field(default_factory=dict, max_length=100)]
+
+
 class Budget(Document):
     id: Id
     """Its name in refusals, reports and tests."""
@@ -385,6 +406,8 @@ class Surface(Document):
     """What may be asked for: models, sizes, qualities, how many."""
     moderation: Moderation = Field(default_factory=Moderation)
     """From which score on a request is denied or reviewed."""
+    questions: Questions
+    """Questions of this surface's own; rules read the answers as `answers.NAME`, from 0 to 1."""
     budgets: list[Budget] = Field(default_factory=list, max_length=MAX_ITEMS)
     """How much money or how many images, in which time."""
     rules: list[Rule] = Field(default_factory=list, max_length=MAX_ITEMS)
@@ -454,6 +477,8 @@ class Organisation(Document):
     """What no surface may go beyond."""
     high_stakes: Limits = Field(default_factory=Limits)
     """Further limits for surfaces with `stakes: high`."""
+    questions: Questions
+    """Questions that every surface's rules may read the answers of."""
     budgets: list[Budget] = Field(default_factory=list, max_length=MAX_ITEMS)
     """Shared by all surfaces."""
     rules: list[Rule] = Field(default_factory=list, max_length=MAX_ITEMS)

@@ -35,6 +35,7 @@ Leaves = dict[Path, Leaf]
 BUILT_IN: Mapping[Path, Any] = {
     ("request", "n", "max"): 1,
     ("request", "partial_images", "max"): 0,
+    ("request", "input_images", "max_pixels"): 50_000_000,  # a telephone's picture
     ("request", "responses", "models"): [],
     ("moderation", "check"): ["prompt", "input_images"],
     ("moderation", "deny_at", "default"): 0.50,
@@ -70,7 +71,19 @@ def limits(org: Source, *parts: str) -> Leaves:
     for part in parts:
         for path, leaf in _covering(leaves(org, (part,))).items():
             result[path] = _stricter(path, result[path], leaf) if path in result else leaf
+    _limit_hosts(result)
     return result
+
+
+def _limit_hosts(found: Leaves) -> None:
+    """An image that nobody here sees is within no bound, so where there is one it needs a limit that names its host."""
+    bounds = [leaf for key in _SEEN if (leaf := found.get(("request", "input_images", key)))]
+    if bounds:
+        nowhere = min(bounds, key=lambda leaf: leaf.place)._replace(value=[])
+        found.setdefault(("request", "input_images", "hosts"), nowhere)
+
+
+_SEEN = ("max_bytes", "types", "max_pixels", "max_edge")  # what only the bytes of an image show
 
 
 def _flat(value: Any, spot: Spot, path: Path) -> Iterator[tuple[Path, Any, Any]]:
@@ -128,6 +141,10 @@ MEETINGS: Mapping[Path, Meeting] = {
     ("request", "prompt", "max_chars"): _SMALLER,
     ("request", "input_images", "max"): _SMALLER,
     ("request", "input_images", "max_bytes"): _by(units.size_in_bytes),
+    ("request", "input_images", "types"): _LISTED,
+    ("request", "input_images", "max_pixels"): _SMALLER,
+    ("request", "input_images", "max_edge"): _SMALLER,
+    ("request", "input_images", "hosts"): _LISTED,
     ("request", "partial_images", "max"): _SMALLER,
     ("request", "responses", "models"): _LISTED,
     ("request", "responses", "max_output_tokens"): _SMALLER,
@@ -201,6 +218,9 @@ def _met(found: Effective, path: Path, leaf: Leaf, bound: Leaf) -> Leaf:
     return leaf._replace(value=value, place=bound.place)
 
 
+_NO_HOSTS = "what bounds input images there cannot see those of a host; `hosts` beside it would name the ones to trust"
+
+
 def _nothing_left(found: Effective, leaf: Leaf, bound: Leaf) -> None:
     found.problem(leaf, "PG302", f"nothing of this list is within the limit of {bound.place}")
 
@@ -210,7 +230,8 @@ def _beyond(found: Effective, leaf: Leaf, bound: Leaf) -> None:
         for item in leaf.value:
             if item not in bound.value:
                 message = f"`{item}` is beyond the organisation's limit ({bound.place})"
-                found.problem(leaf, "PG301", message, f"the limit is {', '.join(bound.value)}", item=item)
+                hint = f"the limit is {', '.join(bound.value)}" if bound.value else _NO_HOSTS
+                found.problem(leaf, "PG301", message, hint, item=item)
         return
     limit = "true" if bound.value is True else bound.value
     found.problem(leaf, "PG301", f"beyond the organisation's limit, {limit} ({bound.place})")

@@ -6,7 +6,7 @@ Each kind of warning has a function here or in one of the `lint_*` modules; none
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
@@ -36,7 +36,8 @@ def lint(policies: PolicySet, org: Source, sources: Sequence[Source], today: dat
     `today` is the day in UTC; without it nothing is said of what has expired.
     """
     surfaces = [Written(source, policies.surfaces[source.data["surface"]]) for source in sources]
-    trials = Trials(environment_of(policies.caller), tuple(policies.surfaces))
+    asked = {name for source in (org, *sources) for name in _section(source, "questions")}
+    trials = Trials(environment_of(policies.caller, asked), tuple(policies.surfaces))
     check_rules(org, None, trials)
     check_same(org, [])
     for one in surfaces:
@@ -49,6 +50,7 @@ def lint(policies: PolicySet, org: Source, sources: Sequence[Source], today: dat
     _check_default_steps(org, policies.groups)
     _check_names(org, ("defaults",), policies.groups)
     _check_groups(org, sources)
+    _check_questions(org, policies.surfaces.values())
     check_budgets(org, sources, policies)
 
 
@@ -59,9 +61,11 @@ def _check_surface(one: Written, org: Source, policies: PolicySet, trials: Trial
     _check_thresholds(one)
     _check_zero(one.source, ())
     _check_stakes(one)
+    _check_hosts(one)
     _check_names(one.source, (), policies.groups)
     _check_steps(one.source, (), one.policy.review.reviewers, policies.groups)
     check_models(one.source, (), policies.prices)
+    _check_questions(one.source, [one.policy])
 
 
 def _rows(source: Source, section: str) -> list[Any]:
@@ -99,6 +103,18 @@ def _section(source: Source, *path: str) -> Mapping[str, Any]:
     for part in path:
         found = found.get(part) or {}
     return found if isinstance(found, dict) else {}
+
+
+# ---- images elsewhere -------------------------------------------------------------------------------------
+
+
+def _check_hosts(one: Written) -> None:
+    """Pictures whose host the surface names, where moderation does not look at pictures either."""
+    where: Path = ("request", "input_images", "hosts")
+    checked = one.policy.moderation.check | one.policy.limit_moderation.check
+    if _section(one.source, "request", "input_images").get("hosts") and "input_images" not in checked:
+        hint = "add `input_images` to `moderation.check`, or leave the hosts out"
+        one.source.warning(where, "PG715", "nobody looks at the pictures of these hosts", hint)
 
 
 # ---- reviews ----------------------------------------------------------------------------------------------
@@ -160,3 +176,15 @@ def _named(review: Mapping[str, Any]) -> Iterator[str]:
     yield from review.get("reviewers") or []
     for step in review.get("escalate") or []:
         yield from step["to"]
+
+
+# ---- questions --------------------------------------------------------------------------------------------
+
+
+def _check_questions(source: Source, policies: Iterable[Policy]) -> None:
+    """Questions whose answers no rule reads: they are never asked."""
+    read = {question.name for policy in policies for question in policy.questions}
+    for name in _section(source, "questions"):
+        if name not in read:
+            hint = f"write a rule like `answers.{name} > 0.7`, or leave the question out"
+            source.warning(("questions", name), "PG716", f"no rule reads the answer to `{name}`", hint, key=True)

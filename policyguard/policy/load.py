@@ -33,6 +33,7 @@ from policyguard.policy.output import check_output
 from policyguard.policy.parameters import check_request, request_rules
 from policyguard.policy.pending import report_empty, report_pending
 from policyguard.policy.prices import FILE, Prices, book_of, matters
+from policyguard.policy.questions import names_in, questions, read_by, with_questions
 from policyguard.policy.routes import Claims, claim, routes
 from policyguard.policy.source import MAX_BYTES, Source, TooManyProblems, read
 from policyguard.policy.source import Path as KeyPath
@@ -313,7 +314,7 @@ def _add(source: Source, base: Origin) -> None:
     if base.shared is None:  # without the organisation no surface has a meaning
         return
     if source.data is None:
-        compiling.conditions(source, base.shared.environment)
+        compiling.conditions(source, with_questions(base.shared.environment, names_in(source.formless)))
         return
     name = source.data["surface"]
     if name in base.surfaces:
@@ -350,6 +351,10 @@ def _surface(source: Source, org: Source, shared: Shared) -> Policy:
     request, moderation = request_rules(found.values, shared.prices), compiling.moderation_rules(found)
     unique_ids(source, "rules", shared.rule_ids)
     unique_ids(source, "budgets", shared.budget_ids)
+    asked = questions(source, shared.questions)
+    environment = with_questions(shared.environment, asked)
+    rules = (*shared.rules, *compiling.rules(source, environment, organisation=False))
+    exempt = compiling.exemptions(source, environment)
     own_budgets = compiling.budgets(source, shared.caller, source.data["surface"])
     meaning: dict[str, Any] = {
         "surface": source.data["surface"],
@@ -360,8 +365,8 @@ def _surface(source: Source, org: Source, shared: Shared) -> Policy:
         "place": source.place(("surface",)),
         "request": request,
         "moderation": moderation,
-        "rules": (*shared.rules, *compiling.rules(source, shared.environment, organisation=False)),
-        "exempt": compiling.exemptions(source, shared.environment),
+        "rules": rules,
+        "exempt": exempt,
         "budgets": tuple(sorted((*shared.budgets, *own_budgets), key=lambda b: b.identity)),
         "review": compiling.review_rules(found, shared.groups),
         "audit": compiling.audit_rules(found.values),
@@ -371,15 +376,22 @@ def _surface(source: Source, org: Source, shared: Shared) -> Policy:
         "reasons_on_wire": source.data.get("reasons_on_wire", True),
     }
     own = matters(request)
+    read = read_by({**shared.questions, **asked}, rules, exempt)
     policy = Policy(
         **meaning,
         limits=bounds.request,
         limit_moderation=compiling.limit_moderation(bounds, moderation),
-        digest=digest({**meaning, "organisation": bounds.digest, **({"own_prices": own} if own else {})}),
+        questions=read,
+        digest=digest({**meaning, **_if_any(questions=read, own_prices=own), "organisation": bounds.digest}),
     )
     _check_reviewers(found, policy, shared.groups)
     check_output(found, policy)
     return policy
+
+
+def _if_any(**meaning: Any) -> dict[str, Any]:
+    """What most policies do not have, and what then changes no digest."""
+    return {name: value for name, value in meaning.items() if value}
 
 
 def _check_reviewers(found: Effective, policy: Policy, groups: Mapping[str, tuple[str, ...]]) -> None:
@@ -410,6 +422,8 @@ def _holding(found: Effective, policy: Policy) -> Iterator[KeyPath]:
     if policy.review.hold_output:
         hold = found.get("review", "hold")
         yield ("review", "hold") if hold is not None and hold.named else ("surface",)
+    if any(question.when_unavailable is Effect.REVIEW for question in policy.questions):
+        yield ("questions",) if "questions" in found.source.data else ("surface",)
     reviewing = [i for i, row in enumerate(found.source.data.get("rules") or ()) if row["then"] == "review"]
     yield from (("rules", i, "then") for i in reviewing)
     if policy.review.required or any(rule.then is Effect.REVIEW for rule in policy.rules):

@@ -71,6 +71,10 @@ class RequestRules:
     max_prompt_chars: int | None = None
     max_input_images: int | None = None
     max_input_bytes: int | None = None  # per image
+    input_types: tuple[str, ...] | None = None  # like `png`
+    max_input_pixels: int | None = None  # per image
+    max_input_edge: int | None = None
+    input_hosts: tuple[str, ...] | None = None  # of images elsewhere; what a surface does not name is ()
     max_partial_images: int = 0
     main_models: tuple[str, ...] | None = None
     max_output_tokens: int | None = None  # of a main model
@@ -123,6 +127,16 @@ class Rule:
     mode: Mode
     place: Place
     organisation: bool  # stands in org.yaml: enforced whatever the surface's mode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """Asked about a request where a rule needs the answer: the probability, 0 to 1, that it is to be answered yes."""
+
+    name: str
+    ask: str
+    when_unavailable: Literal[Effect.DENY, Effect.REVIEW]
+    place: Place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,6 +251,7 @@ class Policy:
     limit_review: bool = False  # the organisation's limits alone require a review of every request
     limit_hold_output: bool = False  # the same of every answer
     reasons_on_wire: bool = True
+    questions: tuple[Question, ...] = ()  # those that some rule reads, the organisation's included
     prepared: Prepared = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -302,7 +317,7 @@ class Prepared:
 
     `alarms` is the lowest score of each category that has any effect; `per` are the caller values that budgets need.
     `early` rules read nothing of moderation and run before it, `late` ones after it, `final` ones read what came out:
-    that is derived, never written.
+    that is derived, never written. `asking` are those that read answers.
     """
 
     plain: Plain | None
@@ -310,6 +325,7 @@ class Prepared:
     per: tuple[str, ...]
     early: tuple[Armed, ...]
     late: tuple[Armed, ...]
+    asking: tuple[Armed, ...]
     final: tuple[Armed, ...]
 
 
@@ -319,8 +335,9 @@ def _prepare(policy: Policy) -> Prepared:
         plain=_plain(policy.request),
         alarms=_alarms(policy),
         per=tuple(sorted({budget.per for budget in policy.budgets if budget.per is not None})),
-        early=tuple(one for one in armed if not _reads(one, "scores", "output")),
-        late=tuple(one for one in armed if _reads(one, "scores") and not _reads(one, "output")),
+        early=tuple(one for one in armed if not _reads(one, "scores", "answers", "output")),
+        late=tuple(one for one in armed if _reads(one, "scores", "answers") and not _reads(one, "output")),
+        asking=tuple(one for one in armed if _reads(one, "answers")),
         final=tuple(one for one in armed if _reads(one, "output")),
     )
 

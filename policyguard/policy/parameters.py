@@ -56,6 +56,10 @@ def request_rules(values: Leaves, prices: PriceBook, *, limits: bool = False) ->
         max_prompt_chars=get("prompt", "max_chars"),
         max_input_images=get("input_images", "max"),
         max_input_bytes=None if max_bytes is None else units.size_in_bytes(max_bytes),
+        input_types=listed("input_images", "types"),
+        max_input_pixels=get("input_images", "max_pixels"),
+        max_input_edge=get("input_images", "max_edge"),
+        input_hosts=listed("input_images", "hosts") if limits else listed("input_images", "hosts") or (),
         max_partial_images=3 if partial is None else partial,
         main_models=listed("responses", "models"),
         max_output_tokens=get("responses", "max_output_tokens"),
@@ -67,12 +71,14 @@ def request_rules(values: Leaves, prices: PriceBook, *, limits: bool = False) ->
 
 
 def _places(values: Leaves) -> dict[str, Place]:
-    found: dict[str, Place] = {}
+    """The first place of each; what is built in stands nowhere, and counts where nothing else is said."""
+    found: dict[str, tuple[bool, Place]] = {}
     for path, leaf in values.items():
         name = _PLACES.get(path[1]) if path[0] == "request" else None
-        if name is not None and (name not in found or leaf.place < found[name]):
-            found[name] = leaf.place
-    return found
+        here = (not leaf.path, leaf.place)
+        if name is not None and (name not in found or here < found[name]):
+            found[name] = here
+    return {name: place for name, (_, place) in found.items()}
 
 
 # ---- does it exist ----------------------------------------------------------------------------------------

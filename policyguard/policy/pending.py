@@ -14,7 +14,6 @@ from policyguard.suggest import shown
 def report_pending(source: Source) -> None:
     """Report and remove every key and value that is not enforced yet."""
     data = source.data
-    _key(source, data, (), "questions")
     for index, route in enumerate(_list(data.get("routes"))):
         _key(source, route, ("routes", index), "inner")
 

@@ -23,6 +23,7 @@ from policyguard.request import AUTO, is_name, parse_size
 FILE = "prices.yaml"
 FIXED = "fixed"
 _MAX_TOKENS = 1_000_000
+_OF_ONE = "The most output tokens of one image of this quality."
 
 Dollars = Annotated[
     str, checked(units.per_million), written(units.per_million, r"\$[0-9]{1,6}(?:\.[0-9]{1,3})?", "$30", "$0.125")
@@ -36,7 +37,7 @@ class Row(Document):
     family: Family
     """How its output tokens are counted: like a known family, or `fixed` for a table of your own. `text`: a main model
     of the Responses API, which draws nothing."""
-    tokens: dict[str, Annotated[dict[PlainQuality, Tokens], Field(min_length=1)]] | None = Field(
+    tokens: dict[str, Annotated[dict[PlainQuality, Tokens], Field(min_length=1, description=_OF_ONE)]] | None = Field(
         default=None, min_length=1, max_length=MAX_ITEMS
     )
     """With `family: fixed`: the most output tokens of one image, by size and quality. Other sizes are denied."""

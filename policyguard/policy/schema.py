@@ -14,17 +14,18 @@ from pydantic import BaseModel
 
 from policyguard.policy.document import SIZE, Organisation, Quality, Surface
 from policyguard.policy.parameters import usable_models
+from policyguard.policy.prices import Prices
 from policyguard.policy.routes import PARAMETERS
 from policyguard.pricing import price_book
 from policyguard.request import AUTO, MAX_IMAGES
 
-_KINDS: dict[str, type[BaseModel]] = {"surface": Surface, "org": Organisation}
+_KINDS: dict[str, type[BaseModel]] = {"surface": Surface, "org": Organisation, "prices": Prices}
 Form = Mapping[str, Any]
 Names = Mapping[str, Form]  # a name, and what else is known of the value that it has as a key
 
 
-def schema(kind: Literal["surface", "org"]) -> dict[str, Any]:
-    """The schema of a surface's file, or of org.yaml."""
+def schema(kind: Literal["surface", "org", "prices"]) -> dict[str, Any]:
+    """The schema of a surface's file, of org.yaml, or of prices.yaml."""
     return schema_of(_KINDS[kind])
 
 

@@ -132,6 +132,18 @@ def route(text: object) -> tuple[str, str]:
     return match[1], path
 
 
+# No port, no user, no address in numbers: the last part has letters only, or is a punycode one.
+HOST = r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.){1,8}(?:[a-z]{2,63}|xn--[a-z0-9-]{1,58}[a-z0-9])"
+_HOST = re.compile(HOST, re.ASCII)
+
+
+def host(text: object) -> str:
+    if not isinstance(text, str) or len(text) > 253 or _HOST.fullmatch(text) is None:
+        hint = "in lower case, without a port, a path or `*`; other letters as punycode (`xn--...`)"
+        raise ValueError(f"a host is written like `images.example.com`, {hint}")
+    return text
+
+
 def path_in(text: object, root: Literal["body", "response"]) -> tuple[str, ...]:
     """`response.data[].b64_json` as `("data", "[]", "b64_json")`."""
     return _BODY(text) if root == "body" else _RESPONSE(text)

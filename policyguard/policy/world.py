@@ -6,14 +6,23 @@ come with it; so are the input images, because an edit needs one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
 from policyguard.policy.expr import CallerType, Environment
 from policyguard.policy.model import CallerField
 from policyguard.pricing import price_book
-from policyguard.request import CATEGORIES, IMAGE_CATEGORIES, Caller, ImageRequest, InputImage, Verdict
+from policyguard.request import (
+    CATEGORIES,
+    IMAGE_CATEGORIES,
+    Answers,
+    Caller,
+    ImageRequest,
+    InputImage,
+    Verdict,
+    parse_size,
+)
 
 World = Mapping[str, Any]
 
@@ -29,10 +38,12 @@ class Images(NamedTuple):
 NO_IMAGES = Images("generate", 0, False)
 ONE_IMAGE = Images("edit", 1, False)
 NOON = datetime(2026, 1, 15, 12, 0, tzinfo=UTC)
+_ANSWERS = "answers."
 _SUBJECTS = {
     "request.width": "size",
     "request.height": "size",
     "request.pixels": "size",
+    "request.obfuscated": "prompt",
     "request.operation": "images",
     "request.input_images": "images",
     "request.has_mask": "images",
@@ -61,7 +72,8 @@ def plain_world(environment: Environment, now: datetime = NOON) -> dict[str, Any
     """A request that nobody minds: one small picture, no score above 0, a caller with what is always there."""
     model = next(name for name, row in price_book().models.items() if row.usable)
     callers = {f"caller.{name}": _anyone(declared) for name, declared in environment.caller.items()}
-    return {**_PLAIN, "model": model, "now": now, **callers}
+    answered = {_ANSWERS + name: 0.0 for name in sorted(environment.answers)}
+    return {**_PLAIN, "model": model, "now": now, **callers, **answered}
 
 
 def _anyone(declared: CallerType) -> str | None:
@@ -80,6 +92,7 @@ def inputs(world: World) -> dict[str, Any]:
         "caller": caller(world).values,
         "scores": scores(world),
         "output": output(world),
+        "answers": answers(world),
         "surface": world["surface"],
         "now": world["now"],
     }
@@ -102,13 +115,24 @@ def _scores(world: World, name: str, assessed: tuple[str, ...]) -> dict[str, flo
     return {category: score for category, score in own.items() if score is not None}
 
 
+def questions(world: World) -> list[str]:
+    """The names of those that are asked."""
+    return [name.removeprefix(_ANSWERS) for name in world if name.startswith(_ANSWERS)]
+
+
+def answers(world: World) -> dict[str, float]:
+    """The probabilities by question; one that is not there is unavailable."""
+    return {name: world[_ANSWERS + name] for name in questions(world) if world[_ANSWERS + name] is not None}
+
+
 # ---- as the engine takes it -------------------------------------------------------------------------------
 
 
 def request(world: World) -> ImageRequest:
     """None stays what the client did not say."""
     images: Images = world["images"]
-    picture = InputImage(bytes(world.get("image_bytes", 8)), "image/png")
+    picture, host = _picture(world), world.get("image_host")
+    pictures = (InputImage(b"", "", url=f"https://{host}/picture.png") if host else picture,) * images.number
     return ImageRequest(
         prompt=world["prompt"],
         operation=images.operation,
@@ -119,10 +143,15 @@ def request(world: World) -> ImageRequest:
         background=None if world["background"] == "auto" else world["background"],
         output_format=world["output_format"],
         partial_images=world["partial_images"],
-        images=(picture,) * images.number,
+        images=pictures,
         mask=picture if images.has_mask else None,
         extra=world.get("extra", {}),
     )
+
+
+def _picture(world: World) -> InputImage:
+    kind, size = world.get("image_type", "png"), parse_size(world.get("image_size") or "")
+    return InputImage(bytes(world.get("image_bytes", 8)), f"image/{kind}", size=size)
 
 
 def caller(world: World) -> Caller:
@@ -150,6 +179,12 @@ def output_verdict(world: World, model: str) -> Verdict:
     return Verdict(model=model, error="down") if found is None else Verdict(model=model, scores=found)
 
 
-def environment_of(fields: tuple[CallerField, ...]) -> Environment:
-    """The environment of conditions in which these callers are declared."""
-    return Environment({f.name: CallerType(not f.required and f.default is None, f.values) for f in fields})
+def answered(world: World) -> Answers:
+    """What the questions are answered."""
+    return Answers(model="any", probabilities=answers(world))
+
+
+def environment_of(fields: tuple[CallerField, ...], questions: Iterable[str] = ()) -> Environment:
+    """The environment of conditions in which these callers are declared, and these questions are asked."""
+    callers = {f.name: CallerType(not f.required and f.default is None, f.values) for f in fields}
+    return Environment(callers, frozenset(questions))

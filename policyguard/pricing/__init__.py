@@ -38,6 +38,7 @@ __all__ = [
     "output_tokens",
     "price_book",
     "qualities",
+    "questions_micros",
     "rates",
     "size_problem",
     "with_prices",
@@ -171,3 +172,13 @@ def bill(by: Mapping[str, int | None], usage: Usage) -> int:
 def output_cost(model: str, tokens: int, *, batch: bool = False) -> int:
     """What so many output tokens cost, in thousandths of a micro-dollar: exact."""
     return tokens * _rate(known_model(model), "image_out", batch=batch)
+
+
+def questions_micros(model: str, input_tokens: int) -> int | None:
+    """Micro-dollars for asking questions, rounded up; there is no fee for answers. None where no price is known.
+
+    A dated name has the price of its model.
+    """
+    rates = price_book().question_rates
+    known = next((name for name in rates if model == name or model.startswith(f"{name}-")), None)
+    return None if known is None else -(-input_tokens * rates[known] // 1000)

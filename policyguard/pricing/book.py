@@ -80,6 +80,7 @@ class PriceBook:
     partial_image_tokens: int
     token_confidence: Mapping[str, str]  # by family: how well its output tokens are known
     checks: tuple[Mapping[str, Any], ...] = field(repr=False)
+    question_rates: Mapping[str, int] = field(default_factory=dict)  # of models that answer questions, by input token
     main_models: Mapping[str, ModelPrice] = field(default_factory=dict)  # of the organisation: none is packaged
 
     @property
@@ -176,6 +177,7 @@ def _read(data: Mapping[str, Any], digest: str) -> PriceBook:
         partial_image_tokens=output["partial_image_tokens_each"],
         token_confidence=MappingProxyType(_token_confidence(output)),
         checks=tuple(data["checks"]),
+        question_rates=MappingProxyType(_question_rates(data)),
     )
 
 
@@ -210,6 +212,15 @@ def _rates(row: Mapping[str, str | None] | None) -> Mapping[str, int | None]:
     """Dollars per million tokens are micro-dollars per token."""
     given = row or {}
     return MappingProxyType({kind: _thousandths(given.get(kind)) for kind in KINDS})
+
+
+def _question_rates(data: Mapping[str, Any]) -> dict[str, int]:
+    rates = {
+        name: _thousandths(row["price"]["text_in"])
+        for name, row in data["other_models"].items()
+        if row["endpoint"] == "/v1/decisions"
+    }
+    return {name: rate for name, rate in rates.items() if rate is not None}
 
 
 def _thousandths(price: str | None) -> int | None:

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from policyguard.request import CATEGORIES, IMAGE_CATEGORIES
-from policyguard.sandbox.scores import image_scores, text_scores
+from policyguard.sandbox.scores import REFUSAL, image_scores, scripted_answers, text_scores
 from policyguard.sandbox.wire import ApiError, json_object
 
 MODEL = "omni-moderation-2024-09-26"
@@ -79,7 +79,10 @@ def _result(scores: Mapping[str, float], kinds: set[str]) -> dict[str, Any]:
 
 
 async def decisions(request: Request, fault: str | None) -> Response:
-    """Predicate, choice and score questions, answered from a hash: deterministic, without a meaning."""
+    """Predicate, choice and score questions, answered from a hash: deterministic, made up, without a meaning.
+
+    `[sandbox: real_person=0.9]` in the input answers the predicate of that name, `real_person=refusal` refuses it.
+    """
     values = await json_object(request)
     _check_model(values.get("model"), (DECIDES,))
     if fault == "nonsense":
@@ -87,7 +90,9 @@ async def decisions(request: Request, fault: str | None) -> Response:
     questions = values.get("questions")
     if not isinstance(questions, list) or not 1 <= len(questions) <= 400 or "input" not in values:
         raise ApiError(400, "Invalid 'questions'.", param="questions")
-    answers = [_answer(question, repr(values["input"])) for question in questions]
+    text = repr(values["input"])
+    scripted = scripted_answers(text)
+    answers = [_answer(question, text, scripted) for question in questions]
     tokens = 8 + len(repr(values["input"])) // 4
     usage = {
         "input_tokens": tokens,
@@ -105,12 +110,17 @@ def _check_model(name: Any, known: tuple[str, ...]) -> None:
         raise ApiError(404, f"The model '{name}' does not exist.", code="model_not_found", param="model")
 
 
-def _answer(question: Any, text: str) -> dict[str, Any]:
+def _answer(question: Any, text: str, scripted: Mapping[str, str]) -> dict[str, Any]:
     if not isinstance(question, dict):
         raise ApiError(400, "Invalid 'questions'.", param="questions")
     share = int.from_bytes(hashlib.sha256(f"{question}{text}".encode()).digest()[:4]) / 2**32
     kind = question.get("type")
     named = {"type": kind, **({"name": question["name"]} if "name" in question else {})}
+    script = scripted.get(str(question.get("name"))) if kind == "predicate" else None
+    if script == REFUSAL:
+        return {**named, "type": REFUSAL}
+    if script is not None:
+        return {**named, "probability": float(script)}
     if kind == "predicate":
         return {**named, "probability": round(share * 0.1, 4)}
     if kind == "choice":

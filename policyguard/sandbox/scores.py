@@ -1,7 +1,8 @@
 """Moderation scores without a model: a table of harmless theatrical words, a little noise, and scripts in the prompt.
 
 Deterministic: the same text always scores the same. `[sandbox: violence=0.91, sexual=0.4]` in a prompt sets its scores,
-`[sandbox output: violence=0.91]` those of the pictures that are made of it, which carry it as a comment.
+and answers to questions by name; `[sandbox output: violence=0.91]` sets those of the pictures that are made of it, in
+which it stands as a comment.
 """
 
 from __future__ import annotations
@@ -34,8 +35,10 @@ WORDS: Mapping[str, Mapping[str, float]] = {
 }
 _SCRIPT = re.compile(r"\[sandbox:([^\]]*)\]")
 _ASSIGNMENT = re.compile(r"([a-z/-]+)\s*=\s*([01](?:\.\d+)?|\.\d+)")
+_ANSWER = re.compile(r"([a-z][a-z0-9_]*)\s*=\s*([01](?:\.\d+)?|\.\d+|refusal)")
 BLOCK = "[sandbox: block]"
 _OUTPUT = re.compile(r"\[sandbox output:([^\]]{1,200})\]", re.ASCII)
+REFUSAL = "refusal"
 
 
 def text_scores(text: str) -> dict[str, float]:
@@ -55,6 +58,11 @@ def output_script(prompt: str) -> str:
     """What a prompt says of its pictures; empty where it says nothing."""
     match = _OUTPUT.search(prompt)
     return match[0] if match else ""
+
+
+def scripted_answers(text: str) -> dict[str, str]:
+    """What scripts in a text answer to questions by name: a probability, or a refusal."""
+    return {name: value for script in _SCRIPT.findall(text) for name, value in _ANSWER.findall(script)}
 
 
 def image_scores(data: bytes) -> dict[str, float]:

@@ -38,7 +38,20 @@ _DELETE = [
         f" (SELECT {key} FROM {table} WHERE {_CONDITION} {ended} LIMIT :batch)"
     )
     for table, (key, ended) in _PAST.items()
+    if table != "private"
 ]
+# The key of a subject goes with the last row that was encrypted under it.
+_DELETE_PRIVATE = Sql(
+    f"""
+    DELETE FROM private WHERE id IN (SELECT id FROM private WHERE {_CONDITION} LIMIT :batch) RETURNING key_id
+    """  # noqa: S608 (constant names)
+)
+_DELETE_KEY = Sql(
+    """
+    DELETE FROM data_keys WHERE id = :id
+      AND NOT EXISTS (SELECT 1 FROM private AS p WHERE p.subject = data_keys.subject AND p.key_id = data_keys.id)
+    """
+)
 _ANY_WORK = Sql(
     """
     SELECT EXISTS (SELECT 1 FROM legs WHERE state IN ('held', 'sent') AND expires_us <= :now) AS legs,
@@ -73,5 +86,9 @@ def work(connection: Connection, now: datetime) -> Work:
 
 def delete_past(connection: Connection, now: datetime) -> tuple[int, bool]:
     """Remove rows whose time to be kept has passed: how many, and whether there may be more."""
-    counts = [run(connection, sql, {"now": us(now), "batch": BATCH}).rowcount for sql in _DELETE]
+    values = {"now": us(now), "batch": BATCH}
+    keys = run(connection, _DELETE_PRIVATE, values).scalars().all()
+    for key in set(keys):
+        run(connection, _DELETE_KEY, {"id": key})
+    counts = [len(keys), *(run(connection, sql, values).rowcount for sql in _DELETE)]
     return sum(counts), BATCH in counts

@@ -11,9 +11,9 @@ from collections.abc import Container
 from typing import Any, Protocol
 
 from policyguard.decision import Admission, Admitted, Held, Kind, Refused, Released, Ticket
-from policyguard.request import Outcome, Usage, Verdict
+from policyguard.request import Answers, Outcome, Usage, Verdict
 from policyguard.states import Leg
-from policyguard.steps import Alert, Moderate, Reserve, Reserved, Settle, Settled
+from policyguard.steps import Alert, Look, Moderate, Reserve, Reserved, Settle, Settled
 from policyguard.telemetry import names
 from policyguard.telemetry.names import NONE, OTHER, Metric
 
@@ -86,9 +86,10 @@ class Measures:
 
     def answered(self, step: object, answer: Any, surface: str) -> None:
         """What the answer to one step of a flow says beyond its time."""
-        if isinstance(step, Moderate):
-            if isinstance(answer, Verdict) and answer.error is not None:
-                self._say(names.UNAVAILABLE, 1, surface, _why(answer.error))
+        if isinstance(step, Moderate | Look):
+            for one in answer if isinstance(answer, tuple) else (answer,):
+                if isinstance(one, Verdict | Answers) and one.error is not None:
+                    self._say(names.UNAVAILABLE, 1, surface, _why(one.error))
         elif isinstance(step, Reserve) and isinstance(answer, Reserved):
             self._say(names.RESERVED, step.ceiling_micros, surface, str(step.facts["model"]))
         elif isinstance(step, Settle) and isinstance(answer, Settled) and answer.opened is not None:

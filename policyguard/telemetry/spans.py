@@ -75,7 +75,12 @@ class Spans:
         self._tracer.start_span(name, start_time=now - round(seconds * 1e9)).end(now)
 
     def admitted(self, ticket: Ticket, span: Span) -> None:
-        """Remember where the leg belongs: beside its admission, and below that where nothing is around it."""
+        """Remember where the leg belongs: beside its admission, and below that where nothing is around it.
+
+        A leg that is taken over has its place already, and is upstream.
+        """
+        if ticket.leg_id in self._legs:
+            return
         around = context.get_current()
         alone = not trace.get_current_span(around).get_span_context().is_valid
         self._remember(ticket.leg_id, _Leg(trace.set_span_in_context(span, around) if alone else around))
@@ -166,7 +171,7 @@ class Spans:
             if leg is not None and not leg.settled:
                 return  # it is told what it ended with
             if leg is not None:
-                leg.calls.remove(call)
+                leg.calls = [other for other in leg.calls if other is not call]
                 if not leg.calls:
                     del self._legs[leg_id]
         call.span.end(call.ended_ns)
@@ -226,6 +231,9 @@ def ended(span: Span, outcome: Outcome, end: Settled) -> None:
             names.GEN_AI_IMAGE_INPUT_TOKENS: usage.input_image_tokens,
             names.IMAGE_OUTPUT_TOKENS: usage.output_image_tokens,
         }
+        if usage.main_input_tokens or usage.main_output_tokens:
+            attributes[names.MAIN_INPUT_TOKENS] = usage.main_input_tokens
+            attributes[names.MAIN_OUTPUT_TOKENS] = usage.main_output_tokens
     span.set_attributes(attributes)
     why = error_type(outcome)
     if why != names.NONE:

@@ -1,8 +1,8 @@
 """What tests have seen of the conditions of a folder: each rule and each exemption, true and false.
 
-A condition counts where the engine evaluates it: a rule about scores not before moderation, an exemption only where one
-of its rules would speak. What cannot be evaluated was seen neither true nor false. Thresholds, lists and budgets are no
-conditions and are not counted.
+A condition counts where the engine evaluates it: a rule about scores or answers not before moderation, an exemption
+only where one of its rules would speak. What cannot be evaluated was seen neither true nor false. Thresholds, lists and
+budgets are no conditions and are not counted.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def observe(policies: PolicySet, surface: str, case: Case, seen: Simulated) -> d
     found: dict[Place, Value] = {}
     for one in prepared.early:
         found |= _seen(one, before.facts, case)
-    facts = facts_with(before, seen.decision.verdict)
+    facts = facts_with(before, seen.decision.verdict, seen.decision.answers)
     for one in prepared.late:
         found |= _seen(one, facts, case) if went_on else {one.rule.place: "early"}
     final = {**facts, "output": _output(policies.surfaces[surface], case)}

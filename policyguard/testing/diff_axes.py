@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, time, timedelta
+from itertools import count
+from math import isqrt
 from typing import Any
 
 from policyguard.policy.candidates import candidates
@@ -17,10 +19,11 @@ from policyguard.policy.expr.types import REQUEST
 from policyguard.policy.model import RequestRules
 from policyguard.policy.world import NO_IMAGES, Images, World, subject_of
 from policyguard.pricing import price_book, size_problem
-from policyguard.request import AUTO, CATEGORIES, IMAGE_CATEGORIES, MAX_IMAGES, MAX_INPUT_IMAGES, parse_size
+from policyguard.request import AUTO, CATEGORIES, IMAGE_CATEGORIES, MAX_EDGE, MAX_IMAGES, MAX_INPUT_IMAGES, parse_size
 from policyguard.testing.witness import SMALL, Pair, Ruling
 
 PRICED = frozenset({"model", "size", "quality"})  # what exists together, and what is brought down by price
+_OF_PICTURES = ("image_bytes", "image_type", "image_size", "image_host")
 _UNKNOWN = {"seed": 7}
 
 
@@ -54,7 +57,7 @@ def checks_differ(pair: Pair) -> bool:
 def _apart(pair: Pair) -> frozenset[str]:
     """Subjects whose values show what they do only beside those of others, and are therefore all kept."""
     scores = [f"scores.{category}" for category in CATEGORIES] if checks_differ(pair) else []
-    return frozenset({"scored", "image_bytes", *(PRICED if adjusts(pair) else ()), *scores})
+    return frozenset({"scored", *_OF_PICTURES, *(PRICED if adjusts(pair) else ()), *scores})
 
 
 def _signature(subject: str, ruling: Ruling) -> Any:
@@ -81,7 +84,8 @@ def _existence(pair: Pair, subject: str, value: Any) -> list[Any]:
 def environment(pair: Pair) -> Environment:
     """Every caller that one side knows. All may be absent: nobody is forced to say who they are."""
     names = dict.fromkeys(f.name for policies, _ in pair.both for f in policies.caller)
-    return Environment({name: CallerType(optional=True) for name in names})
+    asked = {question.name for _, policy in pair.both for question in policy.questions}
+    return Environment({name: CallerType(optional=True) for name in names}, frozenset(asked))
 
 
 def _given(pair: Pair, own: Sequence[Atom], subjects: frozenset[str]) -> dict[str, list[Any]]:
@@ -101,6 +105,38 @@ def _images(pair: Pair, own: Sequence[Atom]) -> list[Any]:
 def _image_bytes(pair: Pair, own: Sequence[Atom]) -> list[Any]:
     bounds = {table.max_input_bytes for table in _tables(pair)}
     return [SMALL, *sorted({bound + d for bound in bounds if bound is not None for d in (0, 1)})]
+
+
+def _changed(pair: Pair, name: str) -> list[set[Any]]:
+    """What each side's tables say of pictures, where they differ: else no picture tells them apart."""
+    old, new = ([getattr(table, name) for table in (p.request, p.limits)] for _, p in pair.both)
+    return [{value for value in side if value is not None} for side in (old, new)] if old != new else []
+
+
+def _image_types(pair: Pair, own: Sequence[Atom]) -> list[Any]:
+    return ["png", "jpeg", "webp"] if _changed(pair, "input_types") else ["png"]
+
+
+def _image_sizes(pair: Pair, own: Sequence[Atom]) -> list[Any]:
+    """On both sides of each bound: lines as long as it, and pictures of as many pixels."""
+    edges = {edge + d for side in _changed(pair, "max_input_edge") for edge in side for d in (0, 1)}
+    bounds = {bound for side in _changed(pair, "max_input_pixels") for bound in side}
+    near = {_of_pixels(counts) for bound in bounds for counts in (count(bound, -1), count(bound + 1))}
+    return [None, *sorted(f"{edge}x1" for edge in edges if edge <= MAX_EDGE), *sorted(near)]
+
+
+def _of_pixels(counts: Iterator[int]) -> str:
+    """The first of these counts of pixels that a picture can have, as square as can be."""
+    for pixels in counts:
+        width = next(width for width in range(isqrt(pixels), 0, -1) if pixels % width == 0)
+        if pixels // width <= MAX_EDGE:
+            break
+    return f"{pixels // width}x{width}"
+
+
+def _image_hosts(pair: Pair, own: Sequence[Atom]) -> list[Any]:
+    named = sorted({host for side in _changed(pair, "input_hosts") for hosts in side for host in hosts})
+    return [None, *named]
 
 
 def _models(pair: Pair, own: Sequence[Atom]) -> list[Any]:
@@ -168,6 +204,9 @@ _GIVEN: Mapping[str, Callable[[Pair, Sequence[Atom]], list[Any]]] = {
     "size": _sizes,
     "images": _images,
     "image_bytes": _image_bytes,
+    "image_type": _image_types,
+    "image_size": _image_sizes,
+    "image_host": _image_hosts,
     "quality": lambda pair, own: [None, *REQUEST["quality"].values],
     "n": lambda pair, own: [None, *range(1, MAX_IMAGES + 1)],
     "output_format": lambda pair, own: [None, *REQUEST["output_format"].values],

@@ -44,11 +44,15 @@ _FIELDS: Mapping[str, tuple[str, ...]] = {
     "max_prompt_chars": ("prompt",),
     "max_input_images": ("images",),
     "max_input_bytes": ("images", "image_bytes"),
+    "input_types": ("images", "image_type"),
+    "max_input_pixels": ("images", "image_size"),
+    "max_input_edge": ("images", "image_size"),
+    "input_hosts": ("images", "image_host"),
     "max_partial_images": ("partial_images",),
     "unknown_parameters": ("extra",),
     "on_excess": ("n", "quality", "size"),
 }
-_PICTURES = frozenset({"images", "image_bytes"})
+_PICTURES = frozenset({"images", "image_bytes", "image_type", "image_size", "image_host"})
 _OUTPUT = frozenset({"output_images"})
 _ALL = frozenset(name for names in _FIELDS.values() for name in names)
 
@@ -204,7 +208,7 @@ def _conditions(pair: Pair) -> Conditions:
     found: dict[str, Atom] = {}
     joins: list[dict[Any, frozenset[str]]] = []
     for policies, policy in pair.both:
-        environment, rules = environment_of(policies.caller), {}
+        environment, rules = environment_of(policies.caller, [q.name for q in policy.questions]), {}
         for one in policy.rules:
             own = [a for text in _sources(policy, one) for a in atoms(tree(text, environment))]
             found.update((atom.key, atom) for atom in own)
@@ -234,7 +238,8 @@ def _meaning(policy: Policy, rule: Rule) -> tuple[Any, ...]:
     exempt = frozenset((canonical(e.when.source), e.until) for e in _exemptions(policy, rule))
     late = any(one.rule is rule for one in (*policy.prepared.late, *policy.prepared.final))
     moderated = (policy.moderation.when_unavailable, policy.moderation.check) if late else None
-    return (canonical(rule.when.source), rule.then, mode, rule.organisation, exempt, moderated)
+    asked = frozenset((q.name, q.when_unavailable) for q in policy.questions if f"answers.{q.name}" in rule.when.reads)
+    return (canonical(rule.when.source), rule.then, mode, rule.organisation, exempt, moderated, asked)
 
 
 # ---- the base ---------------------------------------------------------------------------------------------
@@ -265,6 +270,7 @@ def _plain(pair: Pair) -> World:
     old, new = pair.old.request, pair.new.request
     base = plain_world(environment(pair), pair.now)
     base |= {"surface": pair.new.surface, "extra": {}, "image_bytes": SMALL, "scored": "prompt"}
+    base |= {"image_type": "png", "image_size": None, "image_host": None}
     if not all("prompt" in (p.moderation.check | p.limit_moderation.check) for _, p in pair.both):
         base |= {"images": ONE_IMAGE, "scored": "image"}
     for name, a, b in (
@@ -272,6 +278,7 @@ def _plain(pair: Pair) -> World:
         ("size", old.sizes, new.sizes),
         ("quality", old.qualities, new.qualities),
         ("output_format", old.formats, new.formats),
+        ("image_type", old.input_types, new.input_types),
     ):
         base[name] = _common(base[name], a, b)
     base["size"] = _common(base["size"], *(_everywhere(t.sizes) for t in (old, new)))

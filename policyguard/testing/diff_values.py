@@ -52,6 +52,7 @@ def surface(pair: Pair, old: Side, new: Side, shown: Set[str]) -> tuple[Change, 
         *_budgets(_own(pair.old), _own(pair.new), old, new),
         *_review(pair, old, new),
         *_moderation(pair, old, new),
+        *_questions(pair, old, new),
         *_routes(pair, old, new),
         *_rules(pair, old, new, shown),
         *_said(pair, places),
@@ -197,6 +198,16 @@ def _moderation(pair: Pair, old: Side, new: Side) -> Iterator[Change]:
         yield Change(direction, f"moderation by {a.model} -> {b.model}: its scores are others", *places)
     if a.timeout_s != b.timeout_s:
         yield Change("neutral", f"moderation may take {a.timeout_s:g} s -> {b.timeout_s:g} s", *places)
+
+
+def _questions(pair: Pair, old: Side, new: Side) -> Iterator[Change]:
+    """Another question has other answers: which requests that concerns, no example can show."""
+    before, after = ({question.name: question for question in policy.questions} for policy in (pair.old, pair.new))
+    for name in sorted(before.keys() & after.keys()):
+        a, b = before[name], after[name]
+        if a.ask != b.ask:
+            what = f"the question `{name}` is asked otherwise: its answers are others"
+            yield Change("neutral", what, old.shown(a.place), new.shown(b.place))
 
 
 # ---- routes, rules, and what is only said -----------------------------------------------------------------

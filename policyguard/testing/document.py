@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, NamedTuple, cast
 from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from policyguard.policy.document import Bytes, Document, Id, Quality, Text, checked, written
+from policyguard.policy.document import Bytes, Document, Host, Id, Quality, Text, checked, written
 from policyguard.policy.model import Unit
 from policyguard.request import (
     CATEGORIES,
@@ -124,6 +124,12 @@ class Request(Document):
     """How many pictures come with the request."""
     image_bytes: Bytes | None = None
     """The size of each of them, like `12MB`."""
+    image_type: Literal["png", "jpeg", "webp"] | None = None
+    """What each of them is; a png where it is not said."""
+    image_size: Annotated[str, Field(pattern="^[1-9][0-9]{0,4}x[1-9][0-9]{0,4}$")] | None = None
+    """Width and height of each of them, like `4000x3000`."""
+    image_host: Host | None = None
+    """Where each of them is, if it comes as an https address, like `images.example.com`."""
     mask: bool | None = None
     """Whether a mask comes with them."""
     main_model: Text | None = None
@@ -145,6 +151,8 @@ class Given(Document):
     """What moderation says, by category; 0 where it is not said. `unavailable` for one, or for all of them."""
     output: Annotated[dict[Pictured, Score], Or((UNAVAILABLE,))] = Field(default_factory=dict)
     """What moderation says of the images that come out, in the same way."""
+    answers: Annotated[dict[Text, Score], Or((UNAVAILABLE,))] = Field(default_factory=dict)
+    """What is answered to the questions, by name; 0 where it is not said. `unavailable` for one, or for all of them."""
     spent: dict[Text, Spent] = Field(default_factory=dict)
     """What has gone from a budget, by its id, like `$12.50` or `20 images`; nothing where it is not said."""
     now: Instant | None = None

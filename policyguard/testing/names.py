@@ -43,6 +43,7 @@ class Names:
     """What one surface knows. `budgets` has the unit of each."""
 
     callers: tuple[str, ...]
+    questions: tuple[str, ...]
     budgets: Mapping[str, Unit]
     reasons: tuple[str, ...]
 
@@ -50,6 +51,11 @@ class Names:
         if name not in self.callers:
             hint = known_names(name, self.callers)
             source.problem(path, "PG206", f"org.yaml declares no `caller.{name}`", hint, key=True)
+
+    def question(self, source: Source, path: Path, name: str) -> None:
+        if name not in self.questions:
+            hint = known_names(name, self.questions)
+            source.problem(path, "PG206", f"no rule of this surface reads `answers.{name}`", hint, key=True)
 
     def budget(self, source: Source, path: Path, name: str, unit: str) -> None:
         counted = self.budgets.get(name)
@@ -82,6 +88,7 @@ def names(policies: PolicySet, surface: str) -> Names:
     ]
     return Names(
         callers=tuple(spec.name for spec in policies.caller),
+        questions=tuple(question.name for question in policy.questions),
         budgets={budget.id: budget.unit for budget in policy.budgets},
         reasons=tuple(dict.fromkeys(reasons)),
     )

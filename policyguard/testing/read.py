@@ -6,7 +6,7 @@ The only module of the tests that touches files. What a test says is laid over w
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -18,17 +18,17 @@ from policyguard.policy.model import PolicySet
 from policyguard.policy.pending import report_empty
 from policyguard.policy.source import MAX_BYTES, Path, Source, read
 from policyguard.policy.units import size_in_bytes
-from policyguard.request import CATEGORIES, IMAGE_CATEGORIES, Caller, ImageRequest, InputImage, MainModel
+from policyguard.request import CATEGORIES, IMAGE_CATEGORIES, Caller, ImageRequest, InputImage, MainModel, parse_size
 from policyguard.suggest import known_names
 from policyguard.testing import matrix
 from policyguard.testing.document import UNAVAILABLE, SuiteDocument, amount, instant
 from policyguard.testing.names import Names, names
 from policyguard.testing.simulate import NOON, Case, Outcome
+from policyguard.wire.remote import remote_image
 
 FOLDER = "tests"
 _MOST_BYTES = 64_000_000  # the API takes 50 MB
-_SECTIONS = ("request", "caller", "scores", "output", "spent")
-_SCORED = {"scores": CATEGORIES, "output": IMAGE_CATEGORIES}
+_SECTIONS = ("request", "caller", "scores", "answers", "output", "spent")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +124,7 @@ def _tests(source: Source, surface: str, policies: PolicySet) -> Iterator[Policy
         source.problem(("surface",), "PG206", f"there is no surface `{surface}`", hint)
         return
     known = names(policies, surface)
-    given = _plain(source.data.get("given") or {})
+    given = _plain(source.data.get("given") or {}, known)
     _check_names(source, ("given",), given, known)
     rows = [*_rows(source, given, known), *_cells(source, given, known)]
     if not rows and not source.problems:
@@ -155,7 +155,7 @@ def _rows(source: Source, given: dict[str, Any], known: Names) -> Iterator[_Row]
             first = lines[row["name"]]
             source.problem((*path, "name"), "PG207", f"`{row['name']}` is the name of a test already, in line {first}")
         lines.setdefault(row["name"], source.mark((*path, "name")).line)
-        values = _plain(row)
+        values = _plain(row, known)
         _check_names(source, path, values, known)
         started = _without(source, path, given, row.get("without") or [])
         yield row["name"], path, _laid_over(started, values), _expected(source, (*path, "expect"), known)
@@ -165,16 +165,17 @@ def _cells(source: Source, given: dict[str, Any], known: Names) -> Iterator[_Row
     if "matrix" not in source.data or not matrix.sound_axes(source):
         return
     for cell in matrix.cells(source):
-        values = _plain(cell.values)
+        values = _plain(cell.values, known)
         yield cell.name, cell.path, _laid_over(given, values), _expected(source, cell.path, known)
     for path, values in matrix.axis_values(source):
-        _check_names(source, path, _plain(values), known)
+        _check_names(source, path, _plain(values, known), known)
 
 
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """`scores: unavailable`, and the same of `output`, written out for every category."""
-    down = {name: assessed for name, assessed in _SCORED.items() if values.get(name) == UNAVAILABLE}
-    return {**values, **{name: dict.fromkeys(assessed, UNAVAILABLE) for name, assessed in down.items()}}
+def _plain(values: Mapping[str, Any], known: Names) -> dict[str, Any]:
+    """`unavailable` for all scores or answers written out for each of them."""
+    whole = {"scores": CATEGORIES, "answers": known.questions, "output": IMAGE_CATEGORIES}
+    down = {name: dict.fromkeys(each, UNAVAILABLE) for name, each in whole.items() if values.get(name) == UNAVAILABLE}
+    return {**values, **down}
 
 
 def _laid_over(given: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -199,6 +200,8 @@ def _without(source: Source, path: Path, given: Mapping[str, Any], listed: list[
 def _check_names(source: Source, path: Path, values: Mapping[str, Any], known: Names) -> None:
     for name in values.get("caller") or {}:
         known.caller(source, (*path, "caller", name), name)
+    for name in values.get("answers") or {}:
+        known.question(source, (*path, "answers", name), name)
     for name, text in (values.get("spent") or {}).items():
         known.budget(source, (*path, "spent", name), name, amount(text).unit)
 
@@ -243,21 +246,21 @@ def _case(source: Source, path: Path, values: Mapping[str, Any]) -> Case | None:
     return Case(
         request=request,
         caller=Caller.of(values["caller"]),
-        scores=_scores(values["scores"]),
-        output=_scores(values["output"]),
+        scores=_known(values["scores"]),
+        answers=_known(values["answers"]),
+        output=_known(values["output"]),
         spent={name: amount(text).amount for name, text in values["spent"].items()},
         paused=values.get("paused"),
         now=instant(values["now"]) if "now" in values else NOON,
     )
 
 
-def _scores(given: Mapping[str, Any]) -> dict[str, float | None]:
-    return {category: None if score == UNAVAILABLE else float(score) for category, score in given.items()}
+def _known(values: Mapping[str, Any]) -> dict[str, float | None]:
+    return {name: None if value == UNAVAILABLE else float(value) for name, value in values.items()}
 
 
 def _request(values: Mapping[str, Any]) -> ImageRequest:
-    apart = ("input_images", "image_bytes", "mask", "main_model")
-    fields = {name: value for name, value in values.items() if name not in apart}
+    fields = {name: value for name, value in values.items() if name not in _APART}
     if "prompt" not in fields:
         raise InvalidRequest("the request has no prompt: write one under `given`", param="prompt")
     count = values.get("input_images", 1 if values.get("operation") == "edit" else 0)
@@ -267,8 +270,15 @@ def _request(values: Mapping[str, Any]) -> ImageRequest:
     size = size_in_bytes(values.get("image_bytes", 1))
     if size > _MOST_BYTES:
         raise InvalidRequest(f"a picture of a test has at most {_MOST_BYTES:,} bytes", param="image_bytes")
-    picture = InputImage(bytes(size), "image/png")
-    fields |= {"operation": operation, "images": (picture,) * count, "mask": picture if values.get("mask") else None}
+    pixels = parse_size(values.get("image_size", ""))
+    picture = InputImage(bytes(size), f"image/{values.get('image_type', 'png')}", size=pixels)
+    mask = replace(picture, media_type="image/png") if values.get("mask") else None
+    if host := values.get("image_host"):
+        picture = remote_image(f"https://{host}/picture.png", "image_host")
     if "main_model" in values:
         fields["main"] = MainModel(values["main_model"], len(values["prompt"].encode()), "")
-    return ImageRequest(**fields)
+    return ImageRequest(**fields, operation=operation, images=(picture,) * count, mask=mask)
+
+
+_OF_PICTURES = ("operation", "input_images", "image_bytes", "image_type", "image_size", "image_host", "mask")
+_APART = frozenset({*_OF_PICTURES, "main_model"})

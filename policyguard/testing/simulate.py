@@ -18,8 +18,8 @@ from policyguard.driving import drive
 from policyguard.engine import Screened
 from policyguard.policy.model import Policy, PolicySet
 from policyguard.refusal import budget_reason, paused_reason
-from policyguard.request import CATEGORIES, IMAGE_CATEGORIES, Caller, ImageRequest, Verdict
-from policyguard.steps import CheckPaused, Hold, Moderate, OverBudget, Pause, Reserve, Reserved, Step
+from policyguard.request import CATEGORIES, IMAGE_CATEGORIES, Answers, Caller, ImageRequest, Verdict
+from policyguard.steps import CheckPaused, Hold, Inquire, Look, Moderate, OverBudget, Pause, Reserve, Reserved, Step
 
 Outcome = Literal["allow", "flag", "review", "deny"]
 Scope = Literal["all", "surface", "tenant", "user"]
@@ -33,7 +33,7 @@ def _empty() -> Mapping[str, Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """A request and the world around it. Scores and sums that are not there are 0; a score of None is unavailable.
+    """A request and the world around it. Scores, answers and sums that are not there are 0; None is unavailable.
 
     `output` are the scores of the images that come out. `spent` is micro-dollars, images or requests by budget id, for
     the caller's own window. `now` is aware UTC.
@@ -43,6 +43,7 @@ class Case:
     caller: Caller = field(default_factory=Caller)
     scores: Mapping[str, float | None] = field(default_factory=_empty)
     output: Mapping[str, float | None] = field(default_factory=_empty)
+    answers: Mapping[str, float | None] = field(default_factory=_empty)
     spent: Mapping[str, int] = field(default_factory=_empty)
     paused: Scope | None = None
     now: datetime = NOON
@@ -107,7 +108,8 @@ def _inspected(admitted: Admitted, case: Case) -> Decision:
     if looking is None:
         return decision
     verdict = output_verdict(looking.policy, case)
-    found = engine.inspect(looking.policy, admitted.request, looking.caller, case.now, decision.verdict, verdict)
+    before = (decision.verdict, decision.answers)
+    found = engine.inspect(looking.policy, admitted.request, looking.caller, case.now, *before, verdict)
     reasons = (*decision.reasons, *found)
     return replace(decision, effect=combine(reasons), reasons=reasons)
 
@@ -152,6 +154,9 @@ class _World:
                 return _pause(self.case)
             case Moderate():
                 return _verdict(step.model, self.case.scores)
+            case Look():
+                scored = _verdict(step.moderate.model, self.case.scores) if step.moderate else None
+                return scored, _answers(step.inquire, self.case.answers)
             case Reserve():
                 self.ceiling_micros = step.ceiling_micros
                 return self._reserve(step)
@@ -182,3 +187,9 @@ def _verdict(model: str, given: Mapping[str, float | None], assessed: tuple[str,
     scores = {category: given.get(category, 0.0) for category in assessed}
     known = {category: score for category, score in scores.items() if score is not None}
     return Verdict(model=model, scores=known, error=None if known else "down")
+
+
+def _answers(step: Inquire, given: Mapping[str, float | None]) -> Answers:
+    found = {question.name: given.get(question.name, 0.0) for question in step.questions}
+    known = {name: value for name, value in found.items() if value is not None}
+    return Answers(model="a test", probabilities=known, error=None if len(known) == len(found) else "down")

@@ -66,7 +66,7 @@ def _judged(known: _Known, world: World) -> Ruling:
     screened, unknown = known
     prompt, images = screened.check_prompt, screened.check_images
     seen = worlds.verdict(world, screened.policy.moderation.model, prompt=prompt, images=images)
-    judged = engine.judge(screened, seen)
+    judged = engine.judge(screened, seen, worlds.answered(world))
     if combine((*unknown, *judged.reasons)) is Effect.DENY:
         return _ruling(judged, unknown)
     return _ruling(judged._replace(reasons=(*judged.reasons, *_inspected(judged, seen, world))), unknown)
@@ -77,7 +77,7 @@ def _inspected(judged: engine.Screened, seen: Verdict | None, world: World) -> t
     policy, output = judged.policy, None
     if policy.checks_output:
         output = worlds.output_verdict(world, policy.moderation.model)
-    return engine.inspect(policy, judged.request, judged.caller, judged.now, seen, output)
+    return engine.inspect(policy, judged.request, judged.caller, judged.now, seen, worlds.answered(world), output)
 
 
 def _ruling(known: engine.Screened, unknown: tuple[Reason, ...]) -> Ruling:
@@ -127,7 +127,8 @@ SMALL = 8  # bytes of an image that nobody minds
 
 def command(surface: str, world: World, now: datetime) -> str:
     """The world as one line for `policyguard explain`, with what it cannot say behind a `#`."""
-    words = ["policyguard", "explain", surface, *_request(world), *_caller(world), *_scores(world), *_output(world)]
+    words = ["policyguard", "explain", surface, *_request(world), *_caller(world)]
+    words += [*_scores(world), *_answers(world), *_output(world)]
     if world["now"] != now:
         words += ["--now", world["now"].isoformat()]
     note = ", ".join(_unsaid(world))
@@ -187,6 +188,13 @@ def _scored(option: str, found: Mapping[str, float], assessed: tuple[str, ...]) 
             yield from (option, f"{category}={'unavailable' if score is None else f'{score:.9g}'}")
 
 
+def _answers(world: World) -> Iterator[str]:
+    known = worlds.answers(world)
+    for name in worlds.questions(world):
+        if known.get(name) != 0:
+            yield from ("--answer", f"{name}={'unavailable' if name not in known else f'{known[name]:.9g}'}")
+
+
 def _unsaid(world: World) -> Iterator[str]:
     prompt: str = world["prompt"]
     if len(prompt) > _MAX_PROMPT and prompt != "x" * len(prompt):
@@ -195,8 +203,19 @@ def _unsaid(world: World) -> Iterator[str]:
         yield "the scores are those of the input image"
     if world["image_bytes"] > SMALL and world["images"].number:
         yield f"each image has {world['image_bytes']:,} bytes"
+    if world["images"].number:
+        yield from _of_pictures(world)
     if extra := world.get("extra"):
         yield f"with an unknown parameter `{next(iter(extra))}`"
+
+
+def _of_pictures(world: World) -> Iterator[str]:
+    if (kind := world.get("image_type", "png")) != "png":
+        yield f"each image is a {kind}"
+    if size := world.get("image_size"):
+        yield f"each image has {size} pixels"
+    if host := world.get("image_host"):
+        yield f"each image is at {host}"
 
 
 def request_row(world: World) -> Mapping[str, Any]:
@@ -204,10 +223,13 @@ def request_row(world: World) -> Mapping[str, Any]:
     assessed, output = worlds.scores(world), worlds.output(world)
     images: worlds.Images = world["images"]
     row = {name: world[name] for name in _OPTIONS if world[name] is not None and world[name] != _SILENT.get(name)}
+    known = worlds.answers(world)
+    answers = {name: known.get(name, "unavailable") for name in worlds.questions(world) if known.get(name) != 0}
     return {
         "request": {**row, "prompt": world["prompt"], "operation": images.operation, "input_images": images.number},
         "caller": dict(worlds.caller(world).items()),
         "scores": "unavailable" if assessed is None else {c: s for c, s in assessed.items() if s},
         "output": "unavailable" if output is None else {c: s for c, s in output.items() if s},
+        **({"answers": answers} if answers else {}),
         "now": world["now"].isoformat(),
     }

@@ -9,7 +9,7 @@ from typing import Any
 from policyguard.errors import InvalidRequest
 from policyguard.request import ImageRequest, InputImage
 from policyguard.wire.form import FormPart, parse_form, write_form
-from policyguard.wire.image_header import input_image
+from policyguard.wire.image_header import input_image, overlay_image
 from policyguard.wire.parameters import BOOLEANS, KNOWN, WHOLE_NUMBERS, build, decided
 
 _IMAGES = ("image", "image[]")
@@ -48,18 +48,18 @@ def read_edit(body: bytes, content_type: str) -> Edit:
     if any(part.filename is None for part in parts if part.name in _FILES):
         raise InvalidRequest("`image`, `mask` and `markup` are files", param="image")
     images = tuple(input_image(part.data, part.filename or "") for part in files)
-    over = {name: _over(parts, name) for name in _OVER}
+    over = {name: _over(parts, name, images) for name in _OVER}
     if all(over.values()):
         raise InvalidRequest("`markup` and `mask` do not go together", param="markup")
     request = replace(build(_values(fields), "edit", images, over["mask"]), markup=over["markup"])
     return Edit(request, parts, boundary, body, content_type)
 
 
-def _over(parts: list[FormPart], name: str) -> InputImage | None:
+def _over(parts: list[FormPart], name: str, images: tuple[InputImage, ...]) -> InputImage | None:
     found = [part for part in parts if part.name == name]
     if len(found) > 1:
         raise InvalidRequest(f"`{name}` is there twice", param=name)
-    return input_image(found[0].data, found[0].filename or "", name) if found else None
+    return overlay_image(found[0].data, found[0].filename or "", name, images[0]) if found and images else None
 
 
 def _values(fields: list[FormPart]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """`POST /v1/images/edits` as JSON: input images and mask as `data:` URLs.
 
-An image behind a web address or a file id cannot be looked at here, so it is refused: nothing that was not seen passes.
+An image behind a file id cannot be looked at here, so it is refused: nothing that was not seen passes. Neither does one
+behind a web address, unless the policy names its host.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from policyguard.errors import InvalidRequest
-from policyguard.request import MAX_INPUT_IMAGES, ImageRequest, InputImage
+from policyguard.request import MAX_INPUT_IMAGES, ImageRequest
 from policyguard.wire.data_urls import DataUrl, Lifted, lift
 from policyguard.wire.generations import changed, check_json_type
-from policyguard.wire.image_header import input_image
+from policyguard.wire.image_header import overlay_image
 from policyguard.wire.json_body import parse_object
 from policyguard.wire.parameters import build
+from policyguard.wire.remote import image_of
 from policyguard.wire.splice import joined, splice
 
 MAX_TEXT_BYTES = 1_000_000  # everything but the pictures
@@ -48,11 +50,11 @@ def read_json_edit(body: bytes, content_type: str, max_text_bytes: int = MAX_TEX
     values = {name: value for name, value in document.items() if name not in ("images", "mask")}
     references = _references(document.get("images"))
     urls = [_url(reference, "images") for reference in references]
-    mask = _url(document["mask"], "mask") if document.get("mask") is not None else None
-    if len(urls) + (mask is not None) != len(lifted.urls):
+    mask = _mask(document["mask"]) if document.get("mask") is not None else None
+    if sum(isinstance(url, DataUrl) for url in urls) + (mask is not None) != len(lifted.urls):
         raise InvalidRequest("an image that is neither in `images` nor the `mask`", param="images")
-    images = tuple(_image(url, "images") for url in urls)
-    request = build(values, "edit", images, _image(mask, "mask") if mask else None)
+    images = tuple(image_of(url, "images") for url in urls)
+    request = build(values, "edit", images, overlay_image(mask.data, "", "mask", images[0]) if mask else None)
     return JsonEdit(request, document, lifted)
 
 
@@ -64,17 +66,22 @@ def _references(images: Any) -> list[Any]:
     return images
 
 
-def _url(reference: Any, param: str) -> DataUrl:
-    """The picture of `{"image_url": "data:..."}`; every other reference is one to what cannot be seen."""
+def _url(reference: Any, param: str) -> DataUrl | str:
+    """The picture of `{"image_url": "data:..."}`, or its address; every other reference is one to what nobody sees."""
     if not isinstance(reference, Mapping) or len(reference) != 1:
         raise InvalidRequest("an image has exactly one key, `image_url`", param=param)
     if "file_id" in reference:
         raise InvalidRequest("an image by `file_id` cannot be looked at; send it as a data URL", param=param)
     url = reference.get("image_url")
-    if not isinstance(url, DataUrl):
+    if not isinstance(url, DataUrl | str):
         raise InvalidRequest("`image_url` must be a data URL of a png, jpeg or webp in base64", param=param)
     return url
 
 
-def _image(url: DataUrl, param: str) -> InputImage:
-    return input_image(url.data, param=param)
+def _mask(reference: Any) -> DataUrl:
+    url = _url(reference, "mask")
+    if not isinstance(url, DataUrl):
+        raise InvalidRequest(
+            "a mask must be a data URL: elsewhere it could not be compared with its image", param="mask"
+        )
+    return url

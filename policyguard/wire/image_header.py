@@ -1,83 +1,150 @@
-"""The size of a PNG, JPEG or WebP from its first bytes, without decoding anything.
+"""What a picture is by its own bytes: type, size, one frame, whole. Pillow reads its headers; nothing is decoded.
 
-What cannot be read is refused; so is what would take too many pixels to decode, whoever decodes it.
+Who decodes it later is the moderation endpoint and the API, never this process. What Pillow cannot read is refused, and
+without Pillow everything is. The work on hostile bytes is bounded by how often Pillow may read, so no clock is needed.
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple
 
 from policyguard.errors import InvalidRequest
-from policyguard.request import InputImage, Size
+from policyguard.request import MAX_INPUT_PIXELS, InputImage, Size
 
-MAX_PIXELS = 100_000_000
+if TYPE_CHECKING:
+    from PIL.ImageFile import ImageFile
+
 MAX_EDGE = 16_384
-_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_JPEG_SEGMENTS = 4096
-_JPEG_BARE = frozenset({0x01, *range(0xD0, 0xD8)})
+MAX_MASK_BYTES = 50_000_000  # the larger of the two numbers that OpenAI gives
+_MORE_READS = 100_000  # for what comes after the header: one read for eight bytes would stall for minutes
+_ALPHA = frozenset({"RGBA", "LA", "PA"})
+MISSING = "pictures cannot be looked at here, so none is let through: `pip install 'policyguard[images]'`"
+
+
+class _Format(NamedTuple):
+    """`reads` is how often its header may be read from: a PNG has three for a chunk, each of which may be unpacked."""
+
+    media_type: str
+    starts: Callable[[bytes], bool]
+    reads: int
+
+
+_PNG = _Format("image/png", lambda d: d.startswith(b"\x89PNG\r\n\x1a\n"), 200)
+_JPEG = _Format("image/jpeg", lambda d: d.startswith(b"\xff\xd8\xff"), 4_000)
+_WEBP = _Format("image/webp", lambda d: d.startswith(b"RIFF") and d[8:12] == b"WEBP", 20)
+FORMATS = (_PNG, _JPEG, _WEBP)
+
+
+class _Unreadable(Exception):
+    """It is no picture of its format, or not the whole of one."""
+
+
+class _Bounded(io.BytesIO):
+    """Bytes that can be read from so many times and no more."""
+
+    left = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.left -= 1
+        if self.left < 0:
+            raise _Unreadable
+        return super().read(size)
 
 
 def input_image(data: bytes, filename: str = "", param: str = "image") -> InputImage:
     """The image with its media type and size, both from its bytes. Raises `InvalidRequest`."""
-    for media_type, (starts, size_of) in _FORMATS.items():
-        if starts(data):
-            size = size_of(data)
-            if size is None or 0 in size:
-                break
-            _check(size, param)
-            return InputImage(data, media_type, filename, size)
-    raise InvalidRequest(f"`{param}` is no readable png, jpeg or webp", param=param)
+    form, picture = _look(data, param)
+    return InputImage(data, form.media_type, filename, Size(*picture.size))
+
+
+def overlay_image(data: bytes, filename: str, param: str, below: InputImage) -> InputImage:
+    """A mask or a markup: a PNG that can be seen through, as large as the first image. Raises `InvalidRequest`.
+
+    A telephone's picture may lie on its side until it is shown, so a size on its side counts as the same.
+    """
+    form, picture = _look(data, param)
+    size = Size(*picture.size)
+    if form is not _PNG or not (picture.mode in _ALPHA or "transparency" in picture.info):
+        raise InvalidRequest(f"`{param}` must be a png with an alpha channel", param=param)
+    if len(data) > MAX_MASK_BYTES:
+        raise InvalidRequest(f"`{param}` is larger than {MAX_MASK_BYTES:,} bytes", param=param, status=413)
+    if below.size is not None and size not in (below.size, Size(below.size.height, below.size.width)):
+        raise InvalidRequest(f"`{param}` must be as large as the first image", param=param)
+    return InputImage(data, form.media_type, filename, size)
+
+
+def _look(data: bytes, param: str) -> tuple[_Format, ImageFile]:
+    form = next((form for form in FORMATS if form.starts(data)), None)
+    if form is None:
+        raise InvalidRequest(f"`{param}` is no readable png, jpeg or webp", param=param)
+    opener = _openers()[form.media_type]
+    file = _Bounded(data)
+    file.left = form.reads
+    try:
+        picture = opener(file)
+        file.left = _MORE_READS
+        _check(Size(*picture.size), param)
+        _WHOLE[form](picture, file, data)
+    except InvalidRequest:
+        raise
+    except Exception as error:  # whatever the reader of a format says to bytes that are none of it
+        raise InvalidRequest(f"`{param}` is no readable png, jpeg or webp", param=param) from error
+    if getattr(picture, "n_frames", 1) > 1:
+        raise InvalidRequest(f"`{param}` has more than one frame, and only the first would be looked at", param=param)
+    return form, picture
 
 
 def _check(size: Size, param: str) -> None:
-    if size.pixels > MAX_PIXELS or size.edge > MAX_EDGE:
+    if size.pixels > MAX_INPUT_PIXELS or size.edge > MAX_EDGE:
         raise InvalidRequest(f"`{param}` has too many pixels", param=param)
 
 
-def _png(data: bytes) -> Size | None:
-    if len(data) < 33 or data[12:16] != b"IHDR" or b"IEND" not in data[-16:]:
-        return None
-    return Size(int.from_bytes(data[16:20]), int.from_bytes(data[20:24]))
+@cache
+def _openers() -> dict[str, Callable[[io.BytesIO], ImageFile]]:
+    """The readers of the three formats and no other; raises where there is no Pillow."""
+    try:
+        from PIL.JpegImagePlugin import JpegImageFile
+        from PIL.PngImagePlugin import PngImageFile
+        from PIL.WebPImagePlugin import WebPImageFile
+    except ImportError as error:
+        raise InvalidRequest(MISSING, param="image", status=503) from error
+
+    class Jpeg(JpegImageFile):
+        """The first picture of a file; what a telephone appends (a film, a depth map) is no frame of it."""
+
+        def _read_dpi_from_exif(self) -> None:
+            """Not needed, and a hostile EXIF block takes seconds and prints thousands of warnings."""
+
+    return {"image/png": PngImageFile, "image/jpeg": Jpeg, "image/webp": WebPImageFile}
 
 
-def _jpeg(data: bytes) -> Size | None:
-    """Walk the segments to the first frame, which must come to an end; not so far that it could stall anybody."""
-    at = 2
-    for _ in range(_JPEG_SEGMENTS):
-        if at + 9 >= len(data):
-            return None
-        if data[at] != 0xFF:
-            return None
-        marker = data[at + 1]
-        if marker == 0xFF:
-            at += 1
-        elif marker in _JPEG_BARE:
-            at += 2
-        elif marker in _JPEG_FRAMES:
-            if data.rfind(b"\xff\xd9") < at:
-                return None
-            return Size(int.from_bytes(data[at + 7 : at + 9]), int.from_bytes(data[at + 5 : at + 7]))
-        else:
-            at += 2 + max(2, int.from_bytes(data[at + 2 : at + 4]))
-    return None
+# ---- whole ------------------------------------------------------------------------------------------------
 
 
-def _webp(data: bytes) -> Size | None:
-    if len(data) < 30 or int.from_bytes(data[4:8], "little") + 8 > len(data) + 1:
-        return None
-    kind = data[12:16]
-    if kind == b"VP8X":
-        return Size(int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1)
-    if kind == b"VP8L" and data[20] == 0x2F:
-        bits = int.from_bytes(data[21:25], "little")
-        return Size((bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1)
-    if kind == b"VP8 " and data[23:26] == b"\x9d\x01\x2a":
-        return Size(int.from_bytes(data[26:28], "little") & 0x3FFF, int.from_bytes(data[28:30], "little") & 0x3FFF)
-    return None
+def _whole_png(picture: ImageFile, file: io.BytesIO, data: bytes) -> None:
+    """Every checksum, to the last chunk; its own checksum is all that may follow."""
+    picture.verify()
+    if len(data) - file.tell() != 4:
+        raise _Unreadable
 
 
-_FORMATS: dict[str, tuple[Callable[[bytes], bool], Callable[[bytes], Size | None]]] = {
-    "image/png": (lambda d: d.startswith(b"\x89PNG\r\n\x1a\n"), _png),
-    "image/jpeg": (lambda d: d.startswith(b"\xff\xd8\xff"), _jpeg),
-    "image/webp": (lambda d: d.startswith(b"RIFF") and d[8:12] == b"WEBP", _webp),
+def _whole_jpeg(picture: ImageFile, file: io.BytesIO, data: bytes) -> None:
+    """The end comes after the frame. That of a thumbnail comes before."""
+    if data.find(b"\xff\xd9", file.tell()) < 0:
+        raise _Unreadable
+
+
+def _whole_webp(picture: ImageFile, file: io.BytesIO, data: bytes) -> None:
+    """As long as it says, give or take the byte that makes it even."""
+    if not 0 <= len(data) - 8 - int.from_bytes(data[4:8], "little") <= 1:
+        raise _Unreadable
+
+
+_WHOLE: dict[_Format, Callable[[ImageFile, io.BytesIO, bytes], None]] = {
+    _PNG: _whole_png,
+    _JPEG: _whole_jpeg,
+    _WEBP: _whole_webp,
 }

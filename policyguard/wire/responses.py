@@ -30,6 +30,7 @@ from policyguard.wire.edits_json import MAX_TEXT_BYTES
 from policyguard.wire.generations import check_json_type, same
 from policyguard.wire.image_header import input_image
 from policyguard.wire.json_body import parse_object
+from policyguard.wire.remote import image_of
 from policyguard.wire.responses_text import Reading, picture
 from policyguard.wire.splice import GONE, Inside, joined, splice
 
@@ -97,7 +98,7 @@ def read_tool_call(body: bytes, content_type: str, max_text_bytes: int = MAX_TEX
     tool = document["tools"][at]
     mask = _mask(tool.get("input_image_mask"))
     reading = _reading(document, at)
-    if len(reading.pictures) + (mask is not None) != len(lifted.urls):
+    if sum(isinstance(url, DataUrl) for url in reading.pictures) + (mask is not None) != len(lifted.urls):
         raise InvalidRequest("an image that is no `input_image`", param="input")
     return ToolCall(_request(document, tool, reading, mask), document, lifted, at)
 
@@ -171,11 +172,10 @@ def _mask(reference: Any) -> InputImage | None:
         return None
     if not isinstance(reference, Mapping) or len(reference) != 1:
         raise InvalidRequest("a mask has exactly one key, `image_url`", param="input_image_mask")
-    return _image(picture(reference.get("image_url"), reference, "input_image_mask"), "input_image_mask")
-
-
-def _image(url: DataUrl, param: str) -> InputImage:
-    return input_image(url.data, param=param)
+    url = picture(reference.get("image_url"), reference, "input_image_mask")
+    if not isinstance(url, DataUrl):
+        raise InvalidRequest("a mask must be a data URL, so that it can be looked at", param="input_image_mask")
+    return input_image(url.data, param="input_image_mask")
 
 
 def _request(
@@ -183,7 +183,7 @@ def _request(
 ) -> ImageRequest:
     if len(reading.pictures) > MAX_INPUT_IMAGES:
         raise InvalidRequest(f"at most {MAX_INPUT_IMAGES} input images are possible", param="input")
-    images = tuple(_image(url, "image_url") for url in reading.pictures)
+    images = tuple(image_of(url, "image_url") for url in reading.pictures)
     asked: dict[str, Any] = {name: tool[name] for name in (*_DRAWN, "input_fidelity", "partial_images") if name in tool}
     for name in ("stream", "user", "safety_identifier", "max_output_tokens"):
         asked[name] = document.get(name)

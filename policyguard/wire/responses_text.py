@@ -47,7 +47,7 @@ class Reading:
     """Texts and pictures in the order in which they stand."""
 
     texts: list[str] = field(default_factory=list)
-    pictures: list[DataUrl] = field(default_factory=list)
+    pictures: list[DataUrl | str] = field(default_factory=list)
 
     def input(self, value: Any) -> None:
         """The `input` of a request. Raises `InvalidRequest` for what cannot be seen."""
@@ -109,10 +109,10 @@ _CONTENT = ("content", "output")
 _NO_WORDS: frozenset[str] = frozenset()
 
 
-def picture(url: Any, reference: Mapping[str, Any], param: str = "image_url") -> DataUrl:
-    """The data URL of a reference to an image; every other one leads to what cannot be seen."""
+def picture(url: Any, reference: Mapping[str, Any], param: str = "image_url") -> DataUrl | str:
+    """The picture of a reference to an image, or its address; every other one leads to what cannot be seen."""
     if reference.get("file_id") is not None:
         raise InvalidRequest("an image by `file_id` cannot be looked at; send it as a data URL", param=param)
-    if not isinstance(url, DataUrl):
+    if not isinstance(url, DataUrl | str):
         raise InvalidRequest("`image_url` must be a data URL of a png, jpeg or webp in base64", param=param)
     return url

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import socket
@@ -99,6 +100,67 @@ def test_a_refused_prompt_raises_what_openai_would_raise(serve: Callable[..., An
     assert (caught.value.code, caught.value.type) == ("moderation_blocked", "image_generation_user_error")
     assert body["moderation_details"] == {"moderation_stage": "input", "categories": ["violence"]}
     assert body["policy"]["reasons"][0]["values"] == {"score_milli": 580, "threshold_milli": 500}
+    assert sandbox.counts()["generations"] == 0
+
+
+def test_a_prompt_that_hides_its_letters_is_judged_by_what_it_says(serve: Callable[..., Any], sandbox: Any) -> None:
+    client = serve().client()
+    with pytest.raises(BadRequestError) as caught:
+        client.images.generate(prompt="a s\u200bw\u200bo\u200br\u200bd\u200bf\u200bi\u200bg\u200bh\u200bt at dawn")
+    assert caught.value.code == "moderation_blocked"
+    assert sandbox.counts()["generations"] == 0
+
+
+def test_the_prompt_goes_upstream_byte_for_byte(serve: Callable[..., Any], sandbox: Any) -> None:
+    prompt = "a c\u200ba\u200bt, ｃａｔ, schöne Grüße"
+    serve().client().images.generate(prompt=prompt)
+    assert sandbox.counts()["requests"][-1]["prompt_sha256"] == hashlib.sha256(prompt.encode()).hexdigest()
+    assert sandbox.counts()["paths"]["/v1/moderations"] == 1
+
+
+QUESTIONS = (
+    AVATARS
+    + """
+questions:
+  real_person: {ask: Does the prompt or a photo show a real person?, when_unavailable: review}
+rules: [{id: real-people, when: answers.real_person > 0.7, then: deny, message: No real people.}]
+review: {reviewers: [group:trust]}
+"""
+)
+
+
+def test_a_question_is_answered_about_prompt_and_photo_before_money_is_spent(
+    serve: Callable[..., Any], sandbox: Any
+) -> None:
+    app = serve(avatars=QUESTIONS)
+    client = app.client()
+    client.images.generate(prompt="a cat")
+    client.images.edit(prompt="a hat", image=("a.png", png(), "image/png"))
+    with pytest.raises(BadRequestError) as caught:
+        client.images.generate(prompt="a face [sandbox: real_person=0.9]")
+    assert (caught.value.code, caught.value.body["message"]) == ("policy_violation", "No real people.")  # type: ignore[index]
+    assert sandbox.counts()["generations"] == 2
+    assert sandbox.counts()["paths"]["/v1/decisions"] == 3
+    app.stop()
+    store = app.store()
+    asked = [row.event.body["questions"] for row in store.events(limit=99) if row.event.type == "request.decided"]
+    store.close()
+    assert [one["answers_milli"]["real_person"] > 700 for one in asked] == [False, False, True]
+    assert all(one["input_tokens"] > 0 and one["cost_micros"] > 0 for one in asked)
+
+
+@pytest.mark.parametrize("fault", ["500", "nonsense", "cut"])
+def test_a_question_without_an_answer_is_held_where_it_says_so(
+    serve: Callable[..., Any], sandbox: Any, fault: str
+) -> None:
+    client = serve(avatars=QUESTIONS).client()
+    sandbox.fault("/v1/decisions", fault)
+    with pytest.raises(PermissionDeniedError) as caught:
+        client.images.generate(prompt="a cat")
+    assert caught.value.code == "policy_review_required"
+    sandbox.clear()
+    with pytest.raises(PermissionDeniedError):
+        client.images.generate(prompt="a face [sandbox: real_person=refusal]")
     assert sandbox.counts()["generations"] == 0
 
 

@@ -1,4 +1,4 @@
-"""The examples run as they stand, against the sandbox."""
+"""The examples run as they stand, against the sandbox; the Celery worker in `test_tasks`."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def test_the_guarded_client_is_forced_and_raises_the_sdks_errors(sandbox: Any, t
     assert sandbox.counts()["images"] == 2
 
 
-def test_the_worker_settles_what_it_made(sandbox: Any, tmp_path: Path) -> None:
-    printed = run(sandbox, tmp_path, "examples/celery_worker.py")
+def test_code_without_a_door_settles_what_it_made(sandbox: Any, tmp_path: Path) -> None:
+    printed = run(sandbox, tmp_path, "examples/by_hand.py")
     assert printed.startswith("{'state': 'settled', 'tokens': 343, ")
 
 
@@ -69,6 +69,8 @@ def test_the_fastapi_app_is_guarded(sandbox: Any, tmp_path: Path, monkeypatch: p
         path, user = "/avatars/v1/images/generations", {"x-user-id": "u1"}
         made = client.post(path, json={"prompt": "a fox", "n": 9, "moderation": "low"}, headers=user)
         denied = client.post(path, json={"prompt": "a fox", "quality": "high"}, headers=user)
+        described = client.get("/openapi.json").json()["paths"][path]["post"]["responses"]
     assert (made.status_code, made.headers["x-policyguard-adjusted"]) == (200, "moderation=low->auto,n=9->2")
     assert (denied.status_code, denied.json()["error"]["message"]) == (400, "High quality is part of the Pro plan.")
+    assert {"200", "400", "403", "413", "429", "503"} <= set(described)
     assert sandbox.counts()["images"] == 2

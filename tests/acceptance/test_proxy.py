@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import openai
 import pytest
 from PIL import Image
 from support import AVATARS, SURFACE
+from tool_bodies import MAIN, PRICES, RESPONSES, asked
 
 pytestmark = pytest.mark.acceptance
 GENERATIONS, MODERATIONS = "/v1/images/generations", "/v1/moderations"
@@ -39,6 +41,12 @@ def events(app: Any, type_: str = "") -> list[Any]:
     rows = [row.event for row in store.events(limit=1000) if row.event.type.startswith(type_)]
     store.close()
     return rows
+
+
+def ask_for_ever(client: openai.OpenAI) -> None:
+    while True:
+        with suppress(openai.NotFoundError):
+            client.models.list()
 
 
 def ends(app: Any) -> list[tuple[str, Any]]:
@@ -97,6 +105,20 @@ def test_refusals_are_the_typed_errors_of_the_sdk(proxy: Callable[..., Any], san
     with pytest.raises(openai.RateLimitError) as spent:
         client.images.generate(prompt="a cat")
     assert spent.value.code == "policy_budget_exceeded"
+
+
+def test_images_by_the_responses_tool_pass_and_text_does_not(proxy: Callable[..., Any], sandbox: Any) -> None:
+    app = proxy(avatars=RESPONSES, prices=PRICES)
+    client = app.sdk()
+    answer = client.responses.create(**asked({"moderation": "low"}))
+    assert "image_generation_call" in [item.type for item in answer.output]
+    kinds = [event.type for event in client.responses.create(**asked(stream=True))]
+    assert kinds[-1] == "response.completed"
+    with pytest.raises(openai.PermissionDeniedError) as text:
+        client.responses.create(model=MAIN, input="a poem")
+    assert text.value.code == "policy_no_surface"
+    assert {request["moderation"] for request in sandbox.counts()["requests"] if "moderation" in request} == {"auto"}
+    assert ends(app) == [("leg.settled", None)] * 2
 
 
 def test_each_attempt_of_the_sdk_is_a_leg_of_its_own(proxy: Callable[..., Any], sandbox: Any) -> None:
@@ -184,6 +206,16 @@ def test_it_says_whether_it_lives_and_whether_it_can_decide(
         assert "the policies folder does not load" in http.get("/readyz").json()["problems"][0]
 
 
+def test_workers_whose_parent_was_killed_end_in_good_order(proxy: Callable[..., Any], sandbox: Any) -> None:
+    app = proxy("--workers", "2", avatars=AVATARS + BUDGET)
+    client = app.sdk()
+    client.images.generate(prompt="a cat")
+    app.kill()
+    with pytest.raises(openai.APIConnectionError):
+        ask_for_ever(client)
+    assert [event.type for event in events(app, "leg.")] == ["leg.settled"]
+
+
 def test_it_does_without_the_sdk() -> None:
     code = (
         "import sys; from policyguard.adapters import serving; from policyguard.cli import serve;"
@@ -191,3 +223,26 @@ def test_it_does_without_the_sdk() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+# ---- what prompts say -------------------------------------------------------------------------------------
+
+ASKING = AVATARS + (
+    "questions: {real_person: {ask: Is it a real person?}}\n"
+    "rules: [{id: real-people, when: answers.real_person > 0.7, then: deny}]\n"
+)
+
+
+def test_hidden_letters_and_answers_decide_at_the_proxy_too(proxy: Callable[..., Any], sandbox: Any) -> None:
+    client = proxy(avatars=ASKING).sdk()
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.images.generate(prompt="a " + "\u200b".join("swordfight"))
+    assert caught.value.code == "moderation_blocked"
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.images.generate(prompt="a face [sandbox: real_person=0.9]")
+    assert caught.value.code == "policy_violation"
+    with pytest.raises(openai.InternalServerError) as down:
+        client.images.generate(prompt="a face [sandbox: real_person=refusal]")
+    assert down.value.code == "policy_unavailable"
+    assert client.images.generate(prompt="a cat").usage is not None
+    assert sandbox.counts()["paths"]["/v1/decisions"] == 4

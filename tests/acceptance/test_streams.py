@@ -22,7 +22,7 @@ STREAMED = AVATARS.replace("  n:       {max: 2}", "  n: {max: 2}\n  partial_imag
 
 def png(width: int = 64, height: int = 64) -> bytes:
     buffer = io.BytesIO()
-    Image.new("RGB", (width, height), "teal").save(buffer, "PNG")
+    Image.new("RGBA", (width, height), "teal").save(buffer, "PNG")
     return buffer.getvalue()
 
 

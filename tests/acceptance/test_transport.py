@@ -31,7 +31,7 @@ DOLLAR = "budgets: [{id: dollar, limit: $1 / day}]\n"
 
 def png() -> bytes:
     buffer = io.BytesIO()
-    Image.new("RGB", (64, 64), "teal").save(buffer, "PNG")
+    Image.new("RGBA", (64, 64), "teal").save(buffer, "PNG")
     return buffer.getvalue()
 
 

@@ -18,6 +18,7 @@ from support import SURFACE
 from policyguard import pricing, record
 from policyguard.adapters.asgi import PolicyGuardMiddleware
 from policyguard.guard import Guard
+from policyguard.moderation.answers import questions
 from policyguard.moderation.scripted import ScriptedModerator
 from policyguard.request import Size, Verdict
 from policyguard.steps import Moderate
@@ -37,7 +38,7 @@ COMPLETED = (
 
 def url(colour: str = "teal") -> str:
     buffer = io.BytesIO()
-    Image.new("RGB", (64, 48), colour).save(buffer, "PNG")
+    Image.new("RGBA", (64, 48), colour).save(buffer, "PNG")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
@@ -253,6 +254,49 @@ async def test_too_many_pictures_are_refused_like_in_a_form(open_guard: Callable
     await ask(guard, None, client)
     error = json.loads(client.messages[1]["body"])["error"]
     assert (error["code"], error["policy"]["reasons"][0]["id"]) == ("policy_violation", "request.input_images")
+
+
+ELSEWHERE = {"image_url": "https://images.example.com/a.png"}
+TRUSTING = SURFACE.replace("{max: 2}", "{max: 2}\n  input_images: {hosts: [images.example.com]}")
+
+
+async def test_a_picture_elsewhere_is_moderated_by_its_address_where_its_host_is_named(
+    open_guard: Callable[..., Guard], moderator: ScriptedModerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guard, bodies, looked = open_guard(avatars=TRUSTING), [], []
+
+    async def look(step: Moderate) -> Verdict:
+        looked.extend(question.wire() for question in questions(step) if question.image)
+        return moderator.moderate(step)
+
+    monkeypatch.setattr(moderator, "amoderate", look)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        bodies.append((await receive())["body"])
+
+    await ask(guard, app, Client({"prompt": "a hat", "images": [ELSEWHERE, {"image_url": url()}]}, EDITS))
+    assert looked[0] == [{"type": "image_url", "image_url": {"url": ELSEWHERE["image_url"]}}]
+    assert json.loads(bodies[0])["images"][0] == ELSEWHERE
+
+
+@pytest.mark.parametrize(
+    ("surface", "address", "code"),
+    [
+        (SURFACE, ELSEWHERE["image_url"], "policy_violation"),
+        (TRUSTING, "https://images.example.com.evil.example/a.png", "policy_violation"),
+        (TRUSTING, "https://evil.example/images.example.com", "policy_violation"),
+        (TRUSTING, "https://images.example.com@evil.example/a.png", "invalid_request"),
+        (TRUSTING, "http://images.example.com/a.png", "invalid_request"),
+    ],
+)
+async def test_a_picture_elsewhere_is_refused_otherwise(
+    open_guard: Callable[..., Guard], surface: str, address: str, code: str
+) -> None:
+    client = Client({"prompt": "a hat", "images": [{"image_url": address}]}, EDITS)
+    await ask(open_guard(avatars=surface), None, client)
+    error = json.loads(client.messages[1]["body"])["error"]
+    assert (client.messages[0]["status"], error["code"]) == (400, code)
+    assert "evil" not in json.dumps(error)
 
 
 def test_an_approval_is_bound_to_the_pictures_of_json() -> None:

@@ -21,7 +21,7 @@ ERROR = {"error": {"message": "no", "type": "server_error", "code": None, "param
 
 def png() -> bytes:
     buffer = io.BytesIO()
-    Image.new("RGB", (64, 64), "teal").save(buffer, "PNG")
+    Image.new("RGBA", (64, 64), "teal").save(buffer, "PNG")
     return buffer.getvalue()
 
 

@@ -130,6 +130,24 @@ def test_explain_shows_what_a_surface_decides_while_moderation_is_down(tmp_path:
     assert [line["result"] for line in lines if line["what"] == "either"] == ["fires"]
 
 
+def test_explain_shows_what_is_asked_and_takes_answers(tmp_path: Path) -> None:
+    rules = (
+        "questions: {logo: {ask: Is there a logo?}}\n"
+        "rules: [{id: logos, when: 'caller.tier == \"free\" && answers.logo > 0.5', then: deny}]\n"
+    )
+    given = ("--caller", "user=u1", "--policies", str(write_policies(tmp_path / "policies", avatars=SURFACE + rules)))
+
+    def line(*more: str) -> tuple[str, list[str]]:
+        answer = data("explain", "avatars", *given, *more)
+        return answer["outcome"], [row["result"] for row in answer["lines"] if row["what"] == "answers.logo"]
+
+    assert line() == ("allow", ["is answered 0.000"])
+    assert line("--answer", "logo=0.6") == ("deny", ["is answered 0.600"])
+    assert line("--answer", "logo=unavailable") == ("deny", ["unavailable"])
+    assert line("--caller", "tier=pro", "--answer", "logo=unavailable") == ("allow", ["is not asked"])
+    assert "is no question that a rule reads" in run("explain", "avatars", *given, "--answer", "lgo=1", code=2)
+
+
 def test_explain_says_why_a_caller_is_refused_and_tells_of_a_caller_value_that_is_not_declared() -> None:
     policies = str(ROOT / "policies")
     given = ("explain", "avatars", "--caller", "user=u1", "--policies", policies)
@@ -235,7 +253,9 @@ def test_schema_is_printed_or_written_beside_the_policies(tmp_path: Path) -> Non
     run("schema", "org", "-o", str(tmp_path / "org.json"))
     assert json.loads((tmp_path / "org.json").read_text())["properties"]["trusted_proxies"]["description"]
     assert json.loads(run("schema", "tests"))["properties"]["matrix"]
-    assert run("schema", "--write", ".", cwd=tmp_path) == "wrote .schema.json\nwrote .org.schema.json\n"
+    assert run("schema", "--write", ".", cwd=tmp_path) == (
+        "wrote .schema.json\nwrote .org.schema.json\nwrote .prices.schema.json\n"
+    )
     assert json.loads((tmp_path / ".schema.json").read_text()) == schema
     assert "two ways" in run("schema", "--write", ".", "-o", "x.json", cwd=tmp_path, code=2)
     assert "there is no folder `nowhere`" in run("schema", "--write", "nowhere", cwd=tmp_path, code=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -51,6 +52,25 @@ async def test_a_prompt_is_scored_from_0_to_1_in_all_thirteen_categories(working
     assert {c: verdict.score(c) is not None for c in CATEGORIES} == dict.fromkeys(CATEGORIES, True)
     assert all(0 <= score <= 1 for score in verdict.scores.values())
     assert verdict.error is None
+
+
+@pytest.mark.parametrize("text", ["a m\u200bu\u200br\u200bd\u200be\u200br", "a murder"])
+async def test_a_prompt_is_scored_as_it_is_read_too(text: str, side: Side) -> None:
+    def upstream(request: Any) -> Any:
+        asked = json.loads(request.content)["input"]
+        found = answer(request)
+        texts = asked if isinstance(asked, list) else [asked]
+        found["results"] = [scored(found["results"][0], float("murder" in text)) for text in texts]
+        return ok(found)
+
+    for made in (over_sdk(upstream), over_upstream(upstream), KeywordModerator()):
+        verdict = await ask(side, made, step(model=named(made), text=text))
+        assert verdict.score("violence") == 1.0
+        made.close()
+
+
+def scored(result: dict[str, Any], score: float) -> dict[str, Any]:
+    return {**result, "category_scores": {**result["category_scores"], "violence": score}}
 
 
 async def test_the_verdict_names_a_model_that_the_moderator_serves(working: Moderator, side: Side) -> None:

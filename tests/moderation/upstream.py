@@ -38,13 +38,31 @@ def image(data: bytes = b"picture") -> InputImage:
     return InputImage(data, "image/png")
 
 
-def step(*images: InputImage, prompt: bool = True, timeout_s: float = 5.0, model: str = MODEL) -> Moderate:
-    request = ImageRequest(prompt=f"a cat {CANARY}", operation="edit" if images else "generate", images=images)
+def step(
+    *images: InputImage,
+    prompt: bool = True,
+    timeout_s: float = 5.0,
+    model: str = MODEL,
+    text: str = f"a cat {CANARY}",
+) -> Moderate:
+    request = ImageRequest(prompt=text, operation="edit" if images else "generate", images=images)
     return Moderate(model, request, prompt, bool(images), timeout_s)
 
 
 def is_image(request: httpx2.Request) -> bool:
-    return not isinstance(json.loads(request.content)["input"], str)
+    return isinstance(first(request), dict)
+
+
+def first(request: httpx2.Request) -> Any:
+    """What is asked about; the first part of it where there are several."""
+    asked = json.loads(request.content)["input"]
+    return asked[0] if isinstance(asked, list) else asked
+
+
+def count(request: httpx2.Request) -> int:
+    """How many results an answer has: one for each text."""
+    asked = json.loads(request.content)["input"]
+    return len(asked) if isinstance(asked, list) and not is_image(request) else 1
 
 
 def answer(request: httpx2.Request, scores: Mapping[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
@@ -57,7 +75,7 @@ def answer(request: httpx2.Request, scores: Mapping[str, Any] | None = None, **c
         "category_applied_input_types": {c: [kind] if c in seen else [] for c in CATEGORIES},
         **changes,
     }
-    return {"id": "modr-1", "model": DATED, "results": [result]}
+    return {"id": "modr-1", "model": DATED, "results": [result] * count(request)}
 
 
 def ok(body: Any, request_id: str = "req_1") -> httpx2.Response:

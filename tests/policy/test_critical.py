@@ -22,7 +22,8 @@ HERE = Environment(
         "tier": CallerType(False, ("free", "pro")),
         "cohort": CallerType(True),
         "plan": CallerType(True, ("a", "b")),
-    }
+    },
+    frozenset({"logo"}),
 )
 
 
@@ -119,6 +120,11 @@ def test_hours_are_looked_at_in_the_zone_of_the_condition() -> None:
         ("request.width > 2000 && request.height == 1024 && request.pixels < 3000000", "true false error"),
         ('request.prompt.matches("(?i)\\\\b(acme|globex)\\\\b")', "true false"),
         ("request.has_mask == (request.n > 1)", "true false"),
+        ("answers.logo > 0.5 && scores.hate < 0.2", "true false unavailable"),
+        ("answers.logo > 0.5 && answers.logo < 0.4", "false unavailable"),
+        ("request.obfuscated", "true false"),
+        ('request.obfuscated && request.prompt.contains("dog")', "true false"),
+        ('request.obfuscated && request.prompt == "a cat"', "false"),
         ('now > timestamp("2026-11-24T12:00:00Z")', "true false"),
         ("now.getHours() < 6 && now.getDayOfWeek() == 0", "true false"),
         ('now > timestamp("2026-12-01T00:00:00Z") && now < timestamp("2026-11-01T00:00:00Z")', "false"),
@@ -196,6 +202,7 @@ ATOMS = st.one_of(
     st.builds('caller.tier {} "{}"'.format, st.sampled_from(["==", "!="]), st.sampled_from(["free", "pro"])),
     st.builds('(has(caller.cohort) && caller.cohort {} "x")'.format, st.sampled_from(["==", "!="])),
     st.just("request.has_mask"),
+    st.just("request.obfuscated"),
     st.just("request.n + request.input_images > 5"),
 )
 CONDITIONS = st.recursive(

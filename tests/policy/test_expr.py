@@ -28,7 +28,8 @@ from policyguard.policy.expr import (
 from policyguard.request import CATEGORIES, ImageRequest
 
 ENVIRONMENT = Environment(
-    {"tier": CallerType(False, ("free", "pro")), "user": CallerType(False), "feature": CallerType(True)}
+    {"tier": CallerType(False, ("free", "pro")), "user": CallerType(False), "feature": CallerType(True)},
+    frozenset({"real_person"}),
 )
 NOW = datetime(2026, 11, 24, 3, 30, tzinfo=UTC)
 
@@ -41,6 +42,27 @@ def inputs(scores: dict[str, float] | None = None, down: bool = False, **caller:
         "surface": "avatars",
         "now": NOW,
     }
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected"), [({"real_person": 0.71}, True), ({"real_person": 0.7}, False), ({}, None), (None, None)]
+)
+def test_an_answer_is_read_like_a_score_and_one_that_is_not_there_is_unavailable(answers: Any, expected: Any) -> None:
+    condition = compile_expression("answers.real_person > 0.7", ENVIRONMENT)
+    assert condition.reads == {"answers.real_person"}
+    read = {**inputs(), "answers": answers}
+    if expected is None:
+        with pytest.raises(Unavailable):
+            condition(read)
+        assert compile_expression("answers.real_person > 0.7 || request.n == 2", ENVIRONMENT)(read) is True
+    else:
+        assert condition(read) is expected
+
+
+def test_the_same_condition_is_wrong_where_the_question_is_not_asked() -> None:
+    compile_expression("answers.real_person > 0.25", ENVIRONMENT)
+    with pytest.raises(ExpressionErrors):
+        compile_expression("answers.real_person > 0.25", Environment(ENVIRONMENT.caller))
 
 
 def problems(source: str) -> list[tuple[int, int, str]]:
@@ -97,11 +119,16 @@ WRONG = {
     "[1].exists(a, [2].exists(b, [3].exists(c, a == c)))": (1, 33, "PG409"),
     "[1].exists(a, [2].exists(a, a == 1))": (1, 26, "PG402"),
     "[1].all(request, true)": (1, 9, "PG402"),
-    "answers.real_person > 0.7": (1, 1, "PG410"),
+    "answers.real_persn > 0.7": (1, 9, "PG403"),
+    "answers['real_person'] > 0.7": (1, 1, "PG414"),
+    "answers.real_person > 7.0": (1, 23, "PG412"),
+    "answers.real_person == 'yes'": (1, 1, "PG405"),
+    "answers == 0.5": (1, 1, "PG405"),
+    "has(answers.real_person)": (1, 1, "PG411"),
     "images.exists(i, true)": (1, 1, "PG410"),
     "output.n > 1": (1, 8, "PG406"),
     "output.hate > 0.5": (1, 8, "PG406"),
-    "request.obfuscated": (1, 9, "PG410"),
+    "request.obfuscated > 1": (1, 1, "PG405"),
     "has(request)": (1, 1, "PG411"),
     "has(request.n)": (1, 1, "PG411"),
     "has(scores.sexual)": (1, 1, "PG411"),

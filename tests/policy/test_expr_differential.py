@@ -40,6 +40,7 @@ CEL_PYTHONS = Dialect(
         {
             *_LONG,  # durations run out of their range unnoticed
             *("== list double", "!= list double", "in double"),  # no number is found by identity
+            "in bool",  # an input that is down, looked for in a list, leaves the whole expression
             "% int",  # the lowest number modulo -1 is 0
         }
     ),

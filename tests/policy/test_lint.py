@@ -342,3 +342,26 @@ def test_no_admitted_request_meets_a_rule_that_is_decided_already(tmp_path: Path
             screened = screen(one, request, Caller.of({"user": "u1", "tier": "free", "tenant": "a"}), NOW)
             denied = any(reason.effect is Effect.DENY for reason in screened.reasons)
             assert denied or [reason.id for reason in screened.reasons] == []
+
+
+# ---- questions --------------------------------------------------------------------------------------------
+
+ASKED = "questions: {logo: {ask: Is there a logo?}}\n"
+
+
+def test_a_question_whose_answer_nobody_reads_is_told(tmp_path: Path) -> None:
+    read = ASKED + "rules: [{id: a, when: answers.logo > 0.5, then: deny}]\n"
+    assert [warnings(tmp_path / "a", ASKED), warnings(tmp_path / "b", read)] == [["PG716"], []]
+
+
+def test_a_question_of_the_organisation_is_read_by_any_surface(tmp_path: Path) -> None:
+    read = "rules: [{id: a, when: answers.logo > 0.5, then: deny}]\n"
+    assert [warnings(tmp_path / "a", "", org=ORG + ASKED), warnings(tmp_path / "b", read, org=ORG + ASKED)] == [
+        ["PG716"],
+        [],
+    ]
+
+
+def test_a_condition_over_answers_that_is_never_true_is_told(tmp_path: Path) -> None:
+    never = ASKED + "rules: [{id: a, when: answers.logo > 0.5 && answers.logo < 0.4, then: deny}]\n"
+    assert warnings(tmp_path, never) == ["PG701"]

@@ -22,7 +22,7 @@ from pydantic import BaseModel
 from policyguard.policy.diagnostics import names_at
 from policyguard.policy.document import Organisation, Surface
 from policyguard.policy.expr import operations
-from policyguard.policy.expr.types import NOT_YET_FIELDS, NOT_YET_ROOTS, REQUEST, ROOTS
+from policyguard.policy.expr.types import NOT_YET_ROOTS, REQUEST, ROOTS
 from policyguard.policy.load import check, load
 from policyguard.policy.routes import PARAMETERS
 from policyguard.policy.source import Path as Keys
@@ -174,8 +174,7 @@ def _outside(text: str, word: re.Match[str], org: Source) -> list[str]:
         if called:
             return [*methods, *operations.LOOPS, *operations.REFUSED]
         root = before[:-1].rsplit(" ", 1)[-1].rsplit("(", 1)[-1]
-        fields = [*REQUEST, *(name.removeprefix("request.") for name in NOT_YET_FIELDS)]
-        return {"request": fields, "caller": list(org.data["caller"]), "scores": list(CATEGORIES)}.get(root, [])
+        return {"request": list(REQUEST), "caller": list(org.data["caller"]), "scores": list(CATEGORIES)}.get(root, [])
     if called:
         functions = [name for name in operations.FUNCTIONS if not name.startswith(".")]
         return ["has", *functions, *operations.REFUSED]

@@ -23,12 +23,13 @@ from policyguard.engine import Screened
 from policyguard.errors import PolicyError
 from policyguard.policy.load import load
 from policyguard.policy.model import Policy, PolicySet
-from policyguard.request import CATEGORIES, Caller, ImageRequest, InputImage, Verdict, parse_size
+from policyguard.request import CATEGORIES, Caller, ImageRequest, InputImage, Size, Verdict, parse_size
 
 FLARE = "gpt-image-2.5-flare-2026-09-08"
 MODELS = [MODEL, FLARE]
 SIZES = ["1024x1024", "1024x1536", "1536x1024", "2048x2048", "auto"]
 QUALITIES = ["low", "medium", "high", "auto"]
+HOSTS = ["a.example.com", "b.example.com"]
 SCORES = [0.0, 0.1, 0.3, 0.5, 0.8, 1.0]
 SEEN = ["violence", "sexual", "sexual/minors"]  # the categories that are talked about; the others stay at 0
 Document = dict[str, Any]
@@ -65,7 +66,14 @@ def bounds(*, named: bool) -> st.SearchStrategy[Document]:
         "n": st.fixed_dictionaries({"max": top([1, 2, 3, 10])}),
         "formats": st.fixed_dictionaries({"allow": some(["png", "webp", "jpeg"])}),
         "prompt": st.fixed_dictionaries({"max_chars": top([3, 10, 100])}),
-        "input_images": perhaps(max=top([0, 1, 2]), max_bytes=top(["8B", "1kB"])),
+        "input_images": perhaps(
+            max=top([0, 1, 2]),
+            max_bytes=top(["8B", "1kB"]),
+            types=some(["png", "jpeg"]),
+            max_pixels=top([100, 10_000]),
+            max_edge=top([10, 100]),
+            hosts=some(HOSTS),
+        ),
         "partial_images": st.fixed_dictionaries({"max": top([0, 1])}),
         "models": st.fixed_dictionaries({"allow": some(MODELS)}),
         "quality": st.fixed_dictionaries({"allow": some(QUALITIES)}),
@@ -151,7 +159,12 @@ def exempted(draw: st.DrawFn) -> Document:
 # ---- requests ---------------------------------------------------------------------------------------------
 
 Asked = tuple[ImageRequest, Caller, Verdict]
-PICTURES = [InputImage(bytes(8), "image/png"), InputImage(bytes(9), "image/png")]
+PICTURES = [
+    InputImage(bytes(8), "image/png"),
+    InputImage(bytes(9), "image/png", size=Size(10, 10)),
+    InputImage(bytes(8), "image/jpeg", size=Size(101, 1)),
+    InputImage(b"", "", url="https://a.example.com/a.png"),
+]
 OTHER: Mapping[str, list[Any]] = {
     "prompt": ["a cat", "a cat " * 3],
     "model": [FLARE, None],
@@ -276,7 +289,21 @@ def _size_within(limit: Document, sent: ImageRequest) -> bool:
 
 def _images_within(limit: Document, sent: ImageRequest) -> bool:
     most = {"8B": 8, "1kB": 1000}.get(limit.get("max_bytes", ""), 10**9)
-    return len(sent.images) <= limit.get("max", 16) and all(len(i.data) <= most for i in sent.input_images)
+    seen: list[InputImage] = [i for i in sent.input_images if not i.url]
+    within = [
+        len(i.data) <= most
+        and (i is sent.mask or i.media_type.removeprefix("image/") in limit.get("types", ["png", "jpeg"]))
+        and (i.size is None or i.size.pixels <= limit.get("max_pixels", i.size.pixels))
+        and (i.size is None or i.size.edge <= limit.get("max_edge", i.size.edge))
+        for i in seen
+    ]
+    unbounded = limit.keys() <= {"max"}  # what bounds the bytes of a picture bounds what nobody sees, too
+    hosts = {i.host for i in sent.images if i.url}
+    return (
+        len(sent.images) <= limit.get("max", 16)
+        and all(within)
+        and hosts <= set(limit.get("hosts", hosts if unbounded else ()))
+    )
 
 
 REQUEST_LIMITS: Mapping[str, Callable[[Document, ImageRequest], bool]] = {

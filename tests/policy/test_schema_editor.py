@@ -42,7 +42,7 @@ request:
   n: {max: 2}
   formats: {allow: [png]}
   prompt: {max_chars: 100}
-  input_images: {max: 1, max_bytes: 1000000}
+  input_images: {max: 1, max_bytes: 1000000, types: [png], max_pixels: 9, max_edge: 3, hosts: [a-1.example.com]}
   partial_images: {max: 1}
   moderation: auto
   on_excess: adjust
@@ -54,6 +54,7 @@ moderation:
   review_at: {hate: 0.3}
   when_unavailable: review
   timeout: 5s
+questions: {real_person: {ask: Is it a real person?, when_unavailable: review}}
 budgets: [{id: b, limit: $1.5 / week, per: caller.user, time_zone: Europe/Berlin, mode: shadow}]
 rules: [{id: r, when: request.n > 1, then: flag, message: hi, mode: shadow}]
 review:
@@ -136,6 +137,35 @@ def test_what_is_shipped_and_every_key_there_is_have_no_problem(server: Language
     assert problems(folder, "full.yaml", FULL) == []
 
 
+PRICES = """
+version: 1
+prices:
+  gpt-image-2-2026-04-21: {family: gpt-image-2, image_out: $30, text_in: $5, image_in: $8, status: current,
+    date: 2026-11-01, source: a contract, confidence: contract, note: ours}
+  our-model: {family: fixed, tokens: {1024x1024: {low: 200, high: 4000}}, image_out: $30, text_in: $5.125,
+    text_out: $40, status: deprecated, shutdown: 2027-06-30, date: 2026-11-01, source: measured, confidence: observed}
+"""
+WRONG_PRICES = {
+    "a misspelt key": ("image_out: $30, text_in: $5,", "images_out: $30, text_in: $5,"),
+    "a missing key": ("source: measured, ", ""),
+    "a price without a currency": ("text_in: $5,", "text_in: 5,"),
+    "a price for one token": ("text_in: $5,", "text_in: $0.000005,"),
+    "a family that is not there": ("family: gpt-image-2,", "family: gpt-image-9,"),
+    "a quality that is not there": ("low: 200", "lowest: 200"),
+    "no tokens": ("low: 200", "low: 0"),
+    "a day in words": ("shutdown: 2027-06-30", "shutdown: next June"),
+    "a status that is not there": ("status: current", "status: live"),
+}
+
+
+def test_prices_are_right_and_wrong_in_the_editor_as_for_the_loader(server: LanguageServer, folder: Path) -> None:
+    texts = {"right": PRICES, **{name: PRICES.replace(*change) for name, change in WRONG_PRICES.items()}}
+    line = opened("prices.yaml", "")
+    found = server.diagnostics({folder / f"{name}.yaml": line + text for name, text in texts.items()})
+    assert {file.stem for file, said in found.items() if not said} == {"right"}
+    assert [name for name, text in texts.items() if not problems(folder, "prices.yaml", text)] == ["right"]
+
+
 WRONG = {  # a text of `FULL` and what is written instead
     "a misspelt section": ("moderation:\n", "moderaton:\n"),
     "a misspelt key": ("on_excess", "on_exces"),
@@ -165,6 +195,11 @@ WRONG = {  # a text of `FULL` and what is written instead
     "a duration in words": ("after: 5m", "after: 5 minutes"),
     "days in hours": ("events: 400d", "events: 9600h"),
     "a size of bytes in words": ("max_bytes: 1000000", "max_bytes: 1 MB"),
+    "a host with a port": ("hosts: [a-1.example.com]", "hosts: ['a.example.com:443']"),
+    "a host as an address": ("hosts: [a-1.example.com]", "hosts: ['https://a.example.com/']"),
+    "a host in numbers": ("hosts: [a-1.example.com]", "hosts: [127.0.0.1]"),
+    "a host in capitals": ("hosts: [a-1.example.com]", "hosts: [A.example.com]"),
+    "a host for everybody": ("hosts: [a-1.example.com]", "hosts: ['*.example.com']"),
     "a budget without a period": ("$1.5 / week", "$1.5"),
     "a budget of nothing": ("$1.5 / week", "$0 / week"),
     "a caller value without its root": ("per: caller.user", "per: user"),
@@ -173,7 +208,7 @@ WRONG = {  # a text of `FULL` and what is written instead
     "a path out of the body": ("body.text.a", "text.a"),
     "a day as people write it": ("until: 2027-01-31", "until: 31.1.2027"),
     "what is not enforced yet": ("check: [prompt]", "check: [output_images]"),
-    "a key that is not enforced yet": ("reasons_on_wire: true", "questions: {}"),
+    "a key that is not enforced yet": ("reasons_on_wire: true", "inner: guarded"),
     "moderation turned down": ("moderation: auto\n  on", "moderation: low\n  on"),
 }
 

@@ -169,3 +169,11 @@ def test_a_fraction_of_a_micro_dollar_is_rounded_up() -> None:
 
 def test_the_sizes_of_a_legacy_model_are_a_short_list() -> None:
     assert size_problem("gpt-image-1.5", "2048x2048") == "this model draws 1024x1024, 1536x1024, 1024x1536 only"
+
+
+@pytest.mark.parametrize(
+    ("model", "tokens", "micros"),
+    [("gpt-6-luna", 1_000_000, 100_000), ("gpt-6-luna", 1, 1), ("gpt-6-luna-2026-10-06", 100, 10), ("gpt-7", 5, None)],
+)
+def test_questions_cost_their_input_tokens_rounded_up(model: str, tokens: int, micros: int | None) -> None:
+    assert pricing.questions_micros(model, tokens) == micros

@@ -98,3 +98,13 @@ def test_an_unknown_model_is_a_404(http: httpx2.Client, path: str, body: dict[st
 def test_a_question_of_no_known_shape_is_a_400(http: httpx2.Client, question: Any) -> None:
     body = {"model": "gpt-6-luna", "input": "a photo", "questions": [question]}
     assert http.post("/v1/decisions", json=body).status_code == 400
+
+
+def test_a_script_answers_a_predicate_by_its_name_or_refuses_it(client: OpenAI) -> None:
+    questions: Any = [
+        {"type": "predicate", "name": name, "instructions": "Is it?"} for name in ("logo", "real_person", "minor")
+    ]
+    text = "x [sandbox: real_person=0.93, minor=refusal]"
+    answers = client.decisions.create(model="gpt-6-luna", input=text, questions=questions).answers
+    assert [answer.type for answer in answers] == ["predicate", "predicate", "refusal"]
+    assert (answers[0].probability <= 0.1, answers[1].probability) == (True, 0.93)  # type: ignore[union-attr]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -21,7 +22,7 @@ from store.books import (
 from policyguard.errors import PolicyguardError
 from policyguard.states import Leg
 from policyguard.steps import OverBudget, Reserved, Settled
-from policyguard.store import Store
+from policyguard.store import Store, Swept
 
 
 def sent(store: Store, leg: str = "leg_1", **facts: object) -> None:
@@ -139,6 +140,16 @@ def test_a_sent_leg_gets_more_time_and_an_ended_one_none(store: Store) -> None:
     store.perform(settle("leg_1"), NOW)
     assert not store.renew("leg_1", NOW + 4 * HOUR)
     assert not store.mark_sent("leg_1", NOW + 4 * HOUR, NOW)
+
+
+def test_a_request_that_is_sent_at_once_is_reserved_as_sent(store: Store, url: str) -> None:
+    store.perform(replace(reserve("leg_1"), sent_until=NOW + HOUR), NOW)
+    assert not store.mark_sent("leg_1", NOW + 2 * HOUR, NOW)
+    assert store.sweep(NOW + 2 * MINUTE) == Swept()
+    assert rows(url, "SELECT state, sent_us = created_us FROM legs") == [("sent", True)]
+    assert store.sweep(NOW + HOUR).presumed == 1
+    assert balance(store) == (0, 10 * CENTS)
+    assert_books_balance(url)
 
 
 # ---- settle -----------------------------------------------------------------------------------------------

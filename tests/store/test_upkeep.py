@@ -30,6 +30,16 @@ def test_private_data_goes_by_its_own_time(store: Store) -> None:
     assert len(store.events()) == 1
 
 
+def test_the_key_of_a_subject_goes_with_its_last_private_row(store: Store, url: str) -> None:
+    kept = (private("prompt:dec_1", b"x", keep_days=7), private("prompt:dec_2", b"x", keep_days=9))
+    store.perform(replace(refused("dec_1"), private=kept), NOW)
+    store.perform(replace(refused("dec_3"), private=(private("prompt:dec_3", b"x", subject="another"),)), NOW)
+    assert store.sweep(NOW + 7 * DAYS) == Swept(deleted=1)
+    assert (count(url, "data_keys"), store.private("prompt:dec_2", by="ada", now=NOW)) == (2, b"x")
+    assert store.sweep(NOW + 9 * DAYS) == Swept(deleted=1)
+    assert rows(url, "SELECT subject FROM data_keys") == [("another",)]
+
+
 def test_a_leg_goes_with_its_charges_once_it_has_ended_and_its_money_stays(store: Store, url: str) -> None:
     store.perform(reserve("leg_1", keep_days=1), NOW)
     store.mark_sent("leg_1", NOW + 3 * DAYS, NOW)

@@ -120,6 +120,13 @@ def test_the_call_says_what_was_asked_and_what_it_used(open_guard: Opener, heard
     }
 
 
+def test_tokens_of_a_main_model_stand_apart(open_guard: Opener, heard: Heard) -> None:
+    upstream(open_guard(), Outcome(status=200, usage=Usage(output_image_tokens=196, main_input_tokens=50)))
+    attributes = heard.span(f"generate_content {MODEL}").attributes or {}
+    assert attributes["policyguard.usage.main.input_tokens"] == 50
+    assert attributes["gen_ai.usage.input_tokens"] == 0
+
+
 def test_a_refusal_names_its_rules_and_nothing_of_what_was_asked(open_guard: Opener, heard: Heard) -> None:
     answer = ask(open_guard(), model="a-model-of-ada", n=4)
     attributes = dict(heard.span("policyguard.admit").attributes or {})
@@ -171,6 +178,20 @@ def test_moderation_that_is_down_is_counted_in_a_word_of_ours(
 ) -> None:
     ask(open_guard(moderator=ScriptedModerator(error=error)))
     assert heard.metric("policyguard.moderation.unavailable") == [({S: "avatars", "policyguard.error": word}, 1)]
+
+
+def test_questions_are_a_stage_with_moderation_and_what_is_not_answered_is_counted(
+    open_guard: Opener, heard: Heard
+) -> None:
+    asking = (
+        SURFACE
+        + REVIEWERS
+        + "questions: {logo: {ask: Is there a logo?}}\nrules: [{id: a, when: answers.logo > 0.5, then: deny}]\n"
+    )
+    ask(open_guard(avatars=asking, moderator=ScriptedModerator(answers={"logo": None})))
+    assert {"policyguard.screen", "policyguard.look", "policyguard.judge"} <= heard.tree().keys()
+    ((labels, count),) = heard.metric("policyguard.moderation.unavailable")
+    assert (labels[S], count) == ("avatars", 1)
 
 
 def test_an_exception_is_recorded_by_its_kind_alone(
@@ -299,14 +320,15 @@ def test_a_stream_that_ends_elsewhere_stays_in_its_trace(open_guard: Opener, hea
     assert (call.attributes or {})["gen_ai.usage.output_tokens"] == 196
 
 
+@pytest.mark.parametrize("prompt", ["a cat", "a dog, which is looked at again"])
 async def test_a_call_that_takes_the_ticket_stands_below_the_request_around_it(
-    open_guard: Opener, heard: Heard
+    open_guard: Opener, heard: Heard, prompt: str
 ) -> None:
     guard, api = open_guard(), Upstream()
     client = guarded(api.async_client(), guard, surface="avatars")
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        await client.images.generate(prompt="a cat", model=MODEL, size="1024x1024", quality="low")
+        await client.images.generate(prompt=prompt, model=MODEL, size="1024x1024", quality="low")
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"{}"})
 

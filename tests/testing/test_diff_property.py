@@ -17,7 +17,7 @@ from support import MODEL, NOW, ORG, policies
 from policyguard import engine
 from policyguard.decision import Effect, combine
 from policyguard.policy.model import PolicySet
-from policyguard.policy.world import NO_IMAGES, Images, caller, request, verdict
+from policyguard.policy.world import NO_IMAGES, Images, answered, caller, request, verdict
 from policyguard.request import CATEGORIES
 from policyguard.testing.diff import PolicyDiff, SurfaceDiff, diff, directions
 from policyguard.testing.witness import Side, rule
@@ -40,6 +40,9 @@ CONDITIONS = [
     "size(request.prompt) > 50",
     'request.prompt.contains("fox")',
     "request.has_mask",
+    "request.obfuscated",
+    "answers.logo > 0.6",
+    "answers.logo > 0.3 && scores.hate > 0.3",
     'request.output_format == "webp" || request.background == "transparent"',
 ]
 RULES = st.lists(
@@ -50,6 +53,10 @@ RULES = st.lists(
     ),
     max_size=3,
 )
+PICTURES = (
+    "  input_images: {max: 2, types: [png, webp], max_pixels: 1000}",
+    "  input_images: {max: 2, max_edge: 50, hosts: [a.example.com]}",
+)
 TABLES = st.fixed_dictionaries(
     {
         "models": st.sampled_from([[MODEL], [MODEL, FLARE]]),
@@ -59,10 +66,13 @@ TABLES = st.fixed_dictionaries(
         "on_excess": st.sampled_from(["deny", "deny", "adjust"]),
         "formats": st.sampled_from(["", "  formats: {allow: [png]}", "  formats: {allow: [png, webp]}"]),
         "prompt": st.sampled_from(["", "  prompt: {max_chars: 40}", "  prompt: {max_chars: 60}"]),
-        "images": st.sampled_from(["", "  input_images: {max: 0}", "  input_images: {max: 3, max_bytes: 1kB}"]),
+        "images": st.sampled_from(
+            ["", "  input_images: {max: 0}", "  input_images: {max: 3, max_bytes: 1kB}", *PICTURES]
+        ),
         "deny_at": st.sampled_from(["{default: 0.5}", "{default: 0.5, hate: 0.4}", "{default: 0.4}"]),
         "review_at": st.sampled_from(["", ", review_at: {violence: 0.2}"]),
         "check": st.sampled_from(["[prompt, input_images]", "[prompt, input_images]", "[prompt]"]),
+        "unanswered": st.sampled_from(["deny", "review"]),
         "down": st.sampled_from(["deny", "review"]),
         "mode": st.sampled_from(["enforce", "enforce", "enforce", "shadow"]),
         "required": st.sampled_from(["false", "false", "true"]),
@@ -84,6 +94,7 @@ def written(tables: dict[str, Any]) -> str:
         f"moderation: {{check: {tables['check']}, deny_at: {tables['deny_at']}{tables['review_at']},"
         f" when_unavailable: {tables['down']}}}",
         f"review: {{required: {tables['required']}, reviewers: [group:trust]}}",
+        f"questions: {{logo: {{ask: Is there a logo?, when_unavailable: {tables['unanswered']}}}}}",
     ]
     if tables["rules"]:
         lines.append("rules:")
@@ -121,7 +132,7 @@ def decided(policies: PolicySet, world: Any) -> Effect:
     who, unknown = engine.resolve_caller(policies.caller, caller(world))
     screened = engine.screen(policy, request(world), who, world["now"])
     seen = verdict(world, "omni", prompt=screened.check_prompt, images=screened.check_images)
-    return combine((*unknown, *engine.judge(screened, seen).reasons))
+    return combine((*unknown, *engine.judge(screened, seen, answered(world)).reasons))
 
 
 def some_world(random: Random) -> dict[str, Any]:
@@ -143,6 +154,7 @@ def some_world(random: Random) -> dict[str, Any]:
         "caller.user": ["u1", "u2", None],
         "caller.tier": ["pro", "free", None, "gold"],
         "caller.feature": ["beta", None, "other"],
+        "answers.logo": [0.0, 0.2, 0.31, 0.5, 0.61, 0.9, None],
         "scores": [{}, scores, {"hate": random.choice([0.3, 0.31, 0.45])}, None],
     }
     exchanged = random.sample(sorted(values), random.randint(0, 4))

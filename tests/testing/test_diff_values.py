@@ -208,3 +208,10 @@ def test_a_price_of_the_organisation_is_a_change(tmp_path: Path) -> None:
         "neutral",
         f"the price of `gpt-image-2-2026-04-21`: {says.format(30)} -> {says.format(15)}",
     )
+
+
+def test_a_question_that_is_asked_otherwise_has_other_answers(tmp_path: Path) -> None:
+    text = "questions: {{logo: {{ask: {}}}}}\nrules: [{{id: a, when: answers.logo > 0.5, then: deny}}]\n"
+    assert of(tmp_path, text.format("Is it a logo?"), text.format("Is there a logo?")) == [
+        ("neutral", "the question `logo` is asked otherwise: its answers are others")
+    ]

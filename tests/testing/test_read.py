@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import MODEL
-from testing.suites import GIVEN, loaded, suite
+from testing import suites
+from testing.suites import AVATARS, GIVEN, loaded, suite
 
 from policyguard.policy.model import PolicySet
 from policyguard.policy.source import read
@@ -70,6 +71,24 @@ def test_unavailable_stands_for_every_category_and_can_be_laid_over(tmp_path: Pa
     assert (mixed["hate"], mixed["violence"]) == (0.1, None)
 
 
+ASKING = AVATARS.replace("\nrules:\n", "\nrules:\n  - {id: logos, when: answers.logo > 0.5, then: deny}\n") + (
+    "questions: {logo: {ask: Is there a logo?}}\n"
+)
+
+
+def test_answers_are_given_by_name_and_unavailable_stands_for_all(tmp_path: Path) -> None:
+    one = suites.folder(tmp_path / "a", "tests: [{name: a, answers: {logo: 0.9}, expect: deny}]\n", avatars=ASKING)
+    down = suites.folder(tmp_path / "b", "tests: [{name: a, answers: unavailable, expect: deny}]\n", avatars=ASKING)
+    found = [read_suite(path / "tests" / "avatars.yaml", loaded(path, ASKING)) for path in (one, down)]
+    assert [dict(suite.tests[0].case.answers) for suite in found] == [{"logo": 0.9}, {"logo": None}]
+
+
+def test_an_answer_to_a_question_that_is_not_asked_is_a_problem(tmp_path: Path) -> None:
+    path = suites.folder(tmp_path, "tests: [{name: a, answers: {lgo: 0.9}, expect: deny}]\n", avatars=ASKING)
+    (problem,) = read_suite(path / "tests" / "avatars.yaml", loaded(path, ASKING)).problems
+    assert (problem.code, problem.hint) == ("PG206", "did you mean `logo`?")
+
+
 def test_without_takes_away_what_is_given(tmp_path: Path) -> None:
     test = only(tmp_path, "tests: [{name: a, without: [caller.user, request.n], expect: deny}]\n")
     assert test.case.caller.user is None
@@ -98,6 +117,18 @@ def test_images_have_the_size_that_is_said(tmp_path: Path) -> None:
         tmp_path, "tests: [{name: a, request: {input_images: 1, image_bytes: 2kB}, expect: deny}]\n"
     ).case.request
     assert [len(image.data) for image in request.images] == [2000]
+
+
+def test_images_are_of_the_kind_and_at_the_host_that_is_said(tmp_path: Path) -> None:
+    written = "input_images: 1, image_type: webp, image_size: 4000x3000, mask: true"
+    request = only(tmp_path, f"tests: [{{name: a, request: {{{written}}}, expect: deny}}]\n").case.request
+    assert [(image.media_type, image.size) for image in request.input_images] == [
+        ("image/webp", (4000, 3000)),
+        ("image/png", (4000, 3000)),
+    ]
+    written = "input_images: 1, image_host: images.example.com"
+    request = only(tmp_path, f"tests: [{{name: a, request: {{{written}}}, expect: deny}}]\n").case.request
+    assert [(image.host, image.data) for image in request.images] == [("images.example.com", b"")]
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,19 @@ def test_scores_and_spending_are_nothing_where_a_case_says_nothing(policies: Pol
     assert seen.decision.verdict == Verdict(model="omni-moderation-latest", scores=dict.fromkeys(CATEGORIES, 0.0))
 
 
+ASKING = AVATARS.replace("\nrules:\n", "\nrules:\n  - {id: logos, when: answers.logo > 0.5, then: review}\n") + (
+    "questions: {logo: {ask: Is there a logo?}}\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("answers", "outcome"),
+    [({}, "allow"), ({"logo": 0.6}, "review"), ({"logo": None}, "deny"), ({"logo": 0.5}, "allow")],
+)
+def test_questions_are_answered_as_a_case_says(tmp_path: Path, answers: Any, outcome: str) -> None:
+    assert decided(loaded(tmp_path, ASKING), answers=answers).outcome == outcome
+
+
 @pytest.mark.parametrize(
     ("case", "outcome", "reasons"),
     [

@@ -74,6 +74,13 @@ def test_pictures_of_the_input_make_it_an_edit() -> None:
     assert request(asked({"action": "generate"}, input=[message(text("a"), picture)])).operation == "generate"
 
 
+def test_a_picture_elsewhere_is_one_whose_host_the_policy_must_name() -> None:
+    address = "https://images.example.com/a.png"
+    picture = {"type": "input_image", "image_url": address}
+    (found,) = request(asked(input=[message(text("bluer"), picture)])).images
+    assert (found.url, found.host, found.data) == (address, "images.example.com", b"")
+
+
 def test_who_said_what_is_part_of_what_an_approval_is_bound_to() -> None:
     as_user, as_developer = (asked(input=[message(text("a"), role=role)]) for role in ("user", "developer"))
     first, second = request(as_user).main, request(as_developer).main
@@ -119,7 +126,7 @@ def test_what_is_forced_changes_nothing_of_the_main_model() -> None:
         ({"input": [message({"type": "input_file", "file_url": "https://a.test/x.pdf"})]}, "input"),
         ({"input": [message({"type": "input_audio", "input_audio": {}})]}, "input"),
         ({"input": [message({"type": "input_image", "file_id": "file_1"})]}, "image_url"),
-        ({"input": [message({"type": "input_image", "image_url": "https://a.test/x.png"})]}, "image_url"),
+        ({"input": [message({"type": "input_image", "image_url": "http://a.test/x.png"})]}, "image_url"),
         ({"input": [message({**text("a"), "file_id": "file_1"})]}, "file_id"),
         ({"input": [message({"type": "input_text", "text": data_url()})]}, "input"),
         (

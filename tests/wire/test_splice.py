@@ -44,7 +44,9 @@ def bodies(draw: st.DrawFn, members: dict[str, Any], changed: tuple[str, ...] = 
     for name in draw(st.lists(st.sampled_from(changed), unique=True)) if changed else ():
         spelt = draw(st.sampled_from([json.dumps(name), '"' + "".join(f"\\u{ord(c):04x}" for c in name) + '"']))
         written[spelt] = draw(st.sampled_from(['"low"', "null", "2", '"1024x1536"', "{}", "[1, 2]"]))
-    names = st.text(min_size=1, max_size=5).filter(lambda n: n not in FORCED and n != "prompt" and n.isascii())
+    names = st.text(min_size=1, max_size=5).filter(
+        lambda n: n not in FORCED and n not in ("prompt", "user") and n.isascii()
+    )
     for name, value in draw(st.dictionaries(names, VALUES, max_size=4)).items():
         written[json.dumps(name)] = value
     items = draw(st.permutations(list(written.items())))
@@ -54,7 +56,7 @@ def bodies(draw: st.DrawFn, members: dict[str, Any], changed: tuple[str, ...] = 
 
 def url() -> str:
     buffer = io.BytesIO()
-    Image.new("RGB", (64, 48), "teal").save(buffer, "PNG")
+    Image.new("RGBA", (64, 48), "teal").save(buffer, "PNG")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 

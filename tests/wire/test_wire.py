@@ -36,9 +36,9 @@ BOUNDARY = "x-boundary"
 FORM = f"multipart/form-data; boundary={BOUNDARY}"
 
 
-def picture(form: str = "PNG", size: tuple[int, int] = (64, 48)) -> bytes:
+def picture(form: str = "PNG", size: tuple[int, int] = (64, 48), mode: str = "RGB") -> bytes:
     buffer = io.BytesIO()
-    Image.new("RGB", size, "teal").save(buffer, form)
+    Image.new(mode, size, "teal").save(buffer, form)
     return buffer.getvalue()
 
 
@@ -51,7 +51,7 @@ def form(*parts: tuple[str, bytes | str], boundary: str = BOUNDARY) -> bytes:
     return b"".join(lines) + f"--{boundary}--\r\n".encode()
 
 
-MASK = ('mask"; filename="m.png', picture())
+MASK = ('mask"; filename="m.png', picture(mode="RGBA"))
 SECOND = ('image[]"; filename="b.jpg', picture("JPEG", (30, 20)))
 FILE = ('image"; filename="a.png', picture())
 
@@ -170,11 +170,11 @@ def test_what_is_decided_on_is_what_is_written() -> None:
 
 
 def test_a_markup_is_a_picture_that_is_looked_at() -> None:
-    read = read_edit(form(FILE, ('markup"; filename="m.png', picture()), ("prompt", "a")), FORM).request
+    read = read_edit(form(FILE, ('markup"; filename="m.png', picture(mode="RGBA")), ("prompt", "a")), FORM).request
     assert read.markup is not None
     assert list(read.input_images) == [*read.images, read.markup]
     with pytest.raises(InvalidRequest, match="do not go together"):
-        read_edit(form(FILE, MASK, ('markup"; filename="m.png', picture()), ("prompt", "a")), FORM)
+        read_edit(form(FILE, MASK, ('markup"; filename="m.png', picture(mode="RGBA")), ("prompt", "a")), FORM)
 
 
 @pytest.mark.parametrize("name", ["prompt[]", "prompt[text]", "model[0]", "size[]"])

@@ -81,7 +81,8 @@ def _has(checker: Checker, node: syntax.Call) -> Part:
     if root != "caller":
         if checker.part(field, NOTHING).type is ANYTHING:
             return wrong(node.at)
-        hint = "a rule over scores that are down denies or reviews by itself" if root in SCORED else ""
+        down = f"a rule over {root} that are down denies or reviews by itself"
+        hint = down if root in (*SCORED, "answers") else ""
         return checker.problem(node.at, "PG411", f"`{root}.{field.name}` needs no guard", hint)
     if caller(checker, field, frozenset({field.name})).type is ANYTHING:
         return wrong(node.at)

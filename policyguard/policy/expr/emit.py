@@ -48,6 +48,7 @@ _ROOTS = {
     "caller": 'inputs["caller"]',
     "scores": 'inputs["scores"]',
     "output": 'inputs["output"]',
+    "answers": 'inputs["answers"]',
     "surface": 'inputs["surface"]',
     "now": 'moment(inputs["now"])',
 }

@@ -26,6 +26,7 @@ FIELDS: Mapping[str, str] = {
     "output_format": "(request.output_format or 'png')",
     "partial_images": "(request.partial_images or 0)",
     "input_images": "len(request.images)",
+    "obfuscated": "request.obfuscated",
     "has_mask": "(request.mask is not None)",
 }
 

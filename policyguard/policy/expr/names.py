@@ -10,7 +10,6 @@ from policyguard.policy.expr.checker import Checker, Known, Part, named, wrong
 from policyguard.policy.expr.syntax import At
 from policyguard.policy.expr.types import (
     ANYTHING,
-    NOT_YET_FIELDS,
     NOT_YET_ROOTS,
     REQUEST,
     ROOTS,
@@ -45,6 +44,7 @@ def _meant(checker: Checker, name: str) -> str:
     whole = [f"caller.{name}"] if name in checker.environment.caller else []
     whole += [f"request.{name}"] if name in REQUEST else []
     whole += [f'scores["{category}"]' for category in CATEGORIES if name == _PARTS.split(category)[-1] != category]
+    whole += [f"answers.{name}"] if name in checker.environment.answers else []
     if whole:
         return "write " + " or ".join(f"`{text}`" for text in whole)
     listed = (*ROOTS, *checker.variables)
@@ -59,6 +59,8 @@ def field(checker: Checker, node: syntax.Field, known: Known) -> Part:
         return caller(checker, node, known)
     if root is not None and root in SCORED:
         return _score(checker, node.at, node.name_at, node.name, root)
+    if root == "answers":
+        return _answer(checker, node)
     part = checker.part(node.operand, known)
     if part.type is ANYTHING:
         return wrong(node.at)
@@ -66,8 +68,6 @@ def field(checker: Checker, node: syntax.Field, known: Known) -> Part:
 
 
 def _request(checker: Checker, node: syntax.Field) -> Part:
-    if f"request.{node.name}" in NOT_YET_FIELDS:
-        return checker.problem(node.name_at, "PG410", f"`request.{node.name}` is not enforced yet")
     if node.name not in REQUEST:
         hint = known_names(node.name, REQUEST)
         return checker.problem(node.name_at, "PG403", f"`request` has no field {shown(node.name)}", hint)
@@ -96,6 +96,16 @@ def _score(checker: Checker, at: At, name_at: At, category: str, root: str) -> P
         return checker.problem(name_at, "PG406", f"{shown(category)} is not looked for in pictures", hint)
     checker.reads.add(f"{root}.{category}")
     return Part(SCORE, Apply(operations.CATEGORY_SCORE, (Root(root), checker.parameter(category))), at)
+
+
+def _answer(checker: Checker, node: syntax.Field) -> Part:
+    """A probability, like a score: a question that has no answer is an input that is down."""
+    asked = checker.environment.answers
+    if node.name not in asked:
+        hint = known_names(node.name, sorted(asked)) or "write it under `questions`"
+        return checker.problem(node.name_at, "PG403", f"there is no question {shown(node.name)}", hint)
+    checker.reads.add(f"answers.{node.name}")
+    return Part(SCORE, Apply(operations.CATEGORY_SCORE, (Root("answers"), checker.parameter(node.name))), node.at)
 
 
 def index(checker: Checker, node: syntax.Index, known: Known) -> Part:

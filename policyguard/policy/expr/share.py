@@ -20,7 +20,7 @@ from policyguard.policy.expr.types import CallerType, Environment
 
 MAX_SHAPES = 2048
 MAX_PLANS = 256  # of one shape, for the different values of literals that name what is read
-Shape = tuple[tuple[str, ...], tuple[str, ...], frozenset[tuple[str, CallerType]]]
+Shape = tuple[tuple[str, ...], tuple[str, ...], frozenset[tuple[str, CallerType]], frozenset[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ def text_of(source: str, environment: Environment) -> Text | None:
     starts = (*(span.start for span in scanned.spans), len(source))
     between = tuple(source[end:start] for end, start in zip(ends, starts, strict=True))
     kinds = tuple(span.kind for span in scanned.spans)
-    return Text(source, scanned.spans, (between, kinds, environment.key))
+    return Text(source, scanned.spans, (between, kinds, environment.key, environment.answers))
 
 
 def shared(text: Text) -> tuple[Plan, tuple[Any, ...]] | None:
