@@ -59,8 +59,11 @@ def reason_ids(reasons: tuple[Reason, ...]) -> tuple[list[str], list[str]]:
 
 
 def settled(ticket: Ticket, outcome: Outcome, end: Settled) -> None:
+    level = WARNING if end.state is Leg.PRESUMED else INFO
+    if not log.isEnabledFor(level):
+        return
     say(
-        WARNING if end.state is Leg.PRESUMED else INFO,
+        level,
         f"leg.{end.state.value}",
         "leg %s for surface %s: %s, %d micro-dollars",
         ticket.leg_id,

@@ -38,7 +38,13 @@ _STATUS = re.compile("status_[1-5][0-9]{2}")
 
 
 class Sink(Protocol):
-    """Where values go. `labels` are in the order of `metric.labels`; a counter is added to, a histogram observes."""
+    """Where values go. `labels` are in the order of `metric.labels`; a counter is added to, a histogram observes.
+
+    `listens` false: whatever it is told now goes nowhere.
+    """
+
+    @property
+    def listens(self) -> bool: ...
 
     def measure(self, metric: Metric, value: float, labels: Labels) -> None: ...
 
@@ -74,6 +80,11 @@ class Measures:
 
     def __init__(self, *sinks: Sink) -> None:
         self.sinks = list(sinks)
+
+    @property
+    def listened(self) -> bool:
+        """Whether there is anybody to tell: else nothing need be measured."""
+        return any(sink.listens for sink in self.sinks)
 
     def stage(self, stage: str, seconds: float) -> None:
         self._say(names.STAGES, seconds, stage)

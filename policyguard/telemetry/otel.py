@@ -1,4 +1,4 @@
-"""The sink of OpenTelemetry's API. Without an SDK in the host each value costs a call that does nothing.
+"""The sink of OpenTelemetry's API, and whether anybody listens: a host may set up its SDK at any time, or never.
 
 Instruments are made once for a provider: a process may open many guards.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, lru_cache, partial
+from time import monotonic
 from weakref import WeakSet
 
 from opentelemetry import metrics
@@ -16,14 +17,39 @@ from policyguard.telemetry.ledger import Ledger
 from policyguard.telemetry.measures import Labels
 from policyguard.telemetry.names import MEASURED, READ, SCOPE, SCOPE_ATTRIBUTES, Metric
 
+_DEAF = ("opentelemetry.trace", "opentelemetry.metrics")  # where the API's own providers are, which tell nobody
+_ASK_AGAIN_S = 1.0
 Tell = Callable[[float, Mapping[str, str]], None]
+
+
+class Ear:
+    """Whether there is a provider that tells somebody. `found` is asked once a second until there is: it then stays.
+
+    Each call of a provider that does nothing costs little, but a request has some thirty of them.
+    """
+
+    def __init__(self, found: Callable[[], object], clock: Callable[[], float] = monotonic) -> None:
+        self._found, self._clock = found, clock
+        self._listens, self._next = False, 0.0
+
+    @property
+    def listens(self) -> bool:
+        if not self._listens and self._clock() >= self._next:
+            self._listens = not type(self._found()).__module__.startswith(_DEAF)
+            self._next = self._clock() + _ASK_AGAIN_S
+        return self._listens
 
 
 class OtelSink:
     """`provider`: the host's own, where it is not the global one."""
 
     def __init__(self, provider: MeterProvider | None = None) -> None:
+        self._ear = Ear(metrics.get_meter_provider if provider is None else lambda: provider)
         self._tell, self._ledgers = _instruments(provider)
+
+    @property
+    def listens(self) -> bool:
+        return self._ear.listens
 
     def show(self, ledger: Ledger) -> None:
         """Let the gauges of a ledger be seen, as long as there is one."""

@@ -52,8 +52,9 @@ class Telemetry:
             answer = yield from self._staged(steps, surface or names.NONE, span)
             took = perf_counter() - begun
             lines.decided(answer, door, took)
-            self.measures.decided(answer)
-            self.measures.stage("admit", took)
+            if self.measures.listened:
+                self.measures.decided(answer)
+                self.measures.stage("admit", took)
             if span is not None:
                 spans.decided(span, answer, door, models)
         if span is not None and isinstance(answer, Admitted):
@@ -72,14 +73,18 @@ class Telemetry:
             said = yield from self._staged(steps, ticket.surface, span, partial(self._ended, ticket, outcome, span))
             took = perf_counter() - begun
             lines.inspected(ticket, said, took)
-            self.measures.inspected(ticket, said)
-            self.measures.stage("inspect", took)
+            if self.measures.listened:
+                self.measures.inspected(ticket, said)
+                self.measures.stage("inspect", took)
             if span is not None and said is not None:
                 spans.decided(span, said, str(ticket.record.get("door")), {ticket.model: None})
         return said
 
+    def _ending(self, name: str, ticket: Ticket) -> AbstractContextManager[Span | None]:
+        return self._spanned(name, ticket) if self.spans.listened else _NOTHING
+
     @contextmanager
-    def _ending(self, name: str, ticket: Ticket) -> Generator[Span | None, None, None]:
+    def _spanned(self, name: str, ticket: Ticket) -> Generator[Span | None, None, None]:
         try:
             with self.spans.span(f"policyguard.{name}", ticket.leg_id) as span:
                 if span is not None:
@@ -90,7 +95,8 @@ class Telemetry:
 
     def _ended(self, ticket: Ticket, outcome: Outcome, span: Span | None, end: Settled) -> None:
         lines.settled(ticket, outcome, end)
-        self.measures.settled(ticket, outcome, end)
+        if self.measures.listened:
+            self.measures.settled(ticket, outcome, end)
         if span is not None:
             spans.ended(span, outcome, end)
         self.spans.settled(ticket, outcome, end)
@@ -106,6 +112,9 @@ class Telemetry:
 
         `ended` is told how the leg of the flow ended.
         """
+        measured = self.measures.listened
+        if around is None and not measured:
+            return (yield from _passed(steps, ended))
         given: Any = None
         raised: BaseException | None = None
         work: str | None = None
@@ -120,7 +129,7 @@ class Telemetry:
                 raised = None
             asked = perf_counter()
             if work is not None:
-                self._worked(work, asked - begun, around)
+                self._worked(work, asked - begun, around, measured)
             kind: type = type(step)
             name, work = _name(kind), _PURE.get(kind)
             try:
@@ -130,15 +139,40 @@ class Telemetry:
                 raised, work = error, None
             else:
                 lines.answered(given)
-                self.measures.answered(step, given, surface)
+                if measured:
+                    self.measures.answered(step, given, surface)
                 if ended is not None and isinstance(given, Settled):
                     ended(given)
-            self.measures.stage(name, perf_counter() - asked)
+            if measured:
+                self.measures.stage(name, perf_counter() - asked)
 
-    def _worked(self, work: str, seconds: float, around: Span | None) -> None:
-        self.measures.stage(work, seconds)
+    def _worked(self, work: str, seconds: float, around: Span | None, measured: bool) -> None:
+        if measured:
+            self.measures.stage(work, seconds)
         if around is not None:
             self.spans.past(f"policyguard.{work}", seconds)
+
+
+def _passed(steps: Generator[S, Any, A], ended: Callable[[Settled], None] | None) -> Generator[S, Any, A]:
+    """The same where nobody measures: only what an operator has to know is said."""
+    given: Any = None
+    raised: BaseException | None = None
+    while True:
+        try:
+            step = steps.send(given) if raised is None else steps.throw(raised)
+        except StopIteration as end:
+            answer: A = end.value
+            return answer
+        finally:
+            raised = None
+        try:
+            given = yield step
+        except BaseException as error:
+            raised = error
+        else:
+            lines.answered(given)
+            if ended is not None and isinstance(given, Settled):
+                ended(given)
 
 
 _NOTHING: AbstractContextManager[None] = nullcontext()

@@ -10,7 +10,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 from opentelemetry import context, trace
@@ -25,8 +25,10 @@ from policyguard.steps import Settled
 from policyguard.telemetry import names
 from policyguard.telemetry.lines import reason_ids
 from policyguard.telemetry.measures import error_type, images_of, kind_of, known, outcome_of, tokens_in, tokens_out
+from policyguard.telemetry.otel import Ear
 
 Attributes = dict[str, AttributeValue]
+_NOTHING: AbstractContextManager[None] = nullcontext()
 _MOST = 10_000  # legs that are remembered; beyond it the oldest lose their place in a trace, nothing else
 
 
@@ -51,13 +53,22 @@ class Spans:
     """`provider`: the host's own, where it is not the global one."""
 
     def __init__(self, provider: TracerProvider | None = None) -> None:
+        self._ear = Ear(trace.get_tracer_provider if provider is None else lambda: provider)
         self._tracer = trace.get_tracer(names.SCOPE, tracer_provider=provider, attributes=names.SCOPE_ATTRIBUTES)
         self._legs: OrderedDict[str, _Leg] = OrderedDict()
         self._lock = threading.Lock()
 
-    @contextmanager
-    def span(self, name: str, leg_id: str | None = None) -> Iterator[Span | None]:
+    @property
+    def listened(self) -> bool:
+        """Whether there is anybody to tell."""
+        return self._ear.listens
+
+    def span(self, name: str, leg_id: str | None = None) -> AbstractContextManager[Span | None]:
         """A span that is the current one inside; None where nobody records it."""
+        return self._span(name, leg_id) if self._ear.listens else _NOTHING
+
+    @contextmanager
+    def _span(self, name: str, leg_id: str | None) -> Iterator[Span | None]:
         span = self._tracer.start_span(name, self._place(leg_id))
         if not span.is_recording():
             yield None
@@ -87,9 +98,12 @@ class Spans:
 
     # ---- upstream ---------------------------------------------------------------------------------------------
 
-    @contextmanager
-    def upstream(self, ticket: Ticket) -> Iterator[None]:
+    def upstream(self, ticket: Ticket) -> AbstractContextManager[None]:
         """The span of the call, from here until it is settled. It is not the current one: see `within`."""
+        return self._upstream(ticket) if self._ear.listens else _NOTHING
+
+    @contextmanager
+    def _upstream(self, ticket: Ticket) -> Iterator[None]:
         start = {
             names.GEN_AI_OPERATION: names.GENERATE_CONTENT,
             names.GEN_AI_PROVIDER: names.OPENAI,
@@ -114,17 +128,14 @@ class Spans:
         finally:
             self._left(ticket.leg_id, call)
 
-    @contextmanager
-    def within(self, ticket: Ticket) -> Iterator[None]:
+    def within(self, ticket: Ticket) -> AbstractContextManager[object]:
         """What is done inside, in this context, is part of the call."""
         leg = self._legs.get(ticket.leg_id)
         if leg is None or not leg.calls:
-            yield
-            return
-        with trace.use_span(
+            return _NOTHING
+        return trace.use_span(
             leg.calls[-1].span, end_on_exit=False, record_exception=False, set_status_on_exception=False
-        ):
-            yield
+        )
 
     def settled(self, ticket: Ticket, outcome: Outcome, end: Settled) -> None:
         """What the last call of the leg ended with. Calls around it end when they are left."""

@@ -21,7 +21,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from policyguard import flow
+from policyguard import flow, settlement
 from policyguard.audit.private import Vault
 from policyguard.driving import drive
 from policyguard.policy.load import load
@@ -59,7 +59,7 @@ def perform(step: Any) -> Any:
 
 def bare(policies: PolicySet) -> None:
     ticket = drive(flow.admit(policies, ASK, VAULT), perform).ticket  # type: ignore[union-attr]
-    drive(flow.settle(ticket, OUTCOME, NOW), perform)
+    drive(settlement.settle(ticket, OUTCOME, NOW), perform)
 
 
 def told(policies: PolicySet, telemetry: Telemetry) -> None:
@@ -68,7 +68,7 @@ def told(policies: PolicySet, telemetry: Telemetry) -> None:
     ticket = drive(telemetry.deciding(steps, surface="avatars", door="python", models=models), perform).ticket  # type: ignore[union-attr]
     with telemetry.spans.upstream(ticket), telemetry.spans.within(ticket):
         pass
-    drive(telemetry.settling(flow.settle(ticket, OUTCOME, NOW), ticket, OUTCOME), perform)
+    drive(telemetry.settling(settlement.settle(ticket, OUTCOME, NOW), ticket, OUTCOME), perform)
 
 
 def best(call: Callable[[], Any], count: int = 1_000) -> float:
