@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import httpx2
@@ -93,7 +94,14 @@ class Pass:
     ticket: Ticket
 
 
-Step = Read | Send | Body | Gather | Pass | GuardStep
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Many megabytes to read, and pictures to look at: not on an event loop. Answer: what `call` returns."""
+
+    call: Callable[[], Any]
+
+
+Step = Work | Read | Send | Body | Gather | Pass | GuardStep
 Stream = httpx2.SyncByteStream | httpx2.AsyncByteStream
 Steps = Generator[Step, Any, httpx2.Response]
 
@@ -144,7 +152,7 @@ def _image_call(door: Door, request: httpx2.Request, shape: Shape) -> Steps:
     caller = door.who(offer)
     try:
         body: bytes = yield Read(request)
-        parsed = _parsed(request, body, shape)
+        parsed: Parsed = yield Work(partial(_parsed, request, body, shape))
     except InvalidRequest as error:
         return (yield from _refuse(door, error))
     attempt = _Attempt.of(request)
@@ -217,7 +225,7 @@ def _forward(
             definite=True,
             main=asked.main is not None,
         )
-        output = output_of(response, body, asked) if looking else None
+        output = (yield Work(partial(output_of, response, body, asked))) if looking else None
     except BaseException as error:
         outcome = outcome and Outcome(failure=failure_of(error), latency_ms=_since(started))
         raise
@@ -238,7 +246,7 @@ def _inspected(door: Door, response: httpx2.Response, admitted: Admitted, attemp
     if outcome is None:
         raise PolicyguardError("an answer that ended twice")
     attempt.ended(admitted.decision.id, str(outcome.status))
-    output = output_of(response, kept.body, admitted.request)
+    output: Output = yield Work(partial(output_of, response, kept.body, admitted.request))
     said: Refused | Held | None = yield Inspect(admitted.ticket, outcome, output)
     if said is not None or output.answer is None:
         return _refusal(door, said) if said else httpx2.Response(502)

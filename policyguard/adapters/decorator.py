@@ -66,6 +66,9 @@ def enforce(
     return decorate
 
 
+_RETURNED = (None, Failure.NO_USAGE)  # what is raised can have a status of 200, too
+
+
 def _guard_sync(door: _Door, function: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(function)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -86,7 +89,7 @@ def _guard_sync(door: _Door, function: Callable[P, R]) -> Callable[P, R]:
             outcome = _failed(error, started)
             raise
         finally:
-            looked_at = outcome.status == 200 and door.looks(offer)
+            looked_at = outcome.failure in _RETURNED and door.looks(offer)
             if not looked_at and not inspect.isawaitable(result) and offer.close():
                 door.guard.settle(offer.ticket, replace(outcome, definite=offer.reported))
         if looked_at:
@@ -108,7 +111,7 @@ async def _settled(door: _Door, offer: Offer, result: Awaitable[Any], started: f
         outcome = _failed(error, started)
         raise
     finally:
-        looked_at = outcome.status == 200 and door.looks(offer)
+        looked_at = outcome.failure in _RETURNED and door.looks(offer)
         if not looked_at and offer.close():
             await door.guard.asettle(offer.ticket, replace(outcome, definite=offer.reported))
     if looked_at:

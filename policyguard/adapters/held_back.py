@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import anyio
+
 from policyguard.adapters.body import Message, Send
 from policyguard.adapters.offer import Offer
 from policyguard.decision import Held, Refused
 from policyguard.policy.model import Route
 from policyguard.request import Outcome, Output
+from policyguard.threads import in_thread
 from policyguard.wire.output import BODY_IMAGES, IMAGES_API, RESPONSES_API, Kept, Place, read_output
 
 Scope = dict[str, Any]
@@ -62,7 +65,9 @@ class HeldBack:
             await self._end()
 
     async def _end(self) -> None:
-        ours, output = self._offer.close(), self._output()
+        with anyio.CancelScope(shield=True):  # what was made can be held, though nobody waits any more
+            output = await in_thread(self._output)  # many megabytes to read
+        ours = self._offer.close()
         guard, ticket = self._offer.guard, self._offer.ticket
         said = await guard.ainspect(ticket, self._outcome(), output, settles=ours)
         self.settled = True

@@ -12,10 +12,11 @@ from contextlib import aclosing, closing
 from functools import partial
 from typing import Any, TypeVar, overload
 
+import anyio
 import httpx2
 from openai import AsyncOpenAI, OpenAI
 
-from policyguard.adapters.call_steps import Body, Door, Gather, Pass, Read, Send, Step, answer
+from policyguard.adapters.call_steps import Body, Door, Gather, Pass, Read, Send, Step, Work, answer
 from policyguard.adapters.guard_steps import aperform, perform
 from policyguard.adapters.passing import AsyncPassing, Passing
 from policyguard.adapters.surface import check_surface
@@ -23,6 +24,7 @@ from policyguard.driving import adrive, drive
 from policyguard.errors import ConfigError
 from policyguard.guard import Guard
 from policyguard.request import Caller, Outcome
+from policyguard.threads import in_thread
 
 CallerNow = Callable[[], Caller | Mapping[str, str | None] | None]
 Sync = TypeVar("Sync", bound=OpenAI)
@@ -97,6 +99,8 @@ class GuardTransport(httpx2.BaseTransport):
         match step:
             case Send():  # a redirect is another request and comes through here, too
                 return self._below.send(step.request, stream=True, follow_redirects=False)
+            case Work():
+                return step.call()
             case Read():
                 return step.request.read()
             case Body():
@@ -129,6 +133,8 @@ class AsyncGuardTransport(httpx2.AsyncBaseTransport):
         match step:
             case Send():
                 return await self._below.send(step.request, stream=True, follow_redirects=False)
+            case Work():
+                return await _elsewhere(step.call)
             case Read():
                 return await step.request.aread()
             case Body():
@@ -151,6 +157,12 @@ def _settle(guard: Guard, step: Pass, outcome: Outcome) -> object:
     """End the leg of a stream that has passed. In shadow what came out is looked at afterwards."""
     output = step.ending.output()
     return guard.settle(step.ticket, outcome) if output is None else guard.inspect(step.ticket, outcome, output)
+
+
+async def _elsewhere(call: Callable[[], Any]) -> Any:
+    """Off the event loop. An answer that is there is settled by what it says, so this is shielded."""
+    with anyio.CancelScope(shield=True):
+        return await in_thread(call)
 
 
 async def _asettle(guard: Guard, step: Pass, outcome: Outcome) -> object:

@@ -20,6 +20,7 @@ from policyguard.wire.own import at
 MAX_OUTPUT_BYTES = 64 * 1024 * 1024  # of one answer that is kept while it is looked at
 BODY_IMAGES = ("data", "[]", "b64_json")  # where OpenAI's images API has them
 EVENT_IMAGES = ("b64_json",)  # of a completed event
+_CALL = "image_generation_call"  # what the Responses API calls an image that its tool made
 _LEAST = 64  # characters; no picture is shorter
 _STARTS = ("iVBORw0KGgo", "/9j/", "UklGR", "R0lGOD", "Qk0", "SUkq", "TU0AK", "AAAA", "PHN2Zy", "PD94bWwg")
 _WEB = "data:"
@@ -70,7 +71,8 @@ def read_output(
     An error answer has no images, and need not have any. Partial images of a stream are left out of the answer, because
     nobody looks at them, unless `partials`.
     """
-    required = place.required and status < 400
+    answered = status < 400
+    required = place.required and answered
     if body is None:
         return Output(problem="too_large", required=required)
     answer = Answer(status=status, content_type=content_type, body=body)
@@ -83,7 +85,7 @@ def read_output(
     else:
         texts, unread = _of_body(body, place)
     images, unreadable = _pictures(texts)
-    problem = "unreadable" if unreadable or (unread and required) else None
+    problem = "unreadable" if unreadable or (unread and answered) else None
     if len(images) > MAX_INPUT_IMAGES:
         images, problem = images[:MAX_INPUT_IMAGES], "too_many_images"
     return Output(images=images, answer=answer, problem=problem, required=required)
@@ -96,15 +98,19 @@ def _without_partials(answer: Answer) -> Answer:
 
 def pictures_in(document: Any) -> Iterator[str]:
     """Every text of a JSON value that holds a picture, as base64."""
+    return (value for value in _values(document) if isinstance(value, str) and _holds_picture(value))
+
+
+def _values(document: Any) -> Iterator[Any]:
+    """A JSON value with all that is in it."""
     left = [document]
     while left:
         value = left.pop()
+        yield value
         if isinstance(value, dict):
             left += value.values()
         elif isinstance(value, list):
             left += value
-        elif isinstance(value, str) and _holds_picture(value):
-            yield value
 
 
 def _holds_picture(text: str) -> bool:
@@ -126,9 +132,24 @@ def _of_body(body: bytes, place: Place) -> _Found:
 
 
 def _of_document(document: Any, path: tuple[str, ...]) -> _Found:
-    expected = list(at(document, path)) if path else []
+    expected = [*_expected(document, path), *_results(document)]
     texts = [value for value in expected if isinstance(value, str)]
     return [*texts, *pictures_in(document)], len(texts) < len(expected)
+
+
+def _expected(document: Any, path: tuple[str, ...]) -> Iterator[Any]:
+    """What stands at `path` in each element of its last list; None for one that has nothing there."""
+    if path:
+        end = max((place + 1 for place, key in enumerate(path) if key == "[]"), default=0)
+        for element in at(document, path[:end]):
+            yield next(at(element, path[end:]), None)
+
+
+def _results(document: Any) -> Iterator[Any]:
+    """What calls of the tool `image_generation` gave, wherever they stand; one that is not done has given nothing."""
+    for value in _values(document):
+        if isinstance(value, dict) and value.get("type") == _CALL and value.get("result") is not None:
+            yield value["result"]
 
 
 def _of_events(body: bytes, place: Place) -> _Found:
@@ -139,14 +160,14 @@ def _of_events(body: bytes, place: Place) -> _Found:
         document = None if _is_partial(event) else _data(event)
         if document is None:
             continue
-        found, wrong = _of_document(document, place.event if _is_completed(document) else ())
+        found, wrong = _of_document(document, place.event if _is_completed(event, document) else ())
         texts += found
         unread = unread or wrong
     return texts, unread
 
 
-def _is_completed(document: Mapping[str, Any]) -> bool:
-    return str(document.get("type", "")).endswith(".completed")
+def _is_completed(event: bytes, document: Mapping[str, Any]) -> bool:
+    return _field(event, b"event").endswith(b".completed") or str(document.get("type", "")).endswith(".completed")
 
 
 def _json(body: bytes) -> Any:

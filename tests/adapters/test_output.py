@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from adapters.output_doors import ANSWER, COMPLETED, DOORS, ENCODED, OWN, PARTIAL, App, Seen, through_app
+from adapters.output_doors import ANSWER, COMPLETED, CONSTANTS, DOORS, ENCODED, OWN, PARTIAL, App, Seen, through_app
 from adapters.test_asgi import ask, ends
 from adapters.upstream import rows
 from support import ORG, SURFACE
 
+import policyguard
 from policyguard.adapters.asgi import PolicyGuardMiddleware
 from policyguard.guard import Guard
 from policyguard.moderation.scripted import ScriptedModerator
+from policyguard.wire import image_header, output
 
 pytestmark = pytest.mark.anyio
 LOOKED_AT = SURFACE.replace("images/edits]", f"images/edits, {OWN}]") + (
@@ -291,3 +294,49 @@ async def test_a_call_after_the_answer_looks_at_its_own_output(
     await through_app(guard, None, app, DOORS_PATH, {"prompt": "a cat"})
     assert [(one.code, one.picture) for one in app.seen] == [("moderation_blocked", False)]
     assert [outcome for outcome, _ in inspected(guard)] == ["withhold", "withhold"]
+
+
+# ---- how a leg ends, and where the work is done ------------------------------------------------------------
+
+
+class _Odd(Exception):
+    """As the SDK raises for an answer that it cannot read."""
+
+    status_code = 200
+
+
+async def test_what_a_function_raises_settles_its_leg_whatever_status_it_names(
+    open_guard: Callable[..., Guard],
+) -> None:
+    guard = open_guard(avatars=LOOKED_AT)
+    seen: dict[str, Any] = {"constants": CONSTANTS, "images": lambda result: [], "restore": lambda images: None}
+
+    @guard.enforce("avatars", **seen)
+    def draw(prompt: str) -> Any:
+        raise _Odd
+
+    @guard.enforce("avatars", **seen)
+    async def adraw(prompt: str) -> Any:
+        raise _Odd
+
+    with policyguard.caller(user="u1"):
+        with pytest.raises(_Odd):
+            draw("a cat")
+        with pytest.raises(_Odd):
+            await adraw("a cat")
+    assert ends(guard) == [("leg.presumed", "error")] * 2
+
+
+@pytest.mark.parametrize("door", ["asgi", "asgi stream", "own route", "async client"])
+async def test_pictures_are_not_read_on_the_event_loop(
+    open_guard: Callable[..., Guard], monkeypatch: pytest.MonkeyPatch, door: str
+) -> None:
+    guard, loop, read = open_guard(avatars=LOOKED_AT), threading.get_ident(), []
+
+    def elsewhere(data: bytes, *args: Any, **more: Any) -> Any:
+        read.append(threading.get_ident())
+        return image_header.input_image(data, *args, **more)
+
+    monkeypatch.setattr(output, "input_image", elsewhere)
+    assert await DOORS[door](guard, None) == Seen(200, picture=True)
+    assert (len(read), loop in read) == (1, False)

@@ -170,3 +170,38 @@ def test_a_copy_is_kept_up_to_its_bound_and_not_at_all_beyond_it() -> None:
     assert kept.body == b"abcd"
     kept.feed(b"e")
     assert kept.body is None
+
+
+def test_each_picture_that_should_be_there_has_to_be_one() -> None:
+    one = {"b64_json": text(picture())}
+    for other in ({"url": "https://images.example.com/1.png"}, {"b64_json": None}, {}, "text"):
+        output = read_output(200, JSON, body({"data": [one, other]}))
+        assert (len(output.images), output.problem) == (1, "unreadable")
+
+
+def test_each_completed_event_has_a_picture_whatever_says_that_it_is_one() -> None:
+    good = event("image_generation.completed", b64_json=text(picture()))
+    named = b'event: image_generation.completed\ndata: {"b64_json": "nothing"}\n\n'
+    for other in (event("image_generation.completed", url="https://images.example.com/1.png"), named):
+        assert read_output(200, EVENTS, good + other).problem == "unreadable"
+
+
+@pytest.mark.parametrize("result", ["no base64", "/wo" + "A" * 99, 1, {"url": "https://images.example.com/1.png"}])
+def test_what_a_tool_call_gave_is_a_picture_that_can_be_looked_at(result: Any) -> None:
+    call = {"type": "image_generation_call", "result": result}
+    streamed = event("response.output_item.done", item=call)
+    assert read_output(200, JSON, body({"output": [call]}), RESPONSES_API).problem == "unreadable"
+    assert read_output(200, EVENTS, streamed, RESPONSES_API).problem == "unreadable"
+
+
+def test_a_tool_call_that_is_not_done_has_no_picture_yet() -> None:
+    begun = event("response.output_item.added", item={"type": "image_generation_call", "result": None})
+    assert read_output(200, EVENTS, begun, RESPONSES_API).problem is None
+
+
+@pytest.mark.parametrize(("kind", "raw"), [("image/png", picture()), ("text/html", b"<img src=/1.png>")])
+def test_an_answer_of_the_responses_api_that_is_no_json_is_a_problem_unless_it_is_an_error(
+    kind: str, raw: bytes
+) -> None:
+    found = [read_output(status, kind, raw, RESPONSES_API).problem for status in (200, 502)]
+    assert found == ["unreadable", None]
