@@ -8,7 +8,7 @@ rules. What cannot be evaluated is a reason of its own, never a rule that was sk
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
@@ -35,6 +35,7 @@ from policyguard.request import AUTO, CATEGORIES, IMAGE_CATEGORIES, Answers, Cal
 
 Stage = Literal["input", "output"]
 _NAMESPACES: Mapping[Stage, str] = {"input": "moderation", "output": "output"}  # of reasons
+_SCORED: Mapping[str, Collection[str]] = {"scores": CATEGORIES, "output": IMAGE_CATEGORIES}
 _UNCHANGED: tuple[Adjustment, ...] = ()
 _MAX_CALLER_CHARS = 256
 # Caller values that may stand in a record as they are; the others name a person or may do so.
@@ -423,15 +424,18 @@ def when_unavailable(armed: Armed, facts: Mapping[str, Any], policy: Policy) -> 
         for question in policy.questions
         if f"answers.{question.name}" in reads and question.name not in answers
     ]
-    if not effects or any(_is_unscored(name, facts["scores"] or {}) for name in reads):
+    if not effects or any(_is_unscored(name, facts) for name in reads):
         effects.append(policy.moderation.when_unavailable)
     return max(effects)
 
 
-def _is_unscored(name: str, scores: Mapping[str, float]) -> bool:
-    """Whether what `name` reads of scores was not assessed."""
+def _is_unscored(name: str, facts: Mapping[str, Any]) -> bool:
+    """Whether what `name` reads of scores, of the request or its output, was not assessed."""
     root, _, category = name.partition(".")
-    return root == "scores" and (category not in scores if category else len(scores) < len(CATEGORIES))
+    if root not in _SCORED:
+        return False
+    scores = facts[root] or {}
+    return category not in scores if category else len(scores) < len(_SCORED[root])
 
 
 def _exemption(armed: Armed, facts: Mapping[str, Any]) -> Exemption | None:

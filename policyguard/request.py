@@ -292,12 +292,16 @@ class Verdict:
         for score in self.scores.values():
             if isinstance(score, bool) or not isinstance(score, float | int) or not 0 <= score <= 1:
                 raise ValueError("a score is a number from 0 to 1")
-        if self.error is not None and not _WORD.fullmatch(self.error):
-            raise ValueError("why nothing was assessed is one word, like `timeout`")
+        _check_error(self.error)
 
     def score(self, category: str) -> float | None:
         """The score where it was fully assessed, else None."""
         return None if category in self.incomplete else self.scores.get(category)
+
+
+def _check_error(error: str | None) -> None:
+    if error is not None and not _WORD.fullmatch(error):
+        raise ValueError("why nothing was assessed is one word, like `timeout`")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -306,7 +310,7 @@ class Answers:
 
     A question that is not in `probabilities` has no answer, which may never be read as 0: the model refused it, or
     `error` says in one word why. `input_tokens` is what was billed, None where that is not known.
-    Raises ValueError for what is no number from 0 to 1.
+    Raises ValueError for what is no number from 0 to 1, and for an error that is no word, like `Verdict`.
     """
 
     model: str
@@ -322,6 +326,7 @@ class Answers:
         for value in self.probabilities.values():
             if isinstance(value, bool) or not isinstance(value, float | int) or not 0 <= value <= 1:
                 raise ValueError("a probability is a number from 0 to 1")
+        _check_error(self.error)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

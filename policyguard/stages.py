@@ -23,7 +23,7 @@ from policyguard.request import IMAGE_CATEGORIES
 
 Stage = Literal["screen", "judge", "reserve", "inspect"]
 _LIMIT = 4_000
-_DOWN: Mapping[str, Any] = {"scores": None, "answers": None}
+_DOWN: Mapping[str, Any] = {"scores": None, "answers": None, "output": None}
 _EXEMPT = "decides; an exemption that reads scores does not apply"
 _WORDS: Mapping[Result, str] = {"true": "fires", "false": "does not fire"}
 
@@ -115,11 +115,10 @@ def _output(policy: Policy) -> Iterator[Check]:
     if policy.review.hold_output:
         held: Mode = "enforce" if policy.limit_hold_output else policy.mode
         yield Check("inspect", "review.output", "review", held, policy.review.place)
-    down = policy.moderation.when_unavailable.word
     for armed in policy.prepared.final:
         recorded = armed.rule.then is Effect.FLAG or armed.mode == "shadow"
-        undecided = f"cannot be decided: {'recorded' if recorded else down}"
-        yield replace(_as_ever("inspect", armed), down=undecided, still=False)
+        down = "recorded" if recorded else when_unavailable(armed, _DOWN, policy).word
+        yield replace(_as_ever("inspect", armed), down=f"cannot be decided: {down}", still=False)
 
 
 # ---- rules without scores ---------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from test_flow import Keys, ask, run
 from policyguard import engine, flow
 from policyguard.decision import Admitted, Effect, Held, Kind, Refused
 from policyguard.policy.model import Policy, PolicySet
-from policyguard.request import Answers, Verdict
+from policyguard.request import IMAGE_CATEGORIES, Answers, Verdict
 from policyguard.steps import Look, Moderate
 
 QUESTIONS = """
@@ -209,3 +209,23 @@ def test_what_answers_hold_waits_for_a_person_and_the_record_says_why(tmp_path: 
 def test_a_request_without_questions_records_none(tmp_path: Path) -> None:
     _, asked = admit(policies(tmp_path, avatars=SURFACE))
     assert asked[-1].event.body["questions"] is None
+
+
+def test_a_rule_over_output_and_an_answer_does_the_strictest_of_what_is_said_of_what_is_missing(tmp_path: Path) -> None:
+    rules = QUESTIONS + (
+        "moderation: {check: [prompt, output_images]}\nreview: {reviewers: [group:trust]}\n"
+        "rules:\n  - {id: known, when: answers.real_person > 0.5 && output.sexual > 0.2, then: deny}\n"
+    )
+    found = policy(tmp_path, rules)
+    none = Answers(model="gpt-6-luna", error="timeout")
+    down, fine = Verdict(model="m", error="timeout"), Verdict(model="m", scores=dict.fromkeys(IMAGE_CATEGORIES, 0.3))
+    seen = [
+        {r.id: r.effect for r in engine.inspect(found, request(), caller(), NOW, verdict(), none, output)}.get("known")
+        for output in (fine, down)
+    ]
+    assert seen == [Effect.REVIEW, Effect.DENY]
+
+
+def test_why_there_are_no_answers_is_one_word() -> None:
+    with pytest.raises(ValueError, match="one word"):
+        Answers(model="gpt-6-luna", error="the prompt says: a fox")
