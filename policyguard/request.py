@@ -104,7 +104,7 @@ class InputImage:
 
     data: bytes = field(repr=False)
     media_type: str
-    filename: str = ""
+    filename: str = field(default="", repr=False)  # people write names there
     size: Size | None = None
     url: str = field(default="", repr=False)
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import anyio
 
@@ -37,6 +38,8 @@ from policyguard.wire.refusals import render
 Scope = MutableMapping[str, Any]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Parsed = forms.Parsed | Own
+T = TypeVar("T")
+_SHORT = 32 * 1024  # bytes of a body that is read at once
 KEY = "policyguard"  # our place in the scope, and in `request.state`
 
 
@@ -142,7 +145,7 @@ class PolicyGuardMiddleware:
         """No surface claims it: it passes where it can make no image."""
         try:
             body = await self._door.body(scope, receive, "responses")
-            reached = reached_by(scope, body)
+            reached = await reached_by(scope, body)
         except ClientLeft:
             return
         except InvalidRequest as error:
@@ -162,10 +165,15 @@ def _values(scope: Scope, wanted: bytes) -> list[str]:
     return [value.decode("latin-1") for name, value in scope["headers"] if name.lower() == wanted]
 
 
-def reached_by(scope: Scope, body: bytes) -> Reach:
+async def reached_by(scope: Scope, body: bytes) -> Reach:
     """Whether a body of the Responses API can make images. Raises `InvalidRequest`."""
     kind = one_content_type(_values(scope, b"content-type"), _values(scope, b"content-encoding"))
-    return reach(body, kind, encoded=False, responses=True)
+    return await _read(body, partial(reach, body, kind, encoded=False, responses=True))
+
+
+async def _read(body: bytes, read: Callable[[], T]) -> T:
+    """What takes long to read is not read on the event loop."""
+    return read() if len(body) <= _SHORT else await in_thread(read)
 
 
 async def say(answer: Refused | Held | Released, send: Send, *, reasons: bool) -> None:
@@ -201,7 +209,7 @@ class Guarded:
     async def run(self) -> None:
         try:
             body = await self.door.body(self.scope, self.receive, self.route.shape)
-            reached = reached_by(self.scope, body) if self.route.shape == "responses" else Reach.TOOL
+            reached = await reached_by(self.scope, body) if self.route.shape == "responses" else Reach.TOOL
             parsed = await self._parsed(body) if reached is Reach.TOOL else None
         except ClientLeft:
             return
@@ -241,10 +249,10 @@ class Guarded:
     async def _parsed(self, body: bytes) -> Parsed:
         kind = one_content_type(_values(self.scope, b"content-type"), _values(self.scope, b"content-encoding"))
         if self.route.shape == "custom":
-            return read_own(body, kind, self.route)
+            return await _read(body, partial(read_own, body, kind, self.route))
         if self.route.shape == "generations":
-            return forms.read(self.route.shape, body, kind)
-        # many megabytes to read, and pictures to look at: not on the event loop
+            return await _read(body, partial(forms.read, self.route.shape, body, kind))
+        # pictures to look at, however short
         return await in_thread(forms.read, self.route.shape, body, kind, self.door.max_json_bytes)
 
     async def _refuse(self, error: InvalidRequest | Reason) -> None:

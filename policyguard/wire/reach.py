@@ -38,6 +38,9 @@ _MESSAGES = {
 _MARKS = (b"image_gen", b"\\u", b"\0")
 _CARRIED = ("prompt", "previous_response_id", "conversation")
 _RESULT = f"{TOOL}_call"  # of a tool that was called before
+# Every object costs time and many times its length in memory, so that a body of nothing else would stall a process.
+MAX_BRACKETS = 200_000
+MAX_COMMAS = 2_000_000
 
 
 def reach(body: bytes, content_type: str, *, encoded: bool, responses: bool) -> Reach:
@@ -50,6 +53,8 @@ def reach(body: bytes, content_type: str, *, encoded: bool, responses: bool) -> 
         marks += [f'"{name}"'.encode() for name in _CARRIED]
     if not any(mark in body for mark in marks):
         return Reach.NONE
+    if body.count(b"{") + body.count(b"[") > MAX_BRACKETS or body.count(b",") > MAX_COMMAS:
+        raise InvalidRequest("the body has too many parts to be looked at", status=413)
     look = _Look()
     try:
         json.loads(body, object_pairs_hook=look)

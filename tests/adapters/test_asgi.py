@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -455,3 +456,20 @@ async def test_fifty_concurrent_requests_each_have_one_decision_and_one_end(open
             group.start_soon(one, number)
     assert (codes.count(200), codes.count(429)) == (30, 20)
     assert (len(decisions(guard)), ends(guard)) == (50, [("leg.settled", None)] * 30)
+
+
+@pytest.mark.parametrize("path", [PATH, "/v1/responses"])
+async def test_a_long_body_is_not_read_on_the_event_loop(
+    open_guard: Callable[..., Guard], monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    loop, threads, real = threading.get_ident(), [], json.loads
+
+    def loads(*args: Any, **more: Any) -> Any:
+        threads.extend([threading.get_ident()] if len(args[0]) > 10_000 else [])
+        return real(*args, **more)
+
+    monkeypatch.setattr(json, "loads", loads)
+    body = b'{"prompt": "image_gen", "input": "a", "other": [' + b"{}," * 20_000 + b"1]}"
+    answer = await ask(PolicyGuardMiddleware(App(), guard=open_guard()), body, path=path)
+    monkeypatch.undo()
+    assert (answer.status >= 400, len(threads), loop in threads) == (True, 1, False)

@@ -348,6 +348,19 @@ def test_what_can_make_images_is_told_from_what_cannot(body: Any, found: Reach) 
     assert reach(raw, "application/json", encoded=False, responses=True) is found
 
 
+@pytest.mark.parametrize("unit", [b"{},", b'{"a": [1]},', b"[],", b"1,"])
+def test_a_body_of_very_many_parts_is_not_read_at_all(unit: bytes) -> None:
+    raw = b'{"model": "image_gen", "input": [' + unit * 3_000_000 + b"1]}"
+    with pytest.raises(InvalidRequest, match="too many parts") as refused:
+        reach(raw, "application/json", encoded=False, responses=True)
+    assert refused.value.status == 413
+
+
+def test_a_long_text_is_looked_at() -> None:
+    raw = json.dumps({"input": "image_gen, " * 200_000}).encode()
+    assert reach(raw, "application/json", encoded=False, responses=True) is Reach.NONE
+
+
 @pytest.mark.parametrize(
     ("path", "shape"),
     [
