@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from acceptance.test_proxy import BUDGET, MODERATIONS, STREAMED, ends, events, png
+from acceptance.test_proxy import BUDGET, MODERATIONS, STREAMED, ends, events, png, shipped
 from support import AVATARS
 from tool_bodies import PRICES, RESPONSES, asked
 
 pytestmark = pytest.mark.acceptance
+README = (Path(__file__).parents[2] / "README.md").read_text()
 CURLS = ["stand-in", *(["system"] if shutil.which("curl") else [])]
 JSON = '-H "Content-Type: application/json"'
 
@@ -145,3 +147,19 @@ def test_a_body_may_come_as_it_likes(proxy: Callable[..., Any], sandbox: Any, cu
         answer = curl(app, "/images/generations", f"""{options} {JSON} -d '{{"prompt": "a cat"}}'""", key=key)
         assert (Answer(answer.body) if answer.status == 100 else answer).status == 200
     assert ends(app) == [("leg.settled", None)] * 3
+
+
+def test_the_lines_of_the_readme_run_as_they_stand(
+    proxy: Callable[..., Any], sandbox: Any, shell: Callable[..., bytes], tmp_path: Path
+) -> None:
+    app = shipped(proxy)
+    (block,) = (text for text in re.findall(r"```sh\n(.*?)```", README, flags=re.S) if "curl " in text)
+    first, rest = block.split("\n", 1)
+    assert first == "export OPENAI_BASE_URL=http://127.0.0.1:8080/v1 OPENAI_API_KEY=sk-policyguard-..."
+    (tmp_path / "me.png").rename(tmp_path / "photo.png")
+    key = app.key("storefront", names_user=True, tenant="acme")
+    printed = shell(rest, OPENAI_BASE_URL=f"{app.url}/v1", OPENAI_API_KEY=key).decode()
+    made, edited = json.JSONDecoder().raw_decode(printed)
+    assert len(made["data"]) == 1
+    assert printed[edited:].lstrip().startswith("event: image_edit.completed\n")
+    assert ends(app) == [("leg.settled", None)] * 2

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from acceptance.test_proxy import BUDGET, MODERATIONS, OTHER, STREAMED, ends, events, png
+from acceptance.test_proxy import BUDGET, MODERATIONS, OTHER, STREAMED, ends, events, png, shipped
 from node.language_server import NODE
 from support import AVATARS
 from tool_bodies import PRICES, RESPONSES, asked
 
 pytestmark = pytest.mark.acceptance
 SDK = Path(__file__).parents[1] / "node" / "sdk.mjs"
+README = (Path(__file__).parents[2] / "README.md").read_text()
 GENERATE = {"route": "images.generate", "body": {"prompt": "a cat"}}
 
 
@@ -156,4 +158,22 @@ def test_a_stream_that_it_leaves_is_charged_once(proxy: Callable[..., Any], sand
     (left,) = node(app, {**generate(stream=True, partial_images=2), "stop_after": 1})
     assert left["events"] == ["image_generation.partial_image"]
     assert [kind for kind, _ in ends(app)] == ["leg.presumed"]
+    assert sandbox.counts()["generations"] == 1
+
+
+def test_the_script_of_the_readme_runs_as_it_stands(proxy: Callable[..., Any], sandbox: Any, tmp_path: Path) -> None:
+    app = shipped(proxy)
+    (script,) = re.findall(r"```js\n(.*?)```", README, flags=re.S)
+    (tmp_path / "shop.mjs").write_text(script)
+    (tmp_path / "photo.png").write_bytes(png().getvalue())
+    (tmp_path / "node_modules").symlink_to(SDK.parent / "node_modules")
+    key = app.key("storefront", names_user=True, tenant="acme")
+    settings = {"OPENAI_BASE_URL": f"{app.url}/v1", "OPENAI_API_KEY": key}
+    command = [NODE, "shop.mjs"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=60, cwd=tmp_path, env={**os.environ, **settings}
+    )
+    made, refused = done.stdout.splitlines()
+    assert re.fullmatch(r"1 made by dec_\w+", made)
+    assert refused == "400 policy_violation photos-needed"
     assert sandbox.counts()["generations"] == 1
