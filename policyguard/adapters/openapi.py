@@ -143,7 +143,10 @@ def _made() -> Json:
     return {
         "description": "What OpenAI answered.",
         "headers": {**said, "x-request-id": {"schema": _TEXT}},
-        "content": {**_json({"type": "object"}), "text/event-stream": {"schema": _TEXT}},
+        "content": {
+            **_json({"type": "object"}),
+            "text/event-stream": {"schema": {"description": "OpenAI's events, as they come."}},
+        },
     }
 
 
