@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 NODE   := tests/node/node_modules/.package-lock.json
 
-.PHONY: demo test check format differential mutations fuzz crash bench lock clean
+.PHONY: demo test check format differential mutations fuzz crash load bench lock clean
 
 demo: $(READY)
 	$(BIN)/policyguard demo
@@ -44,6 +44,10 @@ fuzz: $(READY)
 # a hundred kills at random points under load, of clients on each engine and of the server; the suite does some
 crash: $(READY)
 	POLICYGUARD_CRASH=100 $(BIN)/python -m pytest -n auto tests/store/test_crash.py
+
+# two thousand requests at the proxy, 64 at once, over a slow and failing upstream; the suite sends some hundred
+load: $(READY)
+	POLICYGUARD_LOAD=2000 $(BIN)/python -m pytest -n0 -s tests/acceptance/test_load.py 2>/dev/null  # the servers log there
 
 # needs uv; writes the pinned, hashed requirements without any index URL
 lock:
