@@ -41,7 +41,28 @@ def test_hostile_text_is_refused_at_once(name: str) -> None:
     assert thread_time() - start < 1
 
 
-PIECES = ["'", '"', "'''", '"""', "r", "b", "\\", "\\'", "a", "1", "//", "\n", " ", "+", "(", ")", "x1", "1.5", "0x1", "-"]
+PIECES = [
+    "'",
+    '"',
+    "'''",
+    '"""',
+    "r",
+    "b",
+    "\\",
+    "\\'",
+    "a",
+    "1",
+    "//",
+    "\n",
+    " ",
+    "+",
+    "(",
+    ")",
+    "x1",
+    "1.5",
+    "0x1",
+    "-",
+]
 
 
 @settings(deadline=None, max_examples=500)
