@@ -57,6 +57,8 @@ def upstream(port: int) -> None:
     from policyguard.request import CATEGORIES
 
     result = {
+        "flagged": False,
+        "categories": dict.fromkeys(CATEGORIES, False),
         "category_scores": dict.fromkeys(CATEGORIES, 0.01),
         "category_applied_input_types": {name: ["text"] for name in CATEGORIES},
     }
