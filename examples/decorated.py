@@ -13,12 +13,13 @@ from openai.types import ImagesResponse
 
 import policyguard
 from policyguard import Guard, PolicyRefused
+from policyguard.adapters.sdk_results import images, restore
 
 guard = Guard.open()
 client = OpenAI(max_retries=0)
 
 
-@guard.enforce("avatars", constants={"n": 1})
+@guard.enforce("avatars", constants={"n": 1}, images=images, restore=restore)
 def draw(
     prompt: str, model: str = "gpt-image-2.5-flare-2026-09-08", size: str = "1024x1024", quality: str = "low"
 ) -> ImagesResponse:

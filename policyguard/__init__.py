@@ -19,11 +19,12 @@ if TYPE_CHECKING:
         PolicyRefused,
         PolicyUnavailable,
         Refused,
+        Released,
         ReviewRequired,
     )
     from policyguard.errors import ConfigError, PolicyError
     from policyguard.guard import Guard
-    from policyguard.request import Caller, ImageRequest, Outcome, Usage
+    from policyguard.request import Caller, ImageRequest, Outcome, Output, Usage
 
 __version__ = "0.1.0"
 
@@ -36,11 +37,13 @@ _HOMES = {
     "Held": "decision",
     "ImageRequest": "request",
     "Outcome": "request",
+    "Output": "request",
     "PolicyDenied": "decision",
     "PolicyError": "errors",
     "PolicyRefused": "decision",
     "PolicyUnavailable": "decision",
     "Refused": "decision",
+    "Released": "decision",
     "ReviewRequired": "decision",
     "Usage": "request",
     "caller": "current",
@@ -56,11 +59,13 @@ __all__ = [
     "Held",
     "ImageRequest",
     "Outcome",
+    "Output",
     "PolicyDenied",
     "PolicyError",
     "PolicyRefused",
     "PolicyUnavailable",
     "Refused",
+    "Released",
     "ReviewRequired",
     "Usage",
     "caller",

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from policyguard.errors import PolicyguardError
-from policyguard.request import Answers, ImageRequest, Verdict
+from policyguard.request import Answer, Answers, ImageRequest, Verdict
 
 Mode = Literal["enforce", "shadow"]
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
@@ -170,6 +170,7 @@ class Ticket:
     record: Mapping[str, Any] = field(
         default_factory=_empty, repr=False
     )  # the fields that every event of this leg shares
+    output: Any = field(default=None, repr=False, compare=False)  # what an inspection needs; None: nothing is looked at
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +191,8 @@ class Admitted:
 class Refused:
     """The request must not go upstream.
 
-    `opens_at` (UTC) says when a spent budget opens again; `retry_after_s` when it makes sense to ask again.
+    `opens_at` (UTC) says when a spent budget opens again; `retry_after_s` when it makes sense to ask again. `stage`
+    `output`: the images were made, and are withheld.
     """
 
     decision: Decision
@@ -202,6 +204,7 @@ class Refused:
     review_id: str | None = None
     opens_at: datetime | None = None
     retry_after_s: int | None = None
+    stage: Literal["input", "output"] = "input"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,7 +216,16 @@ class Held:
     expires_at: datetime
 
 
-Admission = Admitted | Refused | Held
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Released:
+    """An answer that was held for a review, and approved: it is sent as it came, nothing goes upstream."""
+
+    decision: Decision
+    review_id: str
+    answer: Answer
+
+
+Admission = Admitted | Refused | Held | Released
 
 
 class PolicyRefused(PolicyguardError):

@@ -1,4 +1,6 @@
-"""The decision: `screen` before moderation, `judge` after it. Pure and fast: no clock, no I/O, no randomness.
+"""The decision: `screen` before moderation, `judge` after it, `inspect` when the answer is there.
+
+Pure and fast: no clock, no I/O, no randomness.
 
 Every reason is kept, not only the first, and outcomes combine as deny > review > flag > allow whatever the order of
 rules. What cannot be evaluated is a reason of its own, never a rule that was skipped.
@@ -9,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from policyguard import pricing
 from policyguard.decision import Adjustment, Effect, Kind, Mode, Place, Reason
@@ -25,11 +27,14 @@ from policyguard.policy.model import (
     Question,
     RequestRules,
     Rule,
+    Threshold,
 )
 from policyguard.policy.questions import answers_in
 from policyguard.pricing import Quote
-from policyguard.request import AUTO, CATEGORIES, Answers, Caller, ImageRequest, Verdict
+from policyguard.request import AUTO, CATEGORIES, IMAGE_CATEGORIES, Answers, Caller, ImageRequest, Verdict
 
+Stage = Literal["input", "output"]
+_NAMESPACES: Mapping[Stage, str] = {"input": "moderation", "output": "output"}  # of reasons
 _UNCHANGED: tuple[Adjustment, ...] = ()
 _MAX_CALLER_CHARS = 256
 # Caller values that may stand in a record as they are; the others name a person or may do so.
@@ -123,7 +128,7 @@ def screen(
     if policy.review.required:
         reasons.append(_review_required(policy))
     given = {"request": request, "caller": caller.values, "surface": policy.surface, "now": now}
-    facts = {**given, "scores": None, "answers": None}
+    facts = {**given, "scores": None, "answers": None, "output": None}
     _fire(prepared.early, facts, policy, reasons)
     return Screened(policy, asked, request, caller, now, tuple(reasons), adjustments, facts)
 
@@ -132,7 +137,7 @@ def _fitted(
     policy: Policy, asked: ImageRequest, fixed: frozenset[str]
 ) -> tuple[ImageRequest, tuple[Adjustment, ...], list[Reason]]:
     """A closer look at the parameters."""
-    always = forced(with_defaults(policy.request, asked))
+    always = forced(with_defaults(policy.request, asked), whole=policy.holds_back)
     fitted = fit(policy.request, always.request, policy.mode, fixed=fixed)
     if policy.mode == "shadow":
         would, fitted = fitted, fit(policy.limits, _left_out(policy, asked, always), "enforce", auto_unlisted=True)
@@ -251,12 +256,13 @@ def judge(screened: Screened, verdict: Verdict | None, answers: Answers | None =
 def facts_with(screened: Screened, verdict: Verdict | None, answers: Answers | None = None) -> Mapping[str, Any]:
     """What conditions can read after moderation. A score that is only a lower bound counts as unknown."""
     facts = screened.facts if answers is None else {**screened.facts, "answers": answers.probabilities}
-    if verdict is None:
-        return facts
-    scores = verdict.scores
-    if verdict.incomplete:
-        scores = {category: score for category, score in scores.items() if category not in verdict.incomplete}
-    return {**facts, "scores": scores}
+    return facts if verdict is None else {**facts, "scores": _known(verdict)}
+
+
+def _known(verdict: Verdict) -> Mapping[str, float]:
+    if not verdict.incomplete:
+        return verdict.scores
+    return {category: score for category, score in verdict.scores.items() if category not in verdict.incomplete}
 
 
 def _alarming(alarms: tuple[tuple[str, float], ...], verdict: Verdict) -> bool:
@@ -273,40 +279,93 @@ def _alarming(alarms: tuple[tuple[str, float], ...], verdict: Verdict) -> bool:
     return False
 
 
-def _thresholds(rules: ModerationRules, verdict: Verdict, mode: Mode) -> Iterator[Reason]:
+def _thresholds(rules: ModerationRules, verdict: Verdict, mode: Mode, stage: Stage = "input") -> Iterator[Reason]:
+    """Of pictures alone only what is looked for in pictures can be missing."""
     missing = set()
     for effect, thresholds in ((Effect.DENY, rules.deny_at), (Effect.REVIEW, rules.review_at)):
         for threshold in thresholds:
+            if stage == "output" and threshold.category not in IMAGE_CATEGORIES:
+                continue
             lower_bound = verdict.scores.get(threshold.category)
             if lower_bound is not None and lower_bound >= threshold.at:
-                yield _moderation(threshold.category, lower_bound, threshold.at, effect, threshold.place, mode)
+                yield _moderation(threshold, lower_bound, effect, mode, stage)
             elif verdict.score(threshold.category) is None:
                 missing.add(threshold.category)
     if missing:
-        yield _moderation_unavailable(rules, verdict, len(missing), mode)
+        yield _moderation_unavailable(rules, verdict, len(missing), mode, stage)
 
 
-def _moderation(category: str, score: float, at: float, effect: Effect, place: Place, mode: Mode) -> Reason:
+def _moderation(threshold: Threshold, score: float, effect: Effect, mode: Mode, stage: Stage) -> Reason:
+    category = threshold.category
     return Reason(
-        id=f"moderation.{category}",
+        id=f"{_NAMESPACES[stage]}.{category}",
         kind=Kind.MODERATION,
         effect=effect,
         message=f"moderation scores `{category}` at or above the threshold",
-        place=place,
+        place=threshold.place,
         mode=mode,
-        values={"score": score, "threshold": at},
+        values={"score": score, "threshold": threshold.at},
     )
 
 
-def _moderation_unavailable(rules: ModerationRules, verdict: Verdict, missing: int, mode: Mode) -> Reason:
+def _moderation_unavailable(rules: ModerationRules, verdict: Verdict, missing: int, mode: Mode, stage: Stage) -> Reason:
     return Reason(
-        id="moderation.unavailable",
+        id=f"{_NAMESPACES[stage]}.unavailable",
         kind=Kind.UNAVAILABLE,
         effect=rules.when_unavailable,
         message="moderation did not assess every category",
         place=rules.place,
         mode=mode,
         values={"error": verdict.error or "incomplete", "missing": missing},
+    )
+
+
+# ---- after the answer -------------------------------------------------------------------------------------
+
+
+def inspect(
+    policy: Policy,
+    request: ImageRequest,
+    caller: Caller,
+    now: datetime,
+    verdict: Verdict | None,
+    answers: Answers | None,
+    output: Verdict | None,
+) -> tuple[Reason, ...]:
+    """What the policy says of an answer: thresholds and rules over its pictures, and whether all answers are held.
+
+    `verdict` and `answers` are what was said before, `output` is what moderation says of the pictures; None is what was
+    not asked.
+    """
+    reasons: list[Reason] = []
+    if output is not None and "output_images" in policy.moderation.check:
+        reasons += _thresholds(policy.moderation, output, policy.mode, "output")
+    if output is not None and policy.mode == "shadow" and "output_images" in policy.limit_moderation.check:
+        reasons += _thresholds(policy.limit_moderation, output, "enforce", "output")
+    if policy.review.hold_output:
+        reasons.append(_output_held(policy))
+    if policy.prepared.final:
+        facts = {
+            "request": request,
+            "caller": caller.values,
+            "scores": None if verdict is None else _known(verdict),
+            "answers": None if answers is None else answers.probabilities,
+            "output": None if output is None else _known(output),
+            "surface": policy.surface,
+            "now": now,
+        }
+        _fire(policy.prepared.final, facts, policy, reasons)
+    return tuple(reasons)
+
+
+def _output_held(policy: Policy) -> Reason:
+    return Reason(
+        id="review.output",
+        kind=Kind.REVIEW,
+        effect=Effect.REVIEW,
+        message="every answer of this surface is reviewed",
+        place=policy.review.place,
+        mode="enforce" if policy.limit_hold_output else policy.mode,
     )
 
 
@@ -401,7 +460,7 @@ def _values(rule: Rule, facts: Mapping[str, Any]) -> dict[str, Any]:
         root, _, rest = name.partition(".")
         if root == "request" and rest and rest != "prompt":
             values[name] = _field(facts["request"], rest)
-        elif (root == "caller" and rest in _OPEN_CALLER_FIELDS) or (root in ("scores", "answers") and rest):
+        elif (root == "caller" and rest in _OPEN_CALLER_FIELDS) or (root in ("scores", "output", "answers") and rest):
             values[name] = (facts[root] or {}).get(rest)
     return values
 

@@ -17,6 +17,7 @@ EventType = Literal[
     "leg.settled",
     "leg.released",
     "leg.presumed",
+    "output.inspected",
     "review.held",
     "review.escalated",
     "review.voted",

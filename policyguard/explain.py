@@ -6,7 +6,7 @@ The decision itself comes from `engine`; this adds the rules that did not fire, 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from policyguard.decision import Effect, Place, Reason
@@ -14,7 +14,7 @@ from policyguard.engine import Screened, facts_with, open_questions
 from policyguard.policy.budget import charged, windows
 from policyguard.policy.expr import EvaluationError, Unavailable
 from policyguard.policy.model import Budget, Rule, Threshold
-from policyguard.request import Answers, Verdict
+from policyguard.request import IMAGE_CATEGORIES, Answers, Verdict
 
 _ORDER = {"screen": 0, "judge": 1}
 
@@ -33,13 +33,36 @@ class Line:
 
 
 def explain(
-    judged: Screened, verdict: Verdict | None, dimensions: Mapping[str, str | None], answers: Answers | None = None
+    judged: Screened,
+    verdict: Verdict | None,
+    dimensions: Mapping[str, str | None],
+    answers: Answers | None = None,
+    output: Verdict | None = None,
 ) -> list[Line]:
-    """Lines in the order of the path: what needs no scores and answers, what does, budgets."""
+    """Lines in the order of the path: what needs no scores and answers, what does, budgets, what reads the output."""
     lines = [*_built_in(judged), *_questions(judged, answers), *_rules(judged, verdict, answers)]
     if verdict is not None:
         lines += _thresholds(judged, verdict)
-    return [*sorted(lines, key=lambda line: _ORDER[line.stage]), *_budgets(judged, dimensions)]
+    ordered = sorted(lines, key=lambda line: _ORDER[line.stage])
+    return [*ordered, *_budgets(judged, dimensions), *_inspected(judged, verdict, answers, output)]
+
+
+def _inspected(
+    judged: Screened, verdict: Verdict | None, answers: Answers | None, output: Verdict | None
+) -> Iterator[Line]:
+    policy = judged.policy
+    if output is not None:
+        for line in _thresholds(judged, output):
+            category = line.what.partition(".")[2]
+            if category in IMAGE_CATEGORIES:
+                yield replace(line, stage="inspect", what=f"output.{category}")
+    if policy.review.hold_output:
+        mode = "enforce" if policy.limit_hold_output else policy.mode
+        yield Line("inspect", "review.output", "fires", Effect.REVIEW.word, mode, policy.review.place)
+    facts = {**facts_with(judged, verdict, answers), "output": None if output is None else output.scores}
+    for one in policy.prepared.final:
+        rule, source = one.rule, " ".join(one.rule.when.source.split())
+        yield Line("inspect", rule.id, _result(rule, facts), rule.then.word, one.mode, rule.place, source)
 
 
 def _built_in(judged: Screened) -> Iterator[Line]:

@@ -295,9 +295,14 @@ _CHECKS: tuple[Callable[[Fitting], None], ...] = (
 )
 
 
-def forced(request: ImageRequest) -> Fitting:
-    """What holds on every surface whatever its policy says: `moderation` is `auto`."""
+def forced(request: ImageRequest, *, whole: bool = False) -> Fitting:
+    """What holds on every surface whatever its policy says: `moderation` is `auto`.
+
+    `whole`: answers are looked at before they are released, so nobody gets to see a part of one, or pays for it.
+    """
     fitting = Fitting(_NO_RULES, request, "enforce")
+    if whole and request.partial_images:
+        fitting.adjust("partial_images", 0)
     if request.moderation not in (None, AUTO):
         fitting.adjust("moderation", AUTO)
     return fitting

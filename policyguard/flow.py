@@ -1,4 +1,4 @@
-"""The path of a request, written once: `admit`, `reject` and `settle` as generators over `steps`.
+"""The path of a request, written once: `admit` and `reject` as generators over `steps`.
 
 A generator yields what it needs and receives the answer; `drive` and `adrive` run it, with whoever performs its steps.
 Time, ids and keyed hashes come in as arguments, so replay and tests run the same code without I/O.
@@ -27,12 +27,12 @@ from policyguard.decision import (
 from policyguard.engine import Screened
 from policyguard.errors import InvalidRequest, PolicyguardError
 from policyguard.events import Event, EventType
+from policyguard.inspection import Looking, released
 from policyguard.policy.budget import charged, windows
 from policyguard.policy.model import Policy, PolicySet
 from policyguard.refusal import budget_reason, paused_reason, refuse, upstream_reason
-from policyguard.request import Answers, Caller, Failure, ImageRequest, Outcome, Usage, Verdict
+from policyguard.request import Answers, Caller, ImageRequest, Verdict
 from policyguard.resumption import Way, resumption, state_reason
-from policyguard.states import Leg
 from policyguard.steps import (
     Charge,
     CheckPaused,
@@ -50,8 +50,6 @@ from policyguard.steps import (
     Reserved,
     Resume,
     ReviewItem,
-    Settle,
-    Settled,
     Step,
     UpstreamDown,
 )
@@ -145,6 +143,11 @@ def admit(policies: PolicySet, ask: Ask, keys: Keys) -> Flow:
     path = _Path(ask, policy, keys, dimensions, screened)
     if combine(screened.reasons) is Effect.DENY:
         return (yield from _refuse(path))
+    if _holds_every_answer(policy) and dimensions["user"] is None:
+        return (yield from _refuse(path, _nobodys()))
+    item = (yield FindReview(ask.review_id)) if ask.review_id is not None else None
+    if item is not None and item.kind == "output":
+        return (yield from _release(path, item))
     path = yield from _moderate(path)
     effect = combine(path.screened.reasons)
     if effect is Effect.DENY:
@@ -153,7 +156,7 @@ def admit(policies: PolicySet, ask: Ask, keys: Keys) -> Flow:
         return (yield from _reserve(path))
     if ask.review_id is None:
         return (yield from _hold(path))
-    return (yield from _resume(path, ask.review_id))
+    return (yield from _resume(path, item, ask.review_id))
 
 
 def _moderate(path: _Path) -> Generator[Step, Any, _Path]:
@@ -274,6 +277,7 @@ def _ticket(path: _Path, facts: record.Facts, ceiling_micros: int, resume: Resum
         review_id=resume.review_id if resume else None,
         safety_identifier=path.keys.safety_identifier(user) if user else None,
         record=record.shared(facts),
+        output=Looking(facts=facts, caller=path.screened.caller) if path.policy.inspects_output else None,
     )
 
 
@@ -300,16 +304,31 @@ def _charges(path: _Path, ceiling_micros: int) -> tuple[Charge, ...]:
 
 def _hold(path: _Path) -> Flow:
     if path.dimensions["user"] is None:  # an approval is somebody's; without a name anybody could use it
-        return (yield from _refuse(path, engine.caller_reason("user", "a request that is reviewed needs a user")))
+        return (yield from _refuse(path, _nobodys()))
     decision = _decision(path)
     hold = record.hold(_facts(path, decision, "hold"), path.ask.new_review_id, path.screened)
     yield hold
     return Held(decision=decision, review_id=hold.review_id, expires_at=hold.due_at)
 
 
-def _resume(path: _Path, review_id: str) -> Flow:
+def _nobodys() -> Reason:
+    return engine.caller_reason("user", "a request that is reviewed needs a user")
+
+
+def _holds_every_answer(policy: Policy) -> bool:
+    return policy.review.hold_output and (policy.mode == "enforce" or policy.limit_hold_output)
+
+
+def _release(path: _Path, item: ReviewItem) -> Flow:
+    """The caller came back for an answer that was held."""
+    said = yield from released(_facts(path, _decision(path), "release"), item, item.review_id)
+    if isinstance(said, ReviewItem):
+        return (yield from _reopen(path, said, item.reasons))
+    return said
+
+
+def _resume(path: _Path, item: ReviewItem | None, review_id: str) -> Flow:
     """The caller came back with a review: admitted once, if it is the same request and all that counts was approved."""
-    item: ReviewItem | None = yield FindReview(review_id)
     digest = record.request_digest(path.screened.request)
     answer = resumption(item, path.dimensions, digest, path.policy.digest, path.screened.reasons, path.ask.now)
     if answer.way is Way.GO:
@@ -322,14 +341,14 @@ def _resume(path: _Path, review_id: str) -> Flow:
     return (yield from _refuse(path, *extra, review_id=review_id))
 
 
-def _reopen(path: _Path, item: ReviewItem) -> Flow:
+def _reopen(path: _Path, item: ReviewItem, reasons: tuple[str, ...] | None = None) -> Flow:
     """The policy's meaning changed since the approval: the votes are void, the item waits for new ones."""
     decision = _decision(path)
     review, quote = path.policy.review, path.screened.quote
     yield Reopen(
         review_id=item.review_id,
         policy_digest=path.policy.digest,
-        reasons=record.review_reasons(decision.reasons),
+        reasons=record.review_reasons(decision.reasons) if reasons is None else reasons,
         approvals=review.approvals,
         reviewers=review.reviewers,
         escalate=record.escalation(review, path.ask.now),
@@ -408,87 +427,3 @@ def reject(policies: PolicySet, what: Unreadable, keys: Keys) -> Generator[Step,
     refused = refuse(decision, now=what.now)
     status = what.reason.values.get("status", refused.status)
     return replace(refused, status=status)
-
-
-# ---- settle -----------------------------------------------------------------------------------------------
-
-# What OpenAI answers before it made anything; a 503 counts only with its error body. Noted as assumed, not proven.
-_UNBILLED = frozenset({400, 401, 403, 404, 429})
-
-
-def settle(ticket: Ticket, outcome: Outcome, now: datetime) -> Generator[Step, Settled, Settled]:
-    """End the leg: settled by usage, released on a definite unbilled answer, else presumed at its ceiling."""
-    state, charge = _charge(ticket, outcome)
-    body = {
-        **record.outcome_row(outcome),
-        "ceiling_micros": ticket.ceiling_micros,
-        "actual_micros": charge if state is Leg.SETTLED else None,
-        "charged_micros": ticket.ceiling_micros if charge is None else charge,
-        "overshoot_micros": max(0, (charge or 0) - ticket.ceiling_micros),
-        "note": "assumed unbilled" if state is Leg.RELEASED else None,
-    }
-    type_ = _LEG_EVENTS[state]
-    event = record.leg_ended(type_, ticket.leg_id, ticket.decision_id, now, ticket.record, body)
-    return (
-        yield Settle(
-            leg_id=ticket.leg_id,
-            state=state,
-            charge_micros=charge,
-            event=event,
-            review_event=_review_ended(ticket, state, now),
-            answered=_answered(outcome),
-        )
-    )
-
-
-_LEG_EVENTS: Mapping[Leg, EventType] = {
-    Leg.SETTLED: "leg.settled",
-    Leg.RELEASED: "leg.released",
-    Leg.PRESUMED: "leg.presumed",
-}
-_Ended = Literal[Leg.SETTLED, Leg.RELEASED, Leg.PRESUMED]
-
-
-def _charge(ticket: Ticket, outcome: Outcome) -> tuple[_Ended, int | None]:
-    if outcome.usage is not None and _made_something(outcome.usage):
-        return Leg.SETTLED, pricing.bill(ticket.rates, outcome.usage)
-    if outcome.definite and _unbilled(outcome):
-        return Leg.RELEASED, 0
-    return Leg.PRESUMED, None
-
-
-# What the breaker counts, beside timeouts and cuts. Anything else with a status is an answer, if not always a good one.
-_DOWN = frozenset({500, 502, 504})
-
-
-def _answered(outcome: Outcome) -> bool | None:
-    """Whether the upstream is up, as far as this shows it. What an app raises is its 500."""
-    if outcome.usage is not None:
-        return True
-    if outcome.failure in (Failure.TIMEOUT, Failure.CUT) or outcome.status in _DOWN:
-        return False
-    if outcome.failure is Failure.CANCELLED:
-        return None
-    if outcome.status is None:
-        return False if outcome.failure is Failure.ERROR else None
-    return None if outcome.status == 503 else True
-
-
-def _made_something(usage: Usage) -> bool:
-    """Images without output tokens are not to be had: such counts are none."""
-    return usage.output_image_tokens + usage.output_text_tokens + usage.main_output_tokens > 0
-
-
-def _unbilled(outcome: Outcome) -> bool:
-    if outcome.error_code == "moderation_blocked":  # blocked at output, the image had been made
-        return outcome.moderation_stage == "input"
-    return outcome.status in _UNBILLED or (outcome.status == 503 and outcome.error_code is not None)
-
-
-def _review_ended(ticket: Ticket, state: Leg, now: datetime) -> Event | None:
-    if ticket.review_id is None:
-        return None
-    type_: EventType = "review.resume_failed" if state is Leg.RELEASED else "review.released"
-    columns = ticket.record.get("dimensions") or {}
-    keep = ticket.record.get("keep_days")
-    return record.review_event(type_, ticket.review_id, now, columns, ticket.decision_id, keep_days=keep)

@@ -10,9 +10,9 @@ import logging
 import threading
 import time
 import weakref
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -21,23 +21,24 @@ from typing import Any, ParamSpec, Self, TypeAlias, TypedDict, TypeVar, Unpack
 
 import anyio
 
-from policyguard import flow, looking
+from policyguard import flow, inspection, looking, settlement
 from policyguard.audit.keys import open_vault
 from policyguard.audit.private import Vault
 from policyguard.audit.seal import seal
 from policyguard.current import current_caller, current_review
-from policyguard.decision import Admission, Decision, Effect, Reason, Refused, Ticket
+from policyguard.decision import Admission, Decision, Effect, Held, Reason, Refused, Ticket
 from policyguard.draws import draw
 from policyguard.driving import adrive, drive
-from policyguard.errors import ConfigError, Diagnostic, InvalidRequest, PolicyError, PolicyguardError, StoreUnavailable
+from policyguard.errors import ConfigError, InvalidRequest, PolicyguardError, StoreUnavailable
 from policyguard.ids import new_id
 from policyguard.logs import say
-from policyguard.moderation import Answerer, Moderator
-from policyguard.policy.model import Policy, PolicySet
+from policyguard.moderation import Moderator
+from policyguard.moderation.chosen import check_moderator, default_moderator
+from policyguard.policy.model import PolicySet
 from policyguard.policy.watch import ReloadState, Watch, every_s
 from policyguard.refusal import refuse, unavailable_reason
 from policyguard.renewal import Renewal
-from policyguard.request import Caller, ImageRequest, Outcome
+from policyguard.request import Caller, ImageRequest, Outcome, Output
 from policyguard.settings import setting
 from policyguard.states import Leg
 from policyguard.steps import Look, Moderate, Settled, Step
@@ -106,7 +107,7 @@ class Guard:
     ) -> None:
         self.telemetry = telemetry or Telemetry()
         self._watch = policies if isinstance(policies, Watch) else Watch(policies, clock=clock)
-        self._watch.fits = partial(_check_moderator, moderator=moderator)
+        self._watch.fits = partial(check_moderator, moderator=moderator)
         self._watch.fits(self._watch.policies)
         weakref.finalize(self, self._watch.close)  # a guard that nobody closed leaves no thread
         self.store = store
@@ -146,7 +147,7 @@ class Guard:
         if folder is None or url is None:  # both have defaults; this tells the type checker
             raise ConfigError("a policies folder and a store are needed")
         followed = Watch.open(folder, clock=clock, every_s=every_s(watch))
-        chosen = moderator or _default_moderator()
+        chosen = moderator or default_moderator()
         vault = open_vault(key_path(url, str(key_file) if key_file else None), create=True)
         opened = open_store(url, vault=vault)
         opened.check()  # a wrong key or a broken database shows now, not at the first request
@@ -317,6 +318,49 @@ class Guard:
             raise
         return settled
 
+    def inspect(
+        self, ticket: Ticket, outcome: Outcome, output: Output, *, settles: bool = True
+    ) -> Refused | Held | None:
+        """Look at an answer before it is released, and settle its leg by `outcome`. None: it may be released.
+
+        For tickets with `output`; for others `settle` is all there is to do. `settles` false: a call inside did it.
+        """
+        return drive(self._inspecting(ticket, outcome, output, settles), self._perform)
+
+    async def ainspect(
+        self, ticket: Ticket, outcome: Outcome, output: Output, *, settles: bool = True
+    ) -> Refused | Held | None:
+        """`inspect` for async code, shielded: what was made is paid for, whoever still waits for it."""
+        try:
+            with anyio.CancelScope(shield=True):
+                said = await adrive(self._inspecting(ticket, outcome, output, settles), self._aperform)
+        except Exception:
+            raise
+        except BaseException:  # cancelled past the shield: nothing is released
+            if settles:
+                threading.Thread(target=self.settle, args=(ticket, outcome), name="policyguard-settle").start()
+            raise
+        return said
+
+    def _inspecting(
+        self, ticket: Ticket, outcome: Outcome, output: Output, settles: bool
+    ) -> Generator[Step, Any, Refused | Held | None]:
+        return self.telemetry.inspecting(self._inspected(ticket, outcome, output, settles), ticket, outcome)
+
+    def _inspected(
+        self, ticket: Ticket, outcome: Outcome, output: Output, settles: bool
+    ) -> Generator[Step, Any, Refused | Held | None]:
+        now = self.clock()
+        ended = settlement.ended(ticket, outcome, now) if settles else None
+        try:
+            return (yield from inspection.inspect(ticket.output, output, ended, now, _id("rev", now)))
+        except StoreUnavailable as error:
+            lines.unsettled(ticket, error)
+            if not ticket.output.policy.holds_back:  # shadow changes no answer
+                return None
+            refused = self._store_down(ticket.surface, ticket.decision_id, error)
+            return replace(refused, retry_after_s=None, stage="output")
+
     def _settling(self, ticket: Ticket, outcome: Outcome) -> Generator[Step, Any, Settled]:
         return self.telemetry.settling(_settled(ticket, outcome, self.clock()), ticket, outcome)
 
@@ -327,16 +371,19 @@ class Guard:
         constants: Mapping[str, str | int] | None = None,
         fields: Mapping[str, str] | None = None,
         usage: Callable[[Any], Any] | None = None,
+        images: Callable[[Any], Iterable[bytes | str]] | None = None,
+        restore: Callable[[list[bytes]], Any] | None = None,
     ) -> Callable[[Callable[P, R]], Callable[P, R]]:
         """Guard a function that makes images, sync or async, whose arguments are named like the API's.
 
         Each of model, size, quality and n is an argument or a declared constant. `fields` maps a parameter to an
-        argument of another name; `usage` reads token counts from what the function returns. Refusals raise
-        `PolicyRefused`.
+        argument of another name; `usage` reads token counts from what the function returns. Where output images are
+        looked at, `images` reads them from it, as bytes or base64; where they can be held for a review, `restore` makes
+        of the approved ones what the function would have returned. Refusals raise `PolicyRefused`.
         """
         from policyguard.adapters.decorator import enforce  # the one step upward, so that the decorator is a method
 
-        return enforce(self, surface, constants=constants, fields=fields, usage=usage)
+        return enforce(self, surface, constants=constants, fields=fields, usage=usage, images=images, restore=restore)
 
     # ---- drivers ----------------------------------------------------------------------------------------------
 
@@ -428,7 +475,7 @@ class Guard:
 
 def _settled(ticket: Ticket, outcome: Outcome, now: datetime) -> Generator[Step, Any, Settled]:
     try:
-        return (yield from flow.settle(ticket, outcome, now))
+        return (yield from settlement.settle(ticket, outcome, now))
     except StoreUnavailable as error:
         lines.unsettled(ticket, error)
         return Settled(Leg.SENT, 0, ticket.ceiling_micros, False)
@@ -436,39 +483,3 @@ def _settled(ticket: Ticket, outcome: Outcome, now: datetime) -> Generator[Step,
 
 def _id(prefix: str, now: datetime) -> str:
     return new_id(prefix, now, draw(10))
-
-
-def _check_moderator(policies: PolicySet, *, moderator: Moderator) -> None:
-    surfaces = policies.surfaces.values()
-    wrong = [_not_served(policy, moderator) for policy in surfaces if policy.moderation.model not in moderator.models]
-    if not isinstance(moderator, Answerer):
-        wrong += [_not_answered(policy) for policy in surfaces if policy.questions]
-    if wrong:
-        raise PolicyError(wrong)
-
-
-def _not_answered(policy: Policy) -> Diagnostic:
-    question = policy.questions[0]
-    message = f"surface `{policy.surface}` asks the question `{question.name}`"
-    file, line, column = question.place
-    hint = "the given moderator answers none"
-    return Diagnostic(file=file, line=line, column=column, code="PG507", message=message, path="questions", hint=hint)
-
-
-def _not_served(policy: Policy, moderator: Moderator) -> Diagnostic:
-    model, (file, line, column) = policy.moderation.model, policy.moderation.place
-    message = f"surface `{policy.surface}` names the moderation model `{model}`"
-    hint = f"the given moderator serves {', '.join(f'`{name}`' for name in sorted(moderator.models))} only"
-    return Diagnostic(file=file, line=line, column=column, code="PG505", message=message, path="moderation", hint=hint)
-
-
-def _default_moderator() -> Moderator:
-    """OpenAI's, where a key is set. Nothing weaker is ever chosen silently."""
-    from policyguard.moderation.openai import OpenAIModerator  # here, because importing the SDK takes a second
-
-    if setting("openai_key") is None:
-        raise ConfigError(
-            "no key for moderation: set `OPENAI_API_KEY`, or give a moderator, for example "
-            "`Guard.open(..., moderator=KeywordModerator())` with `moderation: {model: keyword}` in the policies"
-        )
-    return OpenAIModerator()

@@ -8,18 +8,23 @@ host that wants it shown sets up logging as it always does, and `configure` does
 from __future__ import annotations
 
 import logging
+import os
 import sys
+import threading
+import time
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 import orjson
 
 LogFormat = Literal["text", "json"]
 log = logging.getLogger("policyguard")
 _FIELDS = "policyguard"  # where a record keeps its fields
-# Loggers of a server that say something of each request at INFO: its path, never its body.
-_SERVERS = ("uvicorn", "uvicorn.access", "uvicorn.error")
+_SERVERS = ("uvicorn", "uvicorn.error")
+_ACCESS = "uvicorn.access"  # says of each request what the line of its decision says already
+_EVERY_S = 0.1
 _Thrown = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
 
@@ -35,7 +40,7 @@ def configure(format: LogFormat = "text", level: str = "INFO") -> None:
 
     So a DEBUG of ours switches on nobody else's: what libraries show there changes with their versions.
     """
-    handler = logging.StreamHandler(sys.stderr)
+    handler = Gathered(sys.stderr)
     handler.setFormatter(JsonFormatter() if format == "json" else TextFormatter())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     log.setLevel(level)
@@ -44,6 +49,48 @@ def configure(format: LogFormat = "text", level: str = "INFO") -> None:
         server.handlers.clear()  # it speaks through ours
         server.propagate = True
         server.setLevel(level)
+    access = logging.getLogger(_ACCESS)
+    access.handlers.clear()
+    access.propagate = False
+
+
+class Gathered(logging.StreamHandler[TextIO]):
+    """Writes INFO lines of a tenth of a second at once, by a thread of its own; what is worse at once, with them.
+
+    A thread that writes lets others in between, and may wait long for its turn: too long, twice for each request.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._lines: list[str] = []
+        self._thread: tuple[int, threading.Thread] | None = None  # with the process that made it
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._lines.append(self.format(record))
+        except Exception:
+            self.handleError(record)
+            return
+        if record.levelno > logging.INFO:
+            self.flush()
+        elif self._thread is None or self._thread[0] != os.getpid():
+            thread = threading.Thread(target=self._write, name="policyguard-log", daemon=True)
+            self._thread = os.getpid(), thread
+            thread.start()
+
+    def flush(self) -> None:
+        """Write what there is. Called at the end of the process, too."""
+        with self.lock or nullcontext():
+            lines, self._lines = self._lines, []
+            if lines:
+                with suppress(ValueError):  # the stream is closed: nobody reads any more
+                    self.stream.write("\n".join([*lines, ""]))
+                    self.stream.flush()
+
+    def _write(self) -> None:
+        while True:
+            time.sleep(_EVERY_S)
+            self.flush()
 
 
 class _Discreet(logging.Formatter):

@@ -67,7 +67,7 @@ def decided(facts: Facts, *, leg_id: str | None = None, review_id: str | None = 
         "asked": parameters(facts.asked),
         "reasons": _reasons(decision.reasons),
         "adjusted": [str(a) for a in decision.adjustments],
-        "moderation": _moderation(decision.verdict),
+        "moderation": moderation_row(decision.verdict),
         "questions": _questions(decision.answers),
         "latency_ms": _latency(facts),
         "prompt_chars": len(facts.asked.prompt),
@@ -170,7 +170,8 @@ def thousandths(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _moderation(verdict: Verdict | None) -> dict[str, Any] | None:
+def moderation_row(verdict: Verdict | None) -> dict[str, Any] | None:
+    """What moderation said, in thousandths."""
     if verdict is None:
         return None
     return {

@@ -44,6 +44,16 @@ CATEGORIES = (
     "violence/graphic",
 )
 
+# Of these, what omni-moderation assesses in a picture; of the other seven it says 0 there, which means nothing.
+IMAGE_CATEGORIES = (
+    "self-harm",
+    "self-harm/instructions",
+    "self-harm/intent",
+    "sexual",
+    "violence",
+    "violence/graphic",
+)
+
 _SIZE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9._:-]{1,100}", re.ASCII)  # of a model, a quality and the like
 _WORD = re.compile(r"[a-z0-9_]{1,40}", re.ASCII)
@@ -360,3 +370,25 @@ class Outcome:
     size: str | None = None
     quality: str | None = None
     image_digests: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """An answer as a door would send it: kept whole while its output is looked at, or held for a review."""
+
+    status: int
+    content_type: str
+    body: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """What came out of a request. `problem` says in one word why not all of it can be looked at.
+
+    `answer` is None where it is too large to be kept; `required` false: it may have no images at all.
+    """
+
+    images: tuple[InputImage, ...] = ()
+    answer: Answer | None = None
+    problem: str | None = None
+    required: bool = True

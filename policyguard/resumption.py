@@ -45,6 +45,8 @@ def resumption(
         return _no("review.unknown", "no such review for this caller")
     if item.request_digest != request_digest:
         return _no("review.mismatch", "the review is about another prompt, image or parameter")
+    if item.kind == "output" and item.state is Review.RELEASED and now < item.due_at:
+        return Resumption(Way.GO)  # again: it is paid for, and a connection can break
     if item.state is Review.APPROVED and now < item.due_at:
         return _approved(item, policy_digest, review_reasons(reasons))
     return Resumption(Way.REFUSE, state_reason(Review.EXPIRED if _ran_out(item, now) else item.state))

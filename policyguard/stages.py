@@ -8,7 +8,7 @@ tell for which requests.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from policyguard.decision import Effect, Mode, Place
@@ -19,8 +19,9 @@ from policyguard.policy.expr.analysis import Result, Tree, atoms, result, tree
 from policyguard.policy.lint_conditions import bounds_of
 from policyguard.policy.model import Armed, ModerationRules, Policy
 from policyguard.policy.world import World, inputs, subject_of
+from policyguard.request import IMAGE_CATEGORIES
 
-Stage = Literal["screen", "judge", "reserve"]
+Stage = Literal["screen", "judge", "reserve", "inspect"]
 _LIMIT = 4_000
 _DOWN: Mapping[str, Any] = {"scores": None, "answers": None}
 _EXEMPT = "decides; an exemption that reads scores does not apply"
@@ -69,7 +70,7 @@ def checks(policy: Policy, environment: Environment) -> list[Check]:
     """Every check of a surface in the order of the path."""
     early = [_as_ever("screen", armed) for armed in policy.prepared.early]
     late = [_without_scores(policy, environment, armed) for armed in policy.prepared.late]
-    return [*_table(policy), *early, *_thresholds(policy), *late, *_budgets(policy)]
+    return [*_table(policy), *early, *_thresholds(policy), *late, *_budgets(policy), *_output(policy)]
 
 
 def _table(policy: Policy) -> Iterator[Check]:
@@ -101,6 +102,24 @@ def _of(rules: ModerationRules, mode: Mode) -> Iterator[Check]:
 def _budgets(policy: Policy) -> Iterator[Check]:
     for budget in policy.budgets:
         yield Check("reserve", f"budget.{budget.id}", "deny", budget.mode, budget.place)
+
+
+def _output(policy: Policy) -> Iterator[Check]:
+    """What is looked at in an answer. Without scores of it nothing of it can be decided."""
+    for rules, mode in ((policy.moderation, policy.mode), (policy.limit_moderation, "enforce")):
+        own = rules is policy.moderation or policy.mode == "shadow"
+        for check in _of(rules, mode) if own and "output_images" in rules.check else ():
+            category = check.what.partition(".")[2]
+            if category in IMAGE_CATEGORIES:
+                yield replace(check, stage="inspect", what=f"output.{category}")
+    if policy.review.hold_output:
+        held: Mode = "enforce" if policy.limit_hold_output else policy.mode
+        yield Check("inspect", "review.output", "review", held, policy.review.place)
+    down = policy.moderation.when_unavailable.word
+    for armed in policy.prepared.final:
+        recorded = armed.rule.then is Effect.FLAG or armed.mode == "shadow"
+        undecided = f"cannot be decided: {'recorded' if recorded else down}"
+        yield replace(_as_ever("inspect", armed), down=undecided, still=False)
 
 
 # ---- rules without scores ---------------------------------------------------------------------------------

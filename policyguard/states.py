@@ -45,8 +45,9 @@ class Review(StrEnum):
 REVIEW_MOVES: dict[Review, frozenset[Review]] = {
     # approved -> held: the policy's meaning changed, the votes are void
     # approved -> expired: nobody resumed in time
+    # approved -> released: what was held is an answer, already paid for
     Review.HELD: frozenset({Review.APPROVED, Review.REJECTED, Review.EXPIRED, Review.CANCELLED}),
-    Review.APPROVED: frozenset({Review.RESUMING, Review.HELD, Review.EXPIRED, Review.CANCELLED}),
+    Review.APPROVED: frozenset({Review.RESUMING, Review.RELEASED, Review.HELD, Review.EXPIRED, Review.CANCELLED}),
     Review.RESUMING: frozenset({Review.RELEASED, Review.RESUME_FAILED}),
     Review.RELEASED: frozenset(),
     Review.RESUME_FAILED: frozenset(),

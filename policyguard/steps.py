@@ -17,14 +17,17 @@ from policyguard.policy.model import Question, Unit
 from policyguard.request import ImageRequest
 from policyguard.states import Leg, Review
 
+Held = Literal["request", "output"]  # what waits for a review
+
 # ---- private data -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Private:
-    """Personal data of one subject that goes into the store encrypted. `kind`: `prompt`, `request`, `caller` or `note`.
+    """Personal data of one subject that goes into the store encrypted.
 
-    `subject` is the pseudonym of the user; erasing a subject erases every row of it.
+    `kind`: `prompt`, `request`, `caller`, `note` or `output`. `subject` is the pseudonym of the user; erasing a subject
+    erases every row of it. It goes after `keep_days`, and at `until` whatever those say.
     """
 
     id: str
@@ -32,6 +35,7 @@ class Private:
     subject: str
     plaintext: bytes = field(repr=False)
     keep_days: int | None = None
+    until: datetime | None = None
 
 
 # ---- questions --------------------------------------------------------------------------------------------
@@ -56,6 +60,7 @@ def texts_of(request: ImageRequest) -> tuple[str, ...]:
 class Moderate:
     """Score the prompt, and each image, with `model`. Answer: `Verdict`.
 
+    `stage`: the images came with the request, or are its output, which stands in `request` as if it had come with it.
     The prompt is scored by each of `texts`; the highest score of a category holds.
     """
 
@@ -64,6 +69,7 @@ class Moderate:
     prompt: bool
     images: bool
     timeout_s: float
+    stage: Literal["input", "output"] = "input"
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -148,7 +154,7 @@ class Resume:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hold:
-    """Store a held request: review item, encrypted request, decision and review event. Answer: None."""
+    """Store a held request or answer: review item, its encrypted content, its events. Answer: None."""
 
     review_id: str
     decision_id: str
@@ -167,6 +173,16 @@ class Hold:
     ceiling_micros: int
     events: tuple[Event, ...]
     private: tuple[Private, ...]
+    kind: Held = "request"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """Hand out a held answer that was approved, now or again. Answer: what was stored, or `NotResumable`."""
+
+    review_id: str
+    policy_digest: str
+    events: tuple[Event, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +230,8 @@ class Settle:
 
     Only the moves of `states.LEG_MOVES` happen; a leg that already ended keeps its first end. Images and requests are
     charged in full unless released. A review that the leg resumes ends with it. `answered`: False is a fault of the
-    upstream, which its breaker counts; None says nothing of it.
+    upstream, which its breaker counts; None says nothing of it. `inspected` is what was found in the answer, `hold` the
+    review that it waits for: both are written however the leg ended before.
     """
 
     leg_id: str
@@ -223,6 +240,12 @@ class Settle:
     event: Event
     review_event: Event | None = None
     answered: bool | None = None
+    inspected: Event | None = None
+    hold: Hold | None = None
+
+    @property
+    def private(self) -> tuple[Private, ...]:
+        return self.hold.private if self.hold else ()
 
 
 # ---- answers ----------------------------------------------------------------------------------------------
@@ -296,7 +319,7 @@ class Settled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReviewItem:
-    """A held request as the flow and the reviewers see it, without its private part."""
+    """A held request, or a held answer, as the flow and the reviewers see it, without its private part."""
 
     review_id: str
     decision_id: str
@@ -317,6 +340,7 @@ class ReviewItem:
     level: int  # how many escalations have fired
     round: int  # starts at 1; reopening starts the next
     votes: tuple[Vote, ...] = ()
+    kind: Held = "request"
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,4 +354,4 @@ class Vote:
     reason: str = ""
 
 
-Step = CheckPaused | Moderate | Look | FindReview | Reserve | Hold | Reopen | Record | Settle
+Step = CheckPaused | Moderate | Look | FindReview | Reserve | Hold | Reopen | Record | Settle | Release

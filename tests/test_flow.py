@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from support import MODEL, NOW, ORG, SURFACE, caller, policies, request, verdict
 
-from policyguard import flow, record
+from policyguard import flow, record, settlement
 from policyguard.decision import Admitted, Effect, Held, Refused, Ticket
 from policyguard.errors import InvalidRequest
 from policyguard.policy.model import PolicySet
@@ -262,7 +262,7 @@ def settle(outcome: Outcome, ticket: Ticket = TICKET) -> Settle:
     def done(step: Settle) -> Settled:
         return Settled(step.state, step.charge_micros or 0, 0, True)
 
-    _, asked = run(flow.settle(ticket, outcome, NOW), Settle=done)
+    _, asked = run(settlement.settle(ticket, outcome, NOW), Settle=done)
     return asked[0]
 
 

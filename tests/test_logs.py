@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,7 @@ USAGE = Outcome(status=200, usage=Usage(output_image_tokens=196))
 @pytest.fixture
 def configured() -> Iterator[None]:
     """What a test configures is as it was afterwards."""
-    known = [logging.getLogger(name) for name in (None, "policyguard", *logs._SERVERS)]
+    known = [logging.getLogger(name) for name in (None, "policyguard", *logs._SERVERS, logs._ACCESS)]
     before = [(one, one.level, list(one.handlers), one.propagate) for one in known]
     yield
     for one, level, handlers, propagate in before:
@@ -155,3 +157,39 @@ def test_configured_as_text_it_is_text(capsys: pytest.CaptureFixture[str]) -> No
     say(logging.INFO, "x", "not heard")
     say(logging.WARNING, "x", "heard")
     assert capsys.readouterr().err.splitlines()[0].endswith(" WARNING policyguard: heard")
+
+
+def test_lines_of_the_normal_course_are_written_together_and_worse_ones_at_once() -> None:
+    written: list[str] = []
+
+    class Stream(io.StringIO):
+        def write(self, text: str) -> int:
+            written.append(text)
+            return len(text)
+
+    handler = logs.Gathered(Stream())
+    log = logging.Logger("test")
+    log.addHandler(handler)
+    with handler.lock:  # type: ignore[union-attr] # the thread that writes waits
+        log.info("one")
+        log.info("two")
+        assert written == []
+        log.warning("three")
+        log.info("four")
+        handler.flush()
+    assert written == ["one\ntwo\nthree\n", "four\n"]
+
+
+def test_a_line_is_written_although_nothing_follows_it() -> None:
+    ready = threading.Event()
+
+    class Stream(io.StringIO):
+        def flush(self) -> None:
+            ready.set()
+
+    stream = Stream()
+    log = logging.Logger("test")
+    log.addHandler(logs.Gathered(stream))
+    log.info("the last word")
+    assert ready.wait(10)
+    assert stream.getvalue() == "the last word\n"

@@ -16,10 +16,11 @@ from typing import Any
 import anyio
 
 from policyguard.adapters.body import AppFailed, ClientLeft, Message, Receive, Replay, Send, read_body
+from policyguard.adapters.held_back import HeldBack
 from policyguard.adapters.identity import CallerOf, caller_of, header
 from policyguard.adapters.offer import Offer, offered
 from policyguard.adapters.routes import OVERRIDES, READS, Table, looks_like_responses, paths
-from policyguard.decision import Admitted, Held, Reason, Refused
+from policyguard.decision import Admitted, Held, Reason, Refused, Released
 from policyguard.errors import InvalidRequest
 from policyguard.flow import expired, no_surface_reason
 from policyguard.guard import Guard
@@ -167,7 +168,7 @@ def reached_by(scope: Scope, body: bytes) -> Reach:
     return reach(body, kind, encoded=False, responses=True)
 
 
-async def say(answer: Refused | Held, send: Send, *, reasons: bool) -> None:
+async def say(answer: Refused | Held | Released, send: Send, *, reasons: bool) -> None:
     status, headers, body = render(answer, reasons=reasons)
     raw = [(name.encode(), value.encode("latin-1", "replace")) for name, value in headers]
     await send({"type": "http.response.start", "status": status, "headers": raw})
@@ -249,7 +250,7 @@ class Guarded:
     async def _refuse(self, error: InvalidRequest | Reason) -> None:
         await self._say(await self.guard.areject(error, surface=self.surface, caller=self.caller, door=self.door.name))
 
-    async def _say(self, answer: Refused | Held) -> None:
+    async def _say(self, answer: Refused | Held | Released) -> None:
         policy = self.policies.surfaces.get(self.surface)
         await say(answer, self.send, reasons=policy is None or policy.reasons_on_wire)
 
@@ -261,7 +262,7 @@ class Guarded:
             return
         offer = Offer(self.guard, admitted, self.caller)
         offer.reported = self.door.upstream is not None  # what answers is the API itself
-        answer = _Answer(self.send, offer, self.route)
+        answer = _Answer(self.send, offer, self.route, self._say)
         failure = Failure.CANCELLED
         try:
             with offered(offer), self.guard.alive(admitted.ticket):
@@ -276,7 +277,8 @@ class Guarded:
         finally:
             if receive.left or answer.left:
                 failure = Failure.CANCELLED
-            if offer.close():  # else the call that took the ticket settles it, by what OpenAI itself answered
+            # a call that took the ticket settles it, by what OpenAI itself answered
+            if offer.close() and not answer.settled:
                 with anyio.CancelScope(shield=True):
                     await self.guard.asettle(admitted.ticket, answer.outcome(failure))
 
@@ -292,13 +294,17 @@ class Guarded:
         headers += forced.items()
         state = {**self.scope.get("state", {}), KEY: admitted.decision}
         scope = {**self.scope, "headers": headers, "state": state, KEY: admitted.decision.id}
+        if admitted.ticket.output is not None:  # no file goes out past whoever looks at the answer
+            scope["extensions"] = {}
         return scope, Replay(body, self.receive)
 
 
 class _Answer:
     """The app's answer: passed on with our headers, and read as it passes. `left`: the client does not take it."""
 
-    def __init__(self, send: Send, offer: Offer, route: Route) -> None:
+    def __init__(
+        self, send: Send, offer: Offer, route: Route, say: Callable[[Refused | Held], Awaitable[None]]
+    ) -> None:
         self.left = False
         self._send = send
         self._offer = offer
@@ -311,6 +317,12 @@ class _Answer:
         self._started = time.monotonic()
         self._reader: OutcomeReader | None = None
         self._complete = False
+        inspected = offer.ticket.output is not None
+        self._back = HeldBack(offer, route, self._pass, self._whole, say) if inspected else None
+
+    @property
+    def settled(self) -> bool:
+        return self._back is not None and self._back.settled
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -331,11 +343,20 @@ class _Answer:
             self._complete = not message.get("more_body", False)
             if self._complete:
                 self._offer.close()  # what runs on after the answer has not been admitted
+        if self._back is not None:
+            await self._back.send(message, self._complete)
+        else:
+            await self._pass(message)
+
+    async def _pass(self, message: Message) -> None:
         try:
             await self._send(message)
         except OSError:
             self.left = True
             raise
+
+    def _whole(self) -> Outcome:
+        return self.outcome(Failure.CUT)
 
     def outcome(self, failure: Failure) -> Outcome:
         """What the app's answer says. Not definite by itself: the app may have called the API any number of times.

@@ -16,16 +16,17 @@ from typing import Any
 import httpx2
 
 from policyguard.adapters.calls import Call, call_of, can_hold_tools, is_plain
-from policyguard.adapters.guard_steps import Admit, GuardStep, MarkSent, Reject, SettleLeg
-from policyguard.adapters.offer import Offer, admission, caller_within, current_offer
-from policyguard.adapters.passing import Ending, failure_of
-from policyguard.decision import Admitted, Held, Reason, Refused, Ticket
-from policyguard.errors import InvalidRequest
+from policyguard.adapters.guard_steps import Admit, GuardStep, Inspect, MarkSent, Reject, SettleLeg
+from policyguard.adapters.offer import Offer, admission, caller_within, current_offer, looks
+from policyguard.adapters.passing import Ending, failure_of, output_of
+from policyguard.decision import Admitted, Held, Reason, Refused, Released, Ticket
+from policyguard.errors import InvalidRequest, PolicyguardError
 from policyguard.flow import expired, no_surface_reason
 from policyguard.guard import AskOptions, Guard
-from policyguard.request import Caller, Failure, Outcome
+from policyguard.request import Caller, Failure, Outcome, Output
 from policyguard.wire.forms import Parsed, Shape, largest, one_content_type, read
 from policyguard.wire.outcome import read_outcome
+from policyguard.wire.output import Kept
 from policyguard.wire.reach import Reach, reach
 from policyguard.wire.refusals import render
 
@@ -76,6 +77,14 @@ class Body:
 
 
 @dataclass(frozen=True, slots=True)
+class Gather:
+    """Read a whole answer, by `ending`, which keeps what there is room for. Answer: None."""
+
+    response: httpx2.Response
+    ending: Ending
+
+
+@dataclass(frozen=True, slots=True)
 class Pass:
     """Let an answer pass that is streamed, and end its leg with it. Answer: `Stream`."""
 
@@ -84,7 +93,7 @@ class Pass:
     ticket: Ticket
 
 
-Step = Read | Send | Body | Pass | GuardStep
+Step = Read | Send | Body | Gather | Pass | GuardStep
 Stream = httpx2.SyncByteStream | httpx2.AsyncByteStream
 Steps = Generator[Step, Any, httpx2.Response]
 
@@ -124,7 +133,7 @@ def _refuse(door: Door, error: InvalidRequest | Reason) -> Steps:
     return _refusal(door, refused)
 
 
-def _refusal(door: Door, refused: Refused | Held) -> httpx2.Response:
+def _refusal(door: Door, refused: Refused | Held | Released) -> httpx2.Response:
     policy = door.guard.policies.surfaces.get(door.surface)
     status, headers, body = render(refused, reasons=policy is None or policy.reasons_on_wire)
     return httpx2.Response(status, headers=headers, content=body)
@@ -149,7 +158,7 @@ def _image_call(door: Door, request: httpx2.Request, shape: Shape) -> Steps:
     said, within = yield from admission(offer, Admit(parsed.request, caller, door.surface, options))
     if not isinstance(said, Admitted):
         return _refusal(door, said)
-    return (yield from _forward(door, request, parsed, said, attempt, within))
+    return (yield from _forward(door, request, parsed, said, attempt, within=within, offer=offer))
 
 
 def _parsed(request: httpx2.Request, body: bytes, shape: Shape) -> Parsed:
@@ -169,7 +178,9 @@ def _forward(
     parsed: Parsed,
     admitted: Admitted,
     attempt: _Attempt,
+    *,
     within: bool,
+    offer: Offer | None,
 ) -> Steps:
     ticket, asked = admitted.ticket, admitted.request
     sendable = _rewritten(request, *parsed.write(asked, ticket.safety_identifier))
@@ -179,15 +190,22 @@ def _forward(
             return _refusal(door, expired(admitted, door.guard.clock()))
     started = time.monotonic()
     outcome: Outcome | None = Outcome(failure=Failure.CANCELLED)
+    output: Output | None = None
     try:
         with ExitStack() as alive:
             alive.enter_context(door.guard.alive(ticket, current=False))
             with door.guard.telemetry.spans.within(ticket):
                 response: httpx2.Response = yield Send(sendable)
+            looking = looks(offer, ticket)
+            if looking and ticket.output.policy.holds_back:
+                inspected = yield from _inspected(door, response, admitted, attempt, started)
+                outcome = None  # the leg was ended with it
+                return inspected
             if _is_stream(response):  # it lives on, and is settled when it ends
                 outcome = None
                 attempt.ended(admitted.decision.id, str(response.status_code))
                 ending = Ending(response, asked, started, attempt.reasons, alive.pop_all())
+                ending.kept = Kept() if looking else None
                 stream: Stream = yield Pass(response, ending, ticket)
                 return _answered(response, stream, admitted)
             body: bytes = yield Body(response)
@@ -199,13 +217,32 @@ def _forward(
             definite=True,
             main=asked.main is not None,
         )
+        output = output_of(response, body, asked) if looking else None
     except BaseException as error:
         outcome = outcome and Outcome(failure=failure_of(error), latency_ms=_since(started))
         raise
     finally:
         if outcome is not None:
             attempt.ended(admitted.decision.id, str(outcome.status or outcome.failure))
-            yield SettleLeg(ticket, replace(outcome, attempts=attempt.number, retry_reasons=attempt.reasons))
+            ended = replace(outcome, attempts=attempt.number, retry_reasons=attempt.reasons)
+            yield SettleLeg(ticket, ended) if output is None else Inspect(ticket, ended, output)
+    return _answered(response, httpx2.ByteStream(body), admitted, len(body))
+
+
+def _inspected(door: Door, response: httpx2.Response, admitted: Admitted, attempt: _Attempt, started: float) -> Steps:
+    """The answer, whole, once its pictures were looked at; or the refusal in its place. A stream is one piece then."""
+    ending = Ending(response, admitted.request, started, attempt.reasons, ExitStack())
+    ending.kept = kept = Kept()
+    yield Gather(response, ending)
+    outcome = ending.outcome(None)
+    if outcome is None:
+        raise PolicyguardError("an answer that ended twice")
+    attempt.ended(admitted.decision.id, str(outcome.status))
+    output = output_of(response, kept.body, admitted.request)
+    said: Refused | Held | None = yield Inspect(admitted.ticket, outcome, output)
+    if said is not None or output.answer is None:
+        return _refusal(door, said) if said else httpx2.Response(502)
+    body = output.answer.body
     return _answered(response, httpx2.ByteStream(body), admitted, len(body))
 
 

@@ -18,14 +18,15 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 from policyguard.adapters.files import holds_picture, read_image
 from policyguard.adapters.guard_steps import Admit, GuardStep, MarkSent, Reject, aperform, perform
-from policyguard.adapters.offer import Offer, admission, caller_within, current_offer, offered
+from policyguard.adapters.offer import Offer, admission, caller_within, current_offer, looks, offered
+from policyguard.adapters.returned import ImagesOf, Restore, output_of, restored
 from policyguard.adapters.surface import check_surface
-from policyguard.decision import Admitted, Refused, refused_error
+from policyguard.decision import Admitted, Effect, Held, Kind, Reason, Refused, Released, refused_error
 from policyguard.driving import adrive, drive
 from policyguard.errors import ConfigError, InvalidRequest
 from policyguard.flow import expired
 from policyguard.guard import AskOptions, Guard
-from policyguard.request import AUTO, Failure, ImageRequest, InputImage, Operation, Outcome
+from policyguard.request import AUTO, Failure, ImageRequest, InputImage, Operation, Outcome, Output
 from policyguard.wire.outcome import digests, plain_word
 from policyguard.wire.parameters import DECIDED, KNOWN
 from policyguard.wire.usage import usage_from
@@ -47,13 +48,16 @@ def enforce(
     constants: Mapping[str, str | int] | None = None,
     fields: Mapping[str, str] | None = None,
     usage: UsageOf | None = None,
+    images: ImagesOf | None = None,
+    restore: Restore | None = None,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """See `Guard.enforce`. Raises `ConfigError` for a function of which not every parameter is known."""
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         if isinstance(function, classmethod | staticmethod):
             raise ConfigError("put `@guard.enforce(...)` below `@classmethod` or `@staticmethod`")
-        door = _Door(guard, surface, dict(constants or {}), dict(fields or {}), usage, inspect.signature(function))
+        signature = inspect.signature(function)
+        door = _Door(guard, surface, dict(constants or {}), dict(fields or {}), usage, signature, images, restore)
         door.check(function)
         if inspect.iscoroutinefunction(function):
             return cast(Callable[P, R], _guard_async(door, function))
@@ -67,6 +71,8 @@ def _guard_sync(door: _Door, function: Callable[P, R]) -> Callable[P, R]:
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
         call = door.bind(args, kwargs)
         offer = drive(_begin(door, call), partial(perform, door.guard))
+        if isinstance(offer, Released):
+            return cast(R, door.restored(offer))
         started = time.monotonic()
         outcome = Outcome(failure=Failure.CANCELLED)
         result: Any = None
@@ -80,8 +86,12 @@ def _guard_sync(door: _Door, function: Callable[P, R]) -> Callable[P, R]:
             outcome = _failed(error, started)
             raise
         finally:
-            if not inspect.isawaitable(result) and offer.close():
+            looked_at = outcome.status == 200 and door.looks(offer)
+            if not looked_at and not inspect.isawaitable(result) and offer.close():
                 door.guard.settle(offer.ticket, replace(outcome, definite=offer.reported))
+        if looked_at:
+            ours, ended = offer.close(), replace(outcome, definite=offer.reported)
+            _raise(offer, door.guard.inspect(offer.ticket, ended, door.output(result), settles=ours))
         return cast(R, result)
 
     return guarded
@@ -98,9 +108,19 @@ async def _settled(door: _Door, offer: Offer, result: Awaitable[Any], started: f
         outcome = _failed(error, started)
         raise
     finally:
-        if offer.close():
+        looked_at = outcome.status == 200 and door.looks(offer)
+        if not looked_at and offer.close():
             await door.guard.asettle(offer.ticket, replace(outcome, definite=offer.reported))
+    if looked_at:
+        ours, ended = offer.close(), replace(outcome, definite=offer.reported)
+        _raise(offer, await door.guard.ainspect(offer.ticket, ended, door.output(value), settles=ours))
     return value
+
+
+def _raise(offer: Offer, said: Refused | Held | None) -> None:
+    """Unless it is in shadow, what was refused is not returned."""
+    if said is not None and offer.ticket.output.policy.holds_back:
+        raise refused_error(said)
 
 
 def _guard_async(door: _Door, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -108,13 +128,15 @@ def _guard_async(door: _Door, function: Callable[..., Any]) -> Callable[..., Any
     async def guarded(*args: Any, **kwargs: Any) -> Any:
         call = door.bind(args, kwargs)
         offer = await adrive(_begin(door, call), partial(aperform, door.guard))
+        if isinstance(offer, Released):
+            return door.restored(offer)
         return await _settled(door, offer, function(*call.args, **call.kwargs), time.monotonic())
 
     return guarded
 
 
-def _begin(door: _Door, call: inspect.BoundArguments) -> Generator[GuardStep, Any, Offer]:
-    """Decide the call and put what was decided into its arguments. Raises `PolicyRefused`."""
+def _begin(door: _Door, call: inspect.BoundArguments) -> Generator[GuardStep, Any, Offer | Released]:
+    """Decide the call and put what was decided into its arguments; or what was approved. Raises `PolicyRefused`."""
     around = current_offer(door.guard)
     caller = caller_within(around)
     try:
@@ -122,7 +144,13 @@ def _begin(door: _Door, call: inspect.BoundArguments) -> Generator[GuardStep, An
     except InvalidRequest as error:
         rejected: Refused = yield Reject(error, door.surface, caller, _DOOR)
         raise refused_error(rejected) from None
+    unseen = door.unseen()
+    if unseen is not None:
+        refused: Refused = yield Reject(unseen, door.surface, caller, _DOOR)
+        raise refused_error(refused)
     said, within = yield from admission(around, Admit(request, caller, door.surface, door.options))
+    if isinstance(said, Released):
+        return said
     if not isinstance(said, Admitted):
         raise refused_error(said)
     if not within:  # the ticket of the request around is sent already
@@ -130,7 +158,7 @@ def _begin(door: _Door, call: inspect.BoundArguments) -> Generator[GuardStep, An
         if not sent:
             raise refused_error(expired(said, door.guard.clock()))
     door.force(call, said)
-    return Offer(door.guard, said, caller)
+    return Offer(door.guard, said, caller, around=around)
 
 
 def _failed(error: Exception, started: float) -> Outcome:
@@ -160,6 +188,8 @@ class _Door:
     fields: dict[str, str]
     usage: UsageOf | None
     signature: inspect.Signature
+    images: ImagesOf | None
+    restore: Restore | None
 
     @property
     def options(self) -> AskOptions:
@@ -194,6 +224,20 @@ class _Door:
                     f"constants={{'{parameter}': ...}}"
                 )
         self._check_constants()
+        self._check_output(name)
+
+    def _check_output(self, name: str) -> None:
+        policy = self.guard.policies.surfaces[self.surface]
+        if policy.inspects_output and self.images is None:
+            raise ConfigError(
+                f"`{self.surface}` has output images looked at, and it is not known where `{name}` returns them: "
+                "say it with images=..., like images=lambda result: [image.b64_json for image in result.data]"
+            )
+        if policy.may_hold_output and self.restore is None:
+            raise ConfigError(
+                f"`{self.surface}` can hold output for a review, and it is not known what `{name}` returns then: say "
+                "it with restore=..., which makes it of the approved images, a list of bytes"
+            )
 
     def _check_arguments(self, name: str) -> None:
         """Everything that can carry a parameter has a name of its own, or it would go past the policy."""
@@ -270,6 +314,29 @@ class _Door:
             name = self._argument(parameter)
             if value is not None and name in self.signature.parameters:
                 call.arguments[name] = value
+
+    # ---- what it returns --------------------------------------------------------------------------------------
+
+    def unseen(self) -> Reason | None:
+        """Why what it makes could not be looked at, since the policies were loaded anew."""
+        policy = self.guard.policies.surfaces.get(self.surface)
+        if policy is None or not (
+            (policy.inspects_output and self.images is None) or (policy.may_hold_output and self.restore is None)
+        ):
+            return None
+        message = "output is looked at here since the function was guarded, and it does not say how"
+        return Reason(id="output.unreadable", kind=Kind.UNAVAILABLE, effect=Effect.DENY, message=message)
+
+    def looks(self, offer: Offer) -> bool:
+        return self.images is not None and looks(offer.around, offer.ticket)
+
+    def output(self, result: Any) -> Output:
+        return output_of(result, self.images or (lambda _: ()))
+
+    def restored(self, released: Released) -> Any:
+        if self.restore is None:
+            raise ConfigError("an answer was released, and there is no `restore` to make it of")
+        return restored(released, self.restore)
 
     def outcome(self, result: Any, started: float) -> Outcome:
         usage = usage_from(self.usage(result) if self.usage else _in(result, "usage"))

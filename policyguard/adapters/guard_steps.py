@@ -11,7 +11,7 @@ from typing import Any
 from policyguard.decision import Reason, Ticket
 from policyguard.errors import InvalidRequest
 from policyguard.guard import AskOptions, Guard
-from policyguard.request import Caller, ImageRequest, Outcome
+from policyguard.request import Caller, ImageRequest, Outcome, Output
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,16 @@ class SettleLeg:
     outcome: Outcome
 
 
-GuardStep = Admit | Reject | MarkSent | SettleLeg
+@dataclass(frozen=True, slots=True)
+class Inspect:
+    """Look at an answer, and settle its leg. Answer: `Refused`, `Held`, or None where it is released."""
+
+    ticket: Ticket
+    outcome: Outcome
+    output: Output
+
+
+GuardStep = Admit | Reject | MarkSent | SettleLeg | Inspect
 
 
 def perform(guard: Guard, step: GuardStep) -> Any:
@@ -62,6 +71,8 @@ def perform(guard: Guard, step: GuardStep) -> Any:
             return guard.sent(step.ticket)
         case SettleLeg():
             return guard.settle(step.ticket, step.outcome)
+        case Inspect():
+            return guard.inspect(step.ticket, step.outcome, step.output)
 
 
 async def aperform(guard: Guard, step: GuardStep) -> Any:
@@ -75,3 +86,5 @@ async def aperform(guard: Guard, step: GuardStep) -> Any:
             return await guard.asent(step.ticket)
         case SettleLeg():
             return await guard.asettle(step.ticket, step.outcome)
+        case Inspect():
+            return await guard.ainspect(step.ticket, step.outcome, step.output)

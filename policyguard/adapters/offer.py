@@ -43,8 +43,9 @@ def _no_larger(asked: MainModel | None, had: MainModel | None) -> bool:
 class Offer:
     """Thread-safe: the calls of a request may run anywhere, and its answer may end before they do."""
 
-    def __init__(self, guard: Guard, admitted: Admitted, caller: Caller) -> None:
+    def __init__(self, guard: Guard, admitted: Admitted, caller: Caller, around: Offer | None = None) -> None:
         self.guard = guard
+        self.around = around
         self.admitted = admitted
         self.caller = caller
         self._lock = threading.Lock()
@@ -54,6 +55,11 @@ class Offer:
     @property
     def ticket(self) -> Ticket:
         return self.admitted.ticket
+
+    @property
+    def looks(self) -> bool:
+        """Whether the answer to this request is still to come, and is looked at when it does."""
+        return self.ticket.output is not None and not self._closed
 
     def take(self) -> bool:
         """Once, and only while the request lives. Who took it ends the leg, or gives it back."""
@@ -117,6 +123,13 @@ def current_offer(guard: Guard) -> Offer | None:
     """The offer of the request that the running code belongs to, where this guard admitted it."""
     offer = _offer.get()
     return offer if offer is not None and offer.guard is guard else None
+
+
+def looks(offer: Offer | None, ticket: Ticket) -> bool:
+    """Whether a call looks at its output by itself, or leaves that to the request around, which does so in the end."""
+    if ticket.output is None:
+        return False
+    return offer is None or not offer.looks or offer.ticket.surface != ticket.surface
 
 
 def caller_within(offer: Offer | None) -> Caller:

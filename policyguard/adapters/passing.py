@@ -12,8 +12,9 @@ from dataclasses import replace
 
 import httpx2
 
-from policyguard.request import Failure, ImageRequest, Outcome
+from policyguard.request import Failure, ImageRequest, Outcome, Output
 from policyguard.wire.outcome import OutcomeReader
+from policyguard.wire.output import IMAGES_API, RESPONSES_API, Kept, read_output
 
 
 class Ending:
@@ -24,6 +25,8 @@ class Ending:
     ) -> None:
         images, main = asked.n or 1, asked.main is not None
         self.reader = OutcomeReader(response.status_code, response.headers, images=images, main=main)
+        self.kept: Kept | None = None  # a copy, where the output is looked at when it has passed
+        self._response, self._asked, self._whole = response, asked, False
         self._started, self._tried = started, tried
         self._said, self._alive = False, alive
 
@@ -31,11 +34,29 @@ class Ending:
         """`failure` is why there is no more of it; None for an end. The second time None."""
         if self._said:
             return None
-        self._said = True
+        self._said, self._whole = True, failure is None
         self._alive.close()
         latency_ms = round((time.monotonic() - self._started) * 1000)
         outcome = self.reader.outcome(failure=failure, latency_ms=latency_ms, definite=True)
         return replace(outcome, attempts=len(self._tried) + 1, retry_reasons=self._tried)
+
+    def feed(self, chunk: bytes) -> None:
+        self.reader.feed(chunk)
+        if self.kept is not None:
+            self.kept.feed(chunk)
+
+    def output(self) -> Output | None:
+        """What came out; None where it is not looked at, or has not come to its end."""
+        if self.kept is None or not self._whole:
+            return None
+        return output_of(self._response, self.kept.body, self._asked, partials=True)
+
+
+def output_of(response: httpx2.Response, body: bytes | None, asked: ImageRequest, *, partials: bool = False) -> Output:
+    """What came out of OpenAI's own API."""
+    place = IMAGES_API if asked.main is None else RESPONSES_API
+    kind: str = response.headers.get("content-type", "")
+    return read_output(response.status_code, kind, body, place, partials=partials)
 
 
 def failure_of(error: BaseException) -> Failure:
@@ -55,7 +76,7 @@ class Passing(httpx2.SyncByteStream):
         failure: Failure | None = None
         try:
             for chunk in self._response.iter_bytes():
-                self._ending.reader.feed(chunk)
+                self._ending.feed(chunk)
                 yield chunk
         except BaseException as error:
             failure = failure_of(error)
@@ -85,7 +106,7 @@ class AsyncPassing(httpx2.AsyncByteStream):
         failure: Failure | None = None
         try:
             async for chunk in self._response.aiter_bytes():
-                self._ending.reader.feed(chunk)
+                self._ending.feed(chunk)
                 yield chunk
         except BaseException as error:
             failure = failure_of(error)

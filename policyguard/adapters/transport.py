@@ -15,14 +15,14 @@ from typing import Any, TypeVar, overload
 import httpx2
 from openai import AsyncOpenAI, OpenAI
 
-from policyguard.adapters.call_steps import Body, Door, Pass, Read, Send, Step, answer
+from policyguard.adapters.call_steps import Body, Door, Gather, Pass, Read, Send, Step, answer
 from policyguard.adapters.guard_steps import aperform, perform
 from policyguard.adapters.passing import AsyncPassing, Passing
 from policyguard.adapters.surface import check_surface
 from policyguard.driving import adrive, drive
 from policyguard.errors import ConfigError
 from policyguard.guard import Guard
-from policyguard.request import Caller
+from policyguard.request import Caller, Outcome
 
 CallerNow = Callable[[], Caller | Mapping[str, str | None] | None]
 Sync = TypeVar("Sync", bound=OpenAI)
@@ -102,8 +102,13 @@ class GuardTransport(httpx2.BaseTransport):
             case Body():
                 with closing(step.response) as response:
                     return response.read()
+            case Gather():
+                with closing(step.response) as response:
+                    for chunk in response.iter_bytes():
+                        step.ending.feed(chunk)
+                return None
             case Pass():
-                return Passing(step.response, step.ending, partial(self._door.guard.settle, step.ticket))
+                return Passing(step.response, step.ending, partial(_settle, self._door.guard, step))
         return perform(self._door.guard, step)
 
     def close(self) -> None:
@@ -129,9 +134,28 @@ class AsyncGuardTransport(httpx2.AsyncBaseTransport):
             case Body():
                 async with aclosing(step.response) as response:
                     return await response.aread()
+            case Gather():
+                async with aclosing(step.response) as response:
+                    async for chunk in response.aiter_bytes():
+                        step.ending.feed(chunk)
+                return None
             case Pass():
-                return AsyncPassing(step.response, step.ending, partial(self._door.guard.asettle, step.ticket))
+                return AsyncPassing(step.response, step.ending, partial(_asettle, self._door.guard, step))
         return await aperform(self._door.guard, step)
 
     async def aclose(self) -> None:
         await self._below.aclose()
+
+
+def _settle(guard: Guard, step: Pass, outcome: Outcome) -> object:
+    """End the leg of a stream that has passed. In shadow what came out is looked at afterwards."""
+    output = step.ending.output()
+    return guard.settle(step.ticket, outcome) if output is None else guard.inspect(step.ticket, outcome, output)
+
+
+async def _asettle(guard: Guard, step: Pass, outcome: Outcome) -> object:
+    """`_settle` for async."""
+    output = step.ending.output()
+    if output is None:
+        return await guard.asettle(step.ticket, outcome)
+    return await guard.ainspect(step.ticket, outcome, output)

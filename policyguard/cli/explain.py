@@ -42,6 +42,9 @@ def explain(
     max_output_tokens: Annotated[int | None, typer.Option(min=1, help="What that model may write.")] = None,
     caller: Annotated[list[str] | None, typer.Option(help="A caller value, NAME=VALUE. Repeatable.")] = None,
     score: Annotated[list[str] | None, typer.Option(help="A score, CATEGORY=0.42. Others are 0. Repeatable.")] = None,
+    output_score: Annotated[
+        list[str] | None, typer.Option(help="A score of what comes out, CATEGORY=0.42. Others are 0. Repeatable.")
+    ] = None,
     answer: Annotated[
         list[str] | None, typer.Option(help="The answer to a question, NAME=0.8. Others are 0. Repeatable.")
     ] = None,
@@ -60,6 +63,8 @@ def explain(
       policyguard explain avatars --quality high --caller user=u1 --caller tier=free
 
       policyguard explain marketing --size 2048x2048 --score violence=0.42
+
+      policyguard explain avatars --output-score sexual=0.35
 
       policyguard explain id-photos --unavailable --format json
 
@@ -84,7 +89,7 @@ def explain(
     request = _request("x" * prompt_chars if prompt_chars else prompt, input_images, mask, main_model, names)
     given = Caller.of(_callers(loaded, caller or []))
     scores, answers = _scores(score or [], unavailable), _answers(loaded.surfaces[surface], answer or [])
-    shown = _explain(loaded, surface, request, given, scores, answers, moment(now))
+    shown = _explain(loaded, surface, request, given, (scores, answers, _output(output_score or [])), moment(now))
     if format == "json":
         print_json(shown)
     else:
@@ -107,36 +112,40 @@ def _request(prompt: str, input_images: int, mask: bool, main_model: str | None,
 
 
 def _explain(
-    loaded: Any, surface: str, request: Any, given: Any, scores: dict[str, float] | None, answers: Any, now: datetime
+    loaded: Any, surface: str, request: Any, given: Any, said: tuple[Any, Any, Any], now: datetime
 ) -> dict[str, Any]:
     from policyguard import engine, record
     from policyguard.decision import combine
     from policyguard.explain import explain as lines
     from policyguard.request import Verdict
 
-    policy = loaded.surfaces[surface]
+    (scores, answers, output), policy = said, loaded.surfaces[surface]
     caller, reasons = engine.resolve_caller(loaded.caller, given)
     screened = engine.price(engine.screen(policy, request, caller, now))
-    said = {reason.id for reason in reasons}
-    screened = screened._replace(reasons=reasons + tuple(r for r in screened.reasons if r.id not in said))
+    known = {reason.id for reason in reasons}
+    screened = screened._replace(reasons=reasons + tuple(r for r in screened.reasons if r.id not in known))
     verdict = None
     if screened.check_prompt or screened.check_images:
         error = "down" if scores is None else None
         verdict = Verdict(model=policy.moderation.model, scores=scores or {}, error=error)
     judged = engine.judge(screened, verdict, answers)
     dimensions = record.dimensions(surface, caller, lambda kind, text: text)
+    seen = output if policy.checks_output else None
+    reasons = judged.reasons
+    if policy.inspects_output and combine(reasons).word in ("allow", "flag"):
+        reasons += engine.inspect(policy, judged.request, caller, now, verdict, answers, seen)
     return {
         "surface": surface,
-        "outcome": combine(judged.reasons).word,
+        "outcome": combine(reasons).word,
         "digest": policy.digest,
         "mode": policy.mode,
         "request": record.parameters(judged.request),
         "adjusted": [str(a) for a in judged.adjustments],
         "ceiling_micros": judged.quote.ceiling_micros if judged.quote else None,
-        "reasons": [record.reason_row(r) for r in judged.reasons],
+        "reasons": [record.reason_row(r) for r in reasons],
         "lines": [
             {**asdict(line), "place": str(line.place) if line.place else None}
-            for line in lines(judged, verdict, dimensions, answers)
+            for line in lines(judged, verdict, dimensions, answers, seen)
         ],
     }
 
@@ -169,6 +178,13 @@ def _scores(given: list[str], unavailable: bool) -> dict[str, float] | None:
     if unavailable:
         return None
     return _numbers(given, "--score", CATEGORIES, "moderation category")
+
+
+def _output(given: list[str]) -> Any:
+    """What moderation says of the images that come out."""
+    from policyguard.request import IMAGE_CATEGORIES, Verdict
+
+    return Verdict(model="", scores=_numbers(given, "--output-score", IMAGE_CATEGORIES, "moderation category"))
 
 
 def _answers(policy: Any, given: list[str]) -> Any:

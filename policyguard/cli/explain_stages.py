@@ -68,12 +68,12 @@ def _lines(found: list[Check]) -> Iterator[tuple[tuple[str, ...], str]]:
     """One row for each check, and for all thresholds that one line of a file sets."""
     groups: dict[Any, list[Check]] = {}
     for check in found:
-        is_threshold = check.what.startswith("moderation.")
-        key = (check.effect, check.place, check.mode) if is_threshold else (check.what, check.place)
+        is_threshold = check.what.startswith(("moderation.", "output."))
+        key = (check.stage, check.effect, check.place, check.mode) if is_threshold else (check.what, check.place)
         groups.setdefault(key, []).append(check)
     for same in groups.values():
         first = same[0]
-        what = first.what if len(same) == 1 else f"moderation ({len(same)} categories)"
+        what = first.what if len(same) == 1 else f"{first.what.partition('.')[0]} ({len(same)} categories)"
         then = f"{first.effect} (shadow)" if first.mode == "shadow" else first.effect
         down = f"{first.down} (sampled)" if first.sampled else first.down
         yield (first.stage, what, then), f"{first.place or ''}, moderation down: {down}"

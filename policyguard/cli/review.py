@@ -1,12 +1,12 @@
-"""`policyguard review`: see held requests and decide them, as a named person."""
+"""`policyguard review`: see held requests and held answers, and decide them, as a named person."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import orjson
 import typer
 
 from policyguard.cli.output import (
@@ -19,13 +19,14 @@ from policyguard.cli.output import (
     print_json,
     table,
 )
+from policyguard.cli.review_content import Shown, content, save_images
 from policyguard.cli.stores import existing_store, me
 
 if TYPE_CHECKING:
     from policyguard.steps import ReviewItem
     from policyguard.store import Store
 
-app = typer.Typer(no_args_is_help=True, help="Held requests: list, show, approve, reject.")
+app = typer.Typer(no_args_is_help=True, help="Held requests and answers: list, show, approve, reject.")
 ReviewId = Annotated[str, typer.Argument(help="The review's id, for example `rev_01J...`.")]
 By = Annotated[str, typer.Option("--by", help="Who decides: one of the item's reviewers.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why; kept encrypted beside the vote.")]
@@ -63,6 +64,7 @@ def list_(
         (
             item.review_id,
             item.surface,
+            item.kind,
             item.state.value,
             ", ".join(item.reasons),
             f"{_approvals(item)}/{item.approvals}",
@@ -72,7 +74,7 @@ def list_(
         )
         for item in items
     ]
-    columns = ("review", "surface", "state", "because of", "votes", "level", "time left", "at most")
+    columns = ("review", "surface", "held", "state", "because of", "votes", "level", "time left", "at most")
     out.print(table(columns, rows, right=("votes", "level", "at most"), whole=("review",)))
 
 
@@ -80,22 +82,35 @@ def list_(
 def show(
     review_id: ReviewId,
     by: Annotated[str | None, typer.Option("--by", help="Who looks.", show_default="the login name")] = None,
+    save: Annotated[Path | None, typer.Option("--save", help="Write the images of a held answer there.")] = None,
     store: StoreOption = None,
     format: FormatOption = "text",
 ) -> None:
-    """Show one held request with its prompt. That somebody looked goes into the record.
+    """Show one held request, or the request of a held answer, with its prompt. That somebody looked is recorded.
+
+    With `--save` the images of a held answer are written to a folder, to be looked at and deleted; those of a category
+    that is never rendered are not.
 
     Examples:
 
       policyguard review show rev_01JD9Z6Q5TEXAMPLE0000000000 --by ada@example.com
+
+      policyguard review show rev_01JD9Z6Q5TEXAMPLE0000000000 --save /tmp/review
     """
     with existing_store(store) as opened:
         item = _find(opened, review_id)
-        request = None if RESTRICTED in item.reasons else _request(opened, item, by or me())
+        if save is not None and item.kind != "output":
+            fail("this review is about a request: there is no answer to save", hint="leave `--save` out")
+        shown = Shown(None, (), True) if RESTRICTED in item.reasons else content(opened, item, by or me())
+    if shown.restricted and save is not None:
+        fail("these images are in a category that is never rendered", code=FINDINGS)
+    written = save_images(shown.images, save, review_id) if save is not None else []
     if format == "json":
-        print_json({**_data(item), "request": request})
-    else:
-        _print(item, request)
+        print_json({**_data(item), "request": shown.request, "saved": [str(path) for path in written]})
+        return
+    _print(item, shown)
+    for path in written:
+        console().print(f"saved        {path}")
 
 
 @app.command()
@@ -154,26 +169,14 @@ def _approvals(item: ReviewItem) -> int:
     return sum(vote.verdict == "approve" and vote.round == item.round for vote in item.votes)
 
 
-def _request(store: Store, item: ReviewItem, by: str) -> dict[str, Any] | None:
-    """The stored request without its image bytes; None where retention removed it."""
-    sealed = store.private(f"request:{item.review_id}", by=by, now=datetime.now(UTC))
-    if sealed is None:
-        return None
-    request: dict[str, Any] = orjson.loads(sealed)
-    for image in [*request.pop("images"), request.pop("mask")]:
-        if image is not None:
-            kilobytes = len(image["base64"]) * 3 // 4 // 1000
-            request.setdefault("images", []).append(f"{image['media_type']}, {kilobytes} kB")
-    return request
-
-
 def _data(item: ReviewItem) -> dict[str, Any]:
     return asdict(item)
 
 
-def _print(item: ReviewItem, request: dict[str, Any] | None) -> None:
-    out = console()
-    out.print(f"{item.review_id}  {item.state.value}  (surface {item.surface}, level {item.level}, round {item.round})")
+def _print(item: ReviewItem, shown: Shown) -> None:
+    out, request = console(), shown.request
+    where = f"(surface {item.surface}, level {item.level}, round {item.round})"
+    out.print(f"{item.review_id}  {item.kind} {item.state.value}  {where}")
     out.print(f"because of   {', '.join(item.reasons)}")
     out.print(f"costs        at most {dollars(item.ceiling_micros)}")
     out.print(f"held since   {item.created_at:%Y-%m-%d %H:%M} UTC, runs out {item.due_at:%Y-%m-%d %H:%M} UTC")
@@ -182,7 +185,7 @@ def _print(item: ReviewItem, request: dict[str, Any] | None) -> None:
         out.print(f"escalates    {at:%Y-%m-%d %H:%M} UTC to {', '.join(people)}")
     for vote in item.votes:
         out.print(f"vote         {vote.reviewer}: {vote.verdict} in round {vote.round} {vote.reason}")
-    if RESTRICTED in item.reasons:
+    if shown.restricted:
         out.print("request      not shown: it is in a category that is never rendered")
     elif request is None:
         out.print("request      not kept any more")

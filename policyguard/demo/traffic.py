@@ -10,11 +10,13 @@ import io
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from openai import APIError, APIStatusError, OpenAI
 
 import policyguard
+from policyguard.adapters.sdk_results import images, restore
 from policyguard.decision import PolicyRefused
 from policyguard.guard import Guard
 from policyguard.sandbox.prompts import DemoPrompt
@@ -84,7 +86,8 @@ class Traffic:
             given = {"model": model, "size": size, "quality": quality, "n": n}
             return client.images.generate(prompt=prompt, **{k: v for k, v in given.items() if v is not None})  # type: ignore[call-overload]
 
-        return {surface: guard.enforce(surface)(make) for surface in guard.policies.surfaces}
+        door = partial(guard.enforce, images=images, restore=restore)
+        return {surface: door(surface)(make) for surface in guard.policies.surfaces}
 
     def _through_decorator(self, prompt: DemoPrompt) -> Answer:
         arguments = {"model": None, "size": None, "quality": None, "n": None, **_arguments(prompt)}

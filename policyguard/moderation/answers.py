@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 import orjson
 
-from policyguard.moderation.merge import IMAGE_CATEGORIES, Part
-from policyguard.request import CATEGORIES, InputImage
+from policyguard.moderation.merge import Part
+from policyguard.request import CATEGORIES, IMAGE_CATEGORIES, InputImage
 from policyguard.steps import Moderate
 
 MAX_IMAGE_BYTES = 20_000_000  # OpenAI's own limit for one image
@@ -45,7 +45,7 @@ class Question:
     @property
     def expected(self) -> frozenset[str]:
         """The categories that a whole answer scores."""
-        return frozenset(CATEGORIES) if self.image is None else IMAGE_CATEGORIES
+        return frozenset(CATEGORIES if self.image is None else IMAGE_CATEGORIES)
 
     @property
     def results(self) -> int:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from policyguard.moderation.merge import IMAGE_CATEGORIES, Part, merge
-from policyguard.request import CATEGORIES, Verdict
+from policyguard.moderation.merge import Part, merge
+from policyguard.request import CATEGORIES, IMAGE_CATEGORIES, Verdict
 from policyguard.steps import Moderate
 
 MODEL = "keyword"
@@ -52,7 +52,7 @@ class KeywordModerator:
             scores = {c: float(any(pattern.search(text) for text in texts)) for c, pattern in _PATTERNS.items()}
             parts.append(Part(expected=frozenset(CATEGORIES), scores=scores, calls=0))
         if step.images and any(step.request.input_images):
-            parts.append(Part(expected=IMAGE_CATEGORIES, scores={}, error="images_not_assessed", calls=0))
+            parts.append(Part(expected=frozenset(IMAGE_CATEGORIES), scores={}, error="images_not_assessed", calls=0))
         return merge(MODEL, parts, 0)
 
     async def amoderate(self, step: Moderate) -> Verdict:

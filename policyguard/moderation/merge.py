@@ -7,11 +7,6 @@ from dataclasses import dataclass
 
 from policyguard.request import CATEGORIES, Verdict
 
-# What omni-moderation assesses in images; for the other seven an image answer says 0 and means nothing.
-IMAGE_CATEGORIES = frozenset(
-    {"self-harm", "self-harm/instructions", "self-harm/intent", "sexual", "violence", "violence/graphic"}
-)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:

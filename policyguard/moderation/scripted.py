@@ -5,15 +5,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 
-from policyguard.request import CATEGORIES, Answers, Verdict
+from policyguard.request import CATEGORIES, IMAGE_CATEGORIES, Answers, Verdict
 from policyguard.steps import Inquire, Moderate
 
 
 class ScriptedModerator:
     """Answers every request with the same scores, 0 where none is given; `error` makes it unavailable.
 
-    `answers` are probabilities by question, 0 where none is given; None for one that is refused. Change `scores`,
-    `answers` and `error` at any time; `calls` counts what it was asked. Serves every model name in `models`.
+    `answers` are probabilities by question, 0 where none is given; None for one that is refused. `output_scores`
+    and `output_error` are for the images that come out. Change any of them at any time; `calls` counts what it was
+    asked. Serves every model name in `models`.
     """
 
     def __init__(
@@ -22,11 +23,15 @@ class ScriptedModerator:
         *,
         answers: Mapping[str, float | None] | None = None,
         error: str | None = None,
+        output_scores: Mapping[str, float] | None = None,
+        output_error: str | None = None,
         models: frozenset[str] = frozenset({"omni-moderation-latest", "omni-moderation-2024-09-26", "keyword"}),
     ) -> None:
         self.scores = dict(scores or {})
         self.answers = dict(answers or {})
         self.error = error
+        self.output_scores = dict(output_scores or {})
+        self.output_error = output_error
         self.models = models
         self.calls = 0
         self._counting = threading.Lock()
@@ -35,9 +40,12 @@ class ScriptedModerator:
         """The script's verdict."""
         with self._counting:
             self.calls += 1
-        if self.error is not None:
-            return Verdict(model=step.model, error=self.error, calls=1)
-        return Verdict(model=step.model, scores={**dict.fromkeys(CATEGORIES, 0.0), **self.scores}, calls=1)
+        out = step.stage == "output"
+        error, scores = (self.output_error, self.output_scores) if out else (self.error, self.scores)
+        if error is not None:
+            return Verdict(model=step.model, error=error, calls=1)
+        none = dict.fromkeys(IMAGE_CATEGORIES if out else CATEGORIES, 0.0)
+        return Verdict(model=step.model, scores={**none, **scores}, calls=1)
 
     async def amoderate(self, step: Moderate) -> Verdict:
         """`moderate`; there is nothing to wait for."""

@@ -21,6 +21,7 @@ from policyguard.pricing import price_book
 from policyguard.request import (
     AUTO,
     CATEGORIES,
+    IMAGE_CATEGORIES,
     MAX_EDGE,
     MAX_IMAGES,
     MAX_INPUT_IMAGES,
@@ -74,7 +75,7 @@ def candidates(
     whole = finite(subject, environment)
     if whole is not None:
         found: Iterable[Any] = whole
-    elif subject.startswith(("scores.", "answers.")):
+    elif subject.startswith(("scores.", "output.", "answers.")):
         found = (*_scores([*_literals(atoms, float), *bounds]), None)
     elif subject.startswith("caller."):
         optional = environment.caller[subject.removeprefix("caller.")].optional
@@ -115,12 +116,20 @@ def _scores(literals: Iterable[float]) -> list[float]:
 
 
 def _overlays(atoms: Sequence[Atom], base: World) -> list[Any]:
+    return _looped(atoms, CATEGORIES)
+
+
+def _pictured(atoms: Sequence[Atom], base: World) -> list[Any]:
+    return _looped(atoms, IMAGE_CATEGORIES)
+
+
+def _looped(atoms: Sequence[Atom], assessed: tuple[str, ...]) -> list[Any]:
     """For a loop over scores: one category at a time, then all of them, around each literal; and none assessed."""
     if not atoms:
         return [{}, None]
     points = [p for p in _scores(_literals(atoms, float)) if p > 0]
-    singly = [{category: point} for point in points for category in CATEGORIES]
-    return [{}, *singly, *(dict.fromkeys(CATEGORIES, point) for point in points), None]
+    singly = [{category: point} for point in points for category in assessed]
+    return [{}, *singly, *(dict.fromkeys(assessed, point) for point in points), None]
 
 
 # ---- texts ------------------------------------------------------------------------------------------------
@@ -248,5 +257,6 @@ _OTHERS: Mapping[str, Callable[[Sequence[Atom], World], Iterable[Any]]] = {
     "size": _sizes,
     "surface": _surfaces,
     "scores": _overlays,
+    "output": _pictured,
     "now": _moments,
 }

@@ -234,6 +234,7 @@ def review_rules(found: Effective, groups: Mapping[str, tuple[str, ...]]) -> Rev
         escalate=tuple(sorted(steps, key=lambda s: s.after)),
         expires=runs_out,
         place=found.source.place(("review",)),
+        hold_output=found.value("review", "hold") == "output",
     )
 
 

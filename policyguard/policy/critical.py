@@ -17,6 +17,7 @@ from typing import Any
 from policyguard.policy.candidates import candidates, finite
 from policyguard.policy.expr import Environment
 from policyguard.policy.expr.analysis import Atom
+from policyguard.policy.expr.types import SCORED
 from policyguard.policy.world import NOON, World, inputs, plain_world, subject_of
 
 LIMIT = 20_000
@@ -103,7 +104,7 @@ def axes(
     """
     every, more = given or {}, bounds or {}
     subjects = sorted({subject_of(path) for atom in found for path in atom.reads} | every.keys() | more.keys())
-    single = any(subject.startswith("scores.") for subject in subjects)
+    singly = {root for root in SCORED if any(subject.startswith(f"{root}.") for subject in subjects)}
     made = []
     for subject in subjects:
         own = [atom for atom in found if subject in _subjects(atom)]
@@ -114,7 +115,8 @@ def axes(
         if whole and base.get(subject) in tried:
             tried = [base[subject], *(value for value in tried if value != base[subject])]
         one = _axis(subject, tried, own, base, whole, alike)
-        loops = subject.startswith("scores") and single and any("scores" in atom.reads for atom in found)
+        root = subject.partition(".")[0]
+        loops = root in singly and any(root in atom.reads for atom in found)
         made.append(replace(one, exact=one.exact and not loops))
     return tuple(made)
 

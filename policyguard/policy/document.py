@@ -239,14 +239,15 @@ class Request(RequestLimits):
 
 # ---- moderation, review, audit ----------------------------------------------------------------------------
 
+Checked = Literal["prompt", "input_images", "output_images"]
 Category = Literal["default", *CATEGORIES]  # type: ignore[valid-type]
 
 
 class Moderation(Document):
     model: Literal["omni-moderation-latest", "omni-moderation-2024-09-26", "keyword"] | None = None
     """Who scores. `keyword` is a plain word list for trials without a key, no safety control."""
-    check: list[Literal["prompt", "input_images"]] | None = Field(default=None, max_length=MAX_ITEMS)
-    """What is scored."""
+    check: list[Checked] | None = Field(default=None, max_length=MAX_ITEMS)
+    """What is scored. An answer whose `output_images` are scored is released whole, withheld or held."""
     deny_at: dict[Category, Score] | None = None
     """From which score on a request is denied, by category; `default` covers all that are not named."""
     review_at: dict[Category, Score] | None = None
@@ -258,7 +259,7 @@ class Moderation(Document):
 
 
 class ModerationLimits(Document):
-    check: list[Literal["prompt", "input_images"]] | None = Field(default=None, max_length=MAX_ITEMS)
+    check: list[Checked] | None = Field(default=None, max_length=MAX_ITEMS)
     """What has to be scored."""
     deny_at: dict[Category, Score] | None = None
     """The highest score from which on a request is denied, by category."""
@@ -278,8 +279,9 @@ class Step(Document):
 class Review(Document):
     required: bool | None = None
     """Every request of the surface is reviewed."""
-    hold: Literal["request"] | None = None
-    """A request is held before money is spent."""
+    hold: Literal["request", "output"] | None = None
+    """`output`: every answer is held, too, before its images are released. `request`: requests only, before money is
+    spent."""
     reviewers: list[Text] | None = Field(default=None, max_length=MAX_ITEMS)
     """Who decides: people, or groups as `group:NAME`."""
     approvals: Annotated[int, Field(ge=1, le=10)] | None = None
@@ -293,6 +295,8 @@ class Review(Document):
 class ReviewLimits(Document):
     required: bool | None = None
     """Every request is reviewed."""
+    hold: Literal["request", "output"] | None = None
+    """`output`: every answer is held before its images are released."""
     approvals: Annotated[int, Field(ge=1, le=10)] | None = None
     """How many have to approve, at least."""
     expires: Duration | None = None
@@ -305,7 +309,7 @@ class Retain(Document):
     private: Days | None = None
     """How long encrypted prompts are kept."""
     artefacts: Days | None = None
-    """How long held requests with their images are kept."""
+    """How long held requests and held answers are kept with their images."""
 
 
 class Audit(Document):
@@ -380,7 +384,7 @@ class OwnRoute(Document):
     usage: ResponsePath | None = None
     """Where the JSON answer has OpenAI's token counts. Without it every call is presumed at its ceiling."""
     images: ResponsePath | None = None
-    """Where the JSON answer has the images, for their digests in the record."""
+    """Where the JSON answer has the images, as base64: needed where output images are checked or held."""
 
 
 class Surface(Document):

@@ -152,6 +152,7 @@ MEETINGS: Mapping[Path, Meeting] = {
     ("moderation", "check"): _UNION,
     ("moderation", "when_unavailable"): _SMALLER,  # deny comes before review
     ("review", "required"): Meeting(lambda a, b: a or b, lambda value, limit: limit and not value),
+    ("review", "hold"): _SMALLER,  # output comes before request
     ("review", "approvals"): Meeting(max, lambda value, limit: value < limit),
     ("review", "expires"): _by(units.duration),
     **{("moderation", at, c): _SMALLER for at in THRESHOLDS for c in (*CATEGORIES, "default")},

@@ -29,6 +29,7 @@ from policyguard.policy.limits import Effective
 from policyguard.policy.lint import lint
 from policyguard.policy.meaning import digest, digest_of_all
 from policyguard.policy.model import Policy, PolicySet
+from policyguard.policy.output import check_output
 from policyguard.policy.parameters import check_request, request_rules
 from policyguard.policy.pending import report_empty, report_pending
 from policyguard.policy.prices import FILE, Prices, book_of, matters
@@ -371,6 +372,7 @@ def _surface(source: Source, org: Source, shared: Shared) -> Policy:
         "audit": compiling.audit_rules(found.values),
         "routes": routes(source, request),
         "limit_review": bool(leaf.value) if (leaf := found.limit.get(("review", "required"))) else False,
+        "limit_hold_output": (leaf := found.limit.get(("review", "hold"))) is not None and leaf.value == "output",
         "reasons_on_wire": source.data.get("reasons_on_wire", True),
     }
     own = matters(request)
@@ -383,6 +385,7 @@ def _surface(source: Source, org: Source, shared: Shared) -> Policy:
         digest=digest({**meaning, **_if_any(questions=read, own_prices=own), "organisation": bounds.digest}),
     )
     _check_reviewers(found, policy, shared.groups)
+    check_output(found, policy)
     return policy
 
 
@@ -416,6 +419,9 @@ def _holding(found: Effective, policy: Policy) -> Iterator[KeyPath]:
         yield ("moderation", "review_at")
     if policy.moderation.when_unavailable is Effect.REVIEW:
         yield ("moderation", "when_unavailable")
+    if policy.review.hold_output:
+        hold = found.get("review", "hold")
+        yield ("review", "hold") if hold is not None and hold.named else ("surface",)
     if any(question.when_unavailable is Effect.REVIEW for question in policy.questions):
         yield ("questions",) if "questions" in found.source.data else ("surface",)
     reviewing = [i for i, row in enumerate(found.source.data.get("rules") or ()) if row["then"] == "review"]

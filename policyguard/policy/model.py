@@ -14,9 +14,9 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from policyguard.decision import Effect, Mode, Place
 from policyguard.pricing import PriceBook, price_book
-from policyguard.request import MAX_IMAGES, MAX_PROMPT_CHARS, parse_size
+from policyguard.request import IMAGE_CATEGORIES, MAX_IMAGES, MAX_PROMPT_CHARS, parse_size
 
-Check = Literal["prompt", "input_images"]
+Check = Literal["prompt", "input_images", "output_images"]
 
 
 class Expression(Protocol):
@@ -183,7 +183,7 @@ class Escalation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReviewRules:
-    """Who decides a held request. `reviewers` are people, groups already resolved."""
+    """Who decides what is held. `reviewers` are people, groups already resolved. `hold_output`: every answer is."""
 
     required: bool
     reviewers: tuple[str, ...]
@@ -191,6 +191,7 @@ class ReviewRules:
     escalate: tuple[Escalation, ...]
     expires: timedelta
     place: Place
+    hold_output: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,12 +249,40 @@ class Policy:
     audit: AuditRules
     routes: tuple[Route, ...]
     limit_review: bool = False  # the organisation's limits alone require a review of every request
+    limit_hold_output: bool = False  # the same of every answer
     reasons_on_wire: bool = True
     questions: tuple[Question, ...] = ()  # those that some rule reads, the organisation's included
     prepared: Prepared = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prepared", _prepare(self))
+
+    @property
+    def checks_output(self) -> bool:
+        """Whether the images of an answer are scored."""
+        return "output_images" in self.moderation.check or "output_images" in self.limit_moderation.check
+
+    @property
+    def inspects_output(self) -> bool:
+        """Whether an answer is looked at before it is released."""
+        return self.checks_output or self.review.hold_output
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether what is found in an answer can keep it from being released; in shadow the organisation's part can."""
+        if self.mode == "enforce":
+            return self.inspects_output
+        rules = any(one.mode == "enforce" for one in self.prepared.final)
+        return self.limit_hold_output or "output_images" in self.limit_moderation.check or rules
+
+    @property
+    def may_hold_output(self) -> bool:
+        """Whether an answer can have to wait for a review."""
+        held = {threshold.category for threshold in self.moderation.review_at}.intersection(IMAGE_CATEGORIES)
+        rules = any(one.rule.then is Effect.REVIEW for one in self.prepared.final)
+        unavailable = self.checks_output and self.moderation.when_unavailable is Effect.REVIEW
+        scored = self.checks_output and bool(held)
+        return self.holds_back and (self.review.hold_output or scored or rules or unavailable)
 
 
 # ---- prepared ---------------------------------------------------------------------------------------------
@@ -287,8 +316,8 @@ class Prepared:
     """What the engine looks at first, made once for a policy, so that most requests need no closer look.
 
     `alarms` is the lowest score of each category that has any effect; `per` are the caller values that budgets need.
-    `early` rules read nothing of moderation and run before it, `late` ones after it: that is derived, never written.
-    `asking` are the late ones that read answers.
+    `early` rules read nothing of moderation and run before it, `late` ones after it, `final` ones read what came out:
+    that is derived, never written. `asking` are those that read answers.
     """
 
     plain: Plain | None
@@ -297,6 +326,7 @@ class Prepared:
     early: tuple[Armed, ...]
     late: tuple[Armed, ...]
     asking: tuple[Armed, ...]
+    final: tuple[Armed, ...]
 
 
 def _prepare(policy: Policy) -> Prepared:
@@ -305,9 +335,10 @@ def _prepare(policy: Policy) -> Prepared:
         plain=_plain(policy.request),
         alarms=_alarms(policy),
         per=tuple(sorted({budget.per for budget in policy.budgets if budget.per is not None})),
-        early=tuple(one for one in armed if not _reads(one, "scores", "answers")),
-        late=tuple(one for one in armed if _reads(one, "scores", "answers")),
+        early=tuple(one for one in armed if not _reads(one, "scores", "answers", "output")),
+        late=tuple(one for one in armed if _reads(one, "scores", "answers") and not _reads(one, "output")),
         asking=tuple(one for one in armed if _reads(one, "answers")),
+        final=tuple(one for one in armed if _reads(one, "output")),
     )
 
 

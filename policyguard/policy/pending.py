@@ -10,18 +10,12 @@ from typing import Any
 from policyguard.policy.source import Path, Source
 from policyguard.suggest import shown
 
-_LISTS = ("moderation", "defaults.moderation", "limits.moderation", "high_stakes.moderation")
-
 
 def report_pending(source: Source) -> None:
     """Report and remove every key and value that is not enforced yet."""
     data = source.data
     for index, route in enumerate(_list(data.get("routes"))):
         _key(source, route, ("routes", index), "inner")
-    for dotted in _LISTS:
-        _checks(source, tuple(dotted.split(".")))
-    for path in (("review",), ("defaults", "review"), ("limits", "review"), ("high_stakes", "review")):
-        _hold(source, path)
 
 
 def _list(value: Any) -> list[Any]:
@@ -32,30 +26,6 @@ def _key(source: Source, data: Any, path: Path, key: str) -> None:
     if isinstance(data, dict) and key in data:
         source.problem((*path, key), "PG210", f"`{key}` is not enforced yet", key=True)
         del data[key]
-
-
-def _section(source: Source, path: Path) -> Any:
-    data = source.data
-    for part in path:
-        data = data.get(part) if isinstance(data, dict) else None
-    return data if isinstance(data, dict) else {}
-
-
-def _checks(source: Source, path: Path) -> None:
-    section = _section(source, path)
-    listed = section.get("check")
-    for index, item in enumerate(_list(listed)):
-        if item == "output_images":
-            source.problem((*path, "check", index), "PG210", "`output_images` is not enforced yet")
-    if isinstance(listed, list):
-        section["check"] = [item for item in listed if item != "output_images"]
-
-
-def _hold(source: Source, path: Path) -> None:
-    section = _section(source, path)
-    if section.get("hold") == "output":
-        source.problem((*path, "hold"), "PG210", "`hold: output` is not enforced yet", "`hold: request` is")
-        del section["hold"]
 
 
 def report_empty(source: Source) -> frozenset[Path]:

@@ -13,7 +13,16 @@ from typing import Any, Literal, NamedTuple
 from policyguard.policy.expr import CallerType, Environment
 from policyguard.policy.model import CallerField
 from policyguard.pricing import price_book
-from policyguard.request import CATEGORIES, Answers, Caller, ImageRequest, InputImage, Verdict, parse_size
+from policyguard.request import (
+    CATEGORIES,
+    IMAGE_CATEGORIES,
+    Answers,
+    Caller,
+    ImageRequest,
+    InputImage,
+    Verdict,
+    parse_size,
+)
 
 World = Mapping[str, Any]
 
@@ -49,6 +58,7 @@ _PLAIN: World = {
     "output_format": "png",
     "partial_images": 0,
     "scores": {},
+    "output": {},
     "surface": "any",
 }
 
@@ -81,6 +91,7 @@ def inputs(world: World) -> dict[str, Any]:
         "request": request(world),
         "caller": caller(world).values,
         "scores": scores(world),
+        "output": output(world),
         "answers": answers(world),
         "surface": world["surface"],
         "now": world["now"],
@@ -89,9 +100,18 @@ def inputs(world: World) -> dict[str, Any]:
 
 def scores(world: World) -> dict[str, float] | None:
     """The categories that were assessed; None where moderation is down."""
-    if world["scores"] is None:
+    return _scores(world, "scores", CATEGORIES)
+
+
+def output(world: World) -> dict[str, float] | None:
+    """The same of the pictures that came out."""
+    return _scores(world, "output", IMAGE_CATEGORIES)
+
+
+def _scores(world: World, name: str, assessed: tuple[str, ...]) -> dict[str, float] | None:
+    if world[name] is None:
         return None
-    own = {category: world.get(f"scores.{category}", world["scores"].get(category, 0.0)) for category in CATEGORIES}
+    own = {category: world.get(f"{name}.{category}", world[name].get(category, 0.0)) for category in assessed}
     return {category: score for category, score in own.items() if score is not None}
 
 
@@ -151,6 +171,12 @@ def verdict(world: World, model: str, *, prompt: bool = True, images: bool = Fal
         return Verdict(model=model, error="down")
     is_seen = images if world.get("scored") == "image" else prompt
     return Verdict(model=model, scores=found if is_seen else dict.fromkeys(CATEGORIES, 0.0))
+
+
+def output_verdict(world: World, model: str) -> Verdict:
+    """What a moderator says of the pictures that came out."""
+    found = output(world)
+    return Verdict(model=model, error="down") if found is None else Verdict(model=model, scores=found)
 
 
 def answered(world: World) -> Answers:

@@ -28,6 +28,7 @@ from policyguard.sandbox.faults import FOR_STREAMS, HEADER, Faults, raise_fault,
 from policyguard.sandbox.moderations import decisions, moderations
 from policyguard.sandbox.pictures import picture
 from policyguard.sandbox.responses import batch_body, read_asked, response_body, response_events
+from policyguard.sandbox.scores import output_script
 from policyguard.sandbox.wire import ApiError, blocked, check_images, json_object, usable_model
 
 CREATED = 1_764_000_000  # every answer's time: the same request gives the same bytes
@@ -203,7 +204,7 @@ def answer_body(values: Mapping[str, Any], inputs: tuple[Size | None, ...]) -> d
     size = "1024x1024" if values.get("size") in (None, AUTO) else values["size"]
     quality = "medium" if values.get("quality") in (None, AUTO) else values["quality"]
     count, output_format = values.get("n", 1), values.get("output_format", "png")
-    seed = hashlib.sha256(values["prompt"].encode()).hexdigest()[:8]
+    seed, script = hashlib.sha256(values["prompt"].encode()).hexdigest()[:8], output_script(values["prompt"])
     shape = parse_size(size) or Size(1024, 1024)
     partial = values.get("partial_images", 0) if values.get("stream") else 0
     background = values.get("background", AUTO)
@@ -213,7 +214,7 @@ def answer_body(values: Mapping[str, Any], inputs: tuple[Size | None, ...]) -> d
         "output_format": output_format,
         "quality": quality,
         "size": size,
-        "data": [{"b64_json": _base64(picture(f"{seed}{i}", shape, output_format))} for i in range(count)],
+        "data": [{"b64_json": _base64(picture(f"{seed}{i}", shape, output_format, script))} for i in range(count)],
         "usage": _usage(values, inputs, pricing.output_tokens(values["model"], size, quality, count, partial)),
     }
     if values.get("safety_identifier"):

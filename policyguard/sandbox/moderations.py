@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import Mapping
 from typing import Any
@@ -9,8 +10,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from policyguard.moderation.merge import IMAGE_CATEGORIES
-from policyguard.request import CATEGORIES
+from policyguard.request import CATEGORIES, IMAGE_CATEGORIES
 from policyguard.sandbox.scores import REFUSAL, image_scores, scripted_answers, text_scores
 from policyguard.sandbox.wire import ApiError, json_object
 
@@ -50,11 +50,21 @@ def _parts(parts: list[dict[str, Any]]) -> dict[str, Any]:
         )
     kinds = ({"text"} if texts else set()) | ({"image"} if images else set())
     scores = dict.fromkeys(CATEGORIES, 0.0)
-    for found in (*map(text_scores, texts), *(image_scores(repr(image).encode()) for image in images)):
+    for found in (*map(text_scores, texts), *(image_scores(_bytes(image)) for image in images)):
         scores = {category: max(scores[category], found[category]) for category in CATEGORIES}
     if not texts:  # for a picture alone the API says 0 where it looks at text only
         scores = {category: score if category in IMAGE_CATEGORIES else 0.0 for category, score in scores.items()}
     return _result(scores, kinds)
+
+
+def _bytes(part: Mapping[str, Any]) -> bytes:
+    """The picture of a data URL; of anything else its name."""
+    url = part.get("image_url")
+    text = str(url.get("url", "")) if isinstance(url, Mapping) else str(url)
+    try:
+        return base64.b64decode(text.partition(";base64,")[2], validate=True) or text.encode()
+    except ValueError:
+        return text.encode()
 
 
 def _result(scores: Mapping[str, float], kinds: set[str]) -> dict[str, Any]:

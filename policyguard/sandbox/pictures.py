@@ -10,6 +10,7 @@ from typing import Any
 
 try:
     from PIL import Image, ImageDraw
+    from PIL.PngImagePlugin import PngInfo
 except ImportError as error:
     raise ImportError("the sandbox needs Pillow: pip install 'policyguard[demo]'") from error
 
@@ -24,8 +25,8 @@ _OPTIONS: Mapping[str, Mapping[str, Any]] = {
 
 
 @lru_cache(maxsize=256)
-def picture(seed: str, size: Size, output_format: str) -> bytes:
-    """The bytes of one picture; flat colours, so that it stays small."""
+def picture(seed: str, size: Size, output_format: str, comment: str = "") -> bytes:
+    """The bytes of one picture; flat colours, so that it stays small. `comment` stands in it as plain text."""
     colours = hashlib.sha256(seed.encode()).digest()
     image = Image.new("P", size, 0)  # a palette: a third of the bytes to compress
     image.putpalette(colours[:15])
@@ -37,5 +38,15 @@ def picture(seed: str, size: Size, output_format: str) -> bytes:
     if output_format != "png":
         image = image.convert("RGB")
     buffer = io.BytesIO()
-    image.save(buffer, output_format.upper(), **_OPTIONS[output_format])
+    image.save(buffer, output_format.upper(), **_OPTIONS[output_format], **_comment(output_format, comment))
     return buffer.getvalue()
+
+
+def _comment(output_format: str, text: str) -> dict[str, Any]:
+    if not text:
+        return {}
+    if output_format == "png":
+        info = PngInfo()
+        info.add_text("Comment", text)
+        return {"pnginfo": info}
+    return {"comment": text.encode()} if output_format == "jpeg" else {"xmp": text.encode()}

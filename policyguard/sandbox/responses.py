@@ -17,6 +17,7 @@ import anyio
 from policyguard.request import AUTO, Size
 from policyguard.sandbox.edit_body import reference_size
 from policyguard.sandbox.faults import seconds
+from policyguard.sandbox.scores import output_script
 from policyguard.sandbox.wire import ApiError, bad, blocked, check_images
 
 UNBOUNDED = 3  # images where nothing says how many
@@ -50,7 +51,10 @@ def read_asked(document: dict[str, Any]) -> Asked:
         raise bad("'max_tool_calls' must be a whole number above 0.", "max_tool_calls")
     values = {name: value for name, value in found[0].items() if name not in _NOT_OF_IMAGES and value is not None}
     seed = json.dumps([document.get("instructions"), document["input"]])
-    values |= {"prompt": hashlib.sha256(seed.encode()).hexdigest(), "stream": bool(document.get("stream"))}
+    values |= {
+        "prompt": hashlib.sha256(seed.encode()).hexdigest() + output_script(seed),
+        "stream": bool(document.get("stream")),
+    }
     check_images(values)
     return Asked(document, values, tuple(_sizes(document["input"])), calls)
 

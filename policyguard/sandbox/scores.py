@@ -1,7 +1,8 @@
 """Moderation scores without a model: a table of harmless theatrical words, a little noise, and scripts in the prompt.
 
-Deterministic: the same text always scores the same. `[sandbox: violence=0.91, sexual=0.4]` in a prompt sets scores, and
-answers to questions by name.
+Deterministic: the same text always scores the same. `[sandbox: violence=0.91, sexual=0.4]` in a prompt sets its scores,
+and answers to questions by name; `[sandbox output: violence=0.91]` sets those of the pictures that are made of it, in
+which it stands as a comment.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ _SCRIPT = re.compile(r"\[sandbox:([^\]]*)\]")
 _ASSIGNMENT = re.compile(r"([a-z/-]+)\s*=\s*([01](?:\.\d+)?|\.\d+)")
 _ANSWER = re.compile(r"([a-z][a-z0-9_]*)\s*=\s*([01](?:\.\d+)?|\.\d+|refusal)")
 BLOCK = "[sandbox: block]"
+_OUTPUT = re.compile(r"\[sandbox output:([^\]]{1,200})\]", re.ASCII)
 REFUSAL = "refusal"
 
 
@@ -52,15 +54,23 @@ def text_scores(text: str) -> dict[str, float]:
     return scores
 
 
+def output_script(prompt: str) -> str:
+    """What a prompt says of its pictures; empty where it says nothing."""
+    match = _OUTPUT.search(prompt)
+    return match[0] if match else ""
+
+
 def scripted_answers(text: str) -> dict[str, str]:
     """What scripts in a text answer to questions by name: a probability, or a refusal."""
     return {name: value for script in _SCRIPT.findall(text) for name, value in _ANSWER.findall(script)}
 
 
 def image_scores(data: bytes) -> dict[str, float]:
-    """Pictures score by noise alone."""
+    """Pictures score by noise, but for what their comment says."""
     digest = hashlib.sha256(data).hexdigest()
-    return {category: _noise(category, digest) for category in CATEGORIES}
+    scores = {category: _noise(category, digest) for category in CATEGORIES}
+    script = output_script(data.decode("latin-1"))
+    return scores | {name: float(value) for name, value in _ASSIGNMENT.findall(script) if name in scores}
 
 
 def _noise(category: str, text: str) -> float:

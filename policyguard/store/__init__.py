@@ -27,6 +27,7 @@ from policyguard.steps import (
     Pause,
     Private,
     Record,
+    Release,
     Reopen,
     Reserve,
     ReviewItem,
@@ -39,6 +40,7 @@ from policyguard.store import (
     address,
     due,
     gauges,
+    held_answers,
     ledger,
     pauses,
     reconcile,
@@ -97,11 +99,12 @@ __all__ = [
 Operation = Callable[[Connection, Any, datetime], Any]
 
 _READS: Mapping[type, Operation] = {CheckPaused: pauses.check, FindReview: review.find}
-_WRITES: Mapping[type, Operation] = {Hold: review.hold, Reopen: review.reopen}
+_WRITES: Mapping[type, Operation] = {Reopen: review.reopen}
 _TOGETHER: Mapping[type, Callable[[Any, datetime], Steps[Any]]] = {
     Reserve: ledger.reserve,
     Record: refusals.record,
     Settle: ledger.settle,
+    Hold: review.hold,
 }
 _UNCHANGED = (OverBudget, NotResumable, UpstreamDown, ledger.Due)
 ACCESS_KEEP_DAYS = 400  # how long it stays known who read private data
@@ -144,6 +147,8 @@ class Store:
         kind = type(step)
         if kind in _READS:
             return self._read(lambda c: _READS[kind](c, step, now))
+        if isinstance(step, Release):
+            return self._write(lambda c: held_answers.release(c, step, now, self._cipher))
         answer = self._write(self._work(step, now))
         return self._reserve_swept(step, now) if isinstance(step, Reserve) and answer is ledger.DUE else answer
 

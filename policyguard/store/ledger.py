@@ -18,7 +18,7 @@ from policyguard.errors import PolicyguardError
 from policyguard.events import DIMENSIONS, Event
 from policyguard.states import LEG_MOVES, Leg, sources
 from policyguard.steps import Charge, OverBudget, Reserve, Reserved, Settle, Settled, UpstreamDown
-from policyguard.store import alerts, approval, breaker
+from policyguard.store import alerts, approval, breaker, review
 from policyguard.store.alerts import Window
 from policyguard.store.record import event_queries, to_json
 from policyguard.store.sql import DAY_US, ByKey, Query, Rollback, Sql, Steps, ask, insert, us
@@ -257,7 +257,16 @@ class Ended:
 
 
 def settle(step: Settle, now: datetime) -> Steps[Settled]:
-    """End a leg once; every further call answers the first end."""
+    """End a leg once; every further call answers the first end. With it goes what was found in the answer."""
+    settled = yield from _settle(step, now)
+    if step.inspected is not None:
+        yield event_queries((step.inspected,))
+    if step.hold is not None:
+        yield from review.hold(step.hold, now)
+    return settled
+
+
+def _settle(step: Settle, now: datetime) -> Steps[Settled]:
     ended = yield from _end_as(step, Leg.SENT, now)
     if ended is None:
         ended = yield from _settle_late(step, now)

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Row, select
 
 from policyguard.errors import ConfigError
 from policyguard.events import DIMENSIONS, Event
+from policyguard.steps import Private
 from policyguard.store import tables
 from policyguard.store.cipher import Cipher, Sealed
 from policyguard.store.sql import DAY_US, Query, Steps, delete_after, drive, insert, moment, us
@@ -90,11 +91,17 @@ def write_private(connection: Connection, rows: Sequence[tuple[Envelope, int | N
 
 def private_steps(rows: Sequence[tuple[Envelope, int | None]], now: datetime) -> Steps[None]:
     sealed = yield from seal_all([envelope for envelope, _ in rows])
-    kept = [keep_days for _, keep_days in rows]
-    yield [Query(_INSERT_PRIVATE, _private_row(s, days, now)) for s, days in zip(sealed, kept, strict=True)]
+    kept = [_kept(envelope.private, keep_days, now) for envelope, keep_days in rows]
+    yield [Query(_INSERT_PRIVATE, _private_row(s, until)) for s, until in zip(sealed, kept, strict=True)]
 
 
-def _private_row(sealed: Sealed, keep_days: int | None, now: datetime) -> dict[str, Any]:
+def _kept(private: Private, keep_days: int | None, now: datetime) -> int | None:
+    """When it goes: what is sooner counts."""
+    ends = (delete_after(now, keep_days), None if private.until is None else us(private.until))
+    return min((end for end in ends if end is not None), default=None)
+
+
+def _private_row(sealed: Sealed, delete_after_us: int | None) -> dict[str, Any]:
     return {
         "id": sealed.id,
         "kind": sealed.kind,
@@ -102,7 +109,7 @@ def _private_row(sealed: Sealed, keep_days: int | None, now: datetime) -> dict[s
         "key_id": sealed.key_id,
         "nonce": sealed.nonce,
         "ciphertext": sealed.ciphertext,
-        "delete_after_us": delete_after(now, keep_days),
+        "delete_after_us": delete_after_us,
     }
 
 

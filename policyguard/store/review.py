@@ -16,10 +16,10 @@ from sqlalchemy import Connection, Row, select
 from policyguard.events import DIMENSIONS, Event, EventType, event_id
 from policyguard.states import Review
 from policyguard.steps import FindReview, Hold, Reopen, ReviewItem, Vote
-from policyguard.store import tables
+from policyguard.store import held_answers, tables
 from policyguard.store.notes import Opener
-from policyguard.store.record import sealed_of, to_json, write_events
-from policyguard.store.sql import Sql, delete_after, insert, moment, run, us
+from policyguard.store.record import event_queries, sealed_of, to_json, write_events
+from policyguard.store.sql import Query, Sql, Steps, delete_after, insert, moment, run, us
 
 BATCH = 100  # items in one transaction
 
@@ -37,14 +37,19 @@ _REOPEN = Sql(
 )
 
 
-def hold(connection: Connection, step: Hold, now: datetime) -> None:
+def hold(step: Hold, now: datetime) -> Steps[None]:
     """The item with its events; holding twice under one id is once."""
+    yield [Query(_INSERT, _held_row(step)), *event_queries(step.events)]
+
+
+def _held_row(step: Hold) -> dict[str, Any]:
     keep_days = step.events[0].keep_days if step.events else None
     dimensions = step.events[0].dimensions if step.events else {}
-    row = {
+    return {
         "review_id": step.review_id,
         "decision_id": step.decision_id,
         "state": Review.HELD.value,
+        "kind": step.kind,
         **{name: dimensions.get(name) for name in DIMENSIONS},
         "surface": step.surface,
         "tenant": step.tenant,
@@ -66,8 +71,6 @@ def hold(connection: Connection, step: Hold, now: datetime) -> None:
         "keep_days": keep_days,
         "delete_after_us": delete_after(step.due_at, keep_days),
     }
-    if run(connection, _INSERT, row).rowcount == 1:
-        write_events(connection, step.events)
 
 
 def reopen(connection: Connection, step: Reopen, now: datetime) -> bool:
@@ -138,6 +141,7 @@ def _item(row: Row[Any], votes: tuple[Vote, ...]) -> ReviewItem:
         level=row.level,
         round=row.round,
         votes=votes,
+        kind=row.kind,
     )
 
 
@@ -221,6 +225,7 @@ def expire(connection: Connection, now: datetime) -> tuple[int, bool]:
     """Items past their time run out, approved ones as well: how many, and whether there may be more."""
     ids = run(connection, _DUE, {"now": us(now), "batch": BATCH}).scalars().all()
     done = [id_ for id_ in ids if run(connection, _EXPIRE, {"review_id": id_, "now": us(now)}).rowcount == 1]
+    held_answers.destroy(connection, done)
     write_events(connection, [item_event(connection, "review.expired", id_, "", now, {}) for id_ in done])
     return len(done), len(ids) == BATCH
 

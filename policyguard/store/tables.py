@@ -136,6 +136,7 @@ reviews = Table(
     Column("ceiling_micros", BigInteger, nullable=False),
     Column("keep_days", Integer),
     Column("delete_after_us", BigInteger),
+    Column("kind", String, nullable=False, server_default="request"),  # what waits: a request, or its answer as output
     _partial("ix_reviews_open", "due_us", where="state IN ('held', 'approved')"),
     _partial("ix_reviews_escalate", "escalate_us", where="state = 'held'"),
     _partial("ix_reviews_delete_after", "delete_after_us", where="delete_after_us IS NOT NULL"),

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Row
 from policyguard.errors import PolicyguardError
 from policyguard.events import EventType
 from policyguard.states import Review
+from policyguard.store import held_answers
 from policyguard.store.notes import Note
 from policyguard.store.record import write_events
 from policyguard.store.review import item_event, levels
@@ -90,6 +91,8 @@ def vote(
     into = _decided(verdict, count, row.approvals)
     if into is not None:
         run(connection, _DECIDE, {"review_id": review_id, "into": into.value})
+        if into is Review.REJECTED:
+            held_answers.destroy(connection, [review_id])
         type_: EventType = "review.approved" if into is Review.APPROVED else "review.rejected"
         decided = {"approvals": count, "needed": row.approvals, "round": row.round, "policy_digest": row.policy_digest}
         events.append(item_event(connection, type_, review_id, str(row.round), now, decided))

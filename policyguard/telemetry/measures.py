@@ -10,7 +10,7 @@ import re
 from collections.abc import Container
 from typing import Any, Protocol
 
-from policyguard.decision import Admission, Admitted, Held, Kind, Refused, Ticket
+from policyguard.decision import Admission, Admitted, Held, Kind, Refused, Released, Ticket
 from policyguard.request import Answers, Outcome, Usage, Verdict
 from policyguard.states import Leg
 from policyguard.steps import Alert, Look, Moderate, Reserve, Reserved, Settle, Settled
@@ -52,6 +52,8 @@ def outcome_of(answer: Admission) -> str:
     """In the words of the record."""
     if isinstance(answer, Admitted):
         return answer.decision.effect.word
+    if isinstance(answer, Released):
+        return "release"
     return "hold" if isinstance(answer, Held) else "deny"
 
 
@@ -62,7 +64,7 @@ def inspection_of(said: Refused | Held | None) -> str:
 
 def kind_of(answer: Admission) -> str:
     """What a refusal is about; `none` for what was let through."""
-    if isinstance(answer, Admitted):
+    if isinstance(answer, Admitted | Released):
         return NONE
     return Kind.REVIEW.value if isinstance(answer, Held) else answer.decision.kind.value
 

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from policyguard.decision import Decision, Place
+from policyguard.decision import Place
 from policyguard.engine import facts_with
 from policyguard.policy.expr import EvaluationError, Unavailable
 from policyguard.policy.model import Armed, Expression, Policy, PolicySet
-from policyguard.testing.simulate import Case, screened
+from policyguard.testing.simulate import Case, Simulated, output_verdict, screened
 
 # How the condition of a rule came out. `early`: the request was denied before it was looked at.
 Value = Literal["true", "false", "unevaluable", "early"]
@@ -60,17 +60,25 @@ class Coverage:
         return Coverage(tuple(c for c in self.conditions if c.surface == surface))
 
 
-def observe(policies: PolicySet, surface: str, case: Case, decision: Decision) -> dict[Place, Value]:
-    """How each condition came out for a decided case, by its place."""
+def observe(policies: PolicySet, surface: str, case: Case, seen: Simulated) -> dict[Place, Value]:
+    """How each condition came out for a case that was decided so, by its place."""
     prepared = policies.surfaces[surface].prepared
     before, went_on = screened(policies, surface, case)
     found: dict[Place, Value] = {}
     for one in prepared.early:
         found |= _seen(one, before.facts, case)
-    facts = facts_with(before, decision.verdict, decision.answers)
+    facts = facts_with(before, seen.decision.verdict, seen.decision.answers)
     for one in prepared.late:
         found |= _seen(one, facts, case) if went_on else {one.rule.place: "early"}
+    final = {**facts, "output": _output(policies.surfaces[surface], case)}
+    for one in prepared.final:
+        found |= _seen(one, final, case) if seen.answered else {one.rule.place: "early"}
     return found
+
+
+def _output(policy: Policy, case: Case) -> Mapping[str, float] | None:
+    verdict = output_verdict(policy, case)
+    return None if verdict is None else verdict.scores
 
 
 def _seen(armed: Armed, facts: Mapping[str, Any], case: Case) -> dict[Place, Value]:

@@ -19,7 +19,7 @@ from policyguard.policy.expr.types import REQUEST
 from policyguard.policy.model import RequestRules
 from policyguard.policy.world import NO_IMAGES, Images, World, subject_of
 from policyguard.pricing import price_book, size_problem
-from policyguard.request import AUTO, CATEGORIES, MAX_EDGE, MAX_IMAGES, MAX_INPUT_IMAGES, parse_size
+from policyguard.request import AUTO, CATEGORIES, IMAGE_CATEGORIES, MAX_EDGE, MAX_IMAGES, MAX_INPUT_IMAGES, parse_size
 from policyguard.testing.witness import SMALL, Pair, Ruling
 
 PRICED = frozenset({"model", "size", "quality"})  # what exists together, and what is brought down by price
@@ -50,7 +50,8 @@ def adjusts(pair: Pair) -> bool:
 def checks_differ(pair: Pair) -> bool:
     """Whether one side looks at a part of a request that the other does not look at."""
     (a, b), (c, d) = ((policy.moderation, policy.limit_moderation) for _, policy in pair.both)
-    return (a.check | b.check, b.check) != (c.check | d.check, d.check)
+    before, after = (a.check | b.check, b.check), (c.check | d.check, d.check)
+    return [part - {"output_images"} for part in before] != [part - {"output_images"} for part in after]
 
 
 def _apart(pair: Pair) -> frozenset[str]:
@@ -185,11 +186,13 @@ def _pixels(text: str) -> int:
 
 def bounds_of(pair: Pair) -> dict[str, list[Any]]:
     """Thresholds, lengths of prompts, declared caller values, ends of exemptions."""
-    found: dict[str, list[Any]] = {"scores": [], "prompt": [], "now": after_exemptions(pair)}
+    found: dict[str, list[Any]] = {"scores": [], "output": [], "prompt": [], "now": after_exemptions(pair)}
     for policies, policy in pair.both:
         for rules in (policy.moderation, policy.limit_moderation):
             for threshold in (*rules.deny_at, *rules.review_at):
                 found.setdefault(f"scores.{threshold.category}", []).append(threshold.at)
+                if threshold.category in IMAGE_CATEGORIES:
+                    found.setdefault(f"output.{threshold.category}", []).append(threshold.at)
         found["prompt"] += [t.max_prompt_chars for t in (policy.request, policy.limits) if t.max_prompt_chars]
         for f in policies.caller:
             found.setdefault(f"caller.{f.name}", []).extend(f.values)

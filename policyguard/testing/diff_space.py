@@ -17,7 +17,7 @@ from policyguard.policy.meaning import canonical
 from policyguard.policy.model import ModerationRules, Policy, PolicySet, RequestRules, Rule
 from policyguard.policy.world import ONE_IMAGE, World, environment_of, plain_world, subject_of
 from policyguard.pricing import price_book
-from policyguard.request import AUTO, CATEGORIES
+from policyguard.request import AUTO, CATEGORIES, IMAGE_CATEGORIES
 from policyguard.testing.diff_axes import (
     PRICED,
     adjusts,
@@ -53,6 +53,7 @@ _FIELDS: Mapping[str, tuple[str, ...]] = {
     "on_excess": ("n", "quality", "size"),
 }
 _PICTURES = frozenset({"images", "image_bytes", "image_type", "image_size", "image_host"})
+_OUTPUT = frozenset({"output_images"})
 _ALL = frozenset(name for names in _FIELDS.values() for name in names)
 
 
@@ -149,11 +150,16 @@ def _is_sampled(pair: Pair, conditions: Conditions, base: World) -> bool:
 def changed_subjects(pair: Pair) -> frozenset[str]:
     """The subjects whose tables differ: parameters, moderation and callers. Conditions are looked at elsewhere."""
     old, new = pair.old, pair.new
-    found = set(_of_tables(old.request, new.request)) | _of_moderation(old.moderation, new.moderation)
+    found = {"partial_images"} if old.holds_back != new.holds_back else set()
+    found |= set(_of_tables(old.request, new.request)) | _of_moderation(old.moderation, new.moderation)
+    if old.checks_output or new.checks_output:
+        found |= _of_output(old.moderation, new.moderation)
     if "shadow" in (old.mode, new.mode):
         found |= set(_of_tables(old.limits, new.limits)) | _of_moderation(old.limit_moderation, new.limit_moderation)
+        found |= _of_output(old.limit_moderation, new.limit_moderation)
     if old.mode != new.mode:
         found |= _ALL | {"scores", *(f"scores.{c}" for c in CATEGORIES)}
+        found |= {"output", *(f"output.{c}" for c in IMAGE_CATEGORIES)}
     return frozenset(found | _of_callers(pair))
 
 
@@ -167,9 +173,18 @@ def _of_tables(old: RequestRules, new: RequestRules) -> Iterator[str]:
 def _of_moderation(old: ModerationRules, new: ModerationRules) -> set[str]:
     before, after = _thresholds(old), _thresholds(new)
     found = {f"scores.{c}" for c in CATEGORIES if before.get(c) != after.get(c)}
-    if old.check != new.check:
+    if old.check - _OUTPUT != new.check - _OUTPUT:
         found |= {"scores", *(f"scores.{c}" for c in CATEGORIES)}
     return found | ({"scores"} if old.when_unavailable != new.when_unavailable else set())
+
+
+def _of_output(old: ModerationRules, new: ModerationRules) -> set[str]:
+    """The same of the images that come out."""
+    before, after = _thresholds(old), _thresholds(new)
+    found = {f"output.{c}" for c in IMAGE_CATEGORIES if before.get(c) != after.get(c)}
+    if (old.check & _OUTPUT) != (new.check & _OUTPUT):
+        found |= {"output", *(f"output.{c}" for c in IMAGE_CATEGORIES)}
+    return found | ({"output"} if old.when_unavailable != new.when_unavailable else set())
 
 
 def _thresholds(rules: ModerationRules) -> dict[str, set[tuple[str, float]]]:
@@ -221,7 +236,7 @@ def _meaning(policy: Policy, rule: Rule) -> tuple[Any, ...]:
     """What a rule does to decisions, whatever its id and message."""
     mode = rule.mode if rule.organisation else (rule.mode, policy.mode)
     exempt = frozenset((canonical(e.when.source), e.until) for e in _exemptions(policy, rule))
-    late = any(one.rule is rule for one in policy.prepared.late)
+    late = any(one.rule is rule for one in (*policy.prepared.late, *policy.prepared.final))
     moderated = (policy.moderation.when_unavailable, policy.moderation.check) if late else None
     asked = frozenset((q.name, q.when_unavailable) for q in policy.questions if f"answers.{q.name}" in rule.when.reads)
     return (canonical(rule.when.source), rule.then, mode, rule.organisation, exempt, moderated, asked)
@@ -293,5 +308,6 @@ def _strength(pair: Pair, world: World) -> tuple[int, int, int]:
 
 
 def _is_neutral(pair: Pair, base: World) -> bool:
-    """Whether nothing but a review of every request is said of the base: a flag would hide flags."""
-    return all(reason.id == "review.required" for ruling in pair.rulings(base) for reason in ruling.above(Effect.ALLOW))
+    """Whether nothing but a review of everything is said of the base: a flag would hide flags."""
+    said = [reason.id for ruling in pair.rulings(base) for reason in ruling.above(Effect.ALLOW)]
+    return {"review.required", "review.output"}.issuperset(said)

@@ -16,7 +16,14 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from policyguard.policy.document import Bytes, Document, Host, Id, Quality, Text, checked, written
 from policyguard.policy.model import Unit
-from policyguard.request import CATEGORIES, MAX_IMAGES, MAX_INPUT_IMAGES, MAX_OUTPUT_TOKENS, MAX_PROMPT_CHARS
+from policyguard.request import (
+    CATEGORIES,
+    IMAGE_CATEGORIES,
+    MAX_IMAGES,
+    MAX_INPUT_IMAGES,
+    MAX_OUTPUT_TOKENS,
+    MAX_PROMPT_CHARS,
+)
 from policyguard.testing.simulate import Outcome, Scope
 
 UNAVAILABLE = "unavailable"
@@ -78,6 +85,7 @@ class Or:
 # ---- what is asked ----------------------------------------------------------------------------------------
 
 Category = Literal[*CATEGORIES]  # type: ignore[valid-type]
+Pictured = Literal[*IMAGE_CATEGORIES]  # type: ignore[valid-type]
 Score = Annotated[float, Field(ge=0, le=1), Or((UNAVAILABLE,))]
 Spent = Annotated[str, checked(amount), written(amount, _AMOUNT, "$12.50", "20 images")]
 Instant = Annotated[str, checked(instant), written(instant, _INSTANT, "2026-12-24T12:00:00Z")]
@@ -141,6 +149,8 @@ class Given(Document):
     """Who asks, by the names of org.yaml."""
     scores: Annotated[dict[Category, Score], Or((UNAVAILABLE,))] = Field(default_factory=dict)
     """What moderation says, by category; 0 where it is not said. `unavailable` for one, or for all of them."""
+    output: Annotated[dict[Pictured, Score], Or((UNAVAILABLE,))] = Field(default_factory=dict)
+    """What moderation says of the images that come out, in the same way."""
     answers: Annotated[dict[Text, Score], Or((UNAVAILABLE,))] = Field(default_factory=dict)
     """What is answered to the questions, by name; 0 where it is not said. `unavailable` for one, or for all of them."""
     spent: dict[Text, Spent] = Field(default_factory=dict)
@@ -163,6 +173,8 @@ class Adjusted(Document):
     """The quality that it becomes."""
     moderation: Literal["auto"] | None = None
     """`auto`, where a client asked for less."""
+    partial_images: Annotated[int, Field(ge=0, le=3)] | None = None
+    """How many partial images are left."""
 
 
 class Expectation(Document):

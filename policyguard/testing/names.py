@@ -8,7 +8,7 @@ from typing import Final
 
 from policyguard.policy.model import PolicySet, Unit
 from policyguard.policy.source import Path, Source
-from policyguard.request import CATEGORIES
+from policyguard.request import CATEGORIES, IMAGE_CATEGORIES
 from policyguard.suggest import known_names
 
 # Reasons that the engine and the flow give whatever a policy says.
@@ -28,6 +28,8 @@ REQUEST_REASONS: Final = (
 OTHER_REASONS: Final = (
     "moderation.unavailable",
     "review.required",
+    "review.output",
+    "output.unavailable",
     "caller.user",
     "paused.all",
     "paused.surface",
@@ -82,6 +84,7 @@ def names(policies: PolicySet, surface: str) -> Names:
         *OTHER_REASONS,
         *(f"caller.{spec.name}" for spec in policies.caller),
         *(f"moderation.{category}" for category in CATEGORIES),
+        *(f"output.{category}" for category in IMAGE_CATEGORIES),
     ]
     return Names(
         callers=tuple(spec.name for spec in policies.caller),

@@ -18,7 +18,7 @@ from policyguard.policy.model import PolicySet
 from policyguard.policy.pending import report_empty
 from policyguard.policy.source import MAX_BYTES, Path, Source, read
 from policyguard.policy.units import size_in_bytes
-from policyguard.request import CATEGORIES, Caller, ImageRequest, InputImage, MainModel, parse_size
+from policyguard.request import CATEGORIES, IMAGE_CATEGORIES, Caller, ImageRequest, InputImage, MainModel, parse_size
 from policyguard.suggest import known_names
 from policyguard.testing import matrix
 from policyguard.testing.document import UNAVAILABLE, SuiteDocument, amount, instant
@@ -28,7 +28,7 @@ from policyguard.wire.remote import remote_image
 
 FOLDER = "tests"
 _MOST_BYTES = 64_000_000  # the API takes 50 MB
-_SECTIONS = ("request", "caller", "scores", "answers", "spent")
+_SECTIONS = ("request", "caller", "scores", "answers", "output", "spent")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,7 +173,7 @@ def _cells(source: Source, given: dict[str, Any], known: Names) -> Iterator[_Row
 
 def _plain(values: Mapping[str, Any], known: Names) -> dict[str, Any]:
     """`unavailable` for all scores or answers written out for each of them."""
-    whole = {"scores": CATEGORIES, "answers": known.questions}
+    whole = {"scores": CATEGORIES, "answers": known.questions, "output": IMAGE_CATEGORIES}
     down = {name: dict.fromkeys(each, UNAVAILABLE) for name, each in whole.items() if values.get(name) == UNAVAILABLE}
     return {**values, **down}
 
@@ -248,6 +248,7 @@ def _case(source: Source, path: Path, values: Mapping[str, Any]) -> Case | None:
         caller=Caller.of(values["caller"]),
         scores=_known(values["scores"]),
         answers=_known(values["answers"]),
+        output=_known(values["output"]),
         spent={name: amount(text).amount for name, text in values["spent"].items()},
         paused=values.get("paused"),
         now=instant(values["now"]) if "now" in values else NOON,

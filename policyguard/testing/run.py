@@ -53,7 +53,7 @@ class Report:
 def decide(policies: PolicySet, test: PolicyTest) -> Result:
     """Run one test."""
     seen = simulate(policies, test.surface, test.case)
-    observed = observe(policies, test.surface, test.case, seen.decision)
+    observed = observe(policies, test.surface, test.case, seen)
     policy = policies.surfaces[test.surface]
     found = differences(policy, test.case, test.expected, seen, observed)
     return Result(test=test, seen=seen, observed=observed, differences=found)

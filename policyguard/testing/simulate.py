@@ -7,18 +7,18 @@ nothing is asked, and the clock stands: the same case is decided alike for ever.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
 from policyguard import engine, flow
-from policyguard.decision import Adjustment, Decision, Reason, combine
+from policyguard.decision import Adjustment, Admitted, Decision, Reason, combine
 from policyguard.driving import drive
 from policyguard.engine import Screened
 from policyguard.policy.model import Policy, PolicySet
 from policyguard.refusal import budget_reason, paused_reason
-from policyguard.request import CATEGORIES, Answers, Caller, ImageRequest, Verdict
+from policyguard.request import CATEGORIES, IMAGE_CATEGORIES, Answers, Caller, ImageRequest, Verdict
 from policyguard.steps import CheckPaused, Hold, Inquire, Look, Moderate, OverBudget, Pause, Reserve, Reserved, Step
 
 Outcome = Literal["allow", "flag", "review", "deny"]
@@ -35,12 +35,14 @@ def _empty() -> Mapping[str, Any]:
 class Case:
     """A request and the world around it. Scores, answers and sums that are not there are 0; None is unavailable.
 
-    `spent` is micro-dollars, images or requests by budget id, for the caller's own window. `now` is aware UTC.
+    `output` are the scores of the images that come out. `spent` is micro-dollars, images or requests by budget id, for
+    the caller's own window. `now` is aware UTC.
     """
 
     request: ImageRequest
     caller: Caller = field(default_factory=Caller)
     scores: Mapping[str, float | None] = field(default_factory=_empty)
+    output: Mapping[str, float | None] = field(default_factory=_empty)
     answers: Mapping[str, float | None] = field(default_factory=_empty)
     spent: Mapping[str, int] = field(default_factory=_empty)
     paused: Scope | None = None
@@ -49,11 +51,15 @@ class Case:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Simulated:
-    """How a case was decided. `over` are shadow budgets without room; `ceiling_micros` None: no money was asked for."""
+    """How a case was decided. `over` are shadow budgets without room; `ceiling_micros` None: no money was asked for.
+
+    `answered`: it went upstream, so whatever reads the output was looked at.
+    """
 
     decision: Decision
     over: tuple[Reason, ...]
     ceiling_micros: int | None
+    answered: bool = False
 
     @property
     def outcome(self) -> str:
@@ -87,7 +93,30 @@ def simulate(policies: PolicySet, surface: str, case: Case) -> Simulated:
         new_review_id="rev_test",
     )
     answer = drive(flow.admit(policies, ask, _Plain()), world.perform)
-    return Simulated(decision=answer.decision, over=tuple(world.over), ceiling_micros=world.ceiling_micros)
+    decision = _inspected(answer, case) if isinstance(answer, Admitted) else answer.decision
+    return Simulated(
+        decision=decision,
+        over=tuple(world.over),
+        ceiling_micros=world.ceiling_micros,
+        answered=isinstance(answer, Admitted),
+    )
+
+
+def _inspected(admitted: Admitted, case: Case) -> Decision:
+    """With what is said of the answer, where the policy looks at it."""
+    looking, decision = admitted.ticket.output, admitted.decision
+    if looking is None:
+        return decision
+    verdict = output_verdict(looking.policy, case)
+    before = (decision.verdict, decision.answers)
+    found = engine.inspect(looking.policy, admitted.request, looking.caller, case.now, *before, verdict)
+    reasons = (*decision.reasons, *found)
+    return replace(decision, effect=combine(reasons), reasons=reasons)
+
+
+def output_verdict(policy: Policy, case: Case) -> Verdict | None:
+    """What moderation says of the images that come out; None where it is not asked."""
+    return _verdict(policy.moderation.model, case.output, IMAGE_CATEGORIES) if policy.checks_output else None
 
 
 def screened(policies: PolicySet, surface: str, case: Case) -> tuple[Screened, bool]:
@@ -153,9 +182,9 @@ def _pause(case: Case) -> Pause | None:
     return Pause(case.paused, "", "a test", "a test", case.now) if case.paused else None
 
 
-def _verdict(model: str, given: Mapping[str, float | None]) -> Verdict:
+def _verdict(model: str, given: Mapping[str, float | None], assessed: tuple[str, ...] = CATEGORIES) -> Verdict:
     """Every category is assessed but those that are said to be unavailable."""
-    scores = {category: given.get(category, 0.0) for category in CATEGORIES}
+    scores = {category: given.get(category, 0.0) for category in assessed}
     known = {category: score for category, score in scores.items() if score is not None}
     return Verdict(model=model, scores=known, error=None if known else "down")
 

@@ -17,7 +17,7 @@ from policyguard.policy import world as worlds
 from policyguard.policy.model import Policy, PolicySet
 from policyguard.policy.world import World
 from policyguard.pricing import Quote
-from policyguard.request import CATEGORIES, Caller, ImageRequest
+from policyguard.request import CATEGORIES, IMAGE_CATEGORIES, Caller, ImageRequest, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,18 @@ def _judged(known: _Known, world: World) -> Ruling:
     screened, unknown = known
     prompt, images = screened.check_prompt, screened.check_images
     seen = worlds.verdict(world, screened.policy.moderation.model, prompt=prompt, images=images)
-    return _ruling(engine.judge(screened, seen, worlds.answered(world)), unknown)
+    judged = engine.judge(screened, seen, worlds.answered(world))
+    if combine((*unknown, *judged.reasons)) is Effect.DENY:
+        return _ruling(judged, unknown)
+    return _ruling(judged._replace(reasons=(*judged.reasons, *_inspected(judged, seen, world))), unknown)
+
+
+def _inspected(judged: engine.Screened, seen: Verdict | None, world: World) -> tuple[Reason, ...]:
+    """What is said of the answer, a held request's included: it has one when it is approved."""
+    policy, output = judged.policy, None
+    if policy.checks_output:
+        output = worlds.output_verdict(world, policy.moderation.model)
+    return engine.inspect(policy, judged.request, judged.caller, judged.now, seen, worlds.answered(world), output)
 
 
 def _ruling(known: engine.Screened, unknown: tuple[Reason, ...]) -> Ruling:
@@ -116,7 +127,8 @@ SMALL = 8  # bytes of an image that nobody minds
 
 def command(surface: str, world: World, now: datetime) -> str:
     """The world as one line for `policyguard explain`, with what it cannot say behind a `#`."""
-    words = ["policyguard", "explain", surface, *_request(world), *_caller(world), *_scores(world), *_answers(world)]
+    words = ["policyguard", "explain", surface, *_request(world), *_caller(world)]
+    words += [*_scores(world), *_answers(world), *_output(world)]
     if world["now"] != now:
         words += ["--now", world["now"].isoformat()]
     note = ", ".join(_unsaid(world))
@@ -162,10 +174,18 @@ def _scores(world: World) -> Iterator[str]:
     if assessed is None:
         yield "--unavailable"
         return
-    for category in CATEGORIES:
-        score = assessed.get(category)
+    yield from _scored("--score", assessed, CATEGORIES)
+
+
+def _output(world: World) -> Iterator[str]:
+    yield from _scored("--output-score", worlds.output(world) or {}, IMAGE_CATEGORIES)
+
+
+def _scored(option: str, found: Mapping[str, float], assessed: tuple[str, ...]) -> Iterator[str]:
+    for category in assessed:
+        score = found.get(category)
         if score != 0:
-            yield from ("--score", f"{category}={'unavailable' if score is None else f'{score:.9g}'}")
+            yield from (option, f"{category}={'unavailable' if score is None else f'{score:.9g}'}")
 
 
 def _answers(world: World) -> Iterator[str]:
@@ -200,7 +220,7 @@ def _of_pictures(world: World) -> Iterator[str]:
 
 def request_row(world: World) -> Mapping[str, Any]:
     """The world as data, without what is left out or plain."""
-    assessed = worlds.scores(world)
+    assessed, output = worlds.scores(world), worlds.output(world)
     images: worlds.Images = world["images"]
     row = {name: world[name] for name in _OPTIONS if world[name] is not None and world[name] != _SILENT.get(name)}
     known = worlds.answers(world)
@@ -209,6 +229,7 @@ def request_row(world: World) -> Mapping[str, Any]:
         "request": {**row, "prompt": world["prompt"], "operation": images.operation, "input_images": images.number},
         "caller": dict(worlds.caller(world).items()),
         "scores": "unavailable" if assessed is None else {c: s for c, s in assessed.items() if s},
+        "output": "unavailable" if output is None else {c: s for c, s in output.items() if s},
         **({"answers": answers} if answers else {}),
         "now": world["now"].isoformat(),
     }

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from policyguard.decision import REFUSALS, Effect, Held, Kind, Reason, Refused
+from policyguard.decision import REFUSALS, Effect, Held, Kind, Reason, Refused, Released
 from policyguard.record import thousandths
 from policyguard.refusal import MESSAGES
 
@@ -22,8 +22,10 @@ class Rendered(NamedTuple):
     body: bytes
 
 
-def render(answer: Refused | Held, *, reasons: bool = True) -> Rendered:
-    """`reasons` false: the surface does not tell clients which rules fired."""
+def render(answer: Refused | Held | Released, *, reasons: bool = True) -> Rendered:
+    """`reasons` false: the surface does not tell clients which rules fired. What was held is sent as it came."""
+    if isinstance(answer, Released):
+        return _released(answer)
     refusal = _fields(answer)
     decision = answer.decision
     policy = {
@@ -44,6 +46,17 @@ def render(answer: Refused | Held, *, reasons: bool = True) -> Rendered:
         *_retry(answer),
     ]
     return Rendered(status, headers, body)
+
+
+def _released(released: Released) -> Rendered:
+    answer = released.answer
+    headers = [
+        ("content-type", answer.content_type),
+        ("content-length", str(len(answer.body))),
+        ("x-policyguard-decision", released.decision.id),
+        ("x-policyguard-review", released.review_id),
+    ]
+    return Rendered(answer.status, headers, answer.body)
 
 
 def _fields(answer: Refused | Held) -> dict[str, Any]:
@@ -71,11 +84,11 @@ def _reason(reason: Reason) -> dict[str, Any]:
 
 def _moderation_details(answer: Refused | Held) -> dict[str, Any]:
     names = {
-        r.id.removeprefix("moderation.").split("/")[0]
+        r.id.partition(".")[2].split("/")[0]
         for r in answer.decision.reasons
         if r.kind is Kind.MODERATION and r.enforced and r.effect is Effect.DENY
     }
-    return {"moderation_stage": "input", "categories": sorted(names)}
+    return {"moderation_stage": answer.stage if isinstance(answer, Refused) else "input", "categories": sorted(names)}
 
 
 def _retry(answer: Refused | Held) -> Headers:
@@ -83,7 +96,7 @@ def _retry(answer: Refused | Held) -> Headers:
     headers: Headers = []
     if answer.review_id is not None:
         headers.append(("location", f"{REVIEWS_PATH}/{answer.review_id}"))
-    if isinstance(answer, Held) or answer.code != REFUSALS[Kind.UNAVAILABLE].code:
+    if isinstance(answer, Held) or answer.stage == "output" or answer.code != REFUSALS[Kind.UNAVAILABLE].code:
         headers.append(("x-should-retry", "false"))
     if isinstance(answer, Refused) and answer.retry_after_s is not None:
         headers.append(("retry-after", str(answer.retry_after_s)))

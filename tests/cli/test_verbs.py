@@ -100,7 +100,7 @@ def test_explain_shows_every_rule_with_its_place() -> None:
     shown = run("explain", "avatars", "--quality", "high", "--caller", "user=u1", "--policies", policies)
     assert shown.startswith("avatars: deny")
     assert all(
-        word in shown for word in ("pro-quality", "avatars.yaml:", "14 moderation thresholds pass", "budget.user-day")
+        word in shown for word in ("pro-quality", "avatars.yaml:", "21 moderation thresholds pass", "budget.user-day")
     )
     answer = data("explain", "id-photos", "--caller", "user=u1", "--policies", policies)
     assert answer["outcome"] == "review"
@@ -109,6 +109,10 @@ def test_explain_shows_every_rule_with_its_place() -> None:
     )
     assert "there is no surface `avatar`" in run("explain", "avatar", "--policies", policies, code=2)
     run("explain", "avatars", "--score", "sexul=1", "--policies", policies, code=2)
+    given = ("explain", "avatars", "--caller", "user=u1", "--policies", policies)
+    made = data(*given, "--output-score", "violence=0.6")
+    assert (made["outcome"], {reason["id"] for reason in made["reasons"]}) == ("deny", {"output.violence"})
+    assert "is no moderation category" in run(*given, "--output-score", "hate=0.6", code=2)
 
 
 def test_explain_shows_what_a_surface_decides_while_moderation_is_down(tmp_path: Path) -> None:
@@ -155,7 +159,7 @@ def test_explain_says_why_a_caller_is_refused_and_tells_of_a_caller_value_that_i
 def test_explain_follows_the_path_of_a_request() -> None:
     given = ("explain", "avatars", "--unavailable", "--caller", "user=u1", "--policies", str(ROOT / "policies"))
     stages = [line["stage"] for line in data(*given)["lines"]]
-    assert stages == sorted(stages, key=["screen", "judge", "reserve"].index)
+    assert stages == sorted(stages, key=["screen", "judge", "reserve", "inspect"].index)
 
 
 def test_nothing_is_cut_on_a_narrow_terminal(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,8 +10,8 @@ from moderation.upstream import CANARY, image
 from moderation.upstream import step as question
 
 from policyguard.moderation.answers import Question, questions, read
-from policyguard.moderation.merge import IMAGE_CATEGORIES, Part
-from policyguard.request import CATEGORIES, ImageRequest
+from policyguard.moderation.merge import Part
+from policyguard.request import CATEGORIES, IMAGE_CATEGORIES, ImageRequest
 from policyguard.steps import Moderate
 
 json_values = st.recursive(
@@ -56,7 +56,7 @@ def test_the_prompt_and_each_image_and_the_mask_are_questions() -> None:
     request = ImageRequest(prompt="a cat", operation="edit", images=(image(b"1"), image(b"2")), mask=image(b"3"))
     asked = questions(Moderate("m", request, True, True, 1.0))
     assert [q.kind for q in asked] == ["text", "image", "image", "image"]
-    assert [q.expected for q in asked] == [frozenset(CATEGORIES)] + [IMAGE_CATEGORIES] * 3
+    assert [q.expected for q in asked] == [frozenset(CATEGORIES)] + [frozenset(IMAGE_CATEGORIES)] * 3
 
 
 def test_only_what_the_policy_checks_is_asked() -> None:

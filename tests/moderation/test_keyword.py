@@ -5,8 +5,7 @@ from moderation.upstream import image
 from moderation.upstream import step as question
 
 from policyguard.moderation.keyword import WORDS, KeywordModerator
-from policyguard.moderation.merge import IMAGE_CATEGORIES
-from policyguard.request import CATEGORIES, ImageRequest, Verdict
+from policyguard.request import CATEGORIES, IMAGE_CATEGORIES, ImageRequest, Verdict
 from policyguard.steps import Moderate
 
 
@@ -45,8 +44,8 @@ def test_a_part_of_a_word_is_no_word(prompt: str) -> None:
 
 def test_images_are_not_assessed() -> None:
     verdict = KeywordModerator().moderate(question(image(), model="keyword"))
-    assert (verdict.incomplete, verdict.error) == (IMAGE_CATEGORIES, "images_not_assessed")
-    assert {c for c in CATEGORIES if verdict.score(c) is None} == IMAGE_CATEGORIES
+    assert (verdict.incomplete, verdict.error) == (frozenset(IMAGE_CATEGORIES), "images_not_assessed")
+    assert {c for c in CATEGORIES if verdict.score(c) is None} == frozenset(IMAGE_CATEGORIES)
 
 
 def test_it_serves_no_model_of_anybody_else() -> None:

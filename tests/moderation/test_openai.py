@@ -16,8 +16,7 @@ from moderation.upstream import CANARY, DATED, MODEL, Side, answer, ask, error, 
 from moderation.upstream import step as question
 
 from policyguard.moderation.answers import MAX_IMAGE_BYTES
-from policyguard.moderation.merge import IMAGE_CATEGORIES
-from policyguard.request import CATEGORIES, Verdict
+from policyguard.request import CATEGORIES, IMAGE_CATEGORIES, Verdict
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("line")]
 
@@ -80,7 +79,7 @@ async def test_an_image_over_20_mb_is_not_sent_and_leaves_its_categories_incompl
     made = moderator(lambda request: seen.append(is_image(request)) or ok(answer(request)))  # type: ignore[func-returns-value]
     verdict = await ask(side, made, question(image(bytes(MAX_IMAGE_BYTES + 1))))
     assert (seen, verdict.calls, verdict.error) == ([False], 1, "image_too_large")
-    assert unavailable(verdict) == verdict.incomplete == IMAGE_CATEGORIES
+    assert unavailable(verdict) == verdict.incomplete == frozenset(IMAGE_CATEGORIES)
     assert verdict.scores["sexual"] == 0.01  # of the prompt: a lower bound
 
 
@@ -103,8 +102,8 @@ async def test_the_highest_score_of_prompt_and_images_counts(side: Side) -> None
 async def test_a_category_that_only_text_can_have_is_not_assessed_by_an_image(side: Side) -> None:
     made = moderator(lambda request: ok(answer(request)))
     verdict = await ask(side, made, question(image(), prompt=False))
-    assert unavailable(verdict) == set(CATEGORIES) - IMAGE_CATEGORIES
-    assert set(verdict.scores) == IMAGE_CATEGORIES
+    assert unavailable(verdict) == set(CATEGORIES) - frozenset(IMAGE_CATEGORIES)
+    assert set(verdict.scores) == frozenset(IMAGE_CATEGORIES)
 
 
 async def test_an_image_category_that_was_not_looked_at_is_incomplete(side: Side) -> None:
@@ -270,7 +269,7 @@ async def test_a_failed_part_leaves_the_scores_of_the_others_as_lower_bounds(sid
     made = moderator(lambda request: error(500) if is_image(request) else ok(answer(request, {"violence": 0.75})))
     verdict = await ask(side, made, question(image()))
     assert (verdict.scores["violence"], verdict.score("violence"), verdict.score("hate")) == (0.75, None, 0.01)
-    assert (verdict.error, verdict.incomplete) == ("status_500", IMAGE_CATEGORIES)
+    assert (verdict.error, verdict.incomplete) == ("status_500", frozenset(IMAGE_CATEGORIES))
 
 
 async def test_the_time_limit_is_for_all_of_it_and_what_came_in_time_counts(side: Side) -> None:
@@ -291,7 +290,7 @@ async def test_the_time_limit_is_for_all_of_it_and_what_came_in_time_counts(side
     verdict = await ask(side, made, question(image(), timeout_s=0.3))
     over.set()
     assert monotonic() - started < 5
-    assert (verdict.error, verdict.incomplete, verdict.score("hate")) == ("timeout", IMAGE_CATEGORIES, 0.01)
+    assert (verdict.error, verdict.incomplete, verdict.score("hate")) == ("timeout", frozenset(IMAGE_CATEGORIES), 0.01)
 
 
 async def test_a_timeout_of_the_client_is_a_timeout_and_is_not_tried_again(side: Side) -> None:

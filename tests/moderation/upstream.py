@@ -20,9 +20,8 @@ from openai import AsyncOpenAI, OpenAI
 
 from policyguard.adapters.moderator import UpstreamModerator
 from policyguard.adapters.upstream import Answer, UpstreamFailed
-from policyguard.moderation.merge import IMAGE_CATEGORIES
 from policyguard.moderation.openai import OpenAIModerator
-from policyguard.request import CATEGORIES, Failure, ImageRequest, InputImage, Verdict
+from policyguard.request import CATEGORIES, IMAGE_CATEGORIES, Failure, ImageRequest, InputImage, Verdict
 from policyguard.steps import Moderate
 
 Side = Literal["sync", "async"]
@@ -68,7 +67,7 @@ def count(request: httpx2.Request) -> int:
 
 def answer(request: httpx2.Request, scores: Mapping[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
     """A whole answer; about an image, the categories that only text can have are 0 and were not looked at."""
-    kind, seen = ("image", IMAGE_CATEGORIES) if is_image(request) else ("text", frozenset(CATEGORIES))
+    kind, seen = ("image", frozenset(IMAGE_CATEGORIES)) if is_image(request) else ("text", frozenset(CATEGORIES))
     result = {
         "flagged": False,
         "categories": dict.fromkeys(CATEGORIES, False),

@@ -10,21 +10,19 @@ from support import ORG, SURFACE, write_policies
 from policyguard.policy.load import check
 
 LATER = {
-    "the output held by default": ("", "", "defaults.review.hold"),
-    "output images as a limit": ("limits: {moderation: {check: [output_images]}}", "", "limits.moderation.check[0]"),
-    "output images for high stakes": (
-        "high_stakes: {moderation: {check: [prompt, output_images]}}",
-        "",
-        "high_stakes.moderation.check[1]",
+    "an app's own call inside a route": (
+        "{route: POST /api/x, fields: {prompt: body.p}, inner: guarded, constants: {model: gpt-image-2-2026-04-21, "
+        "size: 1024x1024, quality: low, n: 1}}",
+        "routes[2].inner",
     ),
 }
 
 
 @pytest.mark.parametrize("name", LATER)
 def test_what_is_not_enforced_yet_is_the_only_problem(tmp_path: Path, name: str) -> None:
-    org, surface, path = LATER[name]
-    base = ORG.replace("defaults:\n", "defaults:\n  review: {hold: output}\n") if "hold" in path else ORG
-    write_policies(tmp_path, org=f"{base}{org}\n", avatars=f"{SURFACE}{surface}\n")
+    route, path = LATER[name]
+    routed = SURFACE.replace("images/edits]", f"images/edits, {route}]")
+    write_policies(tmp_path, org=ORG, avatars=routed)
     assert [(p.code, p.path) for p in check(tmp_path)] == [("PG210", path)]
     assert "not enforced yet" in check(tmp_path)[0].message
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support import MODEL, NOW, caller, request, write_policies
+from support import MODEL, NOW, SURFACE, caller, request, write_policies
+from support import policies as policies_of
 from testing.suites import AVATARS, loaded
 
 from policyguard.decision import Admitted, Held
@@ -191,3 +192,34 @@ def test_a_simulation_agrees_with_a_guard_on_a_database(
                 images = real.request.n or 1
                 spent.update({("user-day", who.user): images, ("tried", None): images})
                 spent["month", None] += real.ticket.ceiling_micros
+
+
+# ---- what comes out ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("output", "outcome", "reasons"),
+    [
+        ({}, "allow", []),
+        ({"violence": 0.9}, "deny", ["output.violence"]),
+        ({"sexual": 0.4}, "review", ["output.sexual"]),
+        ({"sexual": None}, "deny", ["output.unavailable"]),
+        ({"violence": 0.25}, "flag", ["some-blood"]),
+    ],
+)
+def test_output_is_looked_at_where_the_policy_says_so(
+    tmp_path: Path, output: Any, outcome: str, reasons: list[str]
+) -> None:
+    surface = SURFACE + (
+        "moderation: {check: [prompt, output_images], review_at: {sexual: 0.3}}\n"
+        "review: {reviewers: [group:trust]}\n"
+        "rules: [{id: some-blood, when: output.violence > 0.2 && output.violence < 0.3, then: flag}]\n"
+    )
+    seen = decided(policies_of(tmp_path, avatars=surface), output=output)
+    assert (seen.outcome, ids(seen.reasons), seen.answered) == (outcome, reasons, True)
+
+
+def test_what_is_denied_before_has_no_output(tmp_path: Path) -> None:
+    surface = SURFACE + "moderation: {check: [prompt, output_images]}\n"
+    seen = decided(policies_of(tmp_path, avatars=surface), scores={"hate": 0.9}, output={"violence": 0.9})
+    assert (ids(seen.reasons), seen.answered) == (["moderation.hate"], False)

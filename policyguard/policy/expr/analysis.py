@@ -30,7 +30,7 @@ from policyguard.policy.expr.evaluate import evaluate
 from policyguard.policy.expr.operations import CATEGORY_KNOWN, CATEGORY_SCORE, NOT, Operation
 from policyguard.policy.expr.parse import parse
 from policyguard.policy.expr.runtime import EvaluationError, Unavailable
-from policyguard.policy.expr.types import BOOL, REQUEST, STRING, TIMESTAMP, Environment
+from policyguard.policy.expr.types import BOOL, LOOPED, REQUEST, STRING, TIMESTAMP, Environment
 
 Result = Literal["true", "false", "unavailable", "error"]
 _SIGNS = ("==", "!=", "<", "<=", ">", ">=")
@@ -145,6 +145,9 @@ def _atom(condition: Tree) -> Atom:
     )
 
 
+_OVER = {loop: root for root, loop in LOOPED.items()}
+
+
 class _Seen:
     """What a walk through an atom came by."""
 
@@ -167,7 +170,7 @@ class _Seen:
             case Apply(operation, (Root(name), Value(index))) if operation in (CATEGORY_SCORE, CATEGORY_KNOWN):
                 self.reads.add(f"{name}.{self.values[index]}")
             case Root(name):
-                self.reads.add("scores" if name == "categories" else name)
+                self.reads.add(_OVER.get(name, name))
             case Apply(operation, arguments) if operation in _PARTS:
                 zones = [str(self.values[part.index]) for part in arguments[1:] if isinstance(part, Value)]
                 self.parts.add((_PARTS[operation], zones[0] if zones else "UTC"))

@@ -10,7 +10,7 @@ from policyguard.policy.expr.checked import CallerHas, Loop, Root, Truth
 from policyguard.policy.expr.checker import NOTHING, Checker, Known, Part, named, wrong
 from policyguard.policy.expr.names import caller
 from policyguard.policy.expr.operations import Operation
-from policyguard.policy.expr.types import ANYTHING, BOOL, CATEGORY, ROOTS, SCORES, Type, is_single
+from policyguard.policy.expr.types import ANYTHING, BOOL, LOOPED, ROOTS, SCORED, Type, is_single
 from policyguard.suggest import did_you_mean, shown
 
 MAX_LOOPS = 2  # a loop, and one inside it or over what it gives: each can make a list longer than the one before
@@ -82,7 +82,7 @@ def _has(checker: Checker, node: syntax.Call) -> Part:
         if checker.part(field, NOTHING).type is ANYTHING:
             return wrong(node.at)
         down = f"a rule over {root} that are down denies or reviews by itself"
-        hint = down if root in ("scores", "answers") else ""
+        hint = down if root in (*SCORED, "answers") else ""
         return checker.problem(node.at, "PG411", f"`{root}.{field.name}` needs no guard", hint)
     if caller(checker, field, frozenset({field.name})).type is ANYTHING:
         return wrong(node.at)
@@ -115,7 +115,8 @@ def _loop_over(checker: Checker, node: syntax.Call, target: syntax.Node, over: P
         return checker.problem(
             variable.at, "PG402", f"the loop variable hides `{variable.name}`", "choose another name"
         )
-    item = CATEGORY if over.type == SCORES else over.type.item
+    looked_up = SCORED.get(over.type.name)
+    item = Type("string", values=looked_up) if looked_up else over.type.item
     if item is None:
         if over.type is ANYTHING:
             item = ANYTHING
@@ -138,5 +139,5 @@ def _body(checker: Checker, node: syntax.Call, over: Part, variable: str, item: 
     if over.type is ANYTHING:
         return wrong(node.at)
     type_ = BOOL if node.name in ("exists", "all", "exists_one") else Type("list", item=gives.type if gives else item)
-    items = Root("categories") if over.type == SCORES else over.node
+    items = Root(LOOPED[over.type.name]) if over.type.name in LOOPED else over.node
     return Part(type_, Loop(node.name, items, depth, body, gives.node if gives else None), node.at)

@@ -45,7 +45,7 @@ class CallerHas:
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """`surface`, `now`, `scores`, `answers`, or `categories` for a loop over scores."""
+    """`surface`, `now`, `scores`, `output`, `answers`; `categories` or `pictured` for a loop over scores or output."""
 
     name: str
 

@@ -13,7 +13,7 @@ from policyguard.policy.expr.types import (
     BOOL,
     DOUBLE,
     INT,
-    SCORES,
+    SCORED,
     Type,
     common,
     is_single,
@@ -75,8 +75,8 @@ def _score_range(checker: Checker, literal: Literal, sign: str) -> None:
 
 
 def _in(checker: Checker, node: syntax.Relation, left: Part, right: Part) -> Part:
-    if right.type == SCORES:
-        return _category_known(checker, node, left)
+    if right.type.name in SCORED:
+        return _category_known(checker, node, left, right.type.name)
     if right.type.item is None:
         return checker.problem(node.right.at, "PG405", f"`in` needs a list, got {named(right.type)}")
     if common(left.type, right.type.item) is None:
@@ -90,13 +90,13 @@ def _in(checker: Checker, node: syntax.Relation, left: Part, right: Part) -> Par
     return checker.applied(node.at, operations.MEMBER_OF_DOUBLES if exact else operations.MEMBER, left, right)
 
 
-def _category_known(checker: Checker, node: syntax.Relation, left: Part) -> Part:
-    category = names.category(checker, left)
+def _category_known(checker: Checker, node: syntax.Relation, left: Part, root: str) -> Part:
+    category = names.category(checker, left, root)
     if category is None:
         return checker.problem(node.left.at, "PG405", "a score is looked up by the name of its category")
     if isinstance(category, Part):
         return category
-    return Part(BOOL, Apply(operations.CATEGORY_KNOWN, (Root("scores"), category)), node.at)
+    return Part(BOOL, Apply(operations.CATEGORY_KNOWN, (Root(root), category)), node.at)
 
 
 def _incomparable(left: Part, right: Part, sign: str) -> tuple[str, str] | None:

@@ -47,6 +47,7 @@ _ROOTS = {
     "request": 'inputs["request"]',
     "caller": 'inputs["caller"]',
     "scores": 'inputs["scores"]',
+    "output": 'inputs["output"]',
     "answers": 'inputs["answers"]',
     "surface": 'inputs["surface"]',
     "now": 'moment(inputs["now"])',
@@ -115,6 +116,9 @@ def _expression(node: Checked, used: set[str]) -> str:
         case Root("categories"):
             used.add("scores")
             return "categories(scores)"
+        case Root("pictured"):
+            used.add("output")
+            return "pictured(output)"
         case Root(name):
             used.add(name)
             return name

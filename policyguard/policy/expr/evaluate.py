@@ -26,7 +26,7 @@ from policyguard.policy.expr.checked import (
     Variable,
 )
 from policyguard.policy.expr.fields import field_of
-from policyguard.policy.expr.runtime import EvaluationError, Unavailable, categories, moment
+from policyguard.policy.expr.runtime import EvaluationError, Unavailable, categories, moment, pictured
 
 
 def evaluate(root: Checked, values: tuple[Any, ...], inputs: Mapping[str, Any]) -> bool:
@@ -89,6 +89,8 @@ class _Evaluation:
     def _root(self, name: str) -> Any:
         if name == "categories":
             return categories(self.inputs["scores"])
+        if name == "pictured":
+            return pictured(self.inputs["output"])
         return moment(self.inputs["now"]) if name == "now" else self.inputs[name]
 
     def _all(self, nodes: Iterable[Checked]) -> list[Any]:

@@ -10,11 +10,12 @@ from policyguard.policy.expr.checker import Checker, Known, Part, named, wrong
 from policyguard.policy.expr.syntax import At
 from policyguard.policy.expr.types import (
     ANYTHING,
-    CATEGORY,
     NOT_YET_ROOTS,
     REQUEST,
     ROOTS,
     SCORE,
+    SCORED,
+    STRING,
     Type,
 )
 from policyguard.request import CATEGORIES
@@ -33,7 +34,7 @@ def name(checker: Checker, node: syntax.Name, known: Known) -> Part:
         return checker.problem(node.at, "PG414", "policies do not use messages")
     if name not in ROOTS:
         return checker.problem(node.at, "PG402", f"there is no {shown(name)} here", _meant(checker, name))
-    if name in ("surface", "now", "scores"):
+    if name in ("surface", "now", *SCORED):
         checker.reads.add(name)
     return Part(ROOTS[name], Root(name), node.at)
 
@@ -56,8 +57,8 @@ def field(checker: Checker, node: syntax.Field, known: Known) -> Part:
         return _request(checker, node)
     if root == "caller":
         return caller(checker, node, known)
-    if root == "scores":
-        return _score(checker, node.at, node.name_at, node.name)
+    if root is not None and root in SCORED:
+        return _score(checker, node.at, node.name_at, node.name, root)
     if root == "answers":
         return _answer(checker, node)
     part = checker.part(node.operand, known)
@@ -86,12 +87,15 @@ def caller(checker: Checker, node: syntax.Field, known: Known) -> Part:
     return Part(Type("string", values=declared.values), CallerValue(checker.parameter(node.name)), node.at)
 
 
-def _score(checker: Checker, at: At, name_at: At, category: str) -> Part:
+def _score(checker: Checker, at: At, name_at: At, category: str, root: str) -> Part:
     if category not in CATEGORIES:
-        hint = did_you_mean(category, CATEGORIES)
+        hint = did_you_mean(category, SCORED[root])
         return checker.problem(name_at, "PG406", f"{shown(category)} is no moderation category", hint)
-    checker.reads.add(f"scores.{category}")
-    return Part(SCORE, Apply(operations.CATEGORY_SCORE, (Root("scores"), checker.parameter(category))), at)
+    if category not in SCORED[root]:
+        hint = f"there are {', '.join(SCORED[root])}"
+        return checker.problem(name_at, "PG406", f"{shown(category)} is not looked for in pictures", hint)
+    checker.reads.add(f"{root}.{category}")
+    return Part(SCORE, Apply(operations.CATEGORY_SCORE, (Root(root), checker.parameter(category))), at)
 
 
 def _answer(checker: Checker, node: syntax.Field) -> Part:
@@ -106,29 +110,30 @@ def _answer(checker: Checker, node: syntax.Field) -> Part:
 
 def index(checker: Checker, node: syntax.Index, known: Known) -> Part:
     index = checker.part(node.index, known)
-    if not (isinstance(node.operand, syntax.Name) and node.operand.name == "scores"):
+    root = node.operand.name if isinstance(node.operand, syntax.Name) else ""
+    if root not in SCORED:
         operand = checker.part(node.operand, known)
         if operand.type is ANYTHING:
             return wrong(node.at)
-        return checker.problem(node.at, "PG414", "only `scores` is looked up with `[...]`")
+        return checker.problem(node.at, "PG414", "only `scores` and `output` are looked up with `[...]`")
     if index.type is ANYTHING:
         return wrong(node.at)
-    named_category = category(checker, index)
+    named_category = category(checker, index, root)
     if named_category is None:
         return checker.problem(index.at, "PG405", "a score is looked up by the name of its category")
     if isinstance(named_category, Part):
         return named_category
-    return Part(SCORE, Apply(operations.CATEGORY_SCORE, (Root("scores"), named_category)), node.at)
+    return Part(SCORE, Apply(operations.CATEGORY_SCORE, (Root(root), named_category)), node.at)
 
 
-def category(checker: Checker, part: Part) -> Checked | Part | None:
+def category(checker: Checker, part: Part, root: str) -> Checked | Part | None:
     """What names a category, with its reading noted; a `Part` where it is a problem, None where it is no name."""
     literal = part.literal
     if literal is not None and literal.slot is not None and isinstance(literal.value, str):
         checker.demands[literal.slot].fixed = True
-        score = _score(checker, part.at, literal.at, literal.value)
+        score = _score(checker, part.at, literal.at, literal.value, root)
         return score if score.type is ANYTHING else part.node
-    if part.type == CATEGORY and part.type.values == CATEGORIES:
-        checker.reads.add("scores")
+    if part.type == STRING and part.type.values and set(part.type.values) <= set(SCORED[root]):
+        checker.reads.add(root)
         return part.node
     return None

@@ -19,7 +19,7 @@ LOOPS = ("exists", "all", "exists_one", "filter", "map")
 REFUSED = frozenset({"dyn", "type", "reduce", "min", "bytes", "uint", "optional", "google"})
 # What the source of the fast form can call, beside its own parameters.
 _RUNTIME = (
-    *("drawn", "categories", "score_of", "moment", "whole", "divide", "modulo", "same", "among"),
+    *("drawn", "categories", "pictured", "score_of", "moment", "whole", "divide", "modulo", "same", "among"),
     *("int_of_double", "int_of_text", "double_of_text", "later", "earlier", "units"),
 )
 _BUILTINS = {"len": len, "any": any, "all": all, "sum": sum, "str": str, "float": float}

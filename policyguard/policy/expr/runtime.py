@@ -13,7 +13,7 @@ from typing import Any
 
 from policyguard.policy.expr.literals import HIGHEST, LOWEST
 from policyguard.policy.expr.written import LONGEST
-from policyguard.request import CATEGORIES, Size, parse_size
+from policyguard.request import CATEGORIES, IMAGE_CATEGORIES, Size, parse_size
 
 _INT = re.compile(r"[-+]?[0-9]{1,40}", re.ASCII)
 _TICK = timedelta(microseconds=1)
@@ -52,6 +52,13 @@ def categories(scores: Mapping[str, float] | None) -> tuple[str, ...]:
     if scores is None:
         raise Unavailable("scores")
     return CATEGORIES
+
+
+def pictured(output: Mapping[str, float] | None) -> tuple[str, ...]:
+    """The same over the scores of pictures: the categories that are looked for in one."""
+    if output is None:
+        raise Unavailable("output")
+    return IMAGE_CATEGORIES
 
 
 def score_of(scores: Mapping[str, float] | None, category: str) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from policyguard.errors import PolicyguardError
-from policyguard.request import AUTO, CATEGORIES, parse_size
+from policyguard.request import AUTO, CATEGORIES, IMAGE_CATEGORIES, parse_size
 
 # Every problem of an expression, by code.
 CODES: Mapping[str, str] = {
@@ -69,7 +69,7 @@ class Environment:
 
 @dataclass(frozen=True, slots=True)
 class Type:
-    """`name` is bool, int, double, string, timestamp, duration, list, scores, category, or an object's root name.
+    """`name` is bool, int, double, string, timestamp, duration, list, scores, output, or an object's root name.
 
     `values` are all values of an enumeration, `size` and `score` restrict literals, `item` is the type in a list.
     """
@@ -87,8 +87,7 @@ class Type:
 BOOL, INT, DOUBLE, STRING = Type("bool"), Type("int"), Type("double"), Type("string")
 TIMESTAMP, DURATION = Type("timestamp"), Type("duration")
 LIST = Type("list")  # of whatever
-SCORES, SCORE = Type("scores"), Type("double", score=True)
-CATEGORY = Type("string", values=CATEGORIES)
+SCORES, OUTPUT, SCORE = Type("scores"), Type("output"), Type("double", score=True)
 ANYTHING = Type("anything")  # the type of what is already wrong, so that one mistake is one problem
 
 REQUEST: Mapping[str, Type] = {
@@ -112,13 +111,18 @@ ROOTS: Mapping[str, Type] = {
     "request": Type("request"),
     "caller": Type("caller"),
     "scores": SCORES,
+    "output": OUTPUT,
     "answers": Type("answers"),
     "surface": STRING,
     "now": TIMESTAMP,
 }
-_OBJECTS = (SCORES, ROOTS["request"], ROOTS["caller"], ROOTS["answers"])
+# What is looked up by a category, and the categories that are assessed there.
+SCORED: Mapping[str, tuple[str, ...]] = {"scores": CATEGORIES, "output": IMAGE_CATEGORIES}
+# What a loop over it runs over, by the name of its own node.
+LOOPED: Mapping[str, str] = {"scores": "categories", "output": "pictured"}
+_OBJECTS = (SCORES, OUTPUT, ROOTS["request"], ROOTS["caller"], ROOTS["answers"])
 # Known from the design, and refused until they are enforced.
-NOT_YET_ROOTS = frozenset({"images", "output"})
+NOT_YET_ROOTS = frozenset({"images"})
 
 
 def common(left: Type, right: Type) -> Type | None:
