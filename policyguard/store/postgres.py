@@ -76,7 +76,7 @@ class Postgres:
         engine = self._engine(isolation_level="AUTOCOMMIT", poolclass=NullPool)
         try:
             with engine.connect() as connection:
-                now = connection.exec_driver_sql("SELECT pg_current_xact_id()::xid::text").scalar_one()
+                now = connection.exec_driver_sql("SELECT pg_current_xact_id()::text").scalar_one()
                 if not _seen_by_all(connection, now):
                     return False
                 connection.exec_driver_sql("VACUUM FULL data_keys")
@@ -97,11 +97,16 @@ class Postgres:
 
 
 def _seen_by_all(connection: Connection, transaction: str) -> bool:
-    """Whether no session of this database looks at what was before `transaction`, waited for with patience."""
+    """Whether nobody can look any more at what was before `transaction`, waited for with patience.
+
+    That is a session of this database with an older snapshot, or, because it makes new snapshots old, any transaction
+    of the server that began earlier.
+    """
     older = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    older += f" AND age(backend_xmin) > age('{int(transaction)}'::xid)"
+    older += f" AND age(backend_xmin) > age('{int(transaction)}'::xid8::xid)"
+    running = f"SELECT pg_snapshot_xmin(pg_current_snapshot()) <= '{int(transaction)}'::xid8"
     until = time.monotonic() + LIMITS_S["lock_timeout"]
-    while connection.exec_driver_sql(older).scalar_one():
+    while any(connection.exec_driver_sql(sql).scalar_one() for sql in (running, older)):
         if time.monotonic() > until:
             return False
         time.sleep(LOOK_S)

@@ -6,7 +6,7 @@ from time import thread_time
 
 import pytest
 from celpy.celparser import CELParser
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from policyguard.policy.expr import Environment, ExpressionErrors, compile_expression
@@ -41,10 +41,34 @@ def test_hostile_text_is_refused_at_once(name: str) -> None:
     assert thread_time() - start < 1
 
 
-PIECES = ["'", '"', "'''", '"""', "r", "b", "\\", "\\'", "a", "1", "//", "\n", " ", "+", "(", ")", "x1", "1.5", "-"]
+PIECES = [
+    "'",
+    '"',
+    "'''",
+    '"""',
+    "r",
+    "b",
+    "\\",
+    "\\'",
+    "a",
+    "1",
+    "//",
+    "\n",
+    " ",
+    "+",
+    "(",
+    ")",
+    "x1",
+    "1.5",
+    "0x1",
+    "-",
+]
 
 
 @settings(deadline=None, max_examples=500)
+@example("1.5r''")
+@example("0x1r'\\'")
+@example("a1r''")
 @given(st.lists(st.sampled_from(PIECES), max_size=12).map("".join))
 def test_the_scan_sees_the_literals_that_the_grammar_sees(source: str) -> None:
     try:

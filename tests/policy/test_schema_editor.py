@@ -207,7 +207,6 @@ WRONG = {  # a text of `FULL` and what is written instead
     "a route with a placeholder": ("PUT /own", "PUT /own/{id}"),
     "a path out of the body": ("body.text.a", "text.a"),
     "a day as people write it": ("until: 2027-01-31", "until: 31.1.2027"),
-    "what is not enforced yet": ("check: [prompt]", "check: [output_images]"),
     "a key that is not enforced yet": ("reasons_on_wire: true", "inner: guarded"),
     "moderation turned down": ("moderation: auto\n  on", "moderation: low\n  on"),
 }

@@ -16,6 +16,7 @@ from store.books import NOW, USER, VAULT, hold, open_at, private, refused, rows
 from policyguard.audit.private import Vault
 from policyguard.errors import ConfigError
 from policyguard.store import Erased, Store
+from policyguard.store import postgres as store_postgres
 
 LEGACY = "c20c82f13de9ed6471ac623be512088108470ca09337a6d2ecfb403dc2"
 OTHER = VAULT.pseudonym("user", "u2")
@@ -203,6 +204,22 @@ def test_a_reader_in_the_way_is_said(path: Path, monkeypatch: pytest.MonkeyPatch
     reader.close()
     assert store.erase("u1", why="", by="ada", now=NOW) == Erased(0, 0, scrubbed=True)
     store.close()
+
+
+def test_a_transaction_in_another_database_of_the_server_is_in_the_way_too(
+    postgres: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It keeps what was deleted after it began, wherever it is, and so would a table written anew."""
+    monkeypatch.setitem(store_postgres.LIMITS_S, "lock_timeout", 0.3)
+    with postgres.database() as url, postgres.database() as other, closing(open_at(url)) as store:
+        keep(store, "dec_1")
+        keep(store, "dec_2", OTHER)
+        with connect(other) as beside:
+            beside.execute("BEGIN")
+            beside.execute("CREATE TABLE busy (n INTEGER)")
+            assert not store.erase("u1", why="", by="ada", now=NOW).scrubbed
+            beside.execute("ROLLBACK")
+        assert store.erase("u1", why="", by="ada", now=NOW).scrubbed
 
 
 # ---- rotation ---------------------------------------------------------------------------------------------

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from policyguard.policy.expr.syntax import Kind, Span
 
 # No possessive repeats and no atomic groups: the first releases of Python 3.11 match them wrongly. The alternatives of
-# each repeat exclude each other, so that what does not match fails in linear time all the same. Names are passed over:
-# what follows a letter of one is no prefix and no number.
+# each repeat exclude each other, so that what does not match fails in linear time all the same. Names are passed over
+# as a whole, so that their last letters are no prefix and no number.
 _START = re.compile(
     r"""(?P<comment>//[^\n]*)
-      | (?:(?<!\w)(?P<prefix>[bB]?[rR]?))?(?P<quote>\"{3}|'{3}|["'])
+      | (?P<prefix>[bB]?[rR]?)(?P<quote>\"{3}|'{3}|["'])
+      | (?P<name>[A-Za-z_]\w*)
       | (?P<number>(?<![\w.])(?:0x[0-9a-fA-F]+|(?:\d+\.\d+(?:[eE][+-]?\d+)?|\d+[eE][+-]?\d+)|\d+)(?![\w.]))
-      | (?<!\w)\d""",
+      | (?<!\w)(?:0x[0-9a-fA-F]+|\d)""",
     re.ASCII | re.VERBOSE,
 )
 _REST = {
@@ -63,7 +64,7 @@ def scan(source: str) -> Scan:
             plain = plain and not (found["prefix"] or "").lower().startswith("b")
         elif found["number"]:
             spans.append(Span(*found.span(), _kind(found["number"])))
-        else:
+        elif not found["name"]:
             plain = False
     return Scan(tuple(spans), plain)
 
