@@ -19,7 +19,8 @@ class Case:
     """A surface of its own, a request for it, and what must come of it.
 
     `policy` are lines of the surface's file. `reasons` are ids, effects and modes of the record. `sent` is what the
-    sandbox must have got; None: nothing. `down` is the path of what fails meanwhile.
+    sandbox must have got; None: nothing. `after` are the rows of the record behind the leg's. `down` is the path of
+    what fails meanwhile.
     """
 
     policy: str = ""
@@ -33,6 +34,7 @@ class Case:
     reasons: tuple[tuple[str, str, str], ...] = ()
     adjusted: tuple[str, ...] = (FORCED,)
     sent: Mapping[str, Any] | None = None
+    after: tuple[str, ...] = ()
     down: str | None = None
     paused: bool = False
 
@@ -41,6 +43,7 @@ QUESTION = """
 questions: {real: {ask: Is it a real person?}}
 rules: [{id: real-people, when: answers.real > 0.7, then: deny}]
 """
+OUTPUT = "moderation: {check: [prompt, input_images, output_images]}\n"
 PLAIN = {"model": "gpt-image-2-2026-04-21", "size": "1024x1024", "quality": "low", "n": 1}
 CASES: Mapping[str, Case] = {
     "allowed": Case(sent=PLAIN),
@@ -186,6 +189,26 @@ CASES: Mapping[str, Case] = {
         retry="false",
         outcome="deny",
         reasons=(("request.malformed", "deny", "enforce"),),
+    ),
+    "output-released": Case(policy=OUTPUT, sent=PLAIN, after=("output.inspected",)),
+    "output-denied": Case(
+        policy=OUTPUT,
+        asked=Asked(prompt="a cat [sandbox output: violence=0.9]"),
+        status=400,
+        type="image_generation_user_error",
+        code="moderation_blocked",
+        retry="false",
+        sent=PLAIN,
+        after=("output.inspected",),
+    ),
+    "output-held": Case(
+        policy=OUTPUT + "review: {reviewers: [group:trust], hold: output}",
+        status=403,
+        type="permission_error",
+        code="policy_review_required",
+        retry="false",
+        sent=PLAIN,
+        after=("output.inspected", "review.held"),
     ),
     "image-too-large": Case(
         policy="  input_images: {max_pixels: 1000}",

@@ -285,7 +285,11 @@ class DecoratorDoor:
         return Answer(200)
 
     def _function(self, surface: str) -> Any:
-        @self.guard.enforce(surface)
+        @self.guard.enforce(
+            surface,
+            images=lambda result: [image.b64_json for image in result.data],
+            restore=lambda images: images,
+        )
         def draw(
             prompt: str,
             model: str | None = None,
