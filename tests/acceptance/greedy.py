@@ -130,12 +130,23 @@ class Greedy:
         query = scope["query_string"].decode("latin-1")
         target = scope.get("raw_path", scope["path"].encode()).decode("latin-1") + (f"?{query}" if query else "")
         self.reached.append(Reached(scope["method"], target, headers, body))
+        if (b"move me" in body and not query) or scope["path"] == "/v1/moved":
+            await _answer(send, 307, [(b"location", b"/v1/images/generations?moved")])
+            return
+        if scope["path"] == "/v1/files":
+            await _answer(send, 200, [(b"content-type", b"application/json")], b'{"id": "file-1", "object": "file"}')
+            return
         replies = iter([{"type": "http.request", "body": body, "more_body": False}])
 
         async def replay() -> Any:
             return next(replies, None) or await receive()
 
         await self._sandbox(scope, replay, send)
+
+
+async def _answer(send: Any, status: int, headers: list[tuple[bytes, bytes]], body: bytes = b"") -> None:
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 # ---- saying anything --------------------------------------------------------------------------------------

@@ -62,7 +62,8 @@ def check_record(events: list[Any], judge: Judge, user: str, generated: int) -> 
     """What was generated was decided, and nobody was taken for somebody else."""
     ends = Counter(event.type for event in events if event.type.startswith("leg."))
     assert judge.generations == ends.total()
-    assert generated == ends.total() - ends["leg.released"]
+    assert ends["leg.settled"] <= generated <= ends["leg.settled"] + ends["leg.presumed"]
+    assert generated > 10  # what is harmless was served
     decided = [event for event in events if event.type == "request.decided"]
     allowed = [event for event in decided if event.outcome != "deny"]
     assert len(allowed) == judge.generations
