@@ -25,7 +25,7 @@ from policyguard.errors import ConfigError
 
 pytestmark = pytest.mark.acceptance
 BUDGETS = "budgets: [{id: day, limit: $10 / day}, {id: images, limit: 50 images / day}]"
-# What there is not. Each is tried in `test_what_a_function_has_not_is_no_way_in`.
+# What there is not, and why.
 NO_SUCH_FORM: Mapping[tuple[str, str], str] = {
     ("decorator", "generations stream"): "a function has ended before its stream has",
     ("decorator", "edits stream"): "a function has ended before its stream has",
