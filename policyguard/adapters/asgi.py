@@ -23,13 +23,13 @@ from policyguard.adapters.offer import Offer, offered
 from policyguard.adapters.routes import OVERRIDES, READS, Table, looks_like_responses, paths
 from policyguard.decision import Admitted, Held, Reason, Refused, Released
 from policyguard.errors import InvalidRequest
-from policyguard.flow import expired, no_surface_reason
+from policyguard.flow import no_surface_reason
 from policyguard.guard import Guard
 from policyguard.policy.model import PolicySet, Route
 from policyguard.request import Caller, Failure, Outcome
 from policyguard.threads import in_thread
 from policyguard.wire import forms
-from policyguard.wire.forms import MAX_BODY_BYTES, MAX_JSON_BYTES, largest, one_content_type
+from policyguard.wire.forms import MAX_BODY_BYTES, MAX_JSON_BYTES, check_query, largest, one_content_type
 from policyguard.wire.outcome import OutcomeReader, plain_word
 from policyguard.wire.own import Own, read_own
 from policyguard.wire.reach import Reach, reach
@@ -233,7 +233,7 @@ class Guarded:
             review_id=header(self.scope["headers"], "x-policyguard-review"),
             door=self.door.name,
             upstream=self.door.upstream,
-            sends=self.door.upstream is not None,
+            sends=True,
             fixed=frozenset(self.route.constants),
             forced=self.route.shape != "custom" or "moderation" in self.route.fields,
             request_id=plain_word(header(self.scope["headers"], "x-request-id")),
@@ -250,6 +250,7 @@ class Guarded:
         kind = one_content_type(_values(self.scope, b"content-type"), _values(self.scope, b"content-encoding"))
         if self.route.shape == "custom":
             return await _read(body, partial(read_own, body, kind, self.route))
+        check_query(self.scope.get("query_string", b""))
         if self.route.shape == "generations":
             return await _read(body, partial(forms.read, self.route.shape, body, kind))
         # pictures to look at, however short
@@ -265,9 +266,6 @@ class Guarded:
     # ---- after admission --------------------------------------------------------------------------------------
 
     async def _forward(self, admitted: Admitted, scope: Scope, receive: Replay) -> None:
-        if self.door.upstream is None and not await self.guard.asent(admitted.ticket):
-            await self._say(expired(admitted, self.guard.clock()))
-            return
         offer = Offer(self.guard, admitted, self.caller)
         offer.reported = self.door.upstream is not None  # what answers is the API itself
         answer = _Answer(self.send, offer, self.route, self._say)
