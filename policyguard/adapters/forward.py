@@ -43,10 +43,12 @@ async def _pass(answer: Answer, send: Send) -> None:
     await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
     declared = answer.names.get("content-length", "")
     left = int(declared) if declared.isdecimal() else None
+    more = True
     async for chunk in answer.chunks():
         left = None if left is None else left - len(chunk)
-        await send({"type": "http.response.body", "body": chunk, "more_body": left != 0})
-    if left != 0:
+        more = left != 0
+        await send({"type": "http.response.body", "body": chunk, "more_body": more})
+    if more:
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 

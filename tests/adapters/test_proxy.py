@@ -447,3 +447,12 @@ async def test_a_fault_of_ours_is_an_error_in_the_one_shape_and_tells_nothing(
         answer = await client.ask(client.key())
     assert (answer.status, answer.code) == (500, "internal_error")
     assert "canary-4711" not in caplog.text + answer.body.decode()
+
+
+@pytest.mark.parametrize("more", ["", "moderation: {check: [prompt, input_images, output_images]}\n"])
+@pytest.mark.parametrize("status", [502, 503])
+async def test_an_answer_without_a_body_comes_to_its_end(start: Callable[..., Client], status: int, more: str) -> None:
+    client = start(avatars=SURFACE + more)
+    client.upstream.answers[GENERATIONS] = [f"HTTP/1.1 {status} X\r\ncontent-length: 0\r\n\r\n".encode()]
+    answer = await client.ask(client.key())
+    assert (answer.status, answer.body, answer.whole) == (status, b"", True)
