@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from policyguard.cli.output import FINDINGS, FormatOption, console, dollars, fail, print_json, table
+from policyguard.cli.output import FINDINGS, FormatOption, console, dollars, fail, print_json, progress, table
 from policyguard.cli.spend import bar
 from policyguard.settings import setting
 
@@ -49,26 +48,14 @@ def demo(
     key = setting("openai_key")
     if live and key is None:
         fail("`--live` needs OPENAI_API_KEY", hint="without --live the demo needs no key")
-    out = console(stderr=format == "json")
-    with _progress(out) as progress:
-        task = progress.add_task("requests", total=None)
-
-        def report(done: int, total: int) -> None:
-            progress.update(task, completed=done, total=total)
-
+    with progress("requests") as report:
         summary = run(folder, prompts=prompts, limit=limit, live_key=key if live else None, report=report)
     if format == "json":
         print_json(asdict(summary))
     else:
-        print_summary(summary, out)
+        print_summary(summary, console())
     if summary.unaccounted:
         raise typer.Exit(FINDINGS)
-
-
-def _progress(out: Console) -> Progress:
-    """A bar on a terminal; silent where the output is read by a program."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=out, transient=True, disable=not out.is_terminal)
 
 
 def print_summary(summary: Summary, out: Console) -> None:

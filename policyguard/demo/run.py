@@ -38,7 +38,9 @@ class Upstream:
     counts: Callable[[], dict[str, int]] | None
 
 
-def run(folder: Path, *, prompts: Path | None, limit: int | None, live_key: str | None, report: Report) -> Summary:
+def run(
+    folder: Path, *, prompts: Path | None, limit: int | None, live_key: str | None, report: Report | None
+) -> Summary:
     """Send `prompts` (else the demo's own) and say what became of them. `report(done, total)` shows progress."""
     chosen = (read_prompts(prompts) if prompts else demo_prompts())[:limit]
     record = _fresh_record(folder)
@@ -94,11 +96,12 @@ def _guard(record: Path, upstream: Upstream) -> Iterator[Guard]:
         guard.sweep()  # seals the rows, so that the record can be verified
 
 
-def _send(traffic: Traffic, prompts: list[DemoPrompt], report: Report) -> list[Answer]:
+def _send(traffic: Traffic, prompts: list[DemoPrompt], report: Report | None) -> list[Answer]:
     answers = []
     for answer in traffic.send(prompts, EVERY_NTH_DECORATED):
         answers.append(answer)
-        report(len(answers), len(prompts))
+        if report is not None:
+            report(len(answers), len(prompts))
     return answers
 
 

@@ -209,11 +209,3 @@ def test_jobs_run_until_they_are_told_to_stop(folder: Path, run: Typed) -> None:
         assert process.stdout.readline().endswith("seal: 4 rows\n")
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
-
-
-def test_a_terminal_gets_a_bar_and_a_file_does_not(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from policyguard.cli.audit_proofs import _progress
-
-    with _progress() as progress:
-        assert progress is None
-    assert capsys.readouterr().err == ""
