@@ -121,9 +121,7 @@ def _explain(
 
     (scores, answers, output), policy = said, loaded.surfaces[surface]
     caller, reasons = engine.resolve_caller(loaded.caller, given)
-    screened = engine.price(engine.screen(policy, request, caller, now))
-    known = {reason.id for reason in reasons}
-    screened = screened._replace(reasons=reasons + tuple(r for r in screened.reasons if r.id not in known))
+    screened = engine.price(engine.screen(policy, request, caller, now)).after(reasons)
     verdict = None
     if screened.check_prompt or screened.check_images:
         error = "down" if scores is None else None
