@@ -396,18 +396,6 @@ def no_surface_reason(message: str = "no surface claims this image route") -> Re
     return Reason(id="surface.none", kind=Kind.SURFACE, effect=Effect.DENY, message=message)
 
 
-def expired(admitted: Admitted, now: datetime) -> Refused:
-    """The answer where an admitted request came too late to be sent. Its decision stands; its leg says how it ended."""
-    reason = Reason(
-        id="reservation.expired",
-        kind=Kind.UNAVAILABLE,
-        effect=Effect.DENY,
-        message="the reservation ran out before the request was sent",
-    )
-    decision = admitted.decision
-    return refuse(replace(decision, effect=Effect.DENY, reasons=(*decision.reasons, reason)), now=now)
-
-
 def reject(policies: PolicySet, what: Unreadable, keys: Keys) -> Generator[Step, Any, Refused]:
     """One decision row for what was refused before it became a request."""
     caller, _ = engine.resolve_caller(policies.caller, what.caller)

@@ -22,7 +22,7 @@ from policyguard.adapters.offer import Offer, offered
 from policyguard.adapters.routes import OVERRIDES, READS, Table, looks_like_responses, paths
 from policyguard.decision import Admitted, Held, Reason, Refused, Released
 from policyguard.errors import InvalidRequest
-from policyguard.flow import expired, no_surface_reason
+from policyguard.flow import no_surface_reason
 from policyguard.guard import Guard
 from policyguard.policy.model import PolicySet, Route
 from policyguard.request import Caller, Failure, Outcome
@@ -225,7 +225,7 @@ class Guarded:
             review_id=header(self.scope["headers"], "x-policyguard-review"),
             door=self.door.name,
             upstream=self.door.upstream,
-            sends=self.door.upstream is not None,
+            sends=True,
             fixed=frozenset(self.route.constants),
             forced=self.route.shape != "custom" or "moderation" in self.route.fields,
             request_id=plain_word(header(self.scope["headers"], "x-request-id")),
@@ -257,9 +257,6 @@ class Guarded:
     # ---- after admission --------------------------------------------------------------------------------------
 
     async def _forward(self, admitted: Admitted, scope: Scope, receive: Replay) -> None:
-        if self.door.upstream is None and not await self.guard.asent(admitted.ticket):
-            await self._say(expired(admitted, self.guard.clock()))
-            return
         offer = Offer(self.guard, admitted, self.caller)
         offer.reported = self.door.upstream is not None  # what answers is the API itself
         answer = _Answer(self.send, offer, self.route, self._say)

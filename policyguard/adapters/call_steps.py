@@ -16,12 +16,12 @@ from typing import Any
 import httpx2
 
 from policyguard.adapters.calls import Call, call_of, can_hold_tools, is_plain
-from policyguard.adapters.guard_steps import Admit, GuardStep, Inspect, MarkSent, Reject, SettleLeg
+from policyguard.adapters.guard_steps import Admit, GuardStep, Inspect, Reject, SettleLeg
 from policyguard.adapters.offer import Offer, admission, caller_within, current_offer, looks
 from policyguard.adapters.passing import Ending, failure_of, output_of
 from policyguard.decision import Admitted, Held, Reason, Refused, Released, Ticket
 from policyguard.errors import InvalidRequest, PolicyguardError
-from policyguard.flow import expired, no_surface_reason
+from policyguard.flow import no_surface_reason
 from policyguard.guard import AskOptions, Guard
 from policyguard.request import Caller, Failure, ImageRequest, Outcome, Output
 from policyguard.wire.forms import Parsed, Shape, largest, one_content_type, read
@@ -153,12 +153,13 @@ def _image_call(door: Door, request: httpx2.Request, shape: Shape) -> Steps:
         "review_id": request.headers.get(_REVIEW),
         "retry_of": attempt.first,
         "upstream": request.url.host,
+        "sends": True,
         "policies": door.guard.policies,
     }
-    said, within = yield from admission(offer, Admit(parsed.request, caller, door.surface, options))
+    said = yield from admission(offer, Admit(parsed.request, caller, door.surface, options))
     if not isinstance(said, Admitted):
         return _refusal(door, said)
-    return (yield from _forward(door, request, parsed, said, attempt, within=within, offer=offer))
+    return (yield from _forward(door, request, parsed, said, attempt, offer))
 
 
 def _parsed(request: httpx2.Request, body: bytes, shape: Shape) -> Parsed:
@@ -178,16 +179,10 @@ def _forward(
     parsed: Parsed,
     admitted: Admitted,
     attempt: _Attempt,
-    *,
-    within: bool,
     offer: Offer | None,
 ) -> Steps:
     ticket, asked = admitted.ticket, admitted.request
     sendable = _rewritten(request, *parsed.write(asked, ticket.safety_identifier))
-    if not within:  # the ticket of the request around is sent already
-        sent: bool = yield MarkSent(ticket)
-        if not sent:
-            return _refusal(door, expired(admitted, door.guard.clock()))
     started = time.monotonic()
     outcome: Outcome | None = Outcome(failure=Failure.CANCELLED)
     output: Output | None = None

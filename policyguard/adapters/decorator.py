@@ -17,14 +17,13 @@ from functools import partial
 from typing import Any, ParamSpec, TypeVar, cast
 
 from policyguard.adapters.files import holds_picture, read_image
-from policyguard.adapters.guard_steps import Admit, GuardStep, MarkSent, Reject, aperform, perform
+from policyguard.adapters.guard_steps import Admit, GuardStep, Reject, aperform, perform
 from policyguard.adapters.offer import Offer, admission, caller_within, current_offer, looks, offered
 from policyguard.adapters.returned import ImagesOf, Restore, output_of, restored
 from policyguard.adapters.surface import check_surface
 from policyguard.decision import Admitted, Effect, Held, Kind, Reason, Refused, Released, refused_error
 from policyguard.driving import adrive, drive
 from policyguard.errors import ConfigError, InvalidRequest
-from policyguard.flow import expired
 from policyguard.guard import AskOptions, Guard
 from policyguard.request import AUTO, Failure, ImageRequest, InputImage, Operation, Outcome, Output
 from policyguard.wire.outcome import digests, plain_word
@@ -148,15 +147,11 @@ def _begin(door: _Door, call: inspect.BoundArguments) -> Generator[GuardStep, An
     if unseen is not None:
         refused: Refused = yield Reject(unseen, door.surface, caller, _DOOR)
         raise refused_error(refused)
-    said, within = yield from admission(around, Admit(request, caller, door.surface, door.options))
+    said = yield from admission(around, Admit(request, caller, door.surface, door.options))
     if isinstance(said, Released):
         return said
     if not isinstance(said, Admitted):
         raise refused_error(said)
-    if not within:  # the ticket of the request around is sent already
-        sent: bool = yield MarkSent(said.ticket)
-        if not sent:
-            raise refused_error(expired(said, door.guard.clock()))
     door.force(call, said)
     return Offer(door.guard, said, caller, around=around)
 
@@ -198,6 +193,7 @@ class _Door:
             "door": _DOOR,
             "forced": self._argument("moderation") in self.signature.parameters,
             "fixed": frozenset(self.constants),
+            "sends": True,
         }
 
     def _argument(self, parameter: str) -> str:

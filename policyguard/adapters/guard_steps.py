@@ -35,13 +35,6 @@ class Reject:
 
 
 @dataclass(frozen=True, slots=True)
-class MarkSent:
-    """Answer: bool."""
-
-    ticket: Ticket
-
-
-@dataclass(frozen=True, slots=True)
 class SettleLeg:
     """Answer: `Settled`."""
 
@@ -58,7 +51,7 @@ class Inspect:
     output: Output
 
 
-GuardStep = Admit | Reject | MarkSent | SettleLeg | Inspect
+GuardStep = Admit | Reject | SettleLeg | Inspect
 
 
 def perform(guard: Guard, step: GuardStep) -> Any:
@@ -67,8 +60,6 @@ def perform(guard: Guard, step: GuardStep) -> Any:
             return guard.admit(step.request, step.caller, surface=step.surface, **step.options)
         case Reject():
             return guard.reject(step.error, surface=step.surface, caller=step.caller, door=step.door)
-        case MarkSent():
-            return guard.sent(step.ticket)
         case SettleLeg():
             return guard.settle(step.ticket, step.outcome)
         case Inspect():
@@ -82,8 +73,6 @@ async def aperform(guard: Guard, step: GuardStep) -> Any:
             return await guard.aadmit(step.request, step.caller, surface=step.surface, **step.options)
         case Reject():
             return await guard.areject(step.error, surface=step.surface, caller=step.caller, door=step.door)
-        case MarkSent():
-            return await guard.asent(step.ticket)
         case SettleLeg():
             return await guard.asettle(step.ticket, step.outcome)
         case Inspect():

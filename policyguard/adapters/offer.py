@@ -143,23 +143,23 @@ def caller_around() -> Caller:
     return caller_within(_offer.get())
 
 
-def admission(offer: Offer | None, ask: Admit) -> Generator[GuardStep, Any, tuple[Admission, bool]]:
-    """Decide a call, and whether it runs within the request of `offer`: on its ticket, which is sent already."""
+def admission(offer: Offer | None, ask: Admit) -> Generator[GuardStep, Any, Admission]:
+    """Decide a call, which runs on the ticket of `offer` where that covers it. What is admitted counts as sent."""
     said: Admission
     if offer is not None and ask.surface == offer.ticket.surface:
         offer.reported = True
     if offer is None or not offer.covers(ask) or not offer.take():
         said = yield ask
-        return said, False
+        return said
     asked = offer.filled(ask.request)
     if offer.looked_at(asked):
         decision = replace(offer.admitted.decision, request=asked, adjustments=())
-        return Admitted(decision, offer.ticket), True
+        return Admitted(decision, offer.ticket)
     used = False
     try:
         said = yield replace(ask, request=asked, options={**ask.options, "ticket": offer.ticket})
         used = isinstance(said, Admitted) and said.ticket is offer.ticket
-        return said, used
+        return said
     finally:
         if not used and offer.give_back():
             yield SettleLeg(offer.ticket, Outcome(failure=Failure.CANCELLED))

@@ -1,5 +1,7 @@
 """Reserve, sent and settle with three budgets and the rows of the record, by 1, 16 and 64 clients, on both engines.
 
+A leg is reserved and sent in one call, as at every door, and settled in another.
+
 Run it: `python tests/bench/bench_store.py [sqlite|postgres]`. Beside each figure stands that of the bare driver, which
 runs the very statements that the store runs for one pair, taken from it, with the same durability and the same group
 commit. The store itself does in one statement what many pairs of a group need, so it can be faster than that.
@@ -82,6 +84,7 @@ def steps(leg: str) -> tuple[Reserve, Settle]:
         charges=charges,
         ceiling_micros=CEILING,
         expires_at=NOW + timedelta(minutes=1),
+        sent_until=NOW + timedelta(minutes=11),
         event=decided,
         facts={**WHO, "model": "gpt-image-2", "size": "1024x1024", "quality": "high", "n": 1, "keep_days": 400},
     )
@@ -103,7 +106,6 @@ def pair(store: Store, leg: str) -> None:
     """What one guarded request asks of the store."""
     begin, end = steps(leg)
     assert store.perform(begin, NOW) == Reserved()
-    assert store.mark_sent(leg, NOW + timedelta(minutes=11), NOW)
     store.perform(end, NOW)
 
 
@@ -111,7 +113,6 @@ async def apair(store: Store, leg: str) -> None:
     """The same by a task."""
     begin, end = steps(leg)
     assert await store.aperform(begin, NOW) == Reserved()
-    assert await store.amark_sent(leg, NOW + timedelta(minutes=11), NOW)
     await store.aperform(end, NOW)
 
 
@@ -121,7 +122,7 @@ Call = list[list[Query]]  # what one call asks, in rounds
 
 
 def statements(store: Store) -> list[Call]:
-    """What the store asks for one pair: its three calls, each in rounds."""
+    """What the store asks for one pair: its two calls, each in rounds."""
     calls: list[Call] = []
     straight = sql._straight
 
@@ -129,15 +130,14 @@ def statements(store: Store) -> list[Call]:
         calls[-1].append(list(queries))
         return straight(run, driver, queries)
 
-    perform, mark_sent = store.perform, store.mark_sent
+    perform = store.perform
     sql._straight = record  # type: ignore[assignment]
     store.perform = lambda *args: (calls.append([]), perform(*args))[1]  # type: ignore[method-assign]
-    store.mark_sent = lambda *args: (calls.append([]), mark_sent(*args))[1]  # type: ignore[method-assign]
     try:
         pair(store, SAMPLE)
     finally:
         sql._straight = straight
-        del store.perform, store.mark_sent
+        del store.perform
     return calls
 
 

@@ -23,7 +23,7 @@ def test_every_other_built_in_reason_is_known() -> None:
     folder = Path(engine.__file__).parent
     source = "".join((folder / name).read_text() for name in ("engine.py", "flow.py", "refusal.py"))
     found = set(re.findall(r'id="([a-z]+\.[a-z]+)"', source))
-    doors_only = {"surface.unknown", "surface.none", "request.malformed", "request.price", "reservation.expired"}
+    doors_only = {"surface.unknown", "surface.none", "request.malformed", "request.price"}
     doors_only.add("upstream.unavailable")
     assert found - doors_only <= set(OTHER_REASONS)
 
