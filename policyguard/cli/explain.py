@@ -62,15 +62,15 @@ def explain(
 
       policyguard explain avatars --quality high --caller user=u1 --caller tier=free
 
-      policyguard explain marketing --size 2048x2048 --score violence=0.42
+      policyguard explain marketing --caller user=u1 --size 2048x2048 --score violence=0.42
 
-      policyguard explain avatars --output-score sexual=0.35
+      policyguard explain avatars --caller user=u1 --output-score sexual=0.35
 
-      policyguard explain id-photos --unavailable --format json
+      policyguard explain id-photos --caller user=u1 --unavailable --format json
 
-      policyguard explain avatars --answer real_person=0.9
+      policyguard explain marketing --caller user=u1 --answer real_person=0.9
 
-      policyguard explain avatars --main-model gpt-6-luna --max-output-tokens 500
+      policyguard explain avatars --caller user=u1 --main-model gpt-6-luna --max-output-tokens 500
 
       policyguard explain avatars --stages
     """
