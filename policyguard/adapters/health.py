@@ -8,12 +8,13 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from policyguard.errors import ConfigError, StoreUnavailable
 from policyguard.guard import Guard
 from policyguard.threads import in_thread
+from policyguard.wire.errors import render_error
 
 HEALTH, READY = "/healthz", "/readyz"
 
@@ -32,7 +33,20 @@ def pages(
         body = {"status": status, "policies": guard.policies.digest, "problems": problems}
         return JSONResponse(body, status_code=503 if problems else 200)
 
-    return Starlette(routes=[Route(HEALTH, health), Route(READY, ready), *more], lifespan=lifespan)
+    routes = [Route(HEALTH, health), Route(READY, ready), *more]
+    return Starlette(routes=routes, lifespan=lifespan, exception_handlers={405: _not_allowed})
+
+
+async def _not_allowed(request: Request, error: Exception) -> Response:
+    """In the one body of errors, here too."""
+    return not_allowed()
+
+
+def not_allowed() -> Response:
+    answer = render_error(
+        405, "invalid_request_error", "not_allowed", "this page is read by GET", ("allow", "GET, HEAD")
+    )
+    return Response(answer.body, answer.status, dict(answer.headers))
 
 
 def _policies(guard: Guard) -> list[str]:

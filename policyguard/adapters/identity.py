@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from ipaddress import ip_address
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
 from policyguard.current import current_caller
@@ -32,12 +33,19 @@ def _from_headers(scope: Any, policies: PolicySet) -> dict[str, str | None]:
 
 
 def _trusted(host: str, policies: PolicySet) -> bool:
+    address = _address(host)
+    return address is not None and any(
+        address in network for network in policies.trusted_proxies if network.version == address.version
+    )
+
+
+@lru_cache(maxsize=1_024)  # the same few proxies ask again and again
+def _address(host: str) -> IPv4Address | IPv6Address | None:
     try:
         address = ip_address(host)
     except ValueError:  # a Unix socket, or a test client's name
-        return False
-    mapped = getattr(address, "ipv4_mapped", None) or address
-    return any(mapped in network for network in policies.trusted_proxies if network.version == mapped.version)
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 def header(headers: Iterable[tuple[bytes, bytes]], name: str) -> str | None:

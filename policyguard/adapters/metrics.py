@@ -17,9 +17,10 @@ from functools import cache
 from typing import Any, Final
 
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from policyguard.adapters.health import not_allowed
 from policyguard.guard import Guard
 from policyguard.telemetry.ledger import Ledger, Reading
 from policyguard.telemetry.measures import Labels
@@ -67,7 +68,7 @@ class Metrics:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope)
-        response: Response = PlainTextResponse("method not allowed", 405, {"allow": "GET, HEAD"})
+        response = not_allowed()
         if request.method in ("GET", "HEAD"):
             text, content_type = await in_thread(self.text, request.headers.get("accept", ""))
             response = Response(text, media_type=None, headers={"content-type": content_type})

@@ -29,6 +29,7 @@ except ImportError as error:
 from policyguard.adapters.health import HEALTH, READY, pages
 from policyguard.adapters.http_limits import ConnectionLimits, LimitedProtocol
 from policyguard.adapters.moderator import UpstreamModerator
+from policyguard.adapters.openapi import OPENAPI, page
 from policyguard.adapters.proxy import Limits, Proxy
 from policyguard.adapters.upstream import Upstream
 from policyguard.errors import ConfigError
@@ -89,7 +90,7 @@ def create_app(options: Options, opened: tuple[Guard, Upstream] | None = None) -
             await guard.aclose()
             await upstream.aclose()
 
-    more = _metrics(guard) if options.metrics else []
+    more = [Route(OPENAPI, page), *(_metrics(guard) if options.metrics else [])]
     proxy = Proxy(
         guard,
         upstream,

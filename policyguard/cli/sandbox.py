@@ -18,8 +18,8 @@ def sandbox(
 ) -> None:
     """Serve images, moderations, decisions and models like OpenAI does, without a key and without a cost.
 
-    Faults on demand: send the header `x-sandbox-fault: 429|500|503|slow|cut|moderation_blocked|no_usage|nonsense`, for
-    a stream `error_event|unfinished`, too, or POST {"path", "fault", "times"} to /sandbox/faults.
+    Faults on demand: send the header `x-sandbox-fault: 429|500|502|503|slow|cut|moderation_blocked|no_usage|nonsense`,
+    for a stream `error_event|unfinished`, too, or POST {"path", "fault", "times"} to /sandbox/faults.
     GET /sandbox/requests says what it was asked.
 
     Examples:

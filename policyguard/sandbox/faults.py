@@ -9,7 +9,7 @@ from policyguard.sandbox.wire import ApiError, blocked
 
 HEADER = "x-sandbox-fault"
 FOR_STREAMS = ("error_event", "unfinished")
-NAMES = ("429", "500", "503", "slow", "cut", "moderation_blocked", "no_usage", "nonsense", *FOR_STREAMS)
+NAMES = ("429", "500", "502", "503", "slow", "cut", "moderation_blocked", "no_usage", "nonsense", *FOR_STREAMS)
 _SLOW = re.compile(r"slow=[0-9]{1,3}(\.[0-9]{1,3})?", re.ASCII)
 
 
@@ -61,6 +61,8 @@ def raise_fault(fault: str | None) -> None:
         raise ApiError(429, "Rate limit reached. Please try again in 1s.", type="requests", code="rate_limit_exceeded")
     if fault == "500":
         raise ApiError(500, "The server had an error.", type="server_error")
+    if fault == "502":
+        raise ApiError(502, "Bad gateway.", type="server_error")
     if fault == "503":
         raise ApiError(503, "The server is overloaded.", type="service_unavailable_error", code="server_is_overloaded")
     if fault == "moderation_blocked":

@@ -36,7 +36,7 @@ class JsonEdit:
         changes = changed(self.document, request, safety_identifier)
         if not changes:
             return self.lifted.original, "application/json"
-        pieces = self.lifted.spread(splice(self.lifted.text, changes))
+        pieces = self.lifted.spread(splice(self.lifted.text, changes, self.document))
         return joined(self.lifted.original, pieces), "application/json"
 
 

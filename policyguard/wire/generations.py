@@ -24,7 +24,8 @@ class Generation:
     def write(self, request: ImageRequest, safety_identifier: str | None) -> tuple[bytes, str]:
         """Body and content type for the upstream: every byte as it came, but for what is forced."""
         changes = changed(self.document, request, safety_identifier)
-        return joined(self.body, splice(self.body, changes)) if changes else self.body, "application/json"
+        body = joined(self.body, splice(self.body, changes, self.document)) if changes else self.body
+        return body, "application/json"
 
 
 def changed(document: Mapping[str, Any], request: ImageRequest, safety_identifier: str | None) -> dict[str, Any]:

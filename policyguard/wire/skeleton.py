@@ -30,11 +30,21 @@ class Skeleton:
 
     def reset(self) -> None:
         self.digests = True
+        self._small: bytearray | None = bytearray()  # all of it, as long as no text in it can be long
         self._kept = bytearray()
         self._text: _Text | None = None  # the text that is open
         self._lost = False
 
     def feed(self, piece: bytes) -> None:
+        if self._small is not None:
+            if len(self._small) + len(piece) <= MAX_TEXT:
+                self._small += piece
+                return
+            before, self._small = bytes(self._small), None
+            self._read(before)
+        self._read(piece)
+
+    def _read(self, piece: bytes) -> None:
         at = 0
         while at < len(piece) and not self._lost:
             at = self._outside(piece, at) if self._text is None else self._inside(self._text, piece, at)
@@ -44,7 +54,7 @@ class Skeleton:
         if self._lost or self._text is not None:
             return {}
         try:
-            value = orjson.loads(self._kept)
+            value = orjson.loads(self._kept if self._small is None else self._small)
         except orjson.JSONDecodeError:
             return {}
         return value if isinstance(value, dict) else {}

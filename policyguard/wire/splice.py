@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from policyguard.wire.json_body import dump
@@ -37,14 +37,25 @@ class _Member(NamedTuple):
     end: int
 
 
-def splice(body: bytes, changes: Changes) -> list[Piece]:
-    """`body`, one JSON object, with `changes`, as pieces in order. A key that is not there is added at the end."""
+def splice(body: bytes, changes: Changes, known: Collection[Any] = ()) -> list[Piece]:
+    """`body`, one JSON object, with `changes`, as pieces in order. A key that is not there is added at the end.
+
+    `known` are its keys, where somebody has them: what is only added needs no look at the rest.
+    """
+    if known and not any(key in known for key in changes):
+        return _added(body, changes)
     text = body.decode("latin-1")
     at = _skip(text, 0)
     pieces: list[Piece] = [slice(0, at)]
     end = _object(text, at, changes, pieces)
     pieces.append(slice(end, len(body)))
     return pieces
+
+
+def _added(body: bytes, changes: Changes) -> list[Piece]:
+    close = body.rindex(b"}")
+    new = b"".join(b"," + dump(key) + b":" + dump(value) for key, value in changes.items() if value is not GONE)
+    return [slice(0, close), new, slice(close, len(body))]
 
 
 def joined(body: bytes, pieces: list[Piece]) -> bytes:

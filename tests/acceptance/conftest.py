@@ -24,6 +24,8 @@ from policyguard.store import Store, open_store
 from policyguard.store.proxy_keys import new_secret
 
 SERVED = Path(__file__).with_name("served.py")
+# `policyguard` whose breaker never opens: under faults on purpose nearly nothing would go upstream.
+PATIENT = "from policyguard.store import breaker; breaker.FAULTS = 10**9; from policyguard.cli import main; main()"
 
 
 @dataclass
@@ -144,9 +146,10 @@ def proxy(sandbox: Sandbox, tmp_path: Path, store_url: str) -> Iterator[Callable
     """Start a proxy: `proxy("--workers", "2", avatars=...)`; again with the same store for a restart."""
     running: list[RunningProxy] = []
 
-    def start(*options: str, org: str = ORG, **surfaces: str) -> RunningProxy:
+    def start(*options: str, patient: bool = False, org: str = ORG, **surfaces: str) -> RunningProxy:
         policies = write_policies(tmp_path / "policies", org=org, **(surfaces or {"avatars": AVATARS}))
-        command = [sys.executable, "-m", "policyguard", "serve", "--port", "0", "--format", "json", *options]
+        itself = ("-c", PATIENT) if patient else ("-m", "policyguard")
+        command = [sys.executable, *itself, "serve", "--port", "0", "--format", "json", *options]
         settings = {
             "POLICYGUARD_POLICIES": str(policies),
             "POLICYGUARD_STORE": store_url,

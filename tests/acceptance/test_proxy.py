@@ -36,6 +36,12 @@ def png() -> io.BytesIO:
     return buffer
 
 
+def shipped(proxy: Callable[..., Any]) -> Any:
+    """A proxy with the policies of this repository."""
+    folder = Path(__file__).parents[2] / "policies"
+    return proxy(**{path.stem: path.read_text() for path in folder.glob("*.yaml")})
+
+
 def events(app: Any, type_: str = "") -> list[Any]:
     store = app.store()
     rows = [row.event for row in store.events(limit=1000) if row.event.type.startswith(type_)]

@@ -57,6 +57,8 @@ def upstream(port: int) -> None:
     from policyguard.request import CATEGORIES
 
     result = {
+        "flagged": False,
+        "categories": dict.fromkeys(CATEGORIES, False),
         "category_scores": dict.fromkeys(CATEGORIES, 0.01),
         "category_applied_input_types": {name: ["text"] for name in CATEGORIES},
     }
@@ -131,12 +133,16 @@ class Running:
             time.sleep(0.005)
         self.ready_s = time.perf_counter() - started
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def cpu_s(self) -> float:
-        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(") ")[2].split()
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(") ")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def rss_mb(self) -> float:
-        return int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
     def stop(self) -> None:
         self._process.terminate()

@@ -24,6 +24,7 @@ def ask(client: OpenAI, fault: str | None = None, **changes: Any) -> Any:
     [
         ("429", 429, "rate_limit_exceeded"),
         ("500", 500, None),
+        ("502", 502, None),
         ("503", 503, "server_is_overloaded"),
         ("moderation_blocked", 400, "moderation_blocked"),
     ],

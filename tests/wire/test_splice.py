@@ -78,6 +78,12 @@ def test_a_change_leaves_every_other_member_as_it_was_spelt(body: bytes) -> None
     assert [name for name in after if name in kept] == list(kept)
 
 
+@given(bodies({}, ("model", "size", "n", "moderation", "safety_identifier")))
+def test_who_knows_the_keys_gets_the_same_bytes(body: bytes) -> None:
+    changes = {**FORCED, "safety_identifier": "sid"}
+    assert joined(body, splice(body, changes, json.loads(body))) == joined(body, splice(body, changes))
+
+
 @given(bodies({"a": 1}))
 def test_pieces_without_changes_are_the_whole(body: bytes) -> None:
     assert joined(body, splice(body, {})) == body
