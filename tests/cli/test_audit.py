@@ -15,6 +15,7 @@ import pytest
 from support import SURFACE, caller, request, write_policies
 
 from policyguard.cli import main
+from policyguard.demo.report import summarise
 from policyguard.guard import Guard
 from policyguard.moderation.scripted import ScriptedModerator
 
@@ -209,3 +210,15 @@ def test_jobs_run_until_they_are_told_to_stop(folder: Path, run: Typed) -> None:
         assert process.stdout.readline().endswith("seal: 4 rows\n")
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
+
+
+def test_a_score_beyond_two_thresholds_is_one_reason(tmp_path: Path, run: Typed) -> None:
+    surface = SURFACE + "review: {reviewers: [group:trust]}\nmoderation: {review_at: {violence: 0.3}}\n"
+    policies = write_policies(tmp_path / "policies", avatars=surface)
+    url = f"sqlite:///{tmp_path / 'record.sqlite3'}"
+    with Guard.open(policies, store=url, moderator=ScriptedModerator({"violence": 0.9})) as guard:
+        guard.admit(request(prompt="a duel"), caller(), surface="avatars")
+        summary = summarise(guard.store, 1, None, seconds=0, record="")
+    assert summary.by_reason == {"moderation.violence": 1}
+    shown = run("audit", "tail", "--store", url)
+    assert shown.count("moderation.violence") == 1
