@@ -128,8 +128,12 @@ def screen(
     prepared, request, adjustments = policy.prepared, asked, _UNCHANGED
     reasons = list(_missing_callers(policy, caller)) if prepared.per else []
     if not fits(prepared.plain, asked):
-        request, adjustments, wrong = _fitted(policy, asked, fixed)
-        reasons += wrong
+        filled = with_defaults(policy.request, asked)
+        if policy.mode == "enforce" and fits(prepared.plain, filled):
+            request = filled
+        else:
+            request, adjustments, wrong = _fitted(policy, asked, filled, fixed)
+            reasons += wrong
     if policy.review.required:
         reasons.append(_review_required(policy))
     given = {"request": request, "caller": caller.values, "surface": policy.surface, "now": now}
@@ -139,10 +143,10 @@ def screen(
 
 
 def _fitted(
-    policy: Policy, asked: ImageRequest, fixed: frozenset[str]
+    policy: Policy, asked: ImageRequest, filled: ImageRequest, fixed: frozenset[str]
 ) -> tuple[ImageRequest, tuple[Adjustment, ...], list[Reason]]:
-    """A closer look at the parameters."""
-    always = forced(with_defaults(policy.request, asked), whole=policy.holds_back)
+    """A closer look at the parameters, `filled` with the policy's defaults."""
+    always = forced(filled, whole=policy.holds_back)
     fitted = fit(policy.request, always.request, policy.mode, fixed=fixed)
     if policy.mode == "shadow":
         would, fitted = fitted, fit(policy.limits, _left_out(policy, asked, always), "enforce", auto_unlisted=True)

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
@@ -165,8 +166,7 @@ class ImageRequest:
 
     def __post_init__(self) -> None:
         _check_text(self)
-        for name, (low, high) in _INTEGERS.items():
-            value = getattr(self, name)
+        for name, value, (low, high) in zip(_INTEGERS, _integers(self), _INTEGERS.values(), strict=True):
             if value is not None and (type(value) is not int or not low <= value <= high):
                 raise InvalidRequest(f"`{name}` must be a whole number from {low} to {high}", param=name)
         if self.stream is not None and type(self.stream) is not bool:
@@ -206,7 +206,10 @@ _INTEGERS = {
     "output_compression": (0, 100),
     "max_output_tokens": (1, MAX_OUTPUT_TOKENS),
 }
+_integers = attrgetter(*_INTEGERS)
 _NAMES = ("model", "size", "quality", "background", "output_format", "moderation", "input_fidelity")
+_names = attrgetter(*_NAMES)
+_known_name = lru_cache(maxsize=1024)(is_name)
 
 
 def _check_text(request: ImageRequest) -> None:
@@ -218,9 +221,8 @@ def _check_text(request: ImageRequest) -> None:
         request.prompt.encode()
     except UnicodeEncodeError:
         raise InvalidRequest("`prompt` holds half of a surrogate pair", param="prompt") from None
-    for name in _NAMES:
-        value = getattr(request, name)
-        if value is not None and not (isinstance(value, str) and (name == "size" or is_name(value))):
+    for name, value in zip(_NAMES, _names(request), strict=True):
+        if value is not None and not (isinstance(value, str) and (name == "size" or _known_name(value))):
             raise InvalidRequest(f"`{name}` must be a short plain text", param=name)
     for name in ("user", "safety_identifier"):
         value = getattr(request, name)

@@ -28,7 +28,7 @@ from policyguard.policy.model import PolicySet, Route
 from policyguard.request import Caller, Failure, Outcome
 from policyguard.threads import in_thread
 from policyguard.wire import forms
-from policyguard.wire.forms import MAX_BODY_BYTES, MAX_JSON_BYTES, largest, one_content_type
+from policyguard.wire.forms import MAX_BODY_BYTES, MAX_JSON_BYTES, check_query, largest, one_content_type
 from policyguard.wire.outcome import OutcomeReader, plain_word
 from policyguard.wire.own import Own, read_own
 from policyguard.wire.reach import Reach, reach
@@ -242,6 +242,7 @@ class Guarded:
         kind = one_content_type(_values(self.scope, b"content-type"), _values(self.scope, b"content-encoding"))
         if self.route.shape == "custom":
             return read_own(body, kind, self.route)
+        check_query(self.scope.get("query_string", b""))
         if self.route.shape == "generations":
             return forms.read(self.route.shape, body, kind)
         # many megabytes to read, and pictures to look at: not on the event loop

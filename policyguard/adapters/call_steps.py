@@ -24,7 +24,7 @@ from policyguard.errors import InvalidRequest, PolicyguardError
 from policyguard.flow import no_surface_reason
 from policyguard.guard import AskOptions, Guard
 from policyguard.request import Caller, Failure, ImageRequest, Outcome, Output
-from policyguard.wire.forms import Parsed, Shape, largest, one_content_type, read
+from policyguard.wire.forms import Parsed, Shape, check_query, largest, one_content_type, read
 from policyguard.wire.outcome import read_outcome
 from policyguard.wire.output import Kept
 from policyguard.wire.reach import Reach, reach
@@ -167,6 +167,7 @@ def _parsed(request: httpx2.Request, body: bytes, shape: Shape) -> Parsed:
     kind, limit = one_content_type(types, encodings), largest(shape)
     if len(body) > limit:
         raise InvalidRequest(f"the body is larger than {limit:,} bytes", status=413)
+    check_query(request.url.query)
     return read(shape, body, kind)
 
 

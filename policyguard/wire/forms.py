@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import re
 from typing import Literal, TypeGuard
+from urllib.parse import unquote_plus
 
 from policyguard.errors import InvalidRequest
 from policyguard.wire.edits import Edit, read_edit
 from policyguard.wire.edits_json import JsonEdit, read_json_edit
 from policyguard.wire.generations import Generation, is_json, read_generation
-from policyguard.wire.responses import ToolCall, read_tool_call
+from policyguard.wire.parameters import KNOWN
+from policyguard.wire.responses import NAMES, ToolCall, read_tool_call
 
 Shape = Literal["generations", "edits", "responses"]
 Parsed = Generation | Edit | JsonEdit | ToolCall
 MAX_BODY_BYTES = 64 * 1024 * 1024  # a request: sixteen images of four megabytes
 MAX_JSON_BYTES = 1_000_000  # a prompt of 32,000 characters and everything beside it, but for pictures
+_OF_THE_BODY = frozenset({*KNOWN, "image", "images", "mask", "markup"}) | NAMES
+_FIELDS = re.compile("[&;]")
 _PATH = re.compile(r"/(?:images/(generations|edits)|(responses))$")
 
 
@@ -43,6 +47,17 @@ def read(shape: Shape, body: bytes, content_type: str, max_json_bytes: int = MAX
     if is_json(content_type):
         return read_json_edit(body, content_type, max_json_bytes)
     return read_edit(body, content_type)
+
+
+def check_query(query: bytes) -> None:
+    """Raises `InvalidRequest` for a parameter in the address: it is read from the body, and by others from there, too.
+
+    What else an address says (`api-version`) is none of ours.
+    """
+    for field in _FIELDS.split(query.decode("latin-1")):
+        name = unquote_plus(field.partition("=")[0]).partition("[")[0].strip().casefold()
+        if name in _OF_THE_BODY:
+            raise InvalidRequest(f"`{name}` belongs in the body, not in the address", param=name)
 
 
 def one_content_type(types: list[str], encodings: list[str]) -> str:

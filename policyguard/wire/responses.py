@@ -48,6 +48,7 @@ _CHECKED = frozenset(
     {"background", "max_output_tokens", "max_tool_calls", "model", "reasoning", "safety_identifier", "service_tier"}
     | {"stream", "tool_choice", "user"}
 )
+NAMES = _CHECKED | {*_READ, *_UNSEEN}  # what decides something
 _TIERS = (None, AUTO, "default", "flex")  # others are dearer than their row in prices.yaml
 _DRAWN = ("model", "size", "quality", "background", "output_format", "output_compression", "moderation")
 _TOOL_KNOWN = frozenset({*_DRAWN, "type", "action", "input_fidelity", "input_image_mask", "partial_images"})

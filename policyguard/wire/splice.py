@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from policyguard.wire.json_body import dump
@@ -54,8 +55,19 @@ def splice(body: bytes, changes: Changes, known: Collection[Any] = ()) -> list[P
 
 def _added(body: bytes, changes: Changes) -> list[Piece]:
     close = body.rindex(b"}")
-    new = b"".join(b"," + dump(key) + b":" + dump(value) for key, value in changes.items() if value is not GONE)
+    new = b"".join([_pair(key, value) for key, value in changes.items() if value is not GONE])
     return [slice(0, close), new, slice(close, len(body))]
+
+
+def _pair(key: Any, value: Any) -> bytes:
+    if isinstance(value, str) and isinstance(key, str):  # the same few models, sizes and qualities, again and again
+        return _text_pair(key, value)
+    return b"," + dump(key) + b":" + dump(value)
+
+
+@lru_cache(maxsize=1024)
+def _text_pair(key: str, value: str) -> bytes:
+    return b"," + dump(key) + b":" + dump(value)
 
 
 def joined(body: bytes, pieces: list[Piece]) -> bytes:

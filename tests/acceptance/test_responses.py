@@ -108,20 +108,6 @@ def test_a_stream_is_settled_once_when_it_ends(open_guard: Callable[..., Guard],
     assert sandbox.counts()["generations"] == 1
 
 
-def test_a_client_that_leaves_a_stream_is_charged_the_ceiling(open_guard: Callable[..., Guard], sandbox: Any) -> None:
-    guard = open_guard()
-    with client_door(guard, sandbox) as client:
-        stream = client.responses.create(**asked(stream=True))
-        next(iter(stream))
-        stream.close()
-    (leg,) = legs(guard)
-    assert (leg.type, leg.body["failure"], leg.body["charged_micros"]) == (
-        "leg.presumed",
-        "cancelled",
-        leg.body["ceiling_micros"],
-    )
-
-
 @pytest.mark.parametrize(
     ("fault", "end"),
     [

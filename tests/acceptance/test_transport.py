@@ -268,18 +268,3 @@ def test_a_proxy_from_the_environment_does_not_lead_past_the_guard(
     assert [line for line in proxy.asked if "/images" in line] == [f"POST {sandbox.url}/v1/images/generations"]
     assert [row["moderation"] for row in sandbox.counts()["requests"]] == ["auto"]
     assert legs(guard) == [SETTLED]
-
-
-# ---- streams ----------------------------------------------------------------------------------------------
-
-
-def test_a_stream_generates_once_and_is_charged_once_also_when_its_reader_leaves(
-    open_guard: Callable[..., Guard], clients: Callable[..., OpenAI], sandbox: Any
-) -> None:
-    guard = open_guard()
-    client = clients(guard, max_retries=2)
-    kinds = [event.type for event in client.images.generate(prompt="a cat", stream=True)]
-    assert kinds == ["image_generation.completed"]
-    with client.images.edit(prompt="a hat", image=("a.png", png(), "image/png"), stream=True) as left:
-        assert next(iter(left)).type == "image_edit.completed"
-    assert (sandbox.counts()["generations"], legs(guard)) == (2, [SETTLED] * 2)

@@ -1,0 +1,184 @@
+"""Attempts to have images made that no policy decided, at the proxy, the middleware and the client.
+
+Behind each door stands an upstream that takes everything. Each trick is refused in OpenAI's own words, or served as it
+was decided; what arrived is read again, as leniently as can be, and has to be what the policy allows; and as many
+generations are counted as the record has legs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from acceptance.doors import KEY
+from acceptance.framing import FRAMES, Frame
+from acceptance.greedy import Greedy, Said, say
+from acceptance.judge import AVATARS, MARKETING, UNTRUSTING, Judge, check_record
+from acceptance.tricks import FINE, JSON, TRICKS, Trick, sent
+from starlette.applications import Starlette
+from support import write_policies
+from tool_bodies import PRICES
+
+from policyguard.adapters.asgi import PolicyGuardMiddleware
+from policyguard.adapters.fastapi import lifespan
+from policyguard.audit.keys import load_key
+from policyguard.audit.private import Vault
+from policyguard.guard import Guard
+from policyguard.moderation.openai import OpenAIModerator
+from policyguard.sandbox.server import Server
+from policyguard.store.proxy_keys import digest
+
+pytestmark = pytest.mark.acceptance
+
+
+def raw(trick: Trick, *headers: tuple[str, str]) -> bytes:
+    sent = [("host", "app.test"), *headers, *trick.headers, ("content-length", str(len(trick.body)))]
+    lines = "".join(f"{name}: {value}\r\n" for name, value in (*sent, ("connection", "close")))
+    return f"{trick.method} {trick.target} HTTP/1.1\r\n{lines}\r\n".encode() + trick.body
+
+
+# ---- the proxy --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def greedy() -> Greedy:
+    return Greedy()
+
+
+@pytest.fixture
+def sandbox(greedy: Greedy) -> Iterator[Server]:
+    """In place of the sandbox alone."""
+    with Server(greedy) as server:
+        yield server
+
+
+def generated(sandbox: Server) -> int:
+    counts = httpx2.get(f"{sandbox.url}/sandbox/requests", trust_env=False).json()
+    return int(counts["generations"])
+
+
+def told(tried: Mapping[str, str | None]) -> str:
+    """The tricks that worked."""
+    assert len(tried) >= 60
+    return "\n".join(f"{name}: {problem}" for name, problem in tried.items() if problem)
+
+
+def identifier(key_file: Path) -> tuple[str, str]:
+    """How the upstream and the record know the one caller."""
+    vault = Vault(load_key(key_file, create=False))
+    return vault.safety_identifier("u1"), vault.pseudonym("user", "u1")
+
+
+def test_nothing_gets_past_the_proxy(proxy: Callable[..., Any], sandbox: Server, greedy: Greedy) -> None:
+    app = proxy(org=UNTRUSTING, avatars=AVATARS, marketing=MARKETING, prices=PRICES)
+    key = app.key("avatars", user="u1")
+    name, user = identifier(app.key_file)
+    judge = Judge(greedy, name)
+    tried = {n: judge.problem(say(app.url, raw(t, bearer(key))), t.served) for n, t in TRICKS.items()}
+    tried |= {n: judge.problem(spoken(app.url, f, ": ".join(bearer(key))), f.served) for n, f in FRAMES.items()}
+    tried |= {n: judge.problem(say(app.url, raw(t)), t.served) for n, t in keys(app, key).items()}
+    assert told(tried) == ""
+    assert [answer.status for answer in say(app.url, raw(sent(FINE), bearer(key)))] == [200]
+    app.stop()
+    store = app.store()
+    events = [row.event for row in store.events(limit=10_000)]
+    store.close()
+    check_record(events, judge, user, generated(sandbox))
+
+
+def bearer(key: str) -> tuple[str, str]:
+    return "authorization", f"Bearer {key}"
+
+
+def keys(app: Any, key: str) -> dict[str, Trick]:
+    """What somebody might have in place of a key for this surface."""
+    marketing, revoked = app.key("marketing", user="u2"), app.key("avatars", user="u2")
+    both = app.key("avatars", "marketing", user="u1")
+    store = app.store()
+    found = store.proxy_keys.find(digest(revoked))
+    assert store.proxy_keys.revoke(found.id, why="test", by="ada", now=datetime.now(UTC))
+    store.close()
+    elsewhere = ("x-policyguard-surface", "avatars")
+    headers: dict[str, tuple[tuple[str, str], ...]] = {
+        "no key": (),
+        "an empty key": (bearer(""),),
+        "a wrong key": (bearer("sk-policyguard-wrong"),),
+        "the upstream's key": (bearer(KEY),),
+        "two keys": (bearer(key), bearer(key)),
+        "two keys in one": (bearer(f"{key}, Bearer {key}"),),
+        "a key for basic": (("authorization", f"Basic {key}"),),
+        "a key in another header": (("api-key", key), ("x-api-key", key)),
+        "a key in a cookie": (("cookie", f"key={key}; authorization=Bearer {key}"),),
+        "a key for the proxy before": (("proxy-authorization", f"Bearer {key}"),),
+        "a part of a key": (bearer(key[:-1]),),
+        "a key in capitals": (bearer(key.upper()),),
+        "a revoked key": (bearer(revoked),),
+        "the key's own digest": (bearer(digest(key)),),
+        "the key of another surface": (bearer(marketing), elsewhere),
+        "a surface that is none": (bearer(key), ("x-policyguard-surface", "nowhere")),
+        "one of two surfaces": (bearer(both),),
+        "an empty surface of two": (bearer(both), ("x-policyguard-surface", "")),
+        "two surfaces of two": (bearer(both), elsewhere, elsewhere),
+        "a surface in capitals": (bearer(marketing), ("x-policyguard-surface", "AVATARS")),
+    }
+    return {name: Trick(json.dumps(FINE).encode(), headers=(JSON, *more)) for name, more in headers.items()}
+
+
+def spoken(url: str, frame: Frame, auth: str) -> list[Said]:
+    data = frame.data.replace(b"%AUTH%: %KEY%", auth.encode())
+    return say(url, data, patience_s=0.5 if frame.waits else 5)
+
+
+# ---- the middleware ---------------------------------------------------------------------------------------
+
+
+@contextmanager
+def served(app: Any, http: str) -> Iterator[str]:
+    server = Server(app)
+    server._server.config.http = http
+    with server:
+        yield server.url
+
+
+@pytest.mark.parametrize("http", ["h11", "httptools"])
+def test_nothing_gets_past_the_middleware(tmp_path: Path, sandbox: Server, greedy: Greedy, http: str) -> None:
+    folder = write_policies(tmp_path / "policies", org=UNTRUSTING, avatars=AVATARS, marketing=MARKETING, prices=PRICES)
+    moderator = OpenAIModerator(base_url=f"{sandbox.url}/v1", api_key=KEY)
+    guard = Guard.open(
+        folder,
+        store=f"sqlite:///{tmp_path}/record.sqlite3",
+        moderator=moderator,
+        key_file=tmp_path / "key",
+        watch=False,
+    )
+    name, user = guard.vault.safety_identifier("u1"), guard.vault.pseudonym("user", "u1")
+    judge = Judge(greedy, name)
+    app = PolicyGuardMiddleware(behind(greedy, guard), guard=guard, caller=lambda scope: {"user": "u1"})
+    with served(app, http) as url:
+        tried = {n: judge.problem(say(url, raw(t)), t.served) for n, t in TRICKS.items()}
+        tried |= {n: judge.problem(spoken(url, f, "x-a: b"), f.served) for n, f in FRAMES.items()}
+        assert [answer.status for answer in say(url, raw(sent(FINE)))] == [200]
+    events = [row.event for row in guard.store.events(limit=10_000)]
+    guard.store.close()
+    assert told(tried) == ""
+    check_record(events, judge, user, generated(sandbox))
+
+
+def behind(greedy: Greedy, guard: Guard) -> Any:
+    """An app that forwards whatever it gets."""
+    started = Starlette(lifespan=lifespan(guard))
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await started(scope, receive, send)
+            return
+        headers = [*scope["headers"], (b"authorization", f"Bearer {KEY}".encode())]
+        await greedy({**scope, "headers": headers}, receive, send)
+
+    return app
