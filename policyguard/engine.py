@@ -68,6 +68,11 @@ class Screened(NamedTuple):
         has_images = next(self.request.input_images, None) is not None
         return has_images and "input_images" in _checks(self.policy)
 
+    def after(self, reasons: tuple[Reason, ...]) -> Screened:
+        """With what was found before the policy was asked; what is said there is not said twice."""
+        said = {reason.id for reason in reasons}
+        return self._replace(reasons=reasons + tuple(r for r in self.reasons if r.id not in said))
+
 
 def _checks(policy: Policy) -> frozenset[str]:
     return frozenset(policy.moderation.check | policy.limit_moderation.check)

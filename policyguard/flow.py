@@ -137,9 +137,7 @@ def admit(policies: PolicySet, ask: Ask, keys: Keys) -> Flow:
     pause: Pause | None = yield CheckPaused(policy.surface, dimensions["tenant"], dimensions["user"])
     if pause is not None:
         reasons = (*reasons, paused_reason(pause))
-    screened = engine.price(engine.screen(policy, ask.request, caller, ask.now, ask.fixed))
-    said = {reason.id for reason in reasons}
-    screened = screened._replace(reasons=reasons + tuple(r for r in screened.reasons if r.id not in said))
+    screened = engine.price(engine.screen(policy, ask.request, caller, ask.now, ask.fixed)).after(reasons)
     path = _Path(ask, policy, keys, dimensions, screened)
     if combine(screened.reasons) is Effect.DENY:
         return (yield from _refuse(path))

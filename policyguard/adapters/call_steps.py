@@ -24,7 +24,7 @@ from policyguard.decision import Admitted, Held, Reason, Refused, Released, Tick
 from policyguard.errors import InvalidRequest, PolicyguardError
 from policyguard.flow import no_surface_reason
 from policyguard.guard import AskOptions, Guard
-from policyguard.request import Caller, Failure, Outcome, Output
+from policyguard.request import Caller, Failure, ImageRequest, Outcome, Output
 from policyguard.wire.forms import Parsed, Shape, check_query, largest, one_content_type, read
 from policyguard.wire.outcome import read_outcome
 from policyguard.wire.output import Kept
@@ -213,14 +213,7 @@ def _forward(
                 stream: Stream = yield Pass(response, ending, ticket)
                 return _answered(response, stream, admitted)
             body: bytes = yield Body(response)
-        outcome = read_outcome(
-            response.status_code,
-            response.headers,
-            body,
-            latency_ms=_since(started),
-            definite=True,
-            main=asked.main is not None,
-        )
+        outcome = _outcome(response, body, asked, started)
         output = (yield Work(partial(output_of, response, body, asked))) if looking else None
     except BaseException as error:
         outcome = outcome and Outcome(failure=failure_of(error), latency_ms=_since(started))
@@ -231,6 +224,11 @@ def _forward(
             ended = replace(outcome, attempts=attempt.number, retry_reasons=attempt.reasons)
             yield SettleLeg(ticket, ended) if output is None else Inspect(ticket, ended, output)
     return _answered(response, httpx2.ByteStream(body), admitted, len(body))
+
+
+def _outcome(response: httpx2.Response, body: bytes, asked: ImageRequest, started: float) -> Outcome:
+    main, took = asked.main is not None, _since(started)
+    return read_outcome(response.status_code, response.headers, body, latency_ms=took, definite=True, main=main)
 
 
 def _inspected(door: Door, response: httpx2.Response, admitted: Admitted, attempt: _Attempt, started: float) -> Steps:

@@ -24,7 +24,6 @@ from policyguard.steps import Private
 from policyguard.store.cipher import DataKey, Sealed
 
 KEY_BYTES = 32
-NONCE_BYTES = 12
 _CACHED_SUBJECTS = 4096
 
 

@@ -176,7 +176,7 @@ def _summary(row: StoredEvent) -> str:
     if "charged_micros" in body:
         why = body.get("failure")
         return f"{dollars(body['charged_micros'])} of {dollars(body['ceiling_micros'])}" + (f", {why}" if why else "")
-    reasons = [r["id"] for r in body.get("reasons", []) if r["mode"] == "enforce"]
+    reasons = dict.fromkeys(r["id"] for r in body.get("reasons", []) if r["mode"] == "enforce")
     adjusted = body.get("adjusted") or []
     return ", ".join([*reasons, *adjusted])
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import orjson
 import typer
 
-from policyguard.cli.output import FINDINGS, FormatOption, NowOption, StoreOption, console, fail, moment, print_json
+from policyguard.cli.output import (
+    FINDINGS,
+    FormatOption,
+    NowOption,
+    StoreOption,
+    console,
+    fail,
+    moment,
+    print_json,
+    progress,
+)
 from policyguard.cli.stores import existing_store, vault_of
 
 if TYPE_CHECKING:
@@ -51,10 +58,10 @@ def verify(
     from policyguard.audit.proof import published
     from policyguard.audit.verify import verify as run
 
-    with existing_store(store) as opened, _progress() as progress:
+    with existing_store(store) as opened, progress("verifying") as report_progress:
         vault = vault_of(store)
         known = published(_readable(against), vault) if against else {}
-        report = run(opened, vault, moment(now), published=known, progress=progress)
+        report = run(opened, vault, moment(now), published=known, progress=report_progress)
     if format == "json":
         print_json(_data(report, vault))
     else:
@@ -116,19 +123,6 @@ def _readable(file: Path) -> Path:
     if not file.is_file():
         fail(f"there is no file `{file}`")
     return file
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], None] | None]:
-    """A bar on a terminal, nothing elsewhere."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.progress import Progress
-
-    with Progress(console=console(stderr=True), transient=True) as bar:
-        task = bar.add_task("verifying", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _data(report: Report, vault: Vault) -> dict[str, Any]:

@@ -6,14 +6,18 @@ import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from policyguard.cli.formats import ReportFormat, ReportFormatOption, file_cases, github, junit, rows, sarif
-from policyguard.cli.output import FINDINGS, console, fail, policies_folder, print_json
+from policyguard.cli.output import FINDINGS, console, fail, policies_folder, print_json, progress
 from policyguard.errors import Diagnostic
+
+if TYPE_CHECKING:
+    from policyguard.policy.load import Loaded
+    from policyguard.policy.model import PolicySet
 
 LOOK_S = 0.5
 
@@ -44,16 +48,20 @@ def check(
             fail("`--watch` is for people", hint="leave `--format` out")
         problems = _watch(path)
     else:
-        problems = _problems(path)
-        _report(path, problems, format, strict=fail_on_warning)
+        policies, problems = _load(path)
+        if format == "text":
+            _print(path, policies, problems)
+        else:
+            _report(path, problems, format, strict=fail_on_warning)
     if _failing(problems, strict=fail_on_warning):
         raise typer.Exit(FINDINGS)
 
 
-def _problems(path: str) -> list[Diagnostic]:
-    from policyguard.policy.load import check as load_problems
+def _load(path: str) -> Loaded:
+    from policyguard.policy.load import checked
 
-    return load_problems(path, today=datetime.now(UTC).date())
+    with progress("surfaces") as report:
+        return checked(path, today=datetime.now(UTC).date(), progress=report)
 
 
 def _watch(path: str) -> list[Diagnostic]:
@@ -62,7 +70,7 @@ def _watch(path: str) -> list[Diagnostic]:
     out = console()
     try:
         for changed in _changes(Path(path)):
-            problems = _problems(path)
+            problems = _load(path).problems
             _print_problems(out, problems)
             when = datetime.now(UTC).astimezone().strftime("%H:%M:%S")
             out.print(f"{when} {_summary(path, problems)}{_because(changed)}, watching; Ctrl-C ends")
@@ -103,10 +111,8 @@ def _report(path: str, problems: list[Diagnostic], format: ReportFormat, *, stri
     elif format == "github":
         for line in github(problems):
             typer.echo(line)
-    elif format == "junit":
-        typer.echo(junit("policyguard check", file_cases(_files(path), problems, strict=strict)), nl=False)
     else:
-        _print(path, problems)
+        typer.echo(junit("policyguard check", file_cases(_files(path), problems, strict=strict)), nl=False)
 
 
 def _files(path: str) -> list[str]:
@@ -118,17 +124,14 @@ def _files(path: str) -> list[str]:
         return []
 
 
-def _print(path: str, problems: list[Diagnostic]) -> None:
+def _print(path: str, policies: PolicySet | None, problems: list[Diagnostic]) -> None:
     out = console()
     _print_problems(out, problems)
-    if problems:
+    if problems or policies is None:
         out.print(_summary(path, problems))
         return
-    from policyguard.policy.load import load
-
-    surfaces = load(path).surfaces
-    out.print(f"{_summary(path, problems)} in {_counted(len(surfaces), 'surface')}")
-    for name, policy in surfaces.items():
+    out.print(f"{_summary(path, problems)} in {_counted(len(policies.surfaces), 'surface')}")
+    for name, policy in policies.surfaces.items():
         out.print(f"  {name:<16} {policy.stakes:<5} {policy.mode:<8} {policy.digest[:19]}  {policy.title}")
 
 

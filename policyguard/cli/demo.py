@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from policyguard.cli.output import FINDINGS, FormatOption, console, dollars, fail, print_json, table
+from policyguard.cli.output import FINDINGS, FormatOption, console, dollars, fail, print_json, progress, table
 from policyguard.cli.spend import bar
 from policyguard.settings import setting
 
@@ -31,10 +30,11 @@ def demo(
     ] = False,
     format: FormatOption = "text",
 ) -> None:
-    """Start a sandbox and a guarded app, send prompts through the OpenAI SDK, and show what became of them.
+    """Start a sandbox, a guarded app and the proxy, send prompts through every door, and show what became of them.
 
     Several users, tenants and tiers ask on four surfaces; some requests are adjusted, denied, held for a review,
-    approved and resumed, or refused by a budget. The record stays in the folder, to be looked into.
+    approved and resumed, or refused by a budget, some prompts hide their letters, and some pictures are withheld.
+    The record stays in the folder, to be looked into.
 
     Examples:
 
@@ -49,26 +49,14 @@ def demo(
     key = setting("openai_key")
     if live and key is None:
         fail("`--live` needs OPENAI_API_KEY", hint="without --live the demo needs no key")
-    out = console(stderr=format == "json")
-    with _progress(out) as progress:
-        task = progress.add_task("requests", total=None)
-
-        def report(done: int, total: int) -> None:
-            progress.update(task, completed=done, total=total)
-
+    with progress("requests") as report:
         summary = run(folder, prompts=prompts, limit=limit, live_key=key if live else None, report=report)
     if format == "json":
         print_json(asdict(summary))
     else:
-        print_summary(summary, out)
+        print_summary(summary, console())
     if summary.unaccounted:
         raise typer.Exit(FINDINGS)
-
-
-def _progress(out: Console) -> Progress:
-    """A bar on a terminal; silent where the output is read by a program."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=out, transient=True, disable=not out.is_terminal)
 
 
 def print_summary(summary: Summary, out: Console) -> None:
@@ -82,6 +70,10 @@ def print_summary(summary: Summary, out: Console) -> None:
     )
     if summary.upstream_generations is not None:
         out.print(f"  {summary.upstream_generations} reached the upstream and made {summary.upstream_images} images")
+    out.print(
+        f"  {summary.disguised} prompts hid their letters; {summary.inspected} answers were looked at: "
+        f"{summary.withheld} withheld, {summary.held_answers} held ({summary.released} given out after a review)"
+    )
     _print_reasons(summary, out)
     _print_groups("surface", summary.by_surface, out)
     _print_groups("tenant", summary.by_tenant, out)
@@ -106,8 +98,9 @@ def print_summary(summary: Summary, out: Console) -> None:
 
 
 def _doors(summary: Summary) -> str:
-    words = {"asgi": "through the middleware", "decorator": "through the decorator"}
-    return ", ".join(f"{count} {words.get(door, door)}" for door, count in summary.by_door.items())
+    words = {"asgi": "middleware", "client": "OpenAI client"}
+    counted = (f"{words.get(door, door)} {count}" for door, count in sorted(summary.by_door.items()))
+    return f"by door: {', '.join(counted)}"
 
 
 def _print_reasons(summary: Summary, out: Console) -> None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from policyguard.cli.output import FINDINGS, USAGE, NowOption, PoliciesOption, console, moment
+from policyguard.cli.output import FINDINGS, USAGE, NowOption, PoliciesOption, console, moment, progress
 from policyguard.settings import setting
 
 if TYPE_CHECKING:
@@ -57,8 +55,8 @@ def diff(
     with TemporaryDirectory(prefix="policyguard-diff-") as space:
         before = _side(old, folder, Path(space, "old"))
         after = _side(new or str(folder), folder, Path(space, "new"))
-        with _progress() as progress:
-            found = compare(before, after, moment(now), limit=limit, progress=progress)
+        with progress("comparing") as report:
+            found = compare(before, after, moment(now), limit=limit, progress=report)
         sys.stdout.write(FORMS[format](found))
     if fail_on and _fails(found, fail_on):
         raise typer.Exit(FINDINGS)
@@ -83,17 +81,6 @@ def _side(text: str, folder: Path, target: Path) -> Side:
         for problem in error.diagnostics:
             out.print(str(problem).replace(f"{source}/", label, 1))
         raise typer.Exit(USAGE) from None
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str], None] | None]:
-    """On a terminal, the surface at hand."""
-    out = console(stderr=True)
-    if not out.is_terminal:
-        yield None
-        return
-    with out.status("comparing") as status:
-        yield lambda surface: status.update(f"comparing {surface}")
 
 
 def _fails(found: PolicyDiff, fail_on: FailOn) -> bool:

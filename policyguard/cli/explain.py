@@ -62,15 +62,15 @@ def explain(
 
       policyguard explain avatars --quality high --caller user=u1 --caller tier=free
 
-      policyguard explain marketing --size 2048x2048 --score violence=0.42
+      policyguard explain marketing --caller user=u1 --size 2048x2048 --score violence=0.42
 
-      policyguard explain avatars --output-score sexual=0.35
+      policyguard explain avatars --caller user=u1 --output-score sexual=0.35
 
-      policyguard explain id-photos --unavailable --format json
+      policyguard explain id-photos --caller user=u1 --unavailable --format json
 
-      policyguard explain avatars --answer real_person=0.9
+      policyguard explain marketing --caller user=u1 --answer real_person=0.9
 
-      policyguard explain avatars --main-model gpt-6-luna --max-output-tokens 500
+      policyguard explain avatars --caller user=u1 --main-model gpt-6-luna --max-output-tokens 500
 
       policyguard explain avatars --stages
     """
@@ -121,9 +121,7 @@ def _explain(
 
     (scores, answers, output), policy = said, loaded.surfaces[surface]
     caller, reasons = engine.resolve_caller(loaded.caller, given)
-    screened = engine.price(engine.screen(policy, request, caller, now))
-    known = {reason.id for reason in reasons}
-    screened = screened._replace(reasons=reasons + tuple(r for r in screened.reasons if r.id not in known))
+    screened = engine.price(engine.screen(policy, request, caller, now)).after(reasons)
     verdict = None
     if screened.check_prompt or screened.check_images:
         error = "down" if scores is None else None

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from policyguard.events import Event
 from policyguard.store import Store, StoredEvent
 
 
@@ -17,6 +18,8 @@ from policyguard.store import Store, StoredEvent
 class Summary:
     """Counts are requests; money is micro-dollars. `reserved_micros` is the ceilings of everything admitted.
 
+    `released` are requests that got an answer which was held; nothing was made or paid again. `disguised` are those
+    whose prompt hides its letters. `inspected` are answers whose pictures were looked at, some `withheld` or held.
     `upstream_generations` is how many generations and edits reached the upstream: the sandbox's count, else None.
     `unaccounted` is requests without exactly one decision row and legs without exactly one end; it should be 0.
     """
@@ -28,7 +31,12 @@ class Summary:
     held: int
     approved: int
     resumed: int
+    released: int
     over_budget: int
+    disguised: int
+    inspected: int
+    withheld: int
+    held_answers: int
     upstream_generations: int | None
     upstream_images: int | None
     reserved_micros: int
@@ -51,13 +59,9 @@ def summarise(store: Store, sent: int, counts: dict[str, int] | None, *, seconds
     outcomes = Counter(event.outcome for event in decisions)
     admitted = outcomes["allow"] + outcomes["flag"] + outcomes["resume"]
     total = store.spend()[0] if decisions else None
-    reasons = Counter(
-        reason["id"]
-        for event in decisions
-        if event.outcome in ("deny", "hold")
-        for reason in event.body["reasons"]
-        if reason["mode"] == "enforce" and reason["effect"] in ("deny", "review")
-    )
+    answers = [row.event for row in rows if row.event.type == "output.inspected"]
+    seen = Counter(event.outcome for event in answers)
+    reasons = Counter(reason for event in (*decisions, *answers) for reason in _against(event))
     return Summary(
         requests=len(decisions),
         admitted=admitted,
@@ -66,6 +70,11 @@ def summarise(store: Store, sent: int, counts: dict[str, int] | None, *, seconds
         held=outcomes["hold"],
         approved=sum(row.event.type == "review.approved" for row in rows),
         resumed=outcomes["resume"],
+        released=outcomes["release"],
+        disguised=reasons["no-obfuscation"],
+        inspected=len(answers),
+        withheld=seen["withhold"],
+        held_answers=seen["hold"],
         over_budget=sum(count for reason, count in reasons.items() if reason.startswith("budget.")),
         upstream_generations=counts["generations"] if counts else None,
         upstream_images=counts["images"] if counts else None,
@@ -81,6 +90,14 @@ def summarise(store: Store, sent: int, counts: dict[str, int] | None, *, seconds
         record=record,
         samples=_samples(decisions),
     )
+
+
+def _against(event: Event) -> set[str]:
+    """Why it was refused or held, each reason once: one score may be beyond two thresholds."""
+    if event.outcome not in ("deny", "hold", "withhold"):
+        return set()
+    counting = (r for r in event.body["reasons"] if r["mode"] == "enforce" and r["effect"] in ("deny", "review"))
+    return {reason["id"] for reason in counting}
 
 
 def _all(store: Store) -> Iterable[StoredEvent]:

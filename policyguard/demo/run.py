@@ -13,6 +13,7 @@ from pathlib import Path
 
 import httpx2
 
+from policyguard.adapters import serving
 from policyguard.demo.app import create_app
 from policyguard.demo.report import Summary, summarise
 from policyguard.demo.traffic import Answer, Traffic
@@ -24,7 +25,6 @@ from policyguard.starter import starter_folder
 
 LIVE_URL = "https://api.openai.com/v1"
 RECORD = "record.sqlite3"
-EVERY_NTH_DECORATED = 5  # the share of prompts that take the decorator instead of the middleware
 REJECT_EVERY = 4  # the share of held requests that the demo's reviewers reject
 Report = Callable[[int, int], None]
 
@@ -38,7 +38,9 @@ class Upstream:
     counts: Callable[[], dict[str, int]] | None
 
 
-def run(folder: Path, *, prompts: Path | None, limit: int | None, live_key: str | None, report: Report) -> Summary:
+def run(
+    folder: Path, *, prompts: Path | None, limit: int | None, live_key: str | None, report: Report | None
+) -> Summary:
     """Send `prompts` (else the demo's own) and say what became of them. `report(done, total)` shows progress."""
     chosen = (read_prompts(prompts) if prompts else demo_prompts())[:limit]
     record = _fresh_record(folder)
@@ -46,8 +48,11 @@ def run(folder: Path, *, prompts: Path | None, limit: int | None, live_key: str 
     with ExitStack() as stack:
         upstream = stack.enter_context(_upstream(live_key))
         guard = stack.enter_context(_guard(record, upstream))
-        with Server(create_app(guard, upstream.url, upstream.key)) as app:
-            traffic = Traffic(guard, app.url, upstream.url, upstream.key)
+        proxied = serving.create_app(
+            serving.Options(policies=str(starter_folder()), store=_url(record), upstream=upstream.url, key=upstream.key)
+        )
+        with Server(create_app(guard, upstream.url, upstream.key)) as app, Server(proxied) as proxy:
+            traffic = Traffic(guard, app.url, proxy.url, upstream.url, upstream.key)
             stack.callback(traffic.close)
             answers = _send(traffic, chosen, report)
             resumed = _review_and_resume(guard, traffic, answers)
@@ -70,6 +75,10 @@ def _fresh_record(folder: Path) -> Path:
     return record
 
 
+def _url(record: Path) -> str:
+    return f"sqlite:///{record}"
+
+
 @contextmanager
 def _upstream(live_key: str | None) -> Iterator[Upstream]:
     if live_key is not None:
@@ -89,16 +98,17 @@ def _counts(url: str) -> dict[str, int]:
 @contextmanager
 def _guard(record: Path, upstream: Upstream) -> Iterator[Guard]:
     moderator = OpenAIModerator(base_url=upstream.url, api_key=upstream.key)
-    with Guard.open(starter_folder(), store=f"sqlite:///{record}", moderator=moderator) as guard:
+    with Guard.open(starter_folder(), store=_url(record), moderator=moderator) as guard:
         yield guard
         guard.sweep()  # seals the rows, so that the record can be verified
 
 
-def _send(traffic: Traffic, prompts: list[DemoPrompt], report: Report) -> list[Answer]:
+def _send(traffic: Traffic, prompts: list[DemoPrompt], report: Report | None) -> list[Answer]:
     answers = []
-    for answer in traffic.send(prompts, EVERY_NTH_DECORATED):
+    for answer in traffic.send(prompts):
         answers.append(answer)
-        report(len(answers), len(prompts))
+        if report is not None:
+            report(len(answers), len(prompts))
     return answers
 
 

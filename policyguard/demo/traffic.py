@@ -1,4 +1,4 @@
-"""The demo's traffic: prompts as several users, through the OpenAI SDK and through the decorator.
+"""The demo's traffic: prompts as several users through every door, mostly by the OpenAI SDK.
 
 Each prompt becomes one request. What it became is taken from the answer that the client saw; the report then compares
 that with the record.
@@ -7,7 +7,7 @@ that with the record.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
@@ -17,11 +17,15 @@ from openai import APIError, APIStatusError, OpenAI
 
 import policyguard
 from policyguard.adapters.sdk_results import images, restore
+from policyguard.adapters.transport import guarded
 from policyguard.decision import PolicyRefused
 from policyguard.guard import Guard
 from policyguard.sandbox.prompts import DemoPrompt
+from policyguard.store.proxy_keys import new_secret
 
 WORKERS = 8
+# Doors in turn: most through the app. An upload needs a door that takes files; the decorated functions take none.
+DOORS = ("asgi", "proxy", "asgi", "client", "asgi", "decorator")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,21 +39,27 @@ class Answer:
 
 
 class Traffic:
-    """Sends prompts to the guarded app at `app_url`, or through a decorated function that calls `upstream` itself."""
+    """Sends prompts to the guarded app and to the proxy, and through code that calls `upstream` itself."""
 
-    def __init__(self, guard: Guard, app_url: str, upstream: str, key: str) -> None:
-        self._app_url = app_url
+    def __init__(self, guard: Guard, app_url: str, proxy_url: str, upstream: str, key: str) -> None:
+        self._app_url, self._guard = app_url, guard
         self._app = OpenAI(api_key="demo", base_url=app_url, max_retries=0)
+        self._proxy = OpenAI(api_key="demo", base_url=f"{proxy_url}/v1", max_retries=0)
         self._upstream = OpenAI(api_key=key, base_url=upstream, max_retries=0)
+        self._guarded = {s: guarded(self._upstream, guard, surface=s) for s in guard.policies.surfaces}
         self._decorated = self._decorate(guard)
 
-    def send(self, prompts: Iterable[DemoPrompt], every_nth_decorated: int) -> Iterator[Answer]:
-        """Answers as they come in; every nth prompt that needs no upload takes the decorator."""
+    def send(self, prompts: list[DemoPrompt]) -> Iterator[Answer]:
+        """Answers as they come in, by all doors in turn."""
+        keys = self._keys(prompts)
+        ways: dict[str, Callable[[DemoPrompt], Answer]] = {
+            "asgi": self._through_app,
+            "proxy": lambda prompt: self._through_proxy(prompt, keys[prompt.tenant, prompt.tier]),
+            "client": self._through_client,
+            "decorator": self._through_decorator,
+        }
         with ThreadPoolExecutor(WORKERS) as pool:
-            futures = [
-                pool.submit(self._through_app if _uploads(p) or i % every_nth_decorated else self._through_decorator, p)
-                for i, p in enumerate(prompts, start=1)
-            ]
+            futures = [pool.submit(ways[_door(prompt, number)], prompt) for number, prompt in enumerate(prompts)]
             for future in as_completed(futures):
                 yield future.result()
 
@@ -57,26 +67,39 @@ class Traffic:
         return self._through_app(prompt, {"x-policyguard-review": review_id})
 
     def close(self) -> None:
-        self._app.close()
-        self._upstream.close()
+        for client in (self._app, self._proxy, *self._guarded.values(), self._upstream):
+            client.close()
 
-    # ---- the two doors ----------------------------------------------------------------------------------------
+    # ---- the doors --------------------------------------------------------------------------------------------
 
-    def _through_app(self, prompt: DemoPrompt, headers: dict[str, str] | None = None) -> Answer:
+    def _through_app(self, prompt: DemoPrompt, headers: Mapping[str, str] | None = None) -> Answer:
         client = self._app.with_options(base_url=f"{self._app_url}/{prompt.surface}/v1")
-        identity = {"x-user-id": prompt.user, "x-tenant": prompt.tenant, "x-plan": prompt.tier, **(headers or {})}
-        arguments = _arguments(prompt)
-        try:
-            if _uploads(prompt):
-                client.images.edit(**arguments, image=photo(), extra_headers=identity)
-            else:
-                client.images.generate(**arguments, extra_headers=identity)
-        except APIStatusError as error:
-            policy = (error.body or {}).get("policy", {}) if isinstance(error.body, dict) else {}
-            return Answer(prompt, "asgi", error.code or str(error.status_code), policy.get("review_id"))
-        except APIError as error:
-            return Answer(prompt, "asgi", type(error).__name__)
-        return Answer(prompt, "asgi", None)
+        identity = {"x-user-id": prompt.user, "x-tenant": prompt.tenant, "x-plan": prompt.tier}
+        return _asked("asgi", client, prompt, {**identity, **(headers or {})})
+
+    def _keys(self, prompts: Iterable[DemoPrompt]) -> dict[tuple[str, str], str]:
+        """A key of the proxy for each tenant and plan, which names its users; the surface is in a header."""
+        keys = {}
+        for tenant, tier in sorted({(prompt.tenant, prompt.tier) for prompt in prompts}):
+            keys[tenant, tier] = secret = new_secret()
+            self._guard.store.proxy_keys.create(
+                secret,
+                name=f"{tenant}, {tier}",
+                surfaces=tuple(self._guard.policies.surfaces),
+                caller={"tenant": tenant, "tier": tier},
+                names_user=True,
+                by="demo",
+                now=self._guard.clock(),
+            )
+        return keys
+
+    def _through_proxy(self, prompt: DemoPrompt, key: str) -> Answer:
+        names = {"x-policyguard-surface": prompt.surface, "x-policyguard-user": prompt.user}
+        return _asked("proxy", self._proxy.with_options(api_key=key), prompt, names)
+
+    def _through_client(self, prompt: DemoPrompt) -> Answer:
+        with policyguard.caller(user=prompt.user, tenant=prompt.tenant, tier=prompt.tier):
+            return _asked("client", self._guarded[prompt.surface], prompt, {})
 
     def _decorate(self, guard: Guard) -> dict[str, Callable[..., Any]]:
         """One guarded function for each surface, as an application would write it."""
@@ -101,8 +124,25 @@ class Traffic:
         return Answer(prompt, "decorator", None)
 
 
-def _uploads(prompt: DemoPrompt) -> bool:
-    return prompt.edit
+def _door(prompt: DemoPrompt, number: int) -> str:
+    door = DOORS[number % len(DOORS)]
+    return "asgi" if prompt.edit and door == "decorator" else door
+
+
+def _asked(door: str, client: OpenAI, prompt: DemoPrompt, headers: Mapping[str, str]) -> Answer:
+    """What the SDK makes of the answer."""
+    arguments = _arguments(prompt)
+    try:
+        if prompt.edit:
+            client.images.edit(**arguments, image=photo(), extra_headers=headers)
+        else:
+            client.images.generate(**arguments, extra_headers=headers)
+    except APIStatusError as error:
+        policy = (error.body or {}).get("policy", {}) if isinstance(error.body, dict) else {}
+        return Answer(prompt, door, error.code or str(error.status_code), policy.get("review_id"))
+    except APIError as error:
+        return Answer(prompt, door, type(error).__name__)
+    return Answer(prompt, door, None)
 
 
 def _arguments(prompt: DemoPrompt) -> dict[str, Any]:

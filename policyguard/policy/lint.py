@@ -6,7 +6,7 @@ Each kind of warning has a function here or in one of the `lint_*` modules; none
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
@@ -20,6 +20,7 @@ from policyguard.policy.source import Path, Source, TooManyProblems
 from policyguard.policy.world import environment_of
 
 GROUP = "group:"
+Progress = Callable[[int, int], None]  # surfaces done, of how many
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,13 @@ class Written:
     policy: Policy
 
 
-def lint(policies: PolicySet, org: Source, sources: Sequence[Source], today: date | None = None) -> None:
+def lint(
+    policies: PolicySet,
+    org: Source,
+    sources: Sequence[Source],
+    today: date | None = None,
+    progress: Progress | None = None,
+) -> None:
     """Add every warning to the problems of the file that it is about. The set has no errors.
 
     `today` is the day in UTC; without it nothing is said of what has expired.
@@ -40,10 +47,12 @@ def lint(policies: PolicySet, org: Source, sources: Sequence[Source], today: dat
     trials = Trials(environment_of(policies.caller, asked), tuple(policies.surfaces))
     check_rules(org, None, trials)
     check_same(org, [])
-    for one in surfaces:
+    for done, one in enumerate(surfaces, start=1):
         trials.left = MAX_WORK
         with suppress(TooManyProblems):
             _check_surface(one, org, policies, trials, today)
+        if progress is not None:
+            progress(done, len(surfaces))
     for part in ("defaults", "limits", "high_stakes"):
         _check_zero(org, (part,))
     check_models(org, ("defaults",), policies.prices)

@@ -26,7 +26,7 @@ from policyguard.policy.compile import Shared, unique_ids
 from policyguard.policy.diagnostics import report
 from policyguard.policy.document import Organisation, Surface
 from policyguard.policy.limits import Effective
-from policyguard.policy.lint import lint
+from policyguard.policy.lint import Progress, lint
 from policyguard.policy.meaning import digest, digest_of_all
 from policyguard.policy.model import Policy, PolicySet
 from policyguard.policy.output import check_output
@@ -81,7 +81,16 @@ def load(
 
 def check(folder: str | Path, *, today: date | None = None) -> list[Diagnostic]:
     """Every problem of a folder, by file and line; none where it loads. `today` is needed to find what has expired."""
-    return sorted(_load(Path(folder), warn=partial(lint, today=today)).problems)
+    return checked(folder, today=today).problems
+
+
+def checked(folder: str | Path, *, today: date | None = None, progress: Progress | None = None) -> Loaded:
+    """What `check` finds, and the policies themselves, which are in force only where no problem is an error.
+
+    `progress` hears of how many surfaces the warnings are looked for, which takes nearly all of the time.
+    """
+    loaded = _load(Path(folder), warn=partial(lint, today=today, progress=progress))
+    return Loaded(loaded.policies, sorted(loaded.problems))
 
 
 def prices_of(folder: str | Path) -> PriceBook:

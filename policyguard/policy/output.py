@@ -22,12 +22,12 @@ def check_output(found: Effective, policy: Policy) -> None:
             message = "`keyword` sees no pictures, so every answer would be withheld"
             found.problem(blamed, "PG208", message, hint, item="output_images")
     if policy.inspects_output:
-        _check_routes(found, policy)
+        _check_routes(found)
     if not policy.checks_output:
         _check_rules(found, policy)
 
 
-def _check_routes(found: Effective, policy: Policy) -> None:
+def _check_routes(found: Effective) -> None:
     for index, row in enumerate(found.source.data.get("routes") or []):
         if isinstance(row, dict) and "images" not in row:
             hint = "write it like `images: response.data[].b64_json`"

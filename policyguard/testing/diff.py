@@ -86,18 +86,18 @@ class PolicyDiff:
 
 
 def diff(
-    old: Side, new: Side, now: datetime, *, limit: int = CASES, progress: Callable[[str], None] | None = None
+    old: Side, new: Side, now: datetime, *, limit: int = CASES, progress: Callable[[int, int], None] | None = None
 ) -> PolicyDiff:
     """Compare two sets of policies as they decide at `now` (aware UTC).
 
-    `limit` bounds the cases of one surface; beyond it they are a sample.
+    `limit` bounds the cases of one surface; beyond it they are a sample. `progress` hears how many are compared.
     """
     names = sorted(old.policies.surfaces.keys() | new.policies.surfaces.keys())
     found = []
-    for name in names:
-        if progress is not None:
-            progress(name)
+    for done, name in enumerate(names, start=1):
         found.append(_surface(name, old, new, now, limit))
+        if progress is not None:
+            progress(done, len(names))
     return PolicyDiff(old, new, now, tuple(found), diff_values.organisation(old, new))
 
 

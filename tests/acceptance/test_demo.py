@@ -43,14 +43,16 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_the_demo_reports_what_was_promised(report: Any) -> None:
     assert report.keys() >= FIELDS
     assert report["requests"] >= 200
-    assert min(report[name] for name in ("admitted", "adjusted", "denied", "held", "resumed", "over_budget")) > 0
+    shown = ("admitted", "adjusted", "denied", "held", "resumed", "over_budget")
+    shown += ("disguised", "inspected", "withheld", "held_answers", "released")
+    assert min(report[name] for name in shown) > 0
     assert set(report["by_surface"]) == {"avatars", "marketing", "storefront", "id-photos"}
-    assert set(report["by_door"]) == {"asgi", "decorator"}
+    assert set(report["by_door"]) == {"asgi", "client", "decorator", "proxy"}
 
 
 def test_every_request_of_the_demo_is_accounted_for(report: Any) -> None:
     assert report["unaccounted"] == 0
-    assert report["admitted"] + report["denied"] + report["held"] == report["requests"]
+    assert sum(report[name] for name in ("admitted", "denied", "held", "released")) == report["requests"]
     assert report["upstream_generations"] == report["admitted"]
     assert 0 < report["spent_micros"] <= report["reserved_micros"]
     assert sum(group["spent_micros"] for group in report["by_surface"].values()) == report["spent_micros"]

@@ -15,6 +15,7 @@ import pytest
 from support import SURFACE, caller, request, write_policies
 
 from policyguard.cli import main
+from policyguard.demo.report import summarise
 from policyguard.guard import Guard
 from policyguard.moderation.scripted import ScriptedModerator
 
@@ -211,9 +212,13 @@ def test_jobs_run_until_they_are_told_to_stop(folder: Path, run: Typed) -> None:
         assert process.wait(30) == 0
 
 
-def test_a_terminal_gets_a_bar_and_a_file_does_not(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from policyguard.cli.audit_proofs import _progress
-
-    with _progress() as progress:
-        assert progress is None
-    assert capsys.readouterr().err == ""
+def test_a_score_beyond_two_thresholds_is_one_reason(tmp_path: Path, run: Typed) -> None:
+    surface = SURFACE + "review: {reviewers: [group:trust]}\nmoderation: {review_at: {violence: 0.3}}\n"
+    policies = write_policies(tmp_path / "policies", avatars=surface)
+    url = f"sqlite:///{tmp_path / 'record.sqlite3'}"
+    with Guard.open(policies, store=url, moderator=ScriptedModerator({"violence": 0.9})) as guard:
+        guard.admit(request(prompt="a duel"), caller(), surface="avatars")
+        summary = summarise(guard.store, 1, None, seconds=0, record="")
+    assert summary.by_reason == {"moderation.violence": 1}
+    shown = run("audit", "tail", "--store", url)
+    assert shown.count("moderation.violence") == 1

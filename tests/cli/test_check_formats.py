@@ -198,7 +198,8 @@ def test_warnings_fail_only_where_that_is_asked(
     from policyguard.cli import app
     from policyguard.policy import load
 
-    monkeypatch.setattr(load, "check", lambda folder, today: [problem(severity=severity)])
+    found = load.Loaded(None, [problem(severity=severity)])
+    monkeypatch.setattr(load, "checked", lambda folder, today, progress: found)
     options = ["--fail-on-warning"] if strict else []
     assert CliRunner().invoke(app, ["check", str(tmp_path), "--format", "json", *options]).exit_code == code
 

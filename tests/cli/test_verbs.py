@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from rich.console import Console
 from support import NOW, SURFACE, caller, request, write_policies
 
+from policyguard.cli import app
 from policyguard.cli.output import print_rows
 from policyguard.guard import Guard
 from policyguard.moderation.scripted import ScriptedModerator
@@ -62,6 +64,18 @@ def test_every_verb_explains_itself_with_examples(verb: str) -> None:
     if verb not in ("review", "audit", "keys", "jobs", "db"):
         assert "Examples:" in shown
         assert f"policyguard {verb}" in shown or f"{verb} " in shown
+
+
+@pytest.mark.parametrize("verb", ["check", "explain", "price", "schema", "test"])
+def test_the_examples_of_the_help_work_on_the_shipped_policies(verb: str, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "policies", tmp_path / "policies")
+    (tmp_path / "schemas").mkdir()
+    (told,) = (c.callback.__doc__ or "" for c in app.registered_commands if c.callback and c.callback.__name__ == verb)
+    lines = [line.strip().partition(" > ")[0] for line in told.splitlines()]
+    examples = [line for line in lines if line.startswith("policyguard ") and "--watch" not in line]
+    assert examples
+    for example in examples:
+        run(*shlex.split(example)[1:], cwd=tmp_path)
 
 
 def test_help_lists_every_verb_and_a_misspelt_one_is_a_usage_error() -> None:
