@@ -47,6 +47,7 @@ class Postgres:
     def engines(self) -> tuple[Engine, Engine]:
         writes = self._engine(isolation_level="READ COMMITTED", pool_size=1)
         event.listen(writes, "begin", _take_turn)
+        event.listen(writes, "connect", _by_index)
         reads = self._engine(
             isolation_level="REPEATABLE READ",
             pool_size=READERS,
@@ -117,6 +118,14 @@ def _set_up(connection: psycopg.Connection[Any], record: object) -> None:
     for limit, seconds in LIMITS_S.items():
         if connection.info.server_version >= _LATER.get(limit, 0):
             connection.execute(f"SET {limit} = '{seconds}s'")
+    connection.commit()
+
+
+def _by_index(connection: psycopg.Connection[Any], record: object) -> None:
+    """A writer looks rows up by their keys, one after another. A plan is made once and for rows of unknown number, and
+    reading all of a table that is still small, to join it, would look cheaper then."""
+    for way in ("hashjoin", "mergejoin", "seqscan"):
+        connection.execute(f"SET enable_{way} = off")
     connection.commit()
 
 
