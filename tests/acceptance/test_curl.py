@@ -153,9 +153,9 @@ def test_the_lines_of_the_readme_run_as_they_stand(
     proxy: Callable[..., Any], sandbox: Any, shell: Callable[..., bytes], tmp_path: Path
 ) -> None:
     app = shipped(proxy)
-    (block,) = (text for text in re.findall(r"```sh\n(.*?)```", README, flags=re.S) if "curl " in text)
-    first, rest = block.split("\n", 1)
-    assert first == "export OPENAI_BASE_URL=http://127.0.0.1:8080/v1 OPENAI_API_KEY=sk-policyguard-..."
+    first = "export OPENAI_BASE_URL=http://127.0.0.1:8080/v1 OPENAI_API_KEY=sk-policyguard-...\n"
+    (rest,) = re.findall(rf"```sh\n{re.escape(first)}(.*?)```", README, flags=re.S)
+    assert "curl " in rest
     (tmp_path / "me.png").rename(tmp_path / "photo.png")
     key = app.key("storefront", names_user=True, tenant="acme")
     printed = shell(rest, OPENAI_BASE_URL=f"{app.url}/v1", OPENAI_API_KEY=key).decode()

@@ -63,8 +63,9 @@ def test_a_plain_text_is_what_it_says(text: str) -> None:
     assert read(text) == (text, False)
 
 
-def test_none_of_the_demo_prompts_gives_a_sign() -> None:
-    assert [prompt.id for prompt in demo_prompts() if read(prompt.text).hidden] == []
+def test_of_the_demo_prompts_those_that_hide_something_give_a_sign_and_no_other() -> None:
+    hidden = [prompt.id for prompt in demo_prompts() if prompt.id.startswith("hidden-")]
+    assert [prompt.id for prompt in demo_prompts() if read(prompt.text).hidden] == hidden != []
 
 
 HIDING = (
