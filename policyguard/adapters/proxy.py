@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from policyguard.adapters.asgi import Door, Guarded, say
-from policyguard.adapters.body import AppFailed, Receive, Send
+from policyguard.adapters.body import AppFailed, Message, Receive, Send
 from policyguard.adapters.forward import BASE, NO_RETRY, Forward, ToClient, raw
 from policyguard.adapters.identity import header
 from policyguard.adapters.key_ring import KeyRing
@@ -61,13 +61,47 @@ _IMAGES = re.compile(r"/(images|responses|batches)(?:/|$)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What one process takes: requests in flight, bytes of headers and of a body, seconds for a body to arrive."""
+    """What one process takes: requests in flight, and bytes of all their bodies together; bytes of headers and of one
+    body; seconds for a body to arrive."""
 
     requests: int = 1_000
+    bodies_bytes: int = 512 * 1024 * 1024
     body_bytes: int = MAX_BODY_BYTES
     json_bytes: int = MAX_JSON_BYTES
     header_bytes: int = 32_768
     body_timeout_s: float = 60.0
+
+
+class _Full(Exception):
+    """The bodies in flight take all the memory that there is for them."""
+
+
+class _Room:
+    """Memory for the bodies of requests in flight."""
+
+    def __init__(self, limit: int) -> None:
+        self.left = limit
+
+
+class _Counted:
+    """What arrives of one body, as long as there is room for it."""
+
+    def __init__(self, receive: Receive, room: _Room) -> None:
+        self._receive, self._room = receive, room
+        self._taken = 0
+
+    async def __call__(self) -> Message:
+        message = await self._receive()
+        size = len(message.get("body", b""))
+        if size > self._room.left:
+            raise _Full
+        self._room.left -= size
+        self._taken += size
+        return message
+
+    def over(self) -> None:
+        self._room.left += self._taken
+        self._taken = 0
 
 
 class Proxy:
@@ -91,6 +125,7 @@ class Proxy:
             max_json_bytes=self.limits.json_bytes,
             body_timeout_s=self.limits.body_timeout_s,
         )
+        self._room = _Room(self.limits.bodies_bytes)
         self._in_flight = 0
         self._idle = asyncio.Event()
 
@@ -132,14 +167,18 @@ class Proxy:
         if key is None:
             await _send(_wrong_key(), send)
             return
-        client = ToClient(send)
+        client, body = ToClient(send), _Counted(receive, self._room)
         try:
-            await self._decide(scope, receive, client, key)
+            await self._decide(scope, body, client, key)
+        except _Full:
+            await _send(_too_many(), send)
         except Exception as error:
             why = str(error) if isinstance(error, AppFailed) else type(error).__name__
             log_line(logging.ERROR, "proxy.no_answer", "no answer to a request: %s", why, raised=type(error).__name__)
             if not client.started:  # else the server cuts the connection, so that nobody takes what came for all of it
                 await _send(_no_answer(error), send)
+        finally:
+            body.over()
 
     async def _decide(self, scope: Scope, receive: Receive, send: Send, key: ProxyKey) -> None:
         caller = _caller(key, scope)
@@ -223,7 +262,7 @@ def headers_too_large(limit: int) -> Rendered:
 
 
 def _too_many() -> Rendered:
-    words = "the proxy has as many requests in flight as it takes"
+    words = "the proxy has as much in flight as it takes"
     return render_error(503, "service_unavailable_error", "policy_unavailable", words, ("retry-after", "1"))
 
 

@@ -28,6 +28,9 @@ def serve(
     max_requests: Annotated[int, typer.Option(help="Requests in flight at once, for each worker.", min=1)] = 1_000,
     max_connections: Annotated[int, typer.Option(help="Connections, for each worker.", min=1)] = 2_000,
     max_body: Annotated[int, typer.Option(help="Bytes of an edit with its pictures.", min=1_000)] = 64 * 1024 * 1024,
+    max_bodies: Annotated[int, typer.Option(help="Bytes of all bodies in flight, for each worker.", min=1_000)] = 512
+    * 1024
+    * 1024,
     max_headers: Annotated[int, typer.Option(help="Bytes of a request's headers.", min=1_000)] = 32_768,
     body_timeout: Annotated[float, typer.Option(help="Seconds for a body to arrive.", min=0.1)] = 60.0,
     upstream_timeout: Annotated[float, typer.Option(help="Seconds of silence from upstream.", min=1.0)] = 600.0,
@@ -72,7 +75,11 @@ def serve(
         log_format=log_format,
         log_level=log_level,
         limits=Limits(
-            requests=max_requests, body_bytes=max_body, header_bytes=max_headers, body_timeout_s=body_timeout
+            requests=max_requests,
+            bodies_bytes=max_bodies,
+            body_bytes=max_body,
+            header_bytes=max_headers,
+            body_timeout_s=body_timeout,
         ),
         connections=ConnectionLimits(connections=max_connections, header_bytes=max_headers),
     )

@@ -421,6 +421,21 @@ async def test_more_requests_than_it_takes_are_told_to_come_again(start: Callabl
     await client.proxy.drained(1)
 
 
+async def test_bodies_in_flight_have_a_bound_together(start: Callable[..., Client]) -> None:
+    client = start(limits=Limits(bodies_bytes=2_000))
+    key, over, body = client.key(), asyncio.Event(), {"prompt": "x" * 1_500}
+    client.upstream.answers["/v1/moderations"] = [b"", over]
+    first = asyncio.create_task(client.ask(key, body))
+    while not client.upstream.seen:
+        await asyncio.sleep(0)
+    second = await client.ask(key, body)
+    assert (second.status, second.headers["retry-after"]) == (503, "1")
+    over.set()
+    await first
+    assert client.proxy._room.left == 2_000
+    assert (await client.ask(key, {"prompt": "x" * 3_000})).status == 503
+
+
 async def test_without_the_store_nothing_passes(start: Callable[..., Client], monkeypatch: pytest.MonkeyPatch) -> None:
     from policyguard.errors import StoreUnavailable
 
