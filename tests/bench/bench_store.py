@@ -2,14 +2,15 @@
 
 A leg is reserved and sent in one call, as at every door, and settled in another.
 
-Run it: `python tests/bench/bench_store.py [sqlite|postgres]`. Beside each figure stands that of the bare driver, which
-runs the very statements that the store runs for one pair, taken from it, with the same durability and the same group
-commit. The store itself does in one statement what many pairs of a group need, so it can be faster than that.
+Run it: `python tests/bench/bench_store.py [sqlite|postgres|memory]`. Beside each figure stands that of the bare driver,
+which runs the very statements that the store runs for one pair, taken from it, with the same durability and the same
+group commit. The store itself does in one statement what many pairs of a group need, so it can be faster than that.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import sys
 import tempfile
@@ -38,7 +39,7 @@ DAY = datetime(2026, 11, 24, tzinfo=UTC)
 CEILING, COST = 210_700, 190_200
 CLIENTS = (1, 16, 64)
 AIMS = {"sqlite": 5_000, "postgres": 3_000}  # pairs a second with 64 clients
-AIM_P99_MS, AIM_RATIO = 50, 0.6
+AIM_P99_MS, AIM_RATIO, AIM_GROWN_MB = 50, 0.6, 10
 SAMPLE = "leg_sample"
 WHO = {**dict.fromkeys(DIMENSIONS), "surface": "avatars", "tenant": "acme", "user": "user_" + "0" * 32}
 BODY = {
@@ -260,12 +261,12 @@ def measured(work: Callable[[str], None], name: str, clients: int, count: int) -
     return len(taken) / wall, taken[len(taken) // 2], taken[len(taken) * 99 // 100]
 
 
-async def measured_tasks(store: Store, clients: int, count: int) -> float:
+async def measured_tasks(store: Store, clients: int, count: int, name: str = "tasks") -> float:
     """Pairs a second of tasks of one event loop, as an ASGI app has them."""
 
     async def client(number: int) -> None:
         for i in range(count // clients):
-            await apair(store, f"leg_tasks_{clients}_{number}_{i}")
+            await apair(store, f"leg_{name}_{clients}_{number}_{i}")
 
     began = time.perf_counter()
     await asyncio.gather(*(client(number) for number in range(clients)))
@@ -306,7 +307,26 @@ def run(engine: str) -> bool:
         return bench(engine, url)
 
 
+def memory(count: int = 200_000) -> bool:
+    """What the process holds after a tenth of many requests, and what it has grown by after the rest."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = open_store(f"sqlite:///{folder}/bench.sqlite3", vault=Vault(bytes(32)), synchronous="NORMAL")
+        asyncio.run(measured_tasks(store, 64, count // 10, "first"))
+        begun = resident_mb()
+        asyncio.run(measured_tasks(store, 64, count - count // 10, "rest"))
+        grown = resident_mb() - begun
+        store.close()
+    print(f"memory   {begun:.0f} MB after {count // 10:,} pairs, {grown:+.1f} MB after {count:,}")
+    return grown < AIM_GROWN_MB
+
+
+def resident_mb() -> float:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
 if __name__ == "__main__":
+    if sys.argv[1:] == ["memory"]:
+        sys.exit(not memory())
     met = {engine: run(engine) for engine in sys.argv[1:] or AIMS}
     print(f"aims with 64 clients: {AIMS} pairs/s, p99 {AIM_P99_MS} ms, {AIM_RATIO} of the bare driver; met: {met}")
     sys.exit(not all(met.values()))
