@@ -43,9 +43,16 @@ async def _not_allowed(request: Request, error: Exception) -> Response:
 
 
 def not_allowed() -> Response:
-    answer = render_error(
-        405, "invalid_request_error", "not_allowed", "this page is read by GET", ("allow", "GET, HEAD")
-    )
+    return _error(405, "not_allowed", "this page is read by GET", ("allow", "GET, HEAD"))
+
+
+def not_for_you() -> Response:
+    """For who asks from a network that may not see a page."""
+    return _error(403, "not_allowed", "this page is not shown to your address")
+
+
+def _error(status: int, code: str, words: str, *headers: tuple[str, str]) -> Response:
+    answer = render_error(status, "invalid_request_error", code, words, *headers)
     return Response(answer.body, answer.status, dict(answer.headers))
 
 

@@ -16,9 +16,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any
 
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 try:
     import uvicorn
@@ -26,7 +28,7 @@ try:
 except ImportError as error:
     raise ImportError("this needs uvicorn: pip install 'policyguard[serve]'") from error
 
-from policyguard.adapters.health import HEALTH, READY, pages
+from policyguard.adapters.health import HEALTH, READY, not_for_you, pages
 from policyguard.adapters.http_limits import ConnectionLimits, LimitedProtocol
 from policyguard.adapters.moderator import UpstreamModerator
 from policyguard.adapters.openapi import OPENAPI, page
@@ -38,6 +40,7 @@ from policyguard.logs import LogFormat, configure
 from policyguard.settings import setting
 
 METRICS = "/metrics"
+Network = IPv4Network | IPv6Network
 _SETTLE_S = 10.0  # for what was cut off at the end
 
 
@@ -45,7 +48,7 @@ _SETTLE_S = 10.0  # for what was cut off at the end
 class Options:
     """What a worker needs to know. `grace_s` is how long what is in flight may take after the end was asked for.
 
-    `metrics` shows them at `/metrics`, without a key, where prometheus-client is installed.
+    `metrics` are networks that are shown them at `/metrics`, without a key, where prometheus-client is installed.
     """
 
     policies: str | None = None
@@ -55,7 +58,7 @@ class Options:
     workers: int = 1
     grace_s: float = 30.0
     upstream_timeout_s: float = 600.0
-    metrics: bool = True
+    metrics: tuple[Network, ...] = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
     log_format: LogFormat = "text"
     log_level: str = "INFO"
     limits: Limits = field(default_factory=Limits)
@@ -90,7 +93,7 @@ def create_app(options: Options, opened: tuple[Guard, Upstream] | None = None) -
             await guard.aclose()
             await upstream.aclose()
 
-    more = [Route(OPENAPI, page), *(_metrics(guard) if options.metrics else [])]
+    more = [Route(OPENAPI, page), *(_metrics(guard, options.metrics) if options.metrics else [])]
     proxy = Proxy(
         guard,
         upstream,
@@ -101,12 +104,24 @@ def create_app(options: Options, opened: tuple[Guard, Upstream] | None = None) -
     return proxy
 
 
-def _metrics(guard: Guard) -> list[Route]:
+def _metrics(guard: Guard, networks: tuple[Network, ...]) -> list[Route]:
     try:
         from policyguard.adapters.metrics import Metrics
     except ImportError:  # an extra of its own
         return []
-    return [Route(METRICS, Metrics(guard))]
+    return [Route(METRICS, _OnlyFor(networks, Metrics(guard)))]
+
+
+class _OnlyFor:
+    """A page for those who ask from a network. What it shows names surfaces and budgets, and is not for customers."""
+
+    def __init__(self, networks: tuple[Network, ...], page: ASGIApp) -> None:
+        self._networks, self._page = networks, page
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        peer = ip_address(scope["client"][0]) if scope["client"] else None
+        page = self._page if peer is not None and any(peer in one for one in self._networks) else not_for_you()
+        await page(scope, receive, send)
 
 
 def _shared_by(workers: int) -> AbstractContextManager[None]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from functools import partial
-from typing import Annotated, Literal
+from ipaddress import ip_network
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -35,7 +36,11 @@ def serve(
     body_timeout: Annotated[float, typer.Option(help="Seconds for a body to arrive.", min=0.1)] = 60.0,
     upstream_timeout: Annotated[float, typer.Option(help="Seconds of silence from upstream.", min=1.0)] = 600.0,
     grace: Annotated[float, typer.Option(help="Seconds to end in, after SIGTERM.", min=1.0)] = 30.0,
-    metrics: Annotated[bool, typer.Option(help="Show /metrics to whoever reaches the port.")] = True,
+    metrics: Annotated[bool, typer.Option(help="Show /metrics.")] = True,
+    metrics_from: Annotated[
+        list[str] | None,
+        typer.Option(help="A network that is shown them; may be repeated.", show_default="this machine"),
+    ] = None,
     log_format: Annotated[Literal["text", "json"], typer.Option(help="The log, on the error stream.")] = "text",
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"], typer.Option(help="From which level.", case_sensitive=False)
@@ -71,7 +76,7 @@ def serve(
         workers=workers,
         grace_s=grace,
         upstream_timeout_s=upstream_timeout,
-        metrics=metrics,
+        **_metrics(metrics, metrics_from),
         log_format=log_format,
         log_level=log_level,
         limits=Limits(
@@ -92,6 +97,16 @@ def serve(
     else:  # each worker opens its own
         guard.close()
         run(options, listening, say)
+
+
+def _metrics(shown: bool, networks: list[str] | None) -> dict[str, Any]:
+    """Options of the server; nothing where its own default holds."""
+    if not shown:
+        return {"metrics": ()}
+    try:
+        return {"metrics": tuple(map(ip_network, networks))} if networks else {}
+    except ValueError as error:
+        fail(f"--metrics-from: {error}", hint="give it a network like 10.0.0.0/8")
 
 
 def _say(format: str, url: str, upstream: str, surfaces: list[str]) -> None:

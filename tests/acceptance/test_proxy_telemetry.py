@@ -43,6 +43,13 @@ def test_metrics_are_shown_to_nobody_where_they_are_switched_off(proxy: Callable
     assert httpx2.get(f"{app.url}/metrics", trust_env=False).status_code == 401
 
 
+def test_metrics_are_shown_to_the_networks_that_are_named_and_no_other(proxy: Callable[..., Any], sandbox: Any) -> None:
+    app = proxy("--metrics-from", "10.0.0.0/8", "--metrics-from", "fd00::/8")
+    answer = httpx2.get(f"{app.url}/metrics", trust_env=False)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "not_allowed")
+    assert httpx2.get(f"{app.url}/healthz", trust_env=False).status_code == 200
+
+
 def test_the_log_is_lines_of_json_without_a_word_of_the_request(
     proxy: Callable[..., Any], sandbox: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
