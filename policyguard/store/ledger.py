@@ -111,8 +111,6 @@ def _taken(step: Reserve, charges: Sequence[Charge], due: int, upstream: str | N
 def _with_taken(
     step: Reserve, charges: Sequence[Charge], taken: Sequence[Window], now: datetime, *, probe: bool
 ) -> Steps[Answer]:
-    if len(taken) != len(charges):
-        raise Rollback((yield from _over_budget(charges)))
     pairs = list(zip(charges, taken, strict=True))
     over = tuple(c.budget_id for c, w in pairs if c.mode == "shadow" and w.used > c.limit)
     events = event_queries((step.event,), budgets=[_budget_row(c, w) for c, w in pairs])

@@ -17,6 +17,7 @@ from typing import Any
 from policyguard.steps import Charge
 from policyguard.store import alerts
 from policyguard.store.alerts import Window
+from policyguard.store.group import Rejected
 from policyguard.store.sql import Params, Query, Rows, Sql, Steps, as_rows, us
 
 Place = tuple[str, int]  # key and start of a window
@@ -91,7 +92,7 @@ def take(values: Sequence[Params]) -> Steps[Sequence[Rows]]:
     answers: list[Rows] = []
     for one in values:
         (rows,) = yield [_ask(one["charges"], [one])]
-        answers.append([Window(*row) for row in rows])
+        answers.append(_in_turn([one], one["charges"], rows)[0] if rows else [])
     return answers
 
 
@@ -125,17 +126,22 @@ def _in_turn(values: Sequence[Params], total: Sequence[Params], rows: Rows) -> l
     """What each would have seen, had they come one after another."""
     windows = {(row[0], row[1]): Window(*row) for row in rows}
     reserved = {(c["key"], c["starts_us"]): -c["amount"] for c in total}
+    if windows.keys() != reserved.keys():  # else it could not be found again when the leg ends
+        raise Rejected("the store cannot answer: it did not take what was asked for")
     for place, window in windows.items():
         reserved[place] += window.reserved
     answers: list[Rows] = []
     for one in values:
         seen = []
-        for charge in one["charges"]:
-            place = charge["key"], charge["starts_us"]
+        for place, charge in zip(_places(one), one["charges"], strict=True):
             reserved[place] += charge["amount"]
             seen.append(windows[place].at(windows[place].spent, reserved[place]))
         answers.append(seen)
     return answers
+
+
+def _places(one: Params) -> list[Place]:
+    return [(charge["key"], charge["starts_us"]) for charge in one["charges"]]
 
 
 # ---- the end ----------------------------------------------------------------------------------------------

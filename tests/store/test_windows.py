@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from store.books import DAY, MINUTE, NOW, assert_books_balance, charge, open_at, reserve, rows
 from store.ledger_machine import Databases, file
 
+from policyguard.errors import StoreUnavailable
 from policyguard.steps import Charge, OverBudget, Reserved
 from policyguard.store import Store, _sent, ledger, windows
 from policyguard.store.group import Call, Work
@@ -211,6 +212,13 @@ def test_the_same_reservation_twice_in_a_group_is_taken_once(store: Store, url: 
     works = [store._work(reserve("leg"), NOW)] * 2
     assert in_one(store, works) == [Reserved(), Reserved()]
     assert_books_balance(url)
+
+
+def test_a_key_that_the_database_reads_otherwise_takes_no_money(store: Store, url: str) -> None:
+    """No such key comes out of a policy; what cannot be found again must not be taken."""
+    with pytest.raises(StoreUnavailable):
+        store.perform(reserve("leg", charge(key="a\0b")), NOW)
+    assert (store.budget_windows(), rows(url, "SELECT leg_id FROM legs")) == ([], [])
 
 
 def test_rows_go_to_the_driver_as_they_are(store: Store) -> None:
