@@ -308,15 +308,7 @@ class Guard:
 
     async def asettle(self, ticket: Ticket, outcome: Outcome) -> Settled:
         """`settle` for async code, shielded: a cancelled request is still accounted for."""
-        try:
-            with anyio.CancelScope(shield=True):
-                settled = await adrive(self._settling(ticket, outcome), self._aperform)
-        except Exception:
-            raise
-        except BaseException:  # cancelled past the shield, for example at shutdown: settling twice is settling once
-            threading.Thread(target=self.settle, args=(ticket, outcome), name="policyguard-settle").start()
-            raise
-        return settled
+        return await self._shielded(self._settling(ticket, outcome), partial(self.settle, ticket, outcome))
 
     def inspect(
         self, ticket: Ticket, outcome: Outcome, output: Output, *, settles: bool = True
@@ -331,16 +323,21 @@ class Guard:
         self, ticket: Ticket, outcome: Outcome, output: Output, *, settles: bool = True
     ) -> Refused | Held | None:
         """`inspect` for async code, shielded: what was made is paid for, whoever still waits for it."""
+        settle = partial(self.settle, ticket, outcome) if settles else None
+        return await self._shielded(self._inspecting(ticket, outcome, output, settles), settle)
+
+    async def _shielded(self, steps: Generator[Step, Any, A], settle: Callable[[], object] | None) -> A:
+        """Run to the end although the request was cancelled."""
         try:
             with anyio.CancelScope(shield=True):
-                said = await adrive(self._inspecting(ticket, outcome, output, settles), self._aperform)
+                answer = await adrive(steps, self._aperform)
         except Exception:
             raise
-        except BaseException:  # cancelled past the shield: nothing is released
-            if settles:
-                threading.Thread(target=self.settle, args=(ticket, outcome), name="policyguard-settle").start()
+        except BaseException:  # cancelled past the shield, for example at shutdown: settling twice is settling once
+            if settle is not None:
+                threading.Thread(target=settle, name="policyguard-settle").start()
             raise
-        return said
+        return answer
 
     def _inspecting(
         self, ticket: Ticket, outcome: Outcome, output: Output, settles: bool

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-import anyio
-
 from policyguard.adapters.body import AppFailed, ClientLeft, Message, Receive, Replay, Send, read_body
 from policyguard.adapters.held_back import HeldBack
 from policyguard.adapters.identity import CallerOf, caller_of, header
@@ -285,8 +283,7 @@ class Guarded:
                 failure = Failure.CANCELLED
             # a call that took the ticket settles it, by what OpenAI itself answered
             if offer.close() and not answer.settled:
-                with anyio.CancelScope(shield=True):
-                    await self.guard.asettle(admitted.ticket, answer.outcome(failure))
+                await self.guard.asettle(admitted.ticket, answer.outcome(failure))
 
     def _rewritten(self, admitted: Admitted, body: bytes, content_type: str) -> tuple[Scope, Replay]:
         """What the app gets: the request as it was decided, and who decided it."""

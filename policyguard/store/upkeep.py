@@ -32,20 +32,17 @@ _PAST: dict[str, tuple[str, str]] = {
     "reviews": ("review_id", "AND state NOT IN ('held', 'approved', 'resuming')"),
 }
 _CONDITION = "delete_after_us IS NOT NULL AND delete_after_us <= :now"
-_DELETE = [
-    Sql(
-        f"DELETE FROM {table} WHERE {key} IN"  # noqa: S608 (constant names)
-        f" (SELECT {key} FROM {table} WHERE {_CONDITION} {ended} LIMIT :batch)"
-    )
-    for table, (key, ended) in _PAST.items()
-    if table != "private"
-]
+
+
+def _delete(table: str, more: str = "") -> Sql:
+    key, ended = _PAST[table]
+    chosen = f"SELECT {key} FROM {table} WHERE {_CONDITION} {ended} LIMIT :batch"  # noqa: S608 (constant names)
+    return Sql(f"DELETE FROM {table} WHERE {key} IN ({chosen}) {more}")  # noqa: S608
+
+
+_DELETE = [_delete(table) for table in _PAST if table != "private"]
 # The key of a subject goes with the last row that was encrypted under it.
-_DELETE_PRIVATE = Sql(
-    f"""
-    DELETE FROM private WHERE id IN (SELECT id FROM private WHERE {_CONDITION} LIMIT :batch) RETURNING key_id
-    """  # noqa: S608 (constant names)
-)
+_DELETE_PRIVATE = _delete("private", "RETURNING key_id")
 _DELETE_KEY = Sql(
     """
     DELETE FROM data_keys WHERE id = :id

@@ -9,13 +9,18 @@ from __future__ import annotations
 import binascii
 import re
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 from policyguard.errors import InvalidRequest
 from policyguard.request import MAX_INPUT_IMAGES
+from policyguard.wire.generations import check_json_type
+from policyguard.wire.json_body import parse_object
+from policyguard.wire.splice import Changes, joined, splice
 
+MAX_TEXT_BYTES = 1_000_000  # everything but the pictures
 MAX_URLS = MAX_INPUT_IMAGES + 1  # and a mask
 MAX_URL_CHARS = 20_971_520  # the API's own bound
 _OPENS = b'"data:image'
@@ -40,6 +45,12 @@ class Lifted:
     text: bytes = field(repr=False)
     urls: tuple[DataUrl, ...]
 
+    def write(self, changes: Changes, known: Collection[Any] = ()) -> tuple[bytes, str]:
+        """Body and content type with `changes`, which are those of `splice`, and every other byte as it came."""
+        if not changes:
+            return self.original, "application/json"
+        return joined(self.original, self.spread(splice(self.text, changes, known))), "application/json"
+
     def spread(self, pieces: Iterable[slice | bytes]) -> list[slice | bytes]:
         """Pieces of the short text as pieces of the original. None of them may begin or end within a mark."""
         ends: list[int] = []
@@ -52,6 +63,15 @@ class Lifted:
             return at + moved[bisect_right(ends, at)]
 
         return [slice(place(p.start), place(p.stop)) if isinstance(p, slice) else p for p in pieces]
+
+
+def read_lifted(body: bytes, content_type: str, max_text_bytes: int) -> tuple[Lifted, dict[str, Any]]:
+    """A JSON body without its pictures, and what it says with each of them as a `DataUrl`. Raises `InvalidRequest`."""
+    check_json_type(content_type)
+    lifted = lift(body)
+    if len(lifted.text) > max_text_bytes:
+        raise InvalidRequest(f"the body without its images is larger than {max_text_bytes:,} bytes", status=413)
+    return lifted, parse_object(lifted.text, lifted.urls)
 
 
 def lift(body: bytes) -> Lifted:

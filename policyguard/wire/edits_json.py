@@ -12,15 +12,11 @@ from typing import Any
 
 from policyguard.errors import InvalidRequest
 from policyguard.request import MAX_INPUT_IMAGES, ImageRequest
-from policyguard.wire.data_urls import DataUrl, Lifted, lift
-from policyguard.wire.generations import changed, check_json_type
+from policyguard.wire.data_urls import MAX_TEXT_BYTES, DataUrl, Lifted, read_lifted
+from policyguard.wire.generations import changed
 from policyguard.wire.image_header import overlay_image
-from policyguard.wire.json_body import parse_object
 from policyguard.wire.parameters import build
 from policyguard.wire.remote import image_of
-from policyguard.wire.splice import joined, splice
-
-MAX_TEXT_BYTES = 1_000_000  # everything but the pictures
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,19 +30,12 @@ class JsonEdit:
     def write(self, request: ImageRequest, safety_identifier: str | None) -> tuple[bytes, str]:
         """Body and content type for the upstream: every byte as it came, but for what is forced."""
         changes = changed(self.document, request, safety_identifier)
-        if not changes:
-            return self.lifted.original, "application/json"
-        pieces = self.lifted.spread(splice(self.lifted.text, changes, self.document))
-        return joined(self.lifted.original, pieces), "application/json"
+        return self.lifted.write(changes, self.document)
 
 
 def read_json_edit(body: bytes, content_type: str, max_text_bytes: int = MAX_TEXT_BYTES) -> JsonEdit:
     """Raises `InvalidRequest`."""
-    check_json_type(content_type)
-    lifted = lift(body)
-    if len(lifted.text) > max_text_bytes:
-        raise InvalidRequest(f"the body without its images is larger than {max_text_bytes:,} bytes", status=413)
-    document = parse_object(lifted.text, lifted.urls)
+    lifted, document = read_lifted(body, content_type, max_text_bytes)
     values = {name: value for name, value in document.items() if name not in ("images", "mask")}
     references = _references(document.get("images"))
     urls = [_url(reference, "images") for reference in references]

@@ -25,14 +25,12 @@ from policyguard.request import (
     Operation,
     is_name,
 )
-from policyguard.wire.data_urls import DataUrl, Lifted, lift
-from policyguard.wire.edits_json import MAX_TEXT_BYTES
-from policyguard.wire.generations import check_json_type, same
+from policyguard.wire.data_urls import MAX_TEXT_BYTES, DataUrl, Lifted, read_lifted
+from policyguard.wire.generations import same
 from policyguard.wire.image_header import input_image
-from policyguard.wire.json_body import parse_object
 from policyguard.wire.remote import image_of
 from policyguard.wire.responses_text import Reading, picture
-from policyguard.wire.splice import GONE, Inside, joined, splice
+from policyguard.wire.splice import GONE, Inside
 
 TOOL = "image_generation"
 _BESIDE = frozenset({"function", "custom"})  # tools that the client itself runs; all others are OpenAI's, or call out
@@ -76,10 +74,7 @@ class ToolCall:
             changes["safety_identifier"] = GONE
         if tool := _changed(self.document["tools"][self.at], drawn):
             changes["tools"] = Inside({self.at: tool})
-        if not changes:
-            return self.lifted.original, "application/json"
-        pieces = self.lifted.spread(splice(self.lifted.text, changes))
-        return joined(self.lifted.original, pieces), "application/json"
+        return self.lifted.write(changes)
 
 
 def _changed(document: Mapping[str, Any], forced: Mapping[str, Any]) -> Inside:
@@ -88,11 +83,7 @@ def _changed(document: Mapping[str, Any], forced: Mapping[str, Any]) -> Inside:
 
 def read_tool_call(body: bytes, content_type: str, max_text_bytes: int = MAX_TEXT_BYTES) -> ToolCall:
     """Raises `InvalidRequest`."""
-    check_json_type(content_type)
-    lifted = lift(body)
-    if len(lifted.text) > max_text_bytes:
-        raise InvalidRequest(f"the body without its images is larger than {max_text_bytes:,} bytes", status=413)
-    document = parse_object(lifted.text, lifted.urls)
+    lifted, document = read_lifted(body, content_type, max_text_bytes)
     _check_seen(document)
     at = _tool_of(document.get("tools"))
     _check_choice(document.get("tool_choice"))
