@@ -51,7 +51,7 @@ load: $(READY)
 
 # needs uv; writes the pinned, hashed requirements without any index URL
 lock:
-	uv pip compile pyproject.toml --extra demo --extra otel --extra postgres --extra prometheus --extra serve --group dev --generate-hashes --universal --python-version 3.11 \
+	uv pip compile --quiet pyproject.toml --extra demo --extra otel --extra postgres --extra prometheus --extra serve --group dev --generate-hashes --universal --python-version 3.11 \
 	  --no-emit-index-url --no-header --output-file requirements.txt
 
 $(READY): requirements.txt pyproject.toml
