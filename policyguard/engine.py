@@ -135,6 +135,8 @@ def screen(
         else:
             request, adjustments, wrong = _fitted(policy, asked, filled, fixed)
             reasons += wrong
+            if policy.mode == "enforce" and policy.request.max_prompt_chars is not None:
+                request.read_at_most(policy.request.max_prompt_chars)  # what is longer is denied already
     if policy.review.required:
         reasons.append(_review_required(policy))
     given = {"request": request, "caller": caller.values, "surface": policy.surface, "now": now}

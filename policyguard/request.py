@@ -56,7 +56,8 @@ IMAGE_CATEGORIES = (
 )
 
 _SIZE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", re.ASCII)
-_NAME = re.compile(r"[A-Za-z0-9._:-]{1,100}", re.ASCII)  # of a model, a quality and the like
+MAX_NAME_CHARS = 100
+_NAME = re.compile(r"[A-Za-z0-9._:-]+", re.ASCII)  # of a model, a quality and the like
 _WORD = re.compile(r"[a-z0-9_]{1,40}", re.ASCII)
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
@@ -93,7 +94,7 @@ def parse_size(text: str) -> Size | None:
 
 def is_name(text: str) -> bool:
     """Whether a request can name a model, a quality or the like so."""
-    return _NAME.fullmatch(text) is not None
+    return len(text) <= MAX_NAME_CHARS and _NAME.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +164,7 @@ class ImageRequest:
     max_output_tokens: int | None = None  # of the main model
     extra: Mapping[str, Any] = field(default_factory=_empty, repr=False)
     _reading: Reading | None = field(default=None, init=False, repr=False, compare=False)
+    _read_chars: int = field(default=MAX_PROMPT_CHARS, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         _check_text(self)
@@ -191,8 +193,12 @@ class ImageRequest:
     def reading(self) -> Reading:
         """What the prompt says to a person, for judging only; worked out once, and only where it is asked for."""
         if self._reading is None:
-            object.__setattr__(self, "_reading", read(self.prompt))
+            object.__setattr__(self, "_reading", read(self.prompt, self._read_chars))
         return self._reading or Reading(self.prompt, False)
+
+    def read_at_most(self, chars: int) -> None:
+        """Leave the rest of the prompt unread: for a request that is denied for its length."""
+        object.__setattr__(self, "_read_chars", chars)
 
     @property
     def obfuscated(self) -> bool:
@@ -212,6 +218,11 @@ _names = attrgetter(*_NAMES)
 _known_name = lru_cache(maxsize=1024)(is_name)
 
 
+def _is_short(value: object) -> bool:
+    """Whether it is a text that a cache may be keyed by: nothing long that a client sends is kept."""
+    return isinstance(value, str) and len(value) <= MAX_NAME_CHARS
+
+
 def _check_text(request: ImageRequest) -> None:
     if not isinstance(request.prompt, str) or not request.prompt.strip():
         raise InvalidRequest("`prompt` must be a text that is not empty", param="prompt")
@@ -222,7 +233,7 @@ def _check_text(request: ImageRequest) -> None:
     except UnicodeEncodeError:
         raise InvalidRequest("`prompt` holds half of a surrogate pair", param="prompt") from None
     for name, value in zip(_NAMES, _names(request), strict=True):
-        if value is not None and not (isinstance(value, str) and (name == "size" or _known_name(value))):
+        if value is not None and not (_is_short(value) and (name == "size" or _known_name(value))):
             raise InvalidRequest(f"`{name}` must be a short plain text", param=name)
     for name in ("user", "safety_identifier"):
         value = getattr(request, name)

@@ -357,3 +357,15 @@ def test_under_shadow_a_default_that_a_limit_needs_is_recorded(tmp_path: Path) -
     asked = ImageRequest(prompt="a cat", model=MODEL, n=1, quality="low")
     screened = screen(policy(tmp_path, org=org, base=UNTOUCHED), asked, caller(), NOW)
     assert [str(adjustment) for adjustment in screened.adjustments] == ["size=auto->1024x1024"]
+
+
+def test_of_a_prompt_that_is_too_long_only_what_is_allowed_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    monkeypatch.setattr("policyguard.text.characters.reveal", lambda text: (read.append(len(text)), (text, False))[1])
+    rule = "rules: [{id: no-hiding, when: request.obfuscated, then: review, message: hides}]\n"
+    short = policy(tmp_path, rule, base=SURFACE.replace("  n:  ", "  prompt:  {max_chars: 100}\n  n:  "))
+    assert outcome(short, request(prompt="ä" * 100)) == ("allow", [])
+    assert outcome(short, request(prompt="ä" * 20_000)) == ("deny", ["request.prompt"])
+    assert read == [100, 100]

@@ -39,8 +39,15 @@ def _trusted(host: str, policies: PolicySet) -> bool:
     )
 
 
-@lru_cache(maxsize=1_024)  # the same few proxies ask again and again
+_MAX_ADDRESS_CHARS = 100  # an IPv6 address with a zone; some servers take the peer's address from a header
+
+
 def _address(host: str) -> IPv4Address | IPv6Address | None:
+    return _parsed(host) if len(host) <= _MAX_ADDRESS_CHARS else None
+
+
+@lru_cache(maxsize=1_024)  # the same few proxies ask again and again
+def _parsed(host: str) -> IPv4Address | IPv6Address | None:
     try:
         address = ip_address(host)
     except ValueError:  # a Unix socket, or a test client's name

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import posixpath
 import re
-import unicodedata
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
 
 from policyguard.policy.model import PolicySet, Route
+from policyguard.text.normal import normalize
 
 # Paths that make images, however they are spelt; one that no surface claims is refused.
 # What some reader of a path drops: queries, fragments, parameters of a segment, control characters, repeated slashes.
@@ -77,6 +77,6 @@ def normal(path: str) -> str:
             break
         path = unquote(path)
     if not path.isascii():
-        path = unicodedata.normalize("NFKC", path)
+        path = normalize("NFKC", path)
     path = _NOISE.sub("", path.replace("\\", "/"))
     return posixpath.normpath(f"/{path}".replace("//", "/")).casefold()

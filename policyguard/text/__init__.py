@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from policyguard.text import characters, encodings, words
 
-MAX_CHARS = 32_000  # of what is read; what is longer was refused before
+MAX_CHARS = 32_000  # the API's own bound on a prompt
 
 
 class Reading(NamedTuple):
@@ -20,10 +20,13 @@ class Reading(NamedTuple):
     hidden: bool
 
 
-def read(prompt: str) -> Reading:
-    """What `prompt` says, and whether it hides that. Never raises; at most six times as long as the prompt."""
-    text, hidden = prompt[:MAX_CHARS], False
+def read(prompt: str, max_chars: int = MAX_CHARS) -> Reading:
+    """What `prompt` says, and whether it hides that. Never raises; at most six times as long as the prompt.
+
+    Only the first `max_chars` are read; the rest stays as it is.
+    """
+    text, hidden = prompt[:max_chars], False
     for step in (encodings.decode, characters.reveal, words.join):
         text, found = step(text)
         hidden = hidden or found
-    return Reading(text + prompt[MAX_CHARS:], hidden)
+    return Reading(text + prompt[max_chars:], hidden)

@@ -1,6 +1,6 @@
 """Characters that hide a text from machines, not from people: invisible ones, turned ones, styled ones, look-alikes.
 
-In the order of the work: text that is turned round, tag characters, invisible characters, styled letters (NFKC),
+In the order of the work: heaps of marks, reversed text, tag characters, invisible characters, styled letters (NFKC),
 accents, letters of other alphabets inside a Latin word.
 """
 
@@ -11,6 +11,7 @@ import unicodedata
 from itertools import pairwise
 
 from policyguard.text.lookalikes import ALIKE, DRESSED, GREEK, NEGATIVE, REAL
+from policyguard.text.normal import normalize, without_heaps
 
 _FEW = 2  # signs are more than so many: an honest text may have a logo or a unit
 _TURNED = re.compile("[\u202a-\u202e\u2066-\u2069]")
@@ -43,7 +44,7 @@ def reveal(text: str) -> tuple[str, bool]:
     if text.isascii():
         return text, False
     hidden = False
-    for step in (_unturned, _tags, _visible, _styled, _unaccented, _latin):
+    for step in (_unheaped, _unturned, _tags, _visible, _styled, _unaccented, _latin):
         text, found = step(text)
         hidden = hidden or found
     return text, hidden
@@ -52,6 +53,12 @@ def reveal(text: str) -> tuple[str, bool]:
 def _is_basic(char: str) -> bool:
     """A letter of an alphabet that needs no invisible characters between its letters, and no marks above each other."""
     return char.isalpha() and (char.isascii() or _BASIC.match(unicodedata.name(char, "")) is not None)
+
+
+def _unheaped(text: str) -> tuple[str, bool]:
+    """Without the marks that no letter can carry. Nobody needs so many, so they are a sign by themselves."""
+    plain = without_heaps(text)
+    return plain, plain != text
 
 
 # ---- the direction ----------------------------------------------------------------------------------------
@@ -130,7 +137,7 @@ def _stands_alone(text: str, match: re.Match[str]) -> bool:
 
 def _styled(text: str) -> tuple[str, bool]:
     """Circled, mathematical, full-width and other letters that Unicode itself says are a plain one in another dress."""
-    plain = unicodedata.normalize("NFKC", text.translate(_BEFORE))
+    plain = normalize("NFKC", text.translate(_BEFORE))
     flags = _REGIONAL.sub(lambda match: "".join(chr(ord(c) - _A_OF_REGIONAL + 97) for c in match[0]), plain)
     if plain == text:
         return flags, False
@@ -147,7 +154,7 @@ def _is_styled(char: str, wide: bool) -> bool:
     shape = unicodedata.decomposition(char)
     if not shape.startswith("<") or shape.startswith(("<super>", "<sub>", "<compat>")):
         return False
-    plain = unicodedata.normalize("NFKC", char)
+    plain = normalize("NFKC", char)
     return len(plain) == 1 and plain.isascii() and plain.isalpha()
 
 
@@ -157,7 +164,7 @@ def _unaccented(text: str) -> tuple[str, bool]:
         return text, False
     base = ""
     left: list[str] = []
-    for char in unicodedata.normalize("NFD", text):
+    for char in normalize("NFD", text):
         if not unicodedata.combining(char):
             base = char
         elif base.isascii() or (_is_basic(base) and left[-1] != base):
@@ -165,7 +172,7 @@ def _unaccented(text: str) -> tuple[str, bool]:
         left.append(char)
     pairs = pairwise(text)
     heaped = sum(unicodedata.combining(char) > 0 and _is_heaped(before, char) for before, char in pairs)
-    return unicodedata.normalize("NFC", "".join(left)), heaped > _FEW
+    return normalize("NFC", "".join(left)), heaped > _FEW
 
 
 def _is_heaped(before: str, mark: str) -> bool:

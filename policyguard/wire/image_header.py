@@ -19,22 +19,27 @@ if TYPE_CHECKING:
 
 MAX_EDGE = 16_384
 MAX_MASK_BYTES = 50_000_000  # the larger of the two numbers that OpenAI gives
-_MORE_READS = 100_000  # for what comes after the header: one read for eight bytes would stall for minutes
+_MORE_READS = 60_000  # for what comes after the header: one read for eight bytes would stall for minutes
+_MAX_HEADER_BYTES = 17_000_000  # before the pixels; the largest colour profile that a JPEG can hold has 16.7 million
+# Metadata of a JPEG whose pieces Pillow joins one by one (EXIF) or loops over (Photoshop), and how many there may be.
+_MAX_PIECES = {b"Exif\0\0": 64, b"8BIM": 2_000}
 _ALPHA = frozenset({"RGBA", "LA", "PA"})
 MISSING = "pictures cannot be looked at here, so none is let through: `pip install 'policyguard[images]'`"
 
 
 class _Format(NamedTuple):
-    """`reads` is how often its header may be read from: a PNG has three for a chunk, each of which may be unpacked."""
+    """`reads` is how often its header may be read from: three times for a chunk of a PNG (each of which may be
+    unpacked), four times for a segment of a JPEG. `header_bytes` is how much of it; None for the whole file."""
 
     media_type: str
     starts: Callable[[bytes], bool]
     reads: int
+    header_bytes: int | None = _MAX_HEADER_BYTES
 
 
-_PNG = _Format("image/png", lambda d: d.startswith(b"\x89PNG\r\n\x1a\n"), 200)
-_JPEG = _Format("image/jpeg", lambda d: d.startswith(b"\xff\xd8\xff"), 4_000)
-_WEBP = _Format("image/webp", lambda d: d.startswith(b"RIFF") and d[8:12] == b"WEBP", 20)
+_PNG = _Format("image/png", lambda d: d.startswith(b"\x89PNG\r\n\x1a\n"), 120)
+_JPEG = _Format("image/jpeg", lambda d: d.startswith(b"\xff\xd8\xff"), 1_200)
+_WEBP = _Format("image/webp", lambda d: d.startswith(b"RIFF") and d[8:12] == b"WEBP", 20, None)
 FORMATS = (_PNG, _JPEG, _WEBP)
 
 
@@ -42,16 +47,24 @@ class _Unreadable(Exception):
     """It is no picture of its format, or not the whole of one."""
 
 
+class _TooMuch(_Unreadable):
+    """It has more metadata than any picture needs."""
+
+
 class _Bounded(io.BytesIO):
-    """Bytes that can be read from so many times and no more."""
+    """Bytes that can be read from so many times, and so far, and no more."""
 
     left = 0
+    end: int | None = None
 
     def read(self, size: int | None = -1, /) -> bytes:
         self.left -= 1
         if self.left < 0:
             raise _Unreadable
-        return super().read(size)
+        found = super().read(size)
+        if self.end is not None and self.tell() > self.end:
+            raise _TooMuch
+        return found
 
 
 def input_image(data: bytes, filename: str = "", param: str = "image") -> InputImage:
@@ -82,14 +95,19 @@ def _look(data: bytes, param: str) -> tuple[_Format, ImageFile]:
         raise InvalidRequest(f"`{param}` is no readable png, jpeg or webp", param=param)
     opener = _openers()[form.media_type]
     file = _Bounded(data)
-    file.left = form.reads
+    file.left, file.end = form.reads, form.header_bytes
     try:
+        if form is _JPEG and any(data.count(piece, 0, file.end) > most for piece, most in _MAX_PIECES.items()):
+            raise _TooMuch
         picture = opener(file)
-        file.left = _MORE_READS
+        file.left, file.end = _MORE_READS, None
         _check(Size(*picture.size), param)
         _WHOLE[form](picture, file, data)
     except InvalidRequest:
         raise
+    except _TooMuch as error:
+        message = f"`{param}` has too much metadata before its pixels; remove it"
+        raise InvalidRequest(message, param=param, status=413) from error
     except Exception as error:  # whatever the reader of a format says to bytes that are none of it
         raise InvalidRequest(f"`{param}` is no readable png, jpeg or webp", param=param) from error
     if getattr(picture, "n_frames", 1) > 1:
