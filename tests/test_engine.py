@@ -364,7 +364,7 @@ def test_of_a_prompt_that_is_too_long_only_what_is_allowed_is_read(
 ) -> None:
     read: list[int] = []
     monkeypatch.setattr("policyguard.text.characters.reveal", lambda text: (read.append(len(text)), (text, False))[1])
-    rule = "rules: [{id: no-hiding, when: request.obfuscated, then: review, message: hides}]\n"
+    rule = "rules: [{id: no-hiding, when: request.obfuscated, then: flag, message: hides}]\n"
     short = policy(tmp_path, rule, base=SURFACE.replace("  n:  ", "  prompt:  {max_chars: 100}\n  n:  "))
     assert outcome(short, request(prompt="ä" * 100)) == ("allow", [])
     assert outcome(short, request(prompt="ä" * 20_000)) == ("deny", ["request.prompt"])
