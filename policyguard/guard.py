@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -43,6 +43,7 @@ from policyguard.settings import setting
 from policyguard.states import Leg
 from policyguard.steps import Look, Moderate, Settled, Step
 from policyguard.store import Store, key_path, open_store
+from policyguard.store.clock import host_now, is_due
 from policyguard.telemetry import lines
 from policyguard.telemetry.ledger import Ledger
 from policyguard.telemetry.path import Telemetry
@@ -61,10 +62,6 @@ SEALED_AT_ONCE = 1_000  # rows
 @dataclass(frozen=True, slots=True)
 class Sweep:
     """What the guard asks of itself before a flow, now and then. Answer: None."""
-
-
-def utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 class AskOptions(TypedDict, total=False):
@@ -102,23 +99,23 @@ class Guard:
         store: Store,
         moderator: Moderator,
         vault: Vault,
-        clock: Callable[[], datetime] = utc_now,
+        clock: Callable[[], datetime] | None = None,
         telemetry: Telemetry | None = None,
     ) -> None:
         self.telemetry = telemetry or Telemetry()
-        self._watch = policies if isinstance(policies, Watch) else Watch(policies, clock=clock)
+        self._watch = policies if isinstance(policies, Watch) else Watch(policies, clock=clock or host_now)
         self._watch.fits = partial(check_moderator, moderator=moderator)
         self._watch.fits(self._watch.policies)
         weakref.finalize(self, self._watch.close)  # a guard that nobody closed leaves no thread
         self.store = store
         self.vault = vault
-        self.clock = clock
-        self.ledger = Ledger(lambda: store.gauges(clock()))
+        self.clock = clock = clock or store.clock.now
+        self.ledger = Ledger(lambda: replace(store.gauges(clock()), clock_skew_s=store.clock.skew_s))
         self.telemetry.otel.show(self.ledger)
         self._moderator = moderator
         self._renewal = Renewal(lambda leg_id: store.renew(leg_id, clock() + SENT_FOR))
         weakref.finalize(self, self._renewal.close)
-        self._next_sweep = clock()
+        self._swept_at: datetime | None = None
         self._sweeping = threading.Lock()
 
     @classmethod
@@ -130,7 +127,7 @@ class Guard:
         moderator: Moderator | None = None,
         key_file: str | Path | None = None,
         watch: bool | float | None = None,
-        clock: Callable[[], datetime] = utc_now,
+        clock: Callable[[], datetime] | None = None,
         telemetry: Telemetry | None = None,
     ) -> Self:
         """Load a policies folder and open the store.
@@ -139,6 +136,7 @@ class Guard:
         never looks, and only `reload` changes the policies.
         `store` is a URL such as `sqlite:///policyguard.sqlite3`. Without `moderator`, omni-moderation is asked with the
         key in `OPENAI_API_KEY`. `telemetry` is for a host whose OpenTelemetry providers are not the global ones.
+        Without `clock` the store's counts: on PostgreSQL the time of the database, for every host alike.
         Whatever is not given comes from the settings (`policyguard doctor` lists them).
         Raises `PolicyError` with every problem of the policies, `ConfigError` for anything else.
         """
@@ -146,7 +144,7 @@ class Guard:
         url = setting("store", store)
         if folder is None or url is None:  # both have defaults; this tells the type checker
             raise ConfigError("a policies folder and a store are needed")
-        followed = Watch.open(folder, clock=clock, every_s=every_s(watch))
+        followed = Watch.open(folder, clock=clock or host_now, every_s=every_s(watch))
         chosen = moderator or default_moderator()
         vault = open_vault(key_path(url, str(key_file) if key_file else None), create=True)
         opened = open_store(url, vault=vault)
@@ -437,13 +435,14 @@ class Guard:
             say(logging.ERROR, "record.unsealed", "the record was not sealed: %s", error)
 
     def _sweep_is_due(self) -> bool:
-        return self.clock() >= self._next_sweep
+        return is_due(self._swept_at, self.clock(), SWEEP_EVERY)
 
     def _sweep_when_due(self) -> None:
         if not self._sweep_is_due() or not self._sweeping.acquire(blocking=False):
             return
         try:
-            self._next_sweep = self.clock() + SWEEP_EVERY
+            self.store.clock.set()
+            self._swept_at = self.clock()
             self.sweep()
         finally:
             self._sweeping.release()

@@ -29,8 +29,9 @@ def pages(
 
     async def ready(request: Request) -> JSONResponse:
         problems = [*_policies(guard), *await in_thread(_store, guard)]
-        status = "not ready" if problems else "ready"
-        body = {"status": status, "policies": guard.policies.digest, "problems": problems}
+        warnings = _warnings(guard)
+        status = "not ready" if problems else "degraded" if warnings else "ready"
+        body = {"status": status, "policies": guard.policies.digest, "problems": problems, "warnings": warnings}
         return JSONResponse(body, status_code=503 if problems else 200)
 
     routes = [Route(HEALTH, health), Route(READY, ready), *more]
@@ -62,6 +63,12 @@ def _policies(guard: Guard) -> list[str]:
         return []
     count = sum(problem.severity == "error" for problem in state.problems)
     return [f"the policies folder does not load since {state.stale_since.isoformat()}: {count} problems"]
+
+
+def _warnings(guard: Guard) -> list[str]:
+    """What should be mended and keeps nobody from deciding."""
+    clock = guard.store.clock
+    return [f"the clock of this host is {clock.skew_s:+.0f} s off; the database's is used"] if clock.is_off else []
 
 
 def _store(guard: Guard) -> list[str]:

@@ -23,6 +23,7 @@ from policyguard.audit.seal import seal
 from policyguard.audit.sinks import append, open_sink
 from policyguard.errors import ConfigError, PolicyguardError
 from policyguard.store import Store
+from policyguard.store.clock import is_due
 from policyguard.store.exports import Cursor
 
 LOOK_EVERY_S = 2.0
@@ -45,13 +46,19 @@ class Jobs:
     """The jobs of one process. The file `checkpoints` gets every new checkpoint as a line, to be kept elsewhere."""
 
     def __init__(
-        self, store: Store, vault: Vault, *, clock: Callable[[], datetime], checkpoints: Path | None = None
+        self,
+        store: Store,
+        vault: Vault,
+        *,
+        clock: Callable[[], datetime] | None = None,
+        checkpoints: Path | None = None,
     ) -> None:
-        self._store, self._vault, self._clock = store, vault, clock
+        self._store, self._vault, self._clock = store, vault, clock or store.clock.now
         self._checkpoints = checkpoints
         self._published = 0
         self._holder = os.urandom(8).hex()
-        self._next_sweep = self._next_seal = clock()
+        self._swept_at: datetime | None = None
+        self._sealed_at: datetime | None = None
 
     def once(self) -> list[Did]:
         """Do everything that is due. What was idle is not told."""
@@ -65,11 +72,11 @@ class Jobs:
             stop.wait(LOOK_EVERY_S)
 
     def _due(self) -> Iterator[Did]:
-        if self._clock() >= self._next_sweep:
-            self._next_sweep = self._clock() + SWEEP_EVERY
+        if is_due(self._swept_at, self._clock(), SWEEP_EVERY):
+            self._swept_at = self._clock()
             yield from self._try("sweep", self._sweep)
-        if self._clock() >= self._next_seal:
-            self._next_seal = self._clock() + SEAL_EVERY
+        if is_due(self._sealed_at, self._clock(), SEAL_EVERY):
+            self._sealed_at = self._clock()
             yield from self._try("seal", self._seal)
             yield from self._try("publish", self._publish)
         for cursor in self._waiting():
@@ -88,6 +95,7 @@ class Jobs:
 
     def _sweep(self) -> str:
         """Legs and reviews whose time has passed, levels of escalation, retention."""
+        self._store.clock.set()
         if not self._store.leases.take("sweep", self._holder, self._clock(), SWEEP_LEASE):
             return ""
         try:

@@ -95,6 +95,9 @@ def _store() -> Iterator[Finding]:
         yield Finding("ok", "key file", "readable by its owner only")
         store = open_store(url, vault=Vault(key))
         status = store.check()
+        off = f"this host is {store.clock.skew_s:+.0f} s off the database, whose time is used; set its clock"
+        if store.clock.is_off:
+            yield Finding("problem", "clock", off)
         store.close()
     except (ConfigError, StoreUnavailable) as error:
         yield Finding("problem", "store", str(error))

@@ -52,7 +52,7 @@ def run(
     from policyguard.audit.jobs import Jobs
 
     with existing_store(store) as opened:
-        jobs = Jobs(opened, vault_of(store), clock=lambda: datetime.now(UTC), checkpoints=checkpoints)
+        jobs = Jobs(opened, vault_of(store), checkpoints=checkpoints)
         if not once:
             jobs.run(_until_told_to_stop(), lambda did: _tell(did, format))
             return

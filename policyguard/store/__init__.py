@@ -56,6 +56,7 @@ from policyguard.store import (
 )
 from policyguard.store.address import key_beside, key_path
 from policyguard.store.cipher import Cipher, Sealed
+from policyguard.store.clock import Clock, host_now
 from policyguard.store.database import Backend, Database
 from policyguard.store.exports import Exports
 from policyguard.store.gauges import Gauges
@@ -123,8 +124,9 @@ def open_store(url: str, *, vault: Cipher, synchronous: str | None = None) -> St
 class Store:
     """Thread-safe; survives a fork; close it when done. Any method may raise `StoreUnavailable`."""
 
-    def __init__(self, backend: Backend, *, cipher: Cipher) -> None:
+    def __init__(self, backend: Backend, *, cipher: Cipher, host: Callable[[], datetime] = host_now) -> None:
         self._cipher = cipher
+        self.clock = Clock(self._time if backend.clock_sql else None, host=host)
         self._database = Database(backend, opened=self._opened)
         self._write = self._database.write
         self._read = self._database.read
@@ -139,6 +141,12 @@ class Store:
     def _opened(self, database: Database) -> None:
         schema.ensure(database)
         schema.check_key(database, self._cipher.key_id)
+        self.clock.set()
+
+    def _time(self) -> datetime:
+        sql = self._database.clock_sql
+        said: datetime = self._read(lambda c: c.exec_driver_sql(sql or "").scalar_one())
+        return said.astimezone(UTC)
 
     # ---- the flow ---------------------------------------------------------------------------------------------
 

@@ -42,6 +42,10 @@ class Backend(Protocol):
     def scrub(self) -> bool:
         """Leave no copy of deleted keys in the files. False: somebody is in the way, for now."""
 
+    @property
+    def clock_sql(self) -> str | None:
+        """What asks for the time of the database; None where it has this host's."""
+
 
 class Database:
     """Runs work in transactions. `opened` is called once in each process, before anything else."""
@@ -73,6 +77,11 @@ class Database:
             call = Call(work, asyncio.get_running_loop())
             return (process.reader if reads else process.writer).submit(call)
         return None
+
+    @property
+    def clock_sql(self) -> str | None:
+        """What asks for the time of the database; None where it has this host's."""
+        return self._backend.clock_sql
 
     def scrub(self) -> bool:
         """After rows were deleted for good. Copies that others made of the files are out of reach."""

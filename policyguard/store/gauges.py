@@ -34,12 +34,16 @@ class BudgetGauge:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gauges:
-    """`presumed` are legs and micro-dollars by surface, `held` reviews by surface."""
+    """`presumed` are legs and micro-dollars by surface, `held` reviews by surface.
+
+    `clock_skew_s` says how many seconds this host is ahead of the database.
+    """
 
     budgets: tuple[BudgetGauge, ...] = ()
     presumed: Mapping[str, tuple[int, int]]
     held: Mapping[str, int]
     breakers_open: int = 0
+    clock_skew_s: float = 0.0
 
 
 def gauges(connection: Connection, now: datetime) -> Gauges:

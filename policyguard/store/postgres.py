@@ -41,6 +41,8 @@ _VALUES = ("22", "23")  # classes of errors whose texts quote a row
 class Postgres:
     """One database of one server."""
 
+    clock_sql = "SELECT clock_timestamp()"
+
     def __init__(self, url: URL) -> None:
         self._url = url
 

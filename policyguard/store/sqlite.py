@@ -21,6 +21,8 @@ STATEMENTS = 512  # prepared statements that a connection keeps
 class SQLite:
     """One database file."""
 
+    clock_sql = None  # a file has one host, and its clock
+
     def __init__(self, path: Path, *, synchronous: str) -> None:
         if synchronous.upper() not in SYNCHRONOUS:
             raise ConfigError(f"`synchronous` is FULL or NORMAL, not `{synchronous}`")

@@ -57,6 +57,7 @@ def _readings(found: Gauges) -> Iterator[Reading]:
     for surface, count in found.held.items():
         yield Reading(names.REVIEWS, (surface,), count)
     yield Reading(names.BREAKERS, (), found.breakers_open)
+    yield Reading(names.CLOCK, (), found.clock_skew_s)
 
 
 def _budget(budget: BudgetGauge) -> Iterator[Reading]:

@@ -152,6 +152,9 @@ PRESUMED_COST = Metric(
 PRESUMED_LEGS = Metric("policyguard.presumed.legs", "gauge", "{leg}", "presumed and not reconciled", (SURFACE,))
 REVIEWS = Metric("policyguard.reviews.held", "gauge", "{review}", "requests that wait for a decision", (SURFACE,))
 BREAKERS = Metric("policyguard.breakers.open", "gauge", "{upstream}", "upstreams that are left alone now")
+CLOCK = Metric(
+    "policyguard.clock.skew", "gauge", "s", "how far this host is ahead of the database's clock, which is used"
+)
 STORE = Metric("policyguard.store.up", "gauge", "", "1: the store answered when it was last asked")
 READ = (
     BUDGET_SPENT,
@@ -162,5 +165,6 @@ READ = (
     PRESUMED_LEGS,
     REVIEWS,
     BREAKERS,
+    CLOCK,
     STORE,
 )

@@ -160,7 +160,7 @@ def main() -> int:
         Path(folder, "avatars.yaml").write_text(SURFACE)
         policies = load(folder)
     guard = Guard(policies, store=Instant(), moderator=ScriptedModerator(), vault=Vault(bytes(32)))  # type: ignore[arg-type]
-    guard._next_sweep = datetime.max.replace(tzinfo=UTC)  # there is nothing to sweep
+    guard._sweep_is_due = lambda: False  # there is nothing to sweep
     door = PolicyGuardMiddleware(APP, guard=guard)
     assert [asyncio.run(ask(door, body)) for body in (ALLOWED, DENIED)] == [200, 400]
     floor = best(APP, ALLOWED)
