@@ -1,7 +1,7 @@
 """Forms by a grammar: how clients write them, and how somebody would who wants two readers to read two things.
 
-Every choice has honest ways, which have to be accepted, hostile ones, which have to be refused, and odd ones, of which
-it is only asked that all readers see the same. A form that is only honest is accepted; one with anything hostile is not.
+Every choice has honest ways, which have to be accepted, hostile ones, which have to be refused, and odd ones: of those
+it is only asked that all readers see the same. A form that is only honest is accepted; one with anything hostile never.
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from wire.form_grammar import HOLDING, HOSTILE, TYPES
 
 from policyguard.errors import InvalidRequest
