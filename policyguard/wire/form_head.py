@@ -85,9 +85,7 @@ def _unread(where: bytes) -> InvalidRequest:
     """Says which name cannot be read: the one that is there, or begins there."""
     if where.lstrip(b" \t;").startswith(b"filename"):
         return InvalidRequest('a file name in the form cannot be read: write it as `filename="image.png"`')
-    return InvalidRequest(
-        'a form part has no plain name: write it as `name="prompt"`, with nothing but a file name behind'
-    )
+    return InvalidRequest('a form part has no plain name: write it as `name="prompt"`')
 
 
 def _name(given: dict[bytes, bytes]) -> str:

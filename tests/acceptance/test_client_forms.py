@@ -1,4 +1,4 @@
-"""The proxy before clients in other languages: each of their forms makes a picture, and goes up as policyguard's own."""
+"""The proxy before clients in other languages: each of their forms makes a picture, and goes up as one of ours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Apps behind the middleware see the form that was decided, whichever client wrote it and whichever framework reads it."""
+"""Apps behind the middleware see the form that was decided, whoever wrote it and whichever framework reads it."""
 
 from __future__ import annotations
 
