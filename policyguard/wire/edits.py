@@ -25,34 +25,39 @@ class Edit:
     request: ImageRequest
     parts: list[FormPart] = field(repr=False)
     boundary: bytes = field(repr=False)
-    body: bytes = field(repr=False)
-    content_type: str
 
     def write(self, request: ImageRequest, safety_identifier: str | None) -> tuple[bytes, str]:
-        """Body and content type for the upstream: every byte as it came, but for what is forced.
+        """Body and content type for the upstream: the parts that were read, but for what is forced.
 
         `moderation` is taken out: absent means auto.
         """
         forced: dict[str, str | None] = {name: str(value) for name, value in decided(request).items()}
         forced |= {"moderation": None, "safety_identifier": safety_identifier}
-        return write_form(self.body, self.parts, forced, self.boundary), self.content_type
+        return write_form(self.parts, forced, self.boundary)
 
 
 def read_edit(body: bytes, content_type: str) -> Edit:
     """Raises `InvalidRequest`."""
-    parts, boundary = parse_form(body, content_type)
+    given, boundary = parse_form(body, content_type)
+    parts = [part for part in given if not _is_absent(part)]
     files = [part for part in parts if part.name in _IMAGES]
     fields = [part for part in parts if part.name not in _FILES]
     if any(part.filename is not None for part in fields):
         raise InvalidRequest("a file that is neither `image` nor `mask` nor `markup`", param="image")
-    if any(part.filename is None for part in parts if part.name in _FILES):
-        raise InvalidRequest("`image`, `mask` and `markup` are files", param="image")
+    for part in parts:
+        if part.name in _FILES and part.filename is None:
+            raise InvalidRequest(f"`{part.name}` is a file, which needs a file name: `filename=`", param=part.name)
     images = tuple(input_image(part.data, part.filename or "") for part in files)
     over = {name: _over(parts, name, images) for name in _OVER}
     if all(over.values()):
         raise InvalidRequest("`markup` and `mask` do not go together", param="markup")
     request = replace(build(_values(fields), "edit", images, over["mask"]), markup=over["markup"])
-    return Edit(request, parts, boundary, body, content_type)
+    return Edit(request, parts, boundary)
+
+
+def _is_absent(part: FormPart) -> bool:
+    """Some clients write every optional field, and browsers every file that could be chosen; nothing of it goes on."""
+    return not part.data and (part.filename == "" or (part.filename is None and part.name != "prompt"))
 
 
 def _over(parts: list[FormPart], name: str, images: tuple[InputImage, ...]) -> InputImage | None:

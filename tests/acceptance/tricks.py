@@ -15,6 +15,8 @@ from typing import Any
 
 from acceptance.forms import BOUNDARY, as_form, as_json, png
 from tool_bodies import MAIN, data_url
+from wire.client_forms import CLIENTS
+from wire.form_grammar import HOSTILE, TYPES, png_with
 
 GENERATIONS, EDITS, RESPONSES = "/v1/images/generations", "/v1/images/edits", "/v1/responses"
 PROMPT = "a swordfight at dawn"
@@ -172,6 +174,8 @@ BODIES: Mapping[str, Trick] = {
 }
 
 FIELD = ("prompt", "a hat")
+WHOLE = as_form({"prompt": "a hat"}, ("image", png()))[0]
+HOLDING = f'a\r\n--{BOUNDARY}\r\nContent-Disposition: form-data; name="n"\r\n\r\n9\r\n--{BOUNDARY}--\r\n'.encode()
 FORMS: Mapping[str, Trick] = {
     "a form with moderation": form(FIELD, ("moderation", "low"), served=True),
     "a form with moderation twice": form(FIELD, ("moderation", "auto"), ("moderation", "low")),
@@ -192,6 +196,23 @@ FORMS: Mapping[str, Trick] = {
     ),
     "a form with something before": replace(form(FIELD), body=b'prompt="x"\r\n' + as_form(EVIL, ("image", png()))[0]),
     "a form in a form": form(FIELD, ("x", f"\r\n--{BOUNDARY}--\r\n--{BOUNDARY}")),
+    "a form inside of a picture": replace(
+        form(FIELD), body=as_form({"prompt": "a hat"}, ("image", png_with(HOLDING)))[0]
+    ),
+    "a form with a tab in a name": form(FIELD, ("n\x0b", "9")),
+    "a form with a tab behind a name": replace(form(FIELD), body=WHOLE.replace(b'"prompt"', b'"prompt"\x0b')),
+    "a form with a part in base64": replace(
+        form(FIELD), body=WHOLE.replace(b'"prompt"', b'"prompt"\r\nContent-Transfer-Encoding: base64')
+    ),
+    **{
+        f"a form of the type {kind}": typed(kind.replace("{b}", BOUNDARY), body=WHOLE, target=EDITS)
+        for kind in TYPES[HOSTILE]
+        if kind.isascii() and kind.isprintable()
+    },
+    **{
+        f"a form of {client}": Trick(body, EDITS, headers=(("content-type", kind),), served=True)
+        for client, (body, kind) in ((client, write(png())) for client, write in CLIENTS.items())
+    },
     "a form with line feeds only": replace(form(FIELD), body=as_form(EVIL, ("image", b"x"))[0].replace(b"\r\n", b"\n")),
     "an edit by a picture elsewhere": sent({**FINE, "images": [{"image_url": "http://127.0.0.1/a.png"}]}, EDITS),
     "an edit by a file of somebody": sent({**FINE, "images": [{"file_id": "file-1"}]}, EDITS),

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx2
 import openai
 import pytest
-from adapters.upstream import ANSWER, URL, Upstream, ends, rows
+from adapters.upstream import ANSWER, URL, Upstream, ends, png, rows
 from openai import OpenAI
+from wire.client_forms import CLIENTS
+from wire.form_grammar import HOSTILE, TYPES
 
 import policyguard
 from policyguard.adapters.transport import guarded
@@ -161,6 +164,33 @@ def test_a_body_that_is_not_plain_is_refused_before_the_network(
         client.post(path, content=content, options={"headers": headers}, cast_to=object)
     assert (caught.value.status_code, upstream.requests) == (status, [])
     assert [event.outcome for event in rows(guard, "request.decided")] == ["deny"]
+
+
+def edited(client: OpenAI, body: bytes, kind: str) -> int:
+    """A form by the HTTP client of the SDK: the SDK itself writes its own."""
+    headers = [(b"content-type", kind.encode())]
+    return client._client.send(httpx2.Request("POST", f"{URL}/images/edits", content=body, headers=headers)).status_code
+
+
+def test_a_form_goes_on_with_a_content_type_and_headers_of_ours(guard: Guard) -> None:
+    upstream = Upstream()
+    client = guarded(upstream.client(), guard, surface="avatars")
+    for name, write in CLIENTS.items():
+        body, kind = write(png())
+        assert edited(client, body, kind) == 200
+        sent = upstream.requests[-1]
+        assert sent.headers.get_list("content-type") == [kind.replace('"', "") if name == "dotnet" else kind]
+        heads = re.findall(rb"^content-[a-z-]+(?=:)", sent.content, re.IGNORECASE | re.MULTILINE)
+        assert set(heads) <= {b"Content-Disposition", b"Content-Type"}
+
+
+def test_a_form_whose_content_type_says_more_is_refused_before_the_network(guard: Guard) -> None:
+    upstream = Upstream()
+    client = guarded(upstream.client(), guard, surface="avatars")
+    body, _ = CLIENTS["browser"](png())
+    said = [kind.replace("{b}", "----WebKitFormBoundary7MA4YWxkTrZu0gW") for kind in TYPES[HOSTILE]]
+    assert {kind: edited(client, body, kind) for kind in said} == dict.fromkeys(said, 400)
+    assert upstream.requests == []
 
 
 def test_another_method_in_a_header_is_refused(guard: Guard) -> None:
