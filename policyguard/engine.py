@@ -98,7 +98,7 @@ def resolve_caller(fields: tuple[CallerField, ...], given: Caller) -> tuple[Call
 def _caller_problem(spec: CallerField, value: str | None) -> str | None:
     if value is None:
         return f"the caller's `{spec.name}` is missing" if spec.required else None
-    if not isinstance(value, str) or len(value) > _MAX_CALLER_CHARS or not value.isprintable():
+    if len(value) > _MAX_CALLER_CHARS or not value.isprintable():
         return f"the caller's `{spec.name}` is no short printable text"
     if spec.values and value not in spec.values:
         return f"the caller's `{spec.name}` is not one of the declared values"

@@ -17,6 +17,7 @@ from typing import Any
 import httpx2
 
 from policyguard.adapters.calls import Call, call_of, can_hold_tools, is_plain
+from policyguard.adapters.identity import said_by
 from policyguard.adapters.guard_steps import Admit, GuardStep, Inspect, Reject, SettleLeg
 from policyguard.adapters.offer import Offer, admission, caller_within, current_offer, looks
 from policyguard.adapters.passing import Ending, failure_of, output_of
@@ -24,7 +25,7 @@ from policyguard.decision import Admitted, Held, Reason, Refused, Released, Tick
 from policyguard.errors import InvalidRequest, PolicyguardError
 from policyguard.flow import no_surface_reason
 from policyguard.guard import AskOptions, Guard
-from policyguard.request import Caller, Failure, ImageRequest, Outcome, Output
+from policyguard.request import Caller, Failure, ImageRequest, Outcome, Output, Value
 from policyguard.wire.forms import Parsed, Shape, check_query, largest, one_content_type, read
 from policyguard.wire.outcome import read_outcome
 from policyguard.wire.output import Kept
@@ -44,13 +45,10 @@ class Door:
 
     guard: Guard
     surface: str
-    caller: Callable[[], Caller | Mapping[str, str | None] | None] | None
+    caller: Callable[[], Caller | Mapping[str, Value] | None] | None
 
     def who(self, offer: Offer | None) -> Caller:
-        values: dict[str, str | None] = dict(caller_within(offer).items())
-        given = self.caller() if self.caller else None
-        values.update(given.items() if given else ())
-        return Caller.of(values)
+        return said_by(self.caller() if self.caller else None, caller_within(offer).values)
 
 
 # ---- steps ------------------------------------------------------------------------------------------------
