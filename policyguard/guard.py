@@ -29,6 +29,7 @@ from policyguard.current import current_caller, current_review
 from policyguard.decision import Admission, Decision, Effect, Held, Reason, Refused, Ticket
 from policyguard.draws import draw
 from policyguard.driving import adrive, drive
+from policyguard.engine import check_caller
 from policyguard.errors import ConfigError, InvalidRequest, PolicyguardError, StoreUnavailable
 from policyguard.ids import new_id
 from policyguard.logs import say
@@ -185,6 +186,8 @@ class Guard:
     ) -> Admission:
         """Decide one request. `caller` (else the one of `policyguard.caller(...)`) holds the values as given.
 
+        Raises `ConfigError` for a caller value that org.yaml does not declare.
+
         An `Admitted` has money reserved: call `sent` before the request goes upstream and `settle` after it.
         """
         self.follow()
@@ -222,7 +225,8 @@ class Guard:
     def _admitting(
         self, request: ImageRequest, caller: Caller | None, surface: str, options: AskOptions
     ) -> Deciding[Admission]:
-        policies = options.get("policies") or self.policies
+        policies, caller = options.get("policies") or self.policies, caller or current_caller()
+        check_caller(policies.caller, caller)
         ask = self._ask(request, caller, surface, options)
         known = surface if surface in policies.surfaces else None
         steps = self._surely(flow.admit(policies, ask, self.vault), known, ask.decision_id)
@@ -235,11 +239,11 @@ class Guard:
         steps = self._surely(flow.reject(self.policies, what, self.vault), surface, what.decision_id)
         return self.telemetry.deciding(steps, surface=surface, door=door, models=self.policies.prices.models)
 
-    def _ask(self, request: ImageRequest, caller: Caller | None, surface: str, options: AskOptions) -> flow.Ask:
+    def _ask(self, request: ImageRequest, caller: Caller, surface: str, options: AskOptions) -> flow.Ask:
         now, started, random = self.clock(), time.monotonic(), draw(30)
         return flow.Ask(
             request=request,
-            caller=caller or current_caller(),
+            caller=caller,
             surface=surface,
             now=now,
             decision_id=new_id("dec", now, random[:10]),

@@ -432,16 +432,33 @@ def test_an_exception_with_odd_attributes_is_settled_and_goes_on(open_guard: Cal
     assert ends(guard) == [("leg.presumed", "error")]
 
 
-def test_a_caller_value_that_is_no_text_is_refused(open_guard: Callable[..., Guard]) -> None:
+def test_a_whole_number_is_a_user_and_its_digits_are_the_same_one(open_guard: Callable[..., Guard]) -> None:
     guard = open_guard()
 
     @guard.enforce("avatars", constants={**FORCED})  # type: ignore[arg-type]
     def draw(prompt: str) -> Any:
         return RESULT
 
-    with policyguard.caller(user=42), pytest.raises(PolicyDenied) as caught:  # type: ignore[arg-type]
+    for user in (42, "42"):
+        with policyguard.caller(user=user):
+            draw("a cat")
+    users = {row.event.dimensions["user"] for row in guard.store.events(type="request.decided")}
+    assert users == {guard.vault.pseudonym("user", "42")}
+
+
+def test_a_misspelt_caller_value_is_an_error_that_names_the_one_that_was_meant(
+    open_guard: Callable[..., Guard],
+) -> None:
+    guard, runs = open_guard(), []
+
+    @guard.enforce("avatars", constants={**FORCED})  # type: ignore[arg-type]
+    def draw(prompt: str) -> Any:
+        runs.append(prompt)
+        return RESULT
+
+    with policyguard.caller(user="u1", tennant="acme"), pytest.raises(ConfigError, match="did you mean `tenant`"):
         draw("a cat")
-    assert caught.value.code == "policy_caller_missing"
+    assert (runs, guard.store.events()) == ([], [])
 
 
 def test_arguments_that_go_past_the_policy_are_an_error_at_decoration(open_guard: Callable[..., Guard]) -> None:
