@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 import weakref
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -374,17 +374,28 @@ class Guard:
         usage: Callable[[Any], Any] | None = None,
         images: Callable[[Any], Iterable[bytes | str]] | None = None,
         restore: Callable[[list[bytes]], Any] | None = None,
+        not_sent: Collection[str] = (),
     ) -> Callable[[Callable[P, R]], Callable[P, R]]:
         """Guard a function that makes images, sync or async, whose arguments are named like the API's.
 
         Each of model, size, quality and n is an argument or a declared constant. `fields` maps a parameter to an
         argument of another name; `usage` reads token counts from what the function returns. Where output images are
         looked at, `images` reads them from it, as bytes or base64; where they can be held for a review, `restore` makes
-        of the approved ones what the function would have returned. Refusals raise `PolicyRefused`.
+        of the approved ones what the function would have returned. Other arguments hold plain values and short texts;
+        `not_sent` names those of which nothing goes to OpenAI, like a database session. Refusals raise `PolicyRefused`.
         """
         from policyguard.adapters.decorator import enforce  # the one step upward, so that the decorator is a method
 
-        return enforce(self, surface, constants=constants, fields=fields, usage=usage, images=images, restore=restore)
+        return enforce(
+            self,
+            surface,
+            constants=constants,
+            fields=fields,
+            usage=usage,
+            images=images,
+            restore=restore,
+            not_sent=not_sent,
+        )
 
     # ---- drivers ----------------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """Votes: one named person's word on a held request, counted in the transaction that decides it.
 
 Who may vote is checked after the update that locks the item: a reviewer of the item or of a level that is due, once in
-a round, on the policy that they saw, and never on a request of their own. That is told by pseudonyms, and as long as the
+a round, on the policy that they saw, and never on a request of their own. Pseudonyms tell, and as long as the
 request is kept by how the names of its caller look, so that another spelling of a reviewer's name is no other person.
 """
 
