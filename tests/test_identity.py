@@ -60,7 +60,9 @@ def test_a_name_that_reads_the_same_is_alike(spelt: str) -> None:
     assert likeness(spelt) == likeness(ADA)
 
 
-@pytest.mark.parametrize("other", ["adam@example.com", "ada@example.org", "ada", "ada1@example.com", "a.da@example.com"])
+@pytest.mark.parametrize(
+    "other", ["adam@example.com", "ada@example.org", "ada", "ada1@example.com", "a.da@example.com"]
+)
 def test_two_people_are_not_alike(other: str) -> None:
     assert likeness(other) != likeness(ADA)
     assert likeness("Zoe") != likeness("Zoë")
