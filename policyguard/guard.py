@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 import weakref
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -29,6 +29,7 @@ from policyguard.current import current_caller, current_review
 from policyguard.decision import Admission, Decision, Effect, Held, Reason, Refused, Ticket
 from policyguard.draws import draw
 from policyguard.driving import adrive, drive
+from policyguard.engine import check_caller
 from policyguard.errors import ConfigError, InvalidRequest, PolicyguardError, StoreUnavailable
 from policyguard.ids import new_id
 from policyguard.logs import say
@@ -183,6 +184,8 @@ class Guard:
     ) -> Admission:
         """Decide one request. `caller` (else the one of `policyguard.caller(...)`) holds the values as given.
 
+        Raises `ConfigError` for a caller value that org.yaml does not declare.
+
         An `Admitted` has money reserved: call `sent` before the request goes upstream and `settle` after it.
         """
         self.follow()
@@ -220,7 +223,8 @@ class Guard:
     def _admitting(
         self, request: ImageRequest, caller: Caller | None, surface: str, options: AskOptions
     ) -> Deciding[Admission]:
-        policies = options.get("policies") or self.policies
+        policies, caller = options.get("policies") or self.policies, caller or current_caller()
+        check_caller(policies.caller, caller)
         ask = self._ask(request, caller, surface, options)
         known = surface if surface in policies.surfaces else None
         steps = self._surely(flow.admit(policies, ask, self.vault), known, ask.decision_id)
@@ -233,11 +237,11 @@ class Guard:
         steps = self._surely(flow.reject(self.policies, what, self.vault), surface, what.decision_id)
         return self.telemetry.deciding(steps, surface=surface, door=door, models=self.policies.prices.models)
 
-    def _ask(self, request: ImageRequest, caller: Caller | None, surface: str, options: AskOptions) -> flow.Ask:
+    def _ask(self, request: ImageRequest, caller: Caller, surface: str, options: AskOptions) -> flow.Ask:
         now, started, random = self.clock(), time.monotonic(), draw(30)
         return flow.Ask(
             request=request,
-            caller=caller or current_caller(),
+            caller=caller,
             surface=surface,
             now=now,
             decision_id=new_id("dec", now, random[:10]),
@@ -368,17 +372,28 @@ class Guard:
         usage: Callable[[Any], Any] | None = None,
         images: Callable[[Any], Iterable[bytes | str]] | None = None,
         restore: Callable[[list[bytes]], Any] | None = None,
+        not_sent: Collection[str] = (),
     ) -> Callable[[Callable[P, R]], Callable[P, R]]:
         """Guard a function that makes images, sync or async, whose arguments are named like the API's.
 
         Each of model, size, quality and n is an argument or a declared constant. `fields` maps a parameter to an
         argument of another name; `usage` reads token counts from what the function returns. Where output images are
         looked at, `images` reads them from it, as bytes or base64; where they can be held for a review, `restore` makes
-        of the approved ones what the function would have returned. Refusals raise `PolicyRefused`.
+        of the approved ones what the function would have returned. Other arguments hold plain values and short texts;
+        `not_sent` names those of which nothing goes to OpenAI, like a database session. Refusals raise `PolicyRefused`.
         """
         from policyguard.adapters.decorator import enforce  # the one step upward, so that the decorator is a method
 
-        return enforce(self, surface, constants=constants, fields=fields, usage=usage, images=images, restore=restore)
+        return enforce(
+            self,
+            surface,
+            constants=constants,
+            fields=fields,
+            usage=usage,
+            images=images,
+            restore=restore,
+            not_sent=not_sent,
+        )
 
     # ---- drivers ----------------------------------------------------------------------------------------------
 

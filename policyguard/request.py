@@ -17,9 +17,11 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from policyguard.errors import InvalidRequest
+from policyguard.identity import value_of
 from policyguard.text import Reading, read
 
 Operation = Literal["generate", "edit"]
+Value = str | int | None  # of who asks, as code gives it
 AUTO = "auto"
 MAX_IMAGES = 10  # the API's own bound on n
 MAX_INPUT_IMAGES = 16  # the API's own bound on input images
@@ -245,8 +247,9 @@ def _check_text(request: ImageRequest) -> None:
 class Caller:
     """Who asks. Only `org.yaml` says which of these count, and from where they come.
 
-    `attributes` holds the values that the organisation declares beyond the six names. Values are personal
-    data: they do not appear in a `repr`.
+    `attributes` holds the values that the organisation declares beyond the six names. Every value is put into the one
+    form in which it counts, a whole number into its digits; an empty text is absent. Values are personal data: they do
+    not appear in a `repr`. Raises `ConfigError` for a value that is neither a text nor a whole number.
     """
 
     user: str | None = field(default=None, repr=False)
@@ -260,8 +263,13 @@ class Caller:
     values: Mapping[str, str] = field(init=False, repr=False, compare=False)  # every value that is there, by name
 
     def __post_init__(self) -> None:
-        known = {name: value for name in CALLER_FIELDS if (value := getattr(self, name)) is not None}
-        object.__setattr__(self, "values", MappingProxyType({**known, **self.attributes}))
+        given = {**{name: getattr(self, name) for name in CALLER_FIELDS}, **self.attributes}
+        values = {name: text for name, value in given.items() if (text := value_of(name, value)) is not None}
+        for name in CALLER_FIELDS:
+            object.__setattr__(self, name, values.get(name))
+        more = {name: value for name, value in values.items() if name not in CALLER_FIELDS}
+        object.__setattr__(self, "attributes", MappingProxyType(more))
+        object.__setattr__(self, "values", MappingProxyType(values))
 
     def get(self, name: str) -> str | None:
         """The value of one of the six names, or of a declared attribute."""
@@ -272,11 +280,11 @@ class Caller:
         return self.values.items()
 
     @classmethod
-    def of(cls, values: Mapping[str, str | None]) -> Caller:
+    def of(cls, values: Mapping[str, Value]) -> Caller:
         """A caller from values by name; None counts as absent."""
-        known = {k: v for k, v in values.items() if k in CALLER_FIELDS}
-        rest = {k: v for k, v in values.items() if k not in CALLER_FIELDS and v is not None}
-        return cls(**known, attributes=MappingProxyType(rest))
+        known: dict[str, Any] = {k: v for k, v in values.items() if k in CALLER_FIELDS}
+        rest: dict[str, Any] = {k: v for k, v in values.items() if k not in CALLER_FIELDS}
+        return cls(**known, attributes=rest)
 
 
 CALLER_FIELDS = ("user", "tenant", "tier", "cohort", "feature", "engineer")

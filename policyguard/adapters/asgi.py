@@ -19,6 +19,7 @@ from policyguard.adapters.held_back import HeldBack
 from policyguard.adapters.identity import CallerOf, caller_of, header
 from policyguard.adapters.offer import Offer, offered
 from policyguard.adapters.routes import OVERRIDES, READS, Table, looks_like_responses, paths
+from policyguard.current import one_request
 from policyguard.decision import Admitted, Held, Reason, Refused, Released
 from policyguard.errors import InvalidRequest
 from policyguard.flow import no_surface_reason
@@ -103,6 +104,10 @@ class PolicyGuardMiddleware:
         if scope["type"] not in ("http", "websocket") or KEY in scope:  # a guard further out has decided already
             await self.app(scope, receive, send)
             return
+        with one_request():
+            await self._request(scope, receive, send)
+
+    async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
         table, places = self._routes(), paths(scope)
         if scope["type"] == "websocket":
             await self._socket(table.policies, scope, receive, send)

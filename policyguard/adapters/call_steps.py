@@ -18,13 +18,16 @@ import httpx2
 
 from policyguard.adapters.calls import Call, call_of, can_hold_tools, is_plain
 from policyguard.adapters.guard_steps import Admit, GuardStep, Inspect, Reject, SettleLeg
+from policyguard.adapters.identity import said_by
 from policyguard.adapters.offer import Offer, admission, caller_within, current_offer, looks
 from policyguard.adapters.passing import Ending, failure_of, output_of
 from policyguard.decision import Admitted, Held, Reason, Refused, Released, Ticket
-from policyguard.errors import InvalidRequest, PolicyguardError
+from policyguard.engine import check_caller
+from policyguard.errors import ConfigError, InvalidRequest, PolicyguardError
 from policyguard.flow import no_surface_reason
 from policyguard.guard import AskOptions, Guard
-from policyguard.request import Caller, Failure, ImageRequest, Outcome, Output
+from policyguard.request import Caller, Failure, ImageRequest, Outcome, Output, Value
+from policyguard.wire.errors import render_error
 from policyguard.wire.forms import Parsed, Shape, check_query, largest, one_content_type, read
 from policyguard.wire.outcome import read_outcome
 from policyguard.wire.output import Kept
@@ -44,13 +47,10 @@ class Door:
 
     guard: Guard
     surface: str
-    caller: Callable[[], Caller | Mapping[str, str | None] | None] | None
+    caller: Callable[[], Caller | Mapping[str, Value] | None] | None
 
     def who(self, offer: Offer | None) -> Caller:
-        values: dict[str, str | None] = dict(caller_within(offer).items())
-        given = self.caller() if self.caller else None
-        values.update(given.items() if given else ())
-        return Caller.of(values)
+        return said_by(self.caller() if self.caller else None, caller_within(offer).values)
 
 
 # ---- steps ------------------------------------------------------------------------------------------------
@@ -137,7 +137,11 @@ def _reached(request: httpx2.Request, call: Call) -> Generator[Step, Any, Reach]
 
 
 def _refuse(door: Door, error: InvalidRequest | Reason) -> Steps:
-    refused: Refused = yield Reject(error, door.surface, door.who(current_offer(door.guard)), DOOR)
+    try:
+        caller = door.who(current_offer(door.guard))
+    except ConfigError as problem:
+        return _misconfigured(problem)
+    refused: Refused = yield Reject(error, door.surface, caller, DOOR)
     return _refusal(door, refused)
 
 
@@ -147,9 +151,19 @@ def _refusal(door: Door, refused: Refused | Held | Released) -> httpx2.Response:
     return httpx2.Response(status, headers=headers, content=body)
 
 
+def _misconfigured(error: ConfigError) -> httpx2.Response:
+    """What the engineer wrote is wrong. The SDK would take an exception for a lost connection, and try again."""
+    rendered = render_error(400, "invalid_request_error", "invalid_request", str(error), ("x-should-retry", "false"))
+    return httpx2.Response(rendered.status, headers=rendered.headers, content=rendered.body)
+
+
 def _image_call(door: Door, request: httpx2.Request, shape: Shape) -> Steps:
     offer = current_offer(door.guard)
-    caller = door.who(offer)
+    try:
+        caller = door.who(offer)
+        check_caller(door.guard.policies.caller, caller)
+    except ConfigError as error:
+        return _misconfigured(error)
     try:
         body: bytes = yield Read(request)
         parsed: Parsed = yield Work(partial(_parsed, request, body, shape))

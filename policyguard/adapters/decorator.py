@@ -11,12 +11,13 @@ import asyncio
 import functools
 import inspect
 import time
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Generator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ParamSpec, TypeVar, cast
 
-from policyguard.adapters.files import holds_picture, read_image
+from policyguard.adapters.arguments import OPAQUE, problems
+from policyguard.adapters.files import read_image
 from policyguard.adapters.guard_steps import Admit, GuardStep, Reject, aperform, perform
 from policyguard.adapters.offer import Offer, admission, caller_within, current_offer, looks, offered
 from policyguard.adapters.returned import ImagesOf, Restore, output_of, restored
@@ -26,6 +27,7 @@ from policyguard.driving import adrive, drive
 from policyguard.errors import ConfigError, InvalidRequest
 from policyguard.guard import AskOptions, Guard
 from policyguard.request import AUTO, Failure, ImageRequest, InputImage, Operation, Outcome, Output
+from policyguard.suggest import known_names
 from policyguard.wire.outcome import digests, plain_word
 from policyguard.wire.parameters import DECIDED, KNOWN
 from policyguard.wire.usage import usage_from
@@ -33,7 +35,8 @@ from policyguard.wire.usage import usage_from
 P = ParamSpec("P")
 R = TypeVar("R")
 _DOOR = "decorator"
-KNOWN_NAMES = frozenset(KNOWN)
+_PICTURES = ("image", "mask")
+_BOUND = ("self", "cls")
 _BYPASSES = frozenset({"extra_body", "extra_query", "messages"})
 _OFTEN_OBJECTS = frozenset({"user", "safety_identifier"})  # an app's own user object is none of the API's parameters
 _NOT_GIVEN = frozenset({"NotGiven", "Omit"})  # the SDK's marks for what is not given, without importing it
@@ -49,6 +52,7 @@ def enforce(
     usage: UsageOf | None = None,
     images: ImagesOf | None = None,
     restore: Restore | None = None,
+    not_sent: Collection[str] = (),
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """See `Guard.enforce`. Raises `ConfigError` for a function of which not every parameter is known."""
 
@@ -56,7 +60,8 @@ def enforce(
         if isinstance(function, classmethod | staticmethod):
             raise ConfigError("put `@guard.enforce(...)` below `@classmethod` or `@staticmethod`")
         signature = inspect.signature(function)
-        door = _Door(guard, surface, dict(constants or {}), dict(fields or {}), usage, signature, images, restore)
+        named = dict(constants or {}), dict(fields or {})
+        door = _Door(guard, surface, *named, usage, signature, images, restore, not_sent)
         door.check(function)
         if inspect.iscoroutinefunction(function):
             return cast(Callable[P, R], _guard_async(door, function))
@@ -188,6 +193,7 @@ class _Door:
     signature: inspect.Signature
     images: ImagesOf | None
     restore: Restore | None
+    not_sent: Collection[str]
 
     @property
     def options(self) -> AskOptions:
@@ -223,6 +229,7 @@ class _Door:
                     f"constants={{'{parameter}': ...}}"
                 )
         self._check_constants()
+        self._check_not_sent(name)
         self._check_output(name)
 
     def _check_output(self, name: str) -> None:
@@ -258,6 +265,20 @@ class _Door:
         except InvalidRequest as error:
             raise ConfigError(f"a constant is not possible: {error.message}") from None
 
+    def _check_not_sent(self, name: str) -> None:
+        """What is declared to stay here is an argument, and none that the policy reads."""
+        others = [argument for argument in self.signature.parameters if argument not in self._read()]
+        for argument in [self.not_sent] if isinstance(self.not_sent, str) else self.not_sent:
+            if argument in self._read():
+                raise ConfigError(f"`{argument}` is what the policy reads, so it cannot be declared with `not_sent`")
+            if isinstance(self.not_sent, str) or argument not in others:
+                hint = f"write a list of names; {known_names(argument, others)}"
+                raise ConfigError(f"`not_sent` names no argument of `{name}`: {hint}")
+
+    def _read(self) -> set[str]:
+        """The arguments that the policy sees."""
+        return {self._argument(parameter) for parameter in (*KNOWN, *_PICTURES)}
+
     # ---- at a call --------------------------------------------------------------------------------------------
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> inspect.BoundArguments:
@@ -283,15 +304,21 @@ class _Door:
         return ImageRequest(**values, operation=operation, images=images, mask=masks[0] if masks else None)
 
     def _check_others(self, call: inspect.BoundArguments) -> None:
-        """A picture in an argument of another name would go past moderation and past the price."""
-        seen = {self._argument(name) for name in ("image", "mask")}
+        """A picture or a parameter in an argument of another name would go past moderation and past the price."""
+        seen, objects = self._read(), {self._argument(name) for name in _OFTEN_OBJECTS}
+        bound = next(iter(self.signature.parameters), None)
         for name, value in call.arguments.items():
-            if name in seen or name in ("self", "cls"):
+            is_seen = name in seen and (name not in objects or isinstance(value, str))
+            if is_seen or name in self.not_sent or (name == bound and name in _BOUND) or not _is_given(value):
                 continue
-            if isinstance(value, Mapping) and not KNOWN_NAMES.isdisjoint(value):
-                raise InvalidRequest("parameters in an argument that the policy does not see", param=None)
-            if holds_picture(value):
-                raise InvalidRequest("a picture in an argument that is neither `image` nor `mask`", param="image")
+            own = name in objects or value is self.signature.parameters[name].default
+            found = next((what for what in problems(value) if what != OPAQUE or not own), None)
+            if found is not None:
+                raise InvalidRequest(
+                    f"`{name}` holds {found}, and the policy does not see it: if nothing of it is sent, declare it "
+                    f"with `not_sent=['{name}']`",
+                    param=name,
+                )
 
     def _images(self, call: inspect.BoundArguments, parameter: str) -> tuple[InputImage, ...]:
         """The images, whose arguments become bytes that can be read again by the function."""

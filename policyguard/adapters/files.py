@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,43 +11,6 @@ from policyguard.request import InputImage
 from policyguard.wire.image_header import input_image
 
 MAX_BYTES = 50_000_000  # the API's own bound on one input image
-
-
-def holds_picture(value: Any) -> bool:
-    """Whether a value is a picture by its first bytes: bytes, a file, the path of one, a data URL, or a collection of
-    them. What is empty, to be written or something else is the function's own business."""
-    if isinstance(value, Mapping):
-        return any(holds_picture(item) for item in value.values())
-    if isinstance(value, tuple | list | set | frozenset):
-        return any(holds_picture(item) for item in value)
-    if isinstance(value, str):
-        return value[:11].lower() == "data:image/"
-    return _is_picture(_first_bytes(value))
-
-
-def _is_picture(start: bytes) -> bool:
-    return start.startswith((b"\x89PNG", b"\xff\xd8\xff", b"GIF8")) or (start[:4], start[8:12]) == (b"RIFF", b"WEBP")
-
-
-def _first_bytes(value: Any) -> bytes:
-    if isinstance(value, bytes | bytearray | memoryview):
-        return bytes(value[:12])
-    try:
-        if isinstance(value, os.PathLike):
-            with Path(value).open("rb") as file:
-                return file.read(12)
-        if hasattr(value, "read") and value.seekable():
-            return _peek(value)
-    except (OSError, ValueError, AttributeError):
-        return b""  # not there yet, or not to be read: for output
-    return b""
-
-
-def _peek(file: Any) -> bytes:
-    start = file.tell()
-    content = file.read(12)
-    file.seek(start)
-    return content if isinstance(content, bytes) else b""
 
 
 def read_image(value: Any, param: str) -> InputImage:

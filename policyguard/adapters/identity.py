@@ -8,28 +8,32 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
 from policyguard.current import current_caller
+from policyguard.identity import decoded
 from policyguard.policy.model import PolicySet
-from policyguard.request import Caller
+from policyguard.request import Caller, Value
 
-CallerOf = Callable[[Any], Caller | Mapping[str, str | None] | None]  # from an ASGI scope
+CallerOf = Callable[[Any], Caller | Mapping[str, Value] | None]  # from an ASGI scope
 _MAX_CHARS = 256
 
 
 def caller_of(scope: Any, policies: PolicySet, given: CallerOf | None) -> Caller:
     """The values as they came; the guard resolves them. A callable wins over `policyguard.caller`, it over headers."""
-    values: dict[str, str | None] = _from_headers(scope, policies)
+    values: dict[str, Value] = _from_headers(scope, policies)
     values.update(current_caller().items())
-    more = given(scope) if given else None
-    values.update(more.items() if more else ())
-    return Caller.of(values)
+    return said_by(given(scope) if given else None, values)
 
 
-def _from_headers(scope: Any, policies: PolicySet) -> dict[str, str | None]:
+def said_by(given: Caller | Mapping[str, Value] | None, values: Mapping[str, Value]) -> Caller:
+    """What a callable of the app's says, over the values that are there already."""
+    return Caller.of({**values, **dict(given.items() if given else ())})
+
+
+def _from_headers(scope: Any, policies: PolicySet) -> dict[str, Value]:
     client = scope.get("client")
     if not client or not _trusted(client[0], policies):
         return {}
     headers = scope["headers"]
-    return {f.name: header(headers, f.header) for f in policies.caller if f.header is not None}
+    return {f.name: name_in(headers, f.header) for f in policies.caller if f.header is not None}
 
 
 def _trusted(host: str, policies: PolicySet) -> bool:
@@ -57,9 +61,18 @@ def _parsed(host: str) -> IPv4Address | IPv6Address | None:
 
 def header(headers: Iterable[tuple[bytes, bytes]], name: str) -> str | None:
     """The one value of a header; one that is there twice could be anybody's and counts as absent."""
+    raw = _only(headers, name)
+    text = raw.decode("latin-1").strip() if raw is not None else ""
+    return text if text and len(text) <= _MAX_CHARS and text.isprintable() else None
+
+
+def name_in(headers: Iterable[tuple[bytes, bytes]], name: str) -> str | None:
+    """The same of a caller value, in any alphabet. What is no name is left for the policy to refuse."""
+    raw = _only(headers, name)
+    return None if raw is None else decoded(raw)
+
+
+def _only(headers: Iterable[tuple[bytes, bytes]], name: str) -> bytes | None:
     raw = name.encode()
     found = [value for key, value in headers if key.lower() == raw]
-    if len(found) != 1:
-        return None
-    text = found[0].decode("latin-1").strip()
-    return text if text and len(text) <= _MAX_CHARS and text.isprintable() else None
+    return found[0] if len(found) == 1 else None

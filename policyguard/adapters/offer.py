@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
@@ -116,7 +116,8 @@ def offered(offer: Offer) -> Iterator[None]:
     try:
         yield
     finally:
-        _offer.reset(token)
+        with suppress(ValueError):  # abandoned, and ended in another context: there it never was
+            _offer.reset(token)
 
 
 def current_offer(guard: Guard) -> Offer | None:

@@ -17,7 +17,7 @@ from typing import Any
 from policyguard.adapters.asgi import Door, Guarded, say
 from policyguard.adapters.body import AppFailed, Message, Receive, Send
 from policyguard.adapters.forward import BASE, NO_RETRY, Forward, ToClient, raw
-from policyguard.adapters.identity import header
+from policyguard.adapters.identity import header, name_in
 from policyguard.adapters.key_ring import KeyRing
 from policyguard.adapters.routes import normal
 from policyguard.adapters.upstream import Upstream
@@ -181,7 +181,7 @@ class Proxy:
             body.over()
 
     async def _decide(self, scope: Scope, receive: Receive, send: Send, key: ProxyKey) -> None:
-        caller = _caller(key, scope)
+        caller = _caller(key, scope, self.guard.policies)
         route = ROUTES.get(scope["path"])
         surface = _surface(key, header(scope["headers"], SURFACE))
         if route is None or route.method != scope["method"]:
@@ -214,10 +214,11 @@ class Proxy:
 # ---- who ---------------------------------------------------------------------------------------------------
 
 
-def _caller(key: ProxyKey, scope: Scope) -> Caller:
-    """What the key stands for; only where it says so its holder names the user."""
-    values = dict(key.caller or {})
-    named = header(scope["headers"], USER) if key.names_user else None
+def _caller(key: ProxyKey, scope: Scope, policies: PolicySet) -> Caller:
+    """What the key stands for, as far as it is still declared; only where it says so its holder names the user."""
+    declared = {spec.name for spec in policies.caller}
+    values = {name: value for name, value in (key.caller or {}).items() if name in declared}
+    named = name_in(scope["headers"], USER) if key.names_user else None
     return Caller.of({**values, "user": named} if named else values)
 
 

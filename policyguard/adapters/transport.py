@@ -23,10 +23,10 @@ from policyguard.adapters.surface import check_surface
 from policyguard.driving import adrive, drive
 from policyguard.errors import ConfigError
 from policyguard.guard import Guard
-from policyguard.request import Caller, Outcome
+from policyguard.request import Caller, Outcome, Value
 from policyguard.threads import in_thread
 
-CallerNow = Callable[[], Caller | Mapping[str, str | None] | None]
+CallerNow = Callable[[], Caller | Mapping[str, Value] | None]
 Sync = TypeVar("Sync", bound=OpenAI)
 Async = TypeVar("Async", bound=AsyncOpenAI)
 # What a socket carries cannot be decided here. A name that resolves nowhere, by RFC 6761.

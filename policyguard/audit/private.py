@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from policyguard.errors import ConfigError
+from policyguard.identity import person, spellings
 from policyguard.steps import Private
 from policyguard.store.cipher import DataKey, Sealed
 
@@ -53,16 +54,22 @@ class Vault:
     def pseudonym(self, kind: str, text: str) -> str:
         """`kind` and 32 hex digits, for example `user_3f...`: the same for the same text, nobody else's to guess.
 
-        Mail addresses are one person in any case, so that nobody gets a second budget, or a vote on a request of
-        their own, by another spelling.
+        However a person's name is spelt (`policyguard.identity.person`), so that nobody gets a second budget, or a
+        vote on a request of their own, by another spelling.
         """
-        if "@" in text:
-            text = text.casefold()
+        return self._keyed(kind, person(text))
+
+    def pseudonyms(self, kind: str, text: str) -> frozenset[str]:
+        """The pseudonym of today, and those that earlier versions gave to other spellings of the same name."""
+        folded = (form.casefold() if "@" in form else form for form in spellings(text))
+        return frozenset({self.pseudonym(kind, text), *(self._keyed(kind, form) for form in folded)})
+
+    def _keyed(self, kind: str, text: str) -> str:
         return f"{kind}_{_keyed(self._pseudonyms, _bound(kind, text))}"
 
     def safety_identifier(self, user: str) -> str:
         """What OpenAI gets instead of the user, 35 characters. It cannot be matched with a pseudonym of the record."""
-        return f"pg_{_keyed(self._identifiers, user.encode())}"
+        return f"pg_{_keyed(self._identifiers, person(user).encode())}"
 
     # ---- private data -------------------------------------------------------------------------------------------
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from policyguard.cli.output import FormatOption, StoreOption, console, print_json
+from policyguard.cli.output import FINDINGS, FormatOption, StoreOption, console, fail, print_json
 from policyguard.cli.stores import existing_store, key_file_of
+from policyguard.suggest import shown
+
+if TYPE_CHECKING:
+    from policyguard.store import Erased
 
 By = Annotated[str, typer.Option("--by", help="Who does it; kept encrypted beside the record.")]
 Why = Annotated[str, typer.Option("--why", help="Why; kept encrypted beside the record.")]
@@ -23,6 +27,8 @@ def erase(
 ) -> None:
     """Destroy everything private of a user: the key, prompts, held requests, notes by and about the user.
 
+    Every spelling of the same letters is the same user. A user that nothing is known of ends with exit code 1.
+
     The record stays and still verifies: it knows users by pseudonyms. Copies elsewhere are out of reach: backups of the
     database, archives of its log, snapshots of its disk. They hold the user's key, wrapped, so let them run out.
 
@@ -33,8 +39,17 @@ def erase(
     with existing_store(store) as opened:
         erased = opened.erase(subject, why=why, by=by, now=datetime.now(UTC))
     if format == "json":
-        print_json({"rows": erased.rows, "keys": erased.keys, "scrubbed": erased.scrubbed})
-        return
+        print_json({"rows": erased.rows, "keys": erased.keys, "scrubbed": erased.scrubbed, "known": erased.known})
+    else:
+        _say(subject, erased)
+    if not erased.known:
+        raise typer.Exit(FINDINGS)
+
+
+def _say(subject: str, erased: Erased) -> None:
+    if not erased.known:
+        hint = "give the name as your app does, or the pseudonym from the record"
+        fail(f"nobody of the name {shown(subject)} has asked for anything here", hint=hint, code=FINDINGS)
     out = console()
     out.print(f"erased {erased.rows} private rows and {erased.keys} keys; backups and archives of the log keep theirs")
     if not erased.scrubbed:

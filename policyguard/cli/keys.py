@@ -19,6 +19,7 @@ from policyguard.cli.output import (
     table,
 )
 from policyguard.cli.stores import existing_store, made_store, me
+from policyguard.identity import identity
 from policyguard.suggest import known_names
 
 if TYPE_CHECKING:
@@ -136,11 +137,12 @@ def _check_surface(policies: PolicySet, surface: str) -> None:
 
 def _pair(policies: PolicySet, text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
-    if not equals or not value:
+    if not equals or not value.strip():
         fail(f"`--caller {text}` is no value", hint="write it like `--caller tenant=acme`")
     spec = next((spec for spec in policies.caller if spec.name == name), None)
     if spec is None:
         fail(f"org.yaml declares no caller value `{name}`", hint=known_names(name, [s.name for s in policies.caller]))
+    value = identity(value)
     if spec.values and value not in spec.values:
         fail(f"`{value}` is no {name}", hint=known_names(value, spec.values))
     return name, value

@@ -13,6 +13,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from policyguard.decision import Effect, Place
+from policyguard.identity import identity, likeness
 from policyguard.policy import limits as limiting
 from policyguard.policy import units
 from policyguard.policy.document import MAX_ITEMS
@@ -129,8 +130,8 @@ def _callers(source: Source) -> Iterator[CallerField]:
         if spec.get("required") and spec.get("default") is not None:
             hint = "leave one of them out"
             source.problem((*path, "required"), "PG208", "a value with a default is never missing", hint, key=True)
-        values = tuple(spec.get("values") or ())
-        default = spec.get("default")
+        values = tuple(map(identity, spec.get("values") or ()))
+        default = identity(spec["default"]) if spec.get("default") is not None else None
         if default is not None and values and default not in values:
             hint = known_names(default, values)
             source.problem((*path, "default"), "PG303", f"`{default}` is not one of the values", hint)
@@ -245,19 +246,18 @@ def _step(escalate: Leaf, index: int) -> Path:
 def _people(
     found: Effective, leaf: Leaf | None, names: Sequence[str], groups: Mapping[str, tuple[str, ...]], *below: str | int
 ) -> tuple[str, ...]:
-    """People by name, groups resolved; each once."""
-    people: dict[str, None] = {}
+    """People by name, groups resolved; each once, however they are spelt: two spellings are not two approvals."""
+    people: dict[str, str] = {}
     for index, name in enumerate(names):
         group = name.removeprefix("group:")
-        if group == name:
-            people[name] = None
-        elif group in groups:
-            people.update(dict.fromkeys(groups[group]))
+        if group == name or group in groups:
+            for one in (name,) if group == name else groups[group]:
+                people.setdefault(likeness(one), identity(one))
         elif leaf is not None:
             hint = known_names(group, groups)
             blamed = leaf._replace(path=(*leaf.path, *below, index))
             found.problem(blamed, "PG206", f"there is no group `{group}` in org.yaml", hint)
-    return tuple(people)
+    return tuple(people.values())
 
 
 def audit_rules(values: Leaves) -> AuditRules:

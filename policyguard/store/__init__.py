@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 
 from policyguard.errors import ConfigError, PolicyguardError
 from policyguard.events import Event, event_id
+from policyguard.identity import identity
 from policyguard.request import Usage
 from policyguard.steps import (
     CheckPaused,
@@ -205,7 +206,6 @@ class Store:
 
     def pause(self, scope: str, value: str, *, why: str, by: str, now: datetime) -> None:
         """Refuse from the next request on, in every process. A user is given by name or by pseudonym."""
-        pauses.check_scope(scope, value)
         note, target = self._note(by, why), self._target(scope, value)
 
         def work(connection: Connection) -> None:
@@ -216,7 +216,6 @@ class Store:
 
     def unpause(self, scope: str, value: str, *, why: str, by: str, now: datetime) -> bool:
         """False: it was not paused."""
-        pauses.check_scope(scope, value)
         note, target = self._note(by, why), self._target(scope, value)
 
         def work(connection: Connection) -> bool:
@@ -232,6 +231,9 @@ class Store:
         return self._read(lambda c: pauses.pauses(c, self._open_note))
 
     def _target(self, scope: str, value: str) -> str:
+        """The value as rows have it, however it was typed."""
+        value = identity(value)
+        pauses.check_scope(scope, value)
         return self._pseudonym(value) if scope == "user" and not _PSEUDONYM.fullmatch(value) else value
 
     # ---- reviews ----------------------------------------------------------------------------------------------
@@ -258,10 +260,9 @@ class Store:
         `policy_digest` is the item's as the reviewer saw it: a vote on an older one does not count.
         """
         note = self._note(reviewer, reason)
-        own = frozenset(self._cipher.pseudonym(kind, reviewer) for kind in ("user", "engineer"))
 
         def work(connection: Connection) -> ReviewItem | None:
-            keep_days = votes.vote(connection, review_id, reviewer, verdict, note, policy_digest, now, own)
+            keep_days = votes.vote(connection, review_id, reviewer, verdict, note, policy_digest, now, self._cipher)
             record.write_private(connection, [(note.envelope, keep_days)], now)
             return review.item(connection, review_id, self._open_note)
 
@@ -411,12 +412,14 @@ class Store:
     def erase(self, user: str, *, why: str, by: str, now: datetime) -> Erased:
         """Destroy everything private of a user, given by name or by pseudonym, and what others wrote about the user.
 
-        The record itself stays: it knows the user by a pseudonym alone.
+        The record itself stays: it knows the user by a pseudonym alone. What an earlier version kept under another
+        spelling of the name goes, too.
         """
         note, subject = self._note(by, why), self._target("user", user)
+        every = {subject} if subject == user else self._cipher.pseudonyms("user", user)
 
         def work(connection: Connection) -> Erased:
-            erased = subjects.erase(connection, subject)
+            erased = subjects.erase(connection, sorted(every))
             record.write_private(connection, [(note.envelope, None)], now)
             event = subjects.erased_event(subject, erased, note.pseudonym, note.id, now)
             record.write_events(connection, (event,))

@@ -50,6 +50,9 @@ class Cipher(Protocol):
     def pseudonym(self, kind: str, text: str) -> str:
         """The same text gives the same pseudonym; without the key nobody can guess the text."""
 
+    def pseudonyms(self, kind: str, text: str) -> frozenset[str]:
+        """Every pseudonym under which rows of this name can stand, those of earlier versions included."""
+
     def data_key(self, id_: str, subject: str, key: bytes, nonce: bytes) -> DataKey:
         """Wrap 32 random bytes as the key of a subject."""
 

@@ -39,7 +39,7 @@ def check_scope(scope: str, value: str) -> None:
     if scope not in SCOPES:
         raise ConfigError(f"`{scope}` cannot be paused; what can is {', '.join(f'`{s}`' for s in SCOPES)}")
     if bool(value) is (scope == "all"):
-        raise ConfigError("`all` takes no value" if scope == "all" else f"which {scope} to pause is missing")
+        raise ConfigError("`all` takes no value" if scope == "all" else f"the name of the {scope} is missing")
 
 
 def check(connection: Connection, step: CheckPaused, now: datetime) -> Pause | None:

@@ -30,6 +30,7 @@ _BY_ID = Sql(f"{_SELECT} WHERE id = :id")
 _OUTDATED = Sql(f"{_SELECT} WHERE key_id <> :newest ORDER BY id LIMIT :batch")
 _INSERT = insert("data_keys", _COLUMNS)
 _PAUSED = Sql("SELECT body FROM events WHERE \"user\" = :subject AND type IN ('admin.paused', 'admin.unpaused')")
+_ASKED = Sql("SELECT 1 FROM events WHERE \"user\" = :subject AND type = 'request.decided' LIMIT 1")
 _REWRAP = Sql("UPDATE data_keys SET key_id = :key_id, nonce = :nonce, wrapped = :wrapped WHERE id = :id")
 
 
@@ -85,27 +86,36 @@ def rewrap(connection: Connection, cipher: Cipher) -> tuple[int, bool]:
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """How many private rows of a subject were destroyed, and how many keys. `scrubbed`: no copy is left in the file."""
+    """How many private rows of a subject were destroyed, and how many keys. `scrubbed`: no copy is left in the file.
+
+    Not `known`: nothing was there, and the record has no request of the subject: a name that is nobody's.
+    """
 
     rows: int
     keys: int
     scrubbed: bool = False
+    known: bool = True
 
 
-def erase(connection: Connection, subject: str) -> Erased:
-    """Destroy a subject's keys and rows, and what others wrote about the subject: notes of votes and of pauses."""
+def erase(connection: Connection, every: Sequence[str]) -> Erased:
+    """Destroy a subject's keys and rows, and what others wrote about the subject: notes of votes and of pauses.
+
+    `every` has all the pseudonyms that the subject ever had.
+    """
     private, reviews, votes, pauses = tables.private, tables.reviews, tables.review_votes, tables.pauses
-    past = [orjson.loads(body)["note_id"] for body in run(connection, _PAUSED, {"subject": subject}).scalars()]
+    paused = [body for subject in every for body in run(connection, _PAUSED, {"subject": subject}).scalars()]
+    past = [orjson.loads(body)["note_id"] for body in paused]
     notes = union(
         select(votes.c.note_id)
         .join(reviews, reviews.c.review_id == votes.c.review_id)
-        .where(reviews.c.subject == subject),
-        select(pauses.c.note_id).where(pauses.c.scope == "user", pauses.c.value == subject),
+        .where(reviews.c.subject.in_(every)),
+        select(pauses.c.note_id).where(pauses.c.scope == "user", pauses.c.value.in_(every)),
     )
-    condition = (private.c.subject == subject) | private.c.id.in_(notes) | private.c.id.in_(past)
+    condition = private.c.subject.in_(every) | private.c.id.in_(notes) | private.c.id.in_(past)
     rows = connection.execute(delete(private).where(condition)).rowcount
-    keys = connection.execute(delete(tables.data_keys).where(tables.data_keys.c.subject == subject)).rowcount
-    return Erased(rows, keys)
+    keys = connection.execute(delete(tables.data_keys).where(tables.data_keys.c.subject.in_(every))).rowcount
+    asked = any(run(connection, _ASKED, {"subject": subject}).first() for subject in every)
+    return Erased(rows, keys, known=bool(rows or keys) or asked)
 
 
 def erased_event(subject: str, erased: Erased, by: str, note_id: str, now: datetime) -> Event:

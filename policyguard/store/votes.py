@@ -1,11 +1,13 @@
 """Votes: one named person's word on a held request, counted in the transaction that decides it.
 
 Who may vote is checked after the update that locks the item: a reviewer of the item or of a level that is due, once in
-a round, on the policy that they saw, and never on a request of their own.
+a round, on the policy that they saw, and never on a request of their own. Pseudonyms tell, and as long as the
+request is kept by how the names of its caller look, so that another spelling of a reviewer's name is no other person.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, Literal
 
@@ -14,10 +16,12 @@ from sqlalchemy import Connection, Row
 
 from policyguard.errors import PolicyguardError
 from policyguard.events import EventType
+from policyguard.identity import likeness, person
 from policyguard.states import Review
 from policyguard.store import held_answers
+from policyguard.store.cipher import Cipher
 from policyguard.store.notes import Note
-from policyguard.store.record import write_events
+from policyguard.store.record import read_private, write_events
 from policyguard.store.review import item_event, levels
 from policyguard.store.sql import Sql, run, us
 
@@ -38,7 +42,7 @@ class ReviewConflict(PolicyguardError):
 _OPEN = Sql(
     """
     UPDATE reviews SET version = version + 1 WHERE review_id = :review_id AND state = 'held' AND due_us > :now
-    RETURNING "user", engineer, reviewers, escalate, round, policy_digest, approvals
+    RETURNING review_id, kind, "user", engineer, reviewers, escalate, round, policy_digest, approvals
     """
 )
 _WHY_NOT = Sql("SELECT state FROM reviews WHERE review_id = :review_id")
@@ -52,6 +56,7 @@ _INSERT_VOTE = Sql(
 _COUNT = Sql(
     "SELECT COUNT(*) FROM review_votes WHERE review_id = :review_id AND round = :round AND verdict = 'approve'"
 )
+_ASKS = ("user", "engineer")  # the caller values that name a person
 _DECIDE = Sql("UPDATE reviews SET state = :into WHERE review_id = :review_id AND state = 'held'")
 
 
@@ -63,18 +68,19 @@ def vote(
     note: Note,
     policy_digest: str | None,
     now: datetime,
-    own: frozenset[str],
+    cipher: Cipher,
 ) -> int | None:
     """Count one vote and decide the item where it is enough: any rejection, or as many approvals as are needed.
 
-    `policy_digest` is what the reviewer saw, where the caller knows; `own` are the pseudonyms under which the reviewer
-    could have asked. Answers the days that the note is kept.
+    `policy_digest` is what the reviewer saw, where the caller knows. Answers the days that the note is kept.
     Raises `ReviewConflict`.
     """
     row = run(connection, _OPEN, {"review_id": review_id, "now": us(now)}).first()
     if row is None:
         raise _not_open(connection, review_id)
-    _may_vote(row, reviewer, own, policy_digest, now)
+    _may_vote(row, reviewer, policy_digest, now)
+    if _is_own(connection, row, reviewer, cipher):
+        raise ReviewConflict("own_request", "nobody decides a request of their own")
     values = {
         "review_id": review_id,
         "reviewer": note.pseudonym,
@@ -115,11 +121,26 @@ def _not_open(connection: Connection, review_id: str) -> ReviewConflict:
     return ReviewConflict("decided", f"this review is {state} already")
 
 
-def _may_vote(row: Row[Any], reviewer: str, own: frozenset[str], policy_digest: str | None, now: datetime) -> None:
+def _may_vote(row: Row[Any], reviewer: str, policy_digest: str | None, now: datetime) -> None:
     due = [people for at, people in levels(row.escalate) if at <= now]
-    if not any(reviewer in people for people in (orjson.loads(row.reviewers), *due)):
+    named = {person(name) for people in (orjson.loads(row.reviewers), *due) for name in people}
+    if person(reviewer) not in named:
         raise ReviewConflict("not_reviewer", "this request is not yours to decide")
-    if not own.isdisjoint((row.user, row.engineer)):
-        raise ReviewConflict("own_request", "nobody decides a request of their own")
     if policy_digest is not None and policy_digest != row.policy_digest:
         raise ReviewConflict("changed", "the policy has changed since you looked, look again")
+
+
+def _is_own(connection: Connection, row: Row[Any], reviewer: str, cipher: Cipher) -> bool:
+    if not {cipher.pseudonym(kind, reviewer) for kind in _ASKS}.isdisjoint((row.user, row.engineer)):
+        return True
+    asked = _caller(connection, f"{row.kind}:{row.review_id}", cipher)
+    return likeness(reviewer) in {likeness(asked[kind]) for kind in _ASKS if kind in asked}
+
+
+def _caller(connection: Connection, private_id: str, cipher: Cipher) -> dict[str, str]:
+    """Who asked, by name, from the first line of what is kept encrypted; empty where nothing is kept any more."""
+    found = read_private(connection, private_id, cipher)
+    with suppress(ValueError, KeyError, TypeError):
+        caller: dict[str, str] = orjson.loads((found[1] if found else b"").partition(b"\n")[0])["caller"]
+        return caller
+    return {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
@@ -16,6 +16,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 from support import ORG, SURFACE
 
+import policyguard
 from policyguard.adapters.asgi import PolicyGuardMiddleware
 from policyguard.adapters.fastapi import decision, lifespan, responses
 from policyguard.decision import REFUSALS, Decision
@@ -202,3 +203,59 @@ async def test_an_app_that_listens_for_a_disconnect_beside_its_work_is_guarded(
     assert json.loads(seen[0])["moderation"] == "auto"
     assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
     assert [r.event.type for r in guard.store.events(limit=9)] == ["request.decided", "leg.settled"]
+
+
+# ---- who asks, from a dependency --------------------------------------------------------------------------
+
+CONSTANTS: Any = {"model": "gpt-image-2-2026-04-21", "size": "1024x1024", "quality": "low", "n": 1}
+
+
+def plain(user: str) -> Iterator[None]:
+    with policyguard.caller(user=user):
+        yield
+
+
+async def coroutine(user: str) -> AsyncIterator[None]:
+    with policyguard.caller(user=user):
+        yield
+
+
+def drawing(guard: Guard, dependency: Any, *, guarded: bool) -> TestClient:
+    """Handlers, sync and async, that ask a dependency who the user is, and draw."""
+    app = FastAPI()
+    if guarded:
+        app.add_middleware(PolicyGuardMiddleware, guard=guard)
+
+    @guard.enforce("avatars", constants=CONSTANTS)
+    def draw(prompt: str) -> Any:
+        return USAGE
+
+    @app.get("/sync", dependencies=[Depends(dependency)])
+    def in_a_thread() -> Any:
+        return draw("a cat")
+
+    @app.get("/async", dependencies=[Depends(dependency)])
+    async def on_the_loop() -> Any:
+        return draw("a cat")
+
+    return TestClient(app)
+
+
+@pytest.mark.parametrize("path", ["/sync", "/async"])
+@pytest.mark.parametrize(("dependency", "guarded"), [(plain, True), (coroutine, True), (coroutine, False)])
+def test_a_dependency_says_who_asks_for_its_own_request_alone(
+    open_guard: Callable[..., Guard], dependency: Any, guarded: bool, path: str
+) -> None:
+    guard = open_guard()
+    client = drawing(guard, dependency, guarded=guarded)
+    for user in ("u1", "u2"):
+        assert client.get(path, params={"user": user}).status_code == 200
+    users = [row.event.dimensions["user"] for row in guard.store.events(type="request.decided")]
+    assert users == [guard.vault.pseudonym("user", user) for user in ("u1", "u2")]
+
+
+def test_a_plain_dependency_without_the_middleware_is_an_error_and_not_a_lost_caller(
+    open_guard: Callable[..., Guard],
+) -> None:
+    with pytest.raises(ConfigError, match="write it with `async def`, or add `PolicyGuardMiddleware`"):
+        drawing(open_guard(), plain, guarded=False).get("/async", params={"user": "u1"})

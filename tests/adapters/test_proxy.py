@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import unicodedata
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -192,6 +193,32 @@ async def test_a_key_may_let_its_holder_name_the_user(
     assert answer.status == 200
     (event,) = client.events("request.decided")
     assert event.dimensions["user"] == client.guard.vault.pseudonym("user", user)
+
+
+@pytest.mark.parametrize("name", ["Zo\u00eb", "\u5c71\u7530\u592a\u90ce"])
+async def test_header_body_and_key_name_the_same_user_in_any_alphabet(start: Callable[..., Client], name: str) -> None:
+    client, named = start(), unicodedata.normalize("NFD", name)
+    key = client.key(names_user=True)
+    await client.ask(key, x_policyguard_user=named)
+    await client.ask(key, {"prompt": "a cat", "user": f" {named}"})
+    await client.ask(client.key(user=named))
+    users = [event.dimensions["user"] for event in client.events("request.decided")]
+    assert users == [client.guard.vault.pseudonym("user", name)] * 3
+
+
+async def test_a_user_in_a_header_that_is_no_name_is_refused_whatever_the_body_says(
+    start: Callable[..., Client],
+) -> None:
+    client = start()
+    answer = await client.ask(
+        client.key(names_user=True), {"prompt": "a cat", "user": "u1"}, x_policyguard_user="u\u200b2"
+    )
+    assert answer.code == "policy_caller_missing"
+
+
+async def test_a_value_of_a_key_that_is_not_declared_any_more_does_not_count(start: Callable[..., Client]) -> None:
+    client = start()
+    assert (await client.ask(client.key(user="u1", desk="12"))).status == 200
 
 
 async def test_a_holder_who_should_name_the_user_and_does_not_is_refused(start: Callable[..., Client]) -> None:

@@ -50,6 +50,19 @@ def test_a_pseudonym_is_the_same_for_the_same_text_and_for_no_other() -> None:
     assert ada not in others
 
 
+@pytest.mark.parametrize(
+    ("one", "other"), [("Zo\u00eb", "Zoe\u0308"), ("ada", " ada\n"), ("Ada@Example.com", "ada@example.com")]
+)
+def test_two_spellings_of_a_person_have_one_pseudonym_and_one_safety_identifier(one: str, other: str) -> None:
+    assert VAULT.pseudonym("user", one) == VAULT.pseudonym("user", other)
+    assert VAULT.safety_identifier(one) == VAULT.safety_identifier(other)
+
+
+def test_every_pseudonym_that_a_name_ever_had_is_known() -> None:
+    assert VAULT.pseudonyms("user", "ada") == {VAULT.pseudonym("user", "ada")}
+    assert VAULT.pseudonym("user", "Zo\u00c3\u00ab") in VAULT.pseudonyms("user", "Zo\u00eb")  # UTF-8 read as Latin-1
+
+
 def test_a_pseudonym_says_its_kind_and_nothing_else() -> None:
     kind, _, digits = VAULT.pseudonym("user", "ada@example.com").partition("_")
     assert (kind, len(digits), set(digits) <= set("0123456789abcdef")) == ("user", 32, True)

@@ -171,13 +171,26 @@ def test_erasing_needs_a_name_and_a_reason_and_the_record_still_verifies(folder:
     run("audit", "erase", "--subject", "u1", code=2)
     run("jobs", "run", "--once")
     who = ("--by", "dpo@example.com", "--why", "asked for it")
-    assert run.data("audit", "erase", "--subject", "u1", *who) == {"rows": 1, "keys": 1, "scrubbed": True}
+    assert run.data("audit", "erase", "--subject", "u1", *who) == {
+        "rows": 1,
+        "keys": 1,
+        "scrubbed": True,
+        "known": True,
+    }
     assert "erased 0 private rows and 0 keys" in run("audit", "erase", "--subject", "u1", *who)
     (review,) = run.data("review", "list")
     assert "a duel" not in run("review", "show", review["review_id"])
     run("jobs", "run", "--once")
     assert run.data("audit", "verify")["clean"] is True
     assert [row["type"] for row in run.data("audit", "tail", "--type", "audit.erased")] == ["audit.erased"] * 2
+
+
+def test_erasing_nobody_says_so_and_ends_with_1(folder: Path, run: Typed) -> None:
+    who = ("--by", "dpo@example.com", "--why", "asked for it")
+    out, err = run.outputs("audit", "erase", "--subject", "u\u200b1", *who, code=1)
+    assert (out, "nobody of the name `u\\u200b1` has asked for anything here" in err) == ("", True)
+    assert run.data("audit", "erase", "--subject", "u2", *who, code=1)["known"] is False
+    run("audit", "erase", "--subject", " ", *who, code=2)
 
 
 def test_a_new_key_wraps_what_was_there_and_signs_what_comes(folder: Path, run: Typed) -> None:

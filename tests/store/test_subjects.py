@@ -96,7 +96,7 @@ def test_a_subject_is_named_by_name_or_by_pseudonym(store: Store) -> None:
     for name in ("u1", USER):
         keep(store, f"dec_{name}")
         assert store.erase(name, why="", by="ada", now=NOW).rows == 1
-    assert store.erase("nobody", why="", by="ada", now=NOW) == Erased(0, 0, scrubbed=True)
+    assert store.erase("nobody", why="", by="ada", now=NOW) == Erased(0, 0, scrubbed=True, known=False)
 
 
 def test_what_others_wrote_about_the_subject_goes_as_well(store: Store) -> None:
