@@ -56,10 +56,10 @@ def window(period: Period, time_zone: str, now: datetime) -> Span:
     if period in ("minute", "hour"):
         return _short(period, now)
     ordinal = now.astimezone(zone(time_zone)).toordinal()
-    starts, ends, _ = span = _calendar(period, time_zone, ordinal)
-    if now >= ends:  # clocks were set back over midnight: it is yesterday once more, in today's window
+    span = _calendar(period, time_zone, ordinal)
+    if span.ends is not None and now >= span.ends:  # clocks were set back over midnight: it is yesterday once more, in today's window
         return _calendar(period, time_zone, ordinal + 1)
-    if now < starts:  # clocks were set ahead over midnight, from before it
+    if now < span.starts:  # clocks were set ahead over midnight, from before it
         return _calendar(period, time_zone, ordinal - 1)
     return span
 
