@@ -57,7 +57,8 @@ def window(period: Period, time_zone: str, now: datetime) -> Span:
         return _short(period, now)
     ordinal = now.astimezone(zone(time_zone)).toordinal()
     span = _calendar(period, time_zone, ordinal)
-    if span.ends is not None and now >= span.ends:  # clocks were set back over midnight: it is yesterday once more, in today's window
+    if span.ends is not None and now >= span.ends:
+        # clocks were set back over midnight: it is yesterday once more, in today's window
         return _calendar(period, time_zone, ordinal + 1)
     if now < span.starts:  # clocks were set ahead over midnight, from before it
         return _calendar(period, time_zone, ordinal - 1)
