@@ -288,8 +288,9 @@ def _charges(path: _Path, ceiling_micros: int) -> tuple[Charge, ...]:
             unit=window.budget.unit,
             amount=charged(window.budget, ceiling_micros, images),
             limit=window.budget.limit,
-            starts=window.starts,
-            ends=window.ends,
+            starts=window.span.starts,
+            ends=window.span.ends,
+            local=window.span.local,
             mode=window.budget.mode,
             alert_at=window.budget.alert_at,
         )

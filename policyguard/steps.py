@@ -109,7 +109,8 @@ class Charge:
     """One budget that a reservation touches. `amount` and `limit` are micro-dollars, images or requests.
 
     `key` is the budget's identity with the value of `per`, pseudonymised. A window is `[starts, ends)`; `ends` is None
-    for a budget in total. A shadow charge counts in its own row and never refuses. `alert_at` are per cent, in order.
+    for a budget in total. `key` and `local` name it: the local time of its start, which is the same for every version
+    of the zone's table. A shadow charge counts in its own row and never refuses. `alert_at` are per cent, in order.
     """
 
     budget_id: str
@@ -119,6 +120,7 @@ class Charge:
     limit: int
     starts: datetime
     ends: datetime | None
+    local: datetime
     mode: Mode
     alert_at: tuple[int, ...] = ()
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import gc
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+from patience import until
 from policy.mounted import Mounted
 from support import ORG, SURFACE, caller, request, write_policies
 
@@ -26,13 +26,6 @@ from policyguard.policy.load import load
 STRICT = SURFACE.replace("max: 2", "max: 1")
 BROKEN = SURFACE + "moderaton: {}\n"
 SWAPS = 200
-
-
-def until(done: Callable[[], Any], *, seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < end, "it did not happen in time"
-        threading.Event().wait(0.002)
 
 
 def files(avatars: str, org: str = ORG) -> dict[str, str]:

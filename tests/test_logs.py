@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
+from patience import HANGS_S
 from support import SURFACE, caller, request
 from telemetry.listening import heard_guard, listening
 
@@ -191,5 +192,5 @@ def test_a_line_is_written_although_nothing_follows_it() -> None:
     log = logging.Logger("test")
     log.addHandler(logs.Gathered(stream))
     log.info("the last word")
-    assert ready.wait(10)
+    assert ready.wait(HANGS_S)
     assert stream.getvalue() == "the last word\n"

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import yaml
+from patience import HANGS_S
 from pydantic import BaseModel
 from support import ORG, policies
 from typer.main import get_command
@@ -124,7 +125,7 @@ def test_the_first_steps_lead_to_a_guarded_picture(tmp_path: Path) -> None:
     own = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
     script = f"trap 'kill $(jobs -p); wait' EXIT\nset -e\n{steps}"
     done = subprocess.run(
-        ["bash", "-c", script], cwd=tmp_path, env=own, capture_output=True, text=True, timeout=120, check=False
+        ["bash", "-c", script], cwd=tmp_path, env=own, capture_output=True, text=True, timeout=HANGS_S, check=False
     )
     assert done.returncode == 0, done.stderr
     assert "policies: no problems in 4 surfaces" in done.stdout

@@ -10,6 +10,7 @@ from typing import Any
 
 import anyio
 import pytest
+from patience import HANGS_S
 from support import NOW, SURFACE, caller, request, write_policies
 
 import policyguard
@@ -88,9 +89,9 @@ def test_the_thread_is_there_while_something_is_in_flight() -> None:
 
     renewal = Renewal(renew, every_s=0.001)
     with renewal.alive("a"):
-        assert asked.wait(10)
+        assert asked.wait(HANGS_S)
     for thread in [t for t in threading.enumerate() if t.name == "policyguard-renewal"]:
-        thread.join(10)
+        thread.join(HANGS_S)
         assert not thread.is_alive()
     renewal.close()
 

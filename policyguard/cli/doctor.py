@@ -52,6 +52,12 @@ def _python() -> Iterator[Finding]:
     yield Finding("ok" if sys.version_info >= (3, 11) else "problem", "python", version)
 
 
+def _zones() -> Iterator[Finding]:
+    from policyguard import zones
+
+    yield Finding("ok", "time zones", f"tzdata {zones.VERSION}; the system's table is not used")
+
+
 def _settings() -> Iterator[Finding]:
     for spec in SETTINGS.values():
         given = os.environ.get(spec.environment)
@@ -160,6 +166,7 @@ def _extras() -> Iterator[Finding]:
 
 _LOOKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     _python,
+    _zones,
     _settings,
     _policies,
     _store,

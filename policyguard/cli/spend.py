@@ -5,14 +5,14 @@ from __future__ import annotations
 import csv
 import sys
 from dataclasses import asdict
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, Annotated, Literal
-from zoneinfo import ZoneInfo
 
 import typer
 
 from policyguard.cli.output import NowOption, StoreOption, console, dollars, fail, moment, print_json, table
 from policyguard.cli.stores import existing_store
+from policyguard.suggest import shown
 
 if TYPE_CHECKING:
     from policyguard.store import BudgetWindow, SpendRow
@@ -72,11 +72,13 @@ def spend(
             _say(opened.spend(names, first, last, place), names, format)
 
 
-def _zone(name: str) -> ZoneInfo:
+def _zone(name: str) -> tzinfo:
+    from policyguard import zones
+
     try:
-        return ZoneInfo(name)
-    except (KeyError, ValueError, OSError):
-        fail(f"there is no time zone `{name}`", hint="write it like `Europe/Berlin`")
+        return zones.zone(name)
+    except ValueError:
+        fail(f"there is no time zone {shown(name)}", hint=zones.near(name) or "write it like `Europe/Berlin`")
 
 
 def _day(text: str, option: str) -> date:
@@ -88,7 +90,7 @@ def _day(text: str, option: str) -> date:
         fail(f"`{option} {text}` is no day", hint=str(error))
 
 
-def _midnight(text: str | None, option: str, zone: ZoneInfo, after: int = 0) -> datetime | None:
+def _midnight(text: str | None, option: str, zone: tzinfo, after: int = 0) -> datetime | None:
     if text is None:
         return None
     found = _day(text, option) + timedelta(days=after)

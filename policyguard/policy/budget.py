@@ -1,6 +1,7 @@
 """Calendar windows of budgets, and which of them one request touches. Pure; times are aware.
 
-A window starts at the calendar start in the budget's zone; rows are never reset, a new window is a new row.
+A window starts at the calendar start in the budget's zone; rows are never reset, a new window is a new row. The local
+time of that start names it, so that hosts with another version of the zone's table take from the same window.
 """
 
 from __future__ import annotations
@@ -9,30 +10,37 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from zoneinfo import ZoneInfo
+from typing import NamedTuple
 
 from policyguard.policy.model import Budget, Period
+from policyguard.zones import zone
 
 _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+class Span(NamedTuple):
+    """When a window is open, in UTC, and the local time of its start as if that were UTC."""
+
+    starts: datetime
+    ends: datetime | None
+    local: datetime
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
-    """One budget's open window for one value of its `per`. `key` names it for ever."""
+    """One budget's open window for one value of its `per`. `key` and the local start name it for ever."""
 
     budget: Budget
     key: str
-    starts: datetime
-    ends: datetime | None
+    span: Span
 
 
 def windows(budgets: tuple[Budget, ...], dimensions: Mapping[str, str | None], now: datetime) -> list[Window]:
     """The windows that a request touches, by key. `dimensions` has pseudonyms, and every value of a `per`."""
     found = []
     for budget in budgets:
-        starts, ends = window(budget.period, budget.time_zone, now)
         key = budget.identity if budget.per is None else f"{budget.identity}|{dimensions[budget.per]}"
-        found.append(Window(budget, key, starts, ends))
+        found.append(Window(budget, key, window(budget.period, budget.time_zone, now)))
     return sorted(found, key=lambda w: w.key)
 
 
@@ -41,32 +49,33 @@ def charged(budget: Budget, ceiling_micros: int, images: int) -> int:
     return {"usd": ceiling_micros, "images": images, "requests": 1}[budget.unit]
 
 
-def window(period: Period, time_zone: str, now: datetime) -> tuple[datetime, datetime | None]:
-    """Start and end in UTC of the calendar window around `now`; a `total` has no end."""
+def window(period: Period, time_zone: str, now: datetime) -> Span:
+    """The calendar window around `now`; a `total` has no end."""
     if period == "total":
-        return _BEGINNING, None
+        return Span(_BEGINNING, None, _BEGINNING)
     if period in ("minute", "hour"):
         return _short(period, now)
-    ordinal = now.astimezone(_zone(time_zone)).toordinal()
-    starts, ends = _calendar(period, time_zone, ordinal)
-    if now >= ends:  # clocks were set back over midnight: it is yesterday once more, in today's window
+    ordinal = now.astimezone(zone(time_zone)).toordinal()
+    span = _calendar(period, time_zone, ordinal)
+    if span.ends is not None and now >= span.ends:
+        # clocks were set back over midnight: it is yesterday once more, in today's window
         return _calendar(period, time_zone, ordinal + 1)
-    if now < starts:  # clocks were set ahead over midnight, from before it
+    if now < span.starts:  # clocks were set ahead over midnight, from before it
         return _calendar(period, time_zone, ordinal - 1)
-    return starts, ends
+    return span
 
 
-def _short(period: Period, now: datetime) -> tuple[datetime, datetime]:
+def _short(period: Period, now: datetime) -> Span:
     """Minutes and hours do not depend on a calendar; half-hour zones count in UTC, too."""
     if period == "minute":
         starts = now.astimezone(UTC).replace(second=0, microsecond=0)
-        return starts, starts + timedelta(minutes=1)
+        return Span(starts, starts + timedelta(minutes=1), starts)
     starts = now.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
-    return starts, starts + timedelta(hours=1)
+    return Span(starts, starts + timedelta(hours=1), starts)
 
 
 @lru_cache(maxsize=4096)
-def _calendar(period: Period, time_zone: str, ordinal: int) -> tuple[datetime, datetime]:
+def _calendar(period: Period, time_zone: str, ordinal: int) -> Span:
     """From local midnight to local midnight: a day has 23 to 25 hours where clocks change."""
     day = datetime.fromordinal(ordinal)
     if period == "day":
@@ -79,10 +88,5 @@ def _calendar(period: Period, time_zone: str, ordinal: int) -> tuple[datetime, d
         last = (first + timedelta(days=32)).replace(day=1)
     else:
         first, last = day.replace(month=1, day=1), day.replace(year=day.year + 1, month=1, day=1)
-    zone = _zone(time_zone)
-    return first.replace(tzinfo=zone).astimezone(UTC), last.replace(tzinfo=zone).astimezone(UTC)
-
-
-@lru_cache(maxsize=256)
-def _zone(name: str) -> ZoneInfo:
-    return ZoneInfo(name)
+    starts, ends = (edge.replace(tzinfo=zone(time_zone)).astimezone(UTC) for edge in (first, last))
+    return Span(starts, ends, first.replace(tzinfo=UTC))

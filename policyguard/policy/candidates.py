@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import combinations, pairwise, permutations, product
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from policyguard.policy.expr import Environment
 from policyguard.policy.expr.analysis import Atom
@@ -219,8 +218,8 @@ def _moments(atoms: Sequence[Atom], base: World) -> Iterator[datetime]:
     parts = {part for atom in atoms for part in atom.parts}
     numbers = [v for atom in atoms for v in atom.literals if type(v) is int]
     names = {name for name, _ in parts}
-    for zone in sorted({zone for _, zone in parts}):
-        local = now.astimezone(ZoneInfo(zone))
+    for zone in sorted({zone for _, zone in parts}, key=str):
+        local = now.astimezone(zone)
         for day, time in product(_days(local, names, numbers), _times(names)):
             yield day.replace(**time).astimezone(now.tzinfo)
     spans = [timedelta(0), *_literals(atoms, timedelta)]

@@ -10,8 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
-from zoneinfo import ZoneInfo
 
+from policyguard import zones
 from policyguard.decision import Effect, Place
 from policyguard.identity import identity, likeness
 from policyguard.policy import limits as limiting
@@ -373,8 +373,11 @@ def budgets(source: Source, callers: tuple[CallerField, ...], owner: str) -> tup
         zone = row.get("time_zone", "UTC")
         if per is not None and per not in names:
             source.problem((*path, "per"), "PG206", f"org.yaml declares no `caller.{per}`", known_names(per, names))
-        if not _is_zone(zone):
-            source.problem((*path, "time_zone"), "PG206", "there is no such time zone", "write it like `Europe/Berlin`")
+        try:
+            zones.zone(zone)
+        except ValueError as error:
+            hint = zones.near(zone) or "write it like `Europe/Berlin`"
+            source.problem((*path, "time_zone"), "PG206", str(error), hint)
         found.append(
             Budget(
                 id=row["id"],
@@ -390,11 +393,3 @@ def budgets(source: Source, callers: tuple[CallerField, ...], owner: str) -> tup
             )
         )
     return tuple(found)
-
-
-def _is_zone(name: str) -> bool:
-    try:
-        ZoneInfo(name)
-    except (KeyError, ValueError, OSError):
-        return False
-    return True

@@ -79,7 +79,7 @@ class _Sandbox:
                     raise_fault(fault)
                 response = await handler(request, fault)
                 if not isinstance(response, StreamingResponse):
-                    await anyio.sleep(seconds(fault))  # the work is done and counted, whoever still listens
+                    await _wait(request, seconds(fault))  # the work is done and counted, whoever still listens
             except ApiError as error:
                 if error.status in (429, 503):
                     headers["retry-after"] = "1"
@@ -191,6 +191,14 @@ async def _no_route(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     message = f"Invalid URL ({request.method} {request.url.path})"
     return ApiError(status, message, code="unknown_url" if status == 404 else None).response({})
+
+
+async def _wait(request: Request, seconds: float) -> None:
+    """So long, or until the client has left."""
+    if seconds:
+        with anyio.move_on_after(seconds):
+            while (await request.receive())["type"] != "http.disconnect":
+                pass
 
 
 def _check_key(request: Request) -> None:

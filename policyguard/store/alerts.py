@@ -30,6 +30,7 @@ class Window(NamedTuple):
     reserved: int
     alert_at: str | None
     alerted: int
+    opens_us: int
 
     @property
     def used(self) -> int:
@@ -65,7 +66,7 @@ def reached(windows: Iterable[Window], now: datetime, keep_days: int | None) -> 
 
 def exhausted(charge: Charge, now: datetime, keep_days: int | None) -> Steps[tuple[Alert, ...]]:
     """A request found no room: the limit is reached, although a little is left. A window is there since its first."""
-    rows = yield from ask(_WINDOW, {"key": charge.key, "starts_us": us(charge.starts)})
+    rows = yield from ask(_WINDOW, {"key": charge.key, "starts_us": us(charge.local)})
     due = [(w, p) for w in (Window(*row) for row in rows) if _WHOLE in charge.alert_at for p in _due(w, _WHOLE)]
     return (yield from _tell(due, now, keep_days)) if due else ()
 
@@ -84,16 +85,15 @@ def _tell(due: list[tuple[Window, int]], now: datetime, keep_days: int | None) -
 
 
 def _event(window: Window, per_cent: int, now: datetime, keep_days: int | None) -> Event:
-    starts = moment(window.starts_us).isoformat()
     body = {
         "budget": window.budget_id,
         "key": window.key,
-        "window": starts,
+        "window": moment(window.opens_us).isoformat(),
         "per_cent": per_cent,
         "used": window.used,
         "limit": window.limit_amount,
         "unit": window.unit,
         "mode": window.mode,
     }
-    id_ = event_id("budget.alert", f"{window.key}|{starts}|{per_cent}")
+    id_ = event_id("budget.alert", f"{window.key}|{moment(window.starts_us).isoformat()}|{per_cent}")
     return Event(id=id_, type="budget.alert", at=now, body=body, keep_days=keep_days)

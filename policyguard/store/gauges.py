@@ -71,7 +71,7 @@ def _budgets(connection: Connection, now: datetime) -> tuple[BudgetGauge, ...]:
     fullest = func.max((w.spent + w.reserved) * 1.0 / func.nullif(w.limit_amount, 0))
     query = (
         select(owner, w.budget_id, w.unit, w.mode, func.sum(w.spent), func.sum(w.reserved), shared, fullest)
-        .where(w.starts_us <= us(now), or_(w.ends_us.is_(None), w.ends_us > us(now)))
+        .where(w.opens_us <= us(now), or_(w.ends_us.is_(None), w.ends_us > us(now)))
         .group_by(owner, w.budget_id, w.unit, w.mode)
         .order_by(owner, w.budget_id)
     )

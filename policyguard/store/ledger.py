@@ -21,7 +21,7 @@ from policyguard.steps import Charge, OverBudget, Reserve, Reserved, Settle, Set
 from policyguard.store import alerts, approval, breaker, review
 from policyguard.store.alerts import Window
 from policyguard.store.record import event_queries, to_json
-from policyguard.store.sql import DAY_US, ByKey, Query, Rollback, Sql, Steps, ask, insert, us
+from policyguard.store.sql import DAY_US, ByKey, Query, Rollback, Sql, Steps, ask, insert, moment, us
 from policyguard.store.windows import charge_rows, in_order, move, take
 
 
@@ -171,7 +171,7 @@ def _charge_row(leg_id: str, charge: Charge, window: Window) -> dict[str, Any]:
 
 def _over_budget(charges: Sequence[Charge]) -> Steps[OverBudget]:
     """The first charge without room; where they all have some by now, the first."""
-    balances = yield [Query(_BALANCE, {"key": c.key, "starts_us": us(c.starts)}) for c in charges]
+    balances = yield [Query(_BALANCE, {"key": c.key, "starts_us": us(c.local)}) for c in charges]
     answers = [OverBudget(c, *(rows[0] if rows else (0, 0))) for c, rows in zip(charges, balances, strict=True)]
     return next((a for a in answers if _is_over(a)), answers[0])
 
@@ -184,7 +184,7 @@ def _is_over(answer: OverBudget) -> bool:
 def _budget_row(charge: Charge, window: Window) -> dict[str, Any]:
     return {
         "id": charge.budget_id,
-        "window": charge.starts.isoformat(),
+        "window": moment(window.opens_us).isoformat(),
         "before": window.used - charge.amount,
         "after": window.used,
         "limit": charge.limit,

@@ -192,8 +192,8 @@ class BudgetWindow:
 
 _WINDOWS = Sql(
     """
-    SELECT budget_id, key, unit, mode, limit_amount, reserved, spent, starts_us, ends_us FROM budget_windows
-    WHERE :always = 1 OR (starts_us <= :at AND (ends_us IS NULL OR ends_us > :at))
+    SELECT budget_id, key, unit, mode, limit_amount, reserved, spent, opens_us, ends_us FROM budget_windows
+    WHERE :always = 1 OR (opens_us <= :at AND (ends_us IS NULL OR ends_us > :at))
     ORDER BY key, starts_us
     """
 )
@@ -214,6 +214,6 @@ def _window(row: Row[Any]) -> BudgetWindow:
         limit=row.limit_amount,
         reserved=row.reserved,
         spent=row.spent,
-        starts=moment(row.starts_us),
+        starts=moment(row.opens_us),
         ends=None if row.ends_us is None else moment(row.ends_us),
     )

@@ -17,7 +17,7 @@ from policyguard.store import address
 from policyguard.store.database import Database
 from policyguard.store.sql import Sql, insert, run
 
-HEAD = "0005"
+HEAD = "0006"
 VERSION_TABLE = "policyguard_alembic_version"  # a host may have its own Alembic in the same database
 
 _VERSION = Sql(f"SELECT version_num FROM {VERSION_TABLE}")  # noqa: S608 (constant name)

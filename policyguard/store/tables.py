@@ -53,7 +53,7 @@ budget_windows = Table(
     "budget_windows",
     metadata,
     Column("key", String, nullable=False),
-    Column("starts_us", BigInteger, nullable=False),
+    Column("starts_us", BigInteger, nullable=False),  # its local time as if that were UTC: it names the window
     Column("ends_us", BigInteger),
     Column("budget_id", String, nullable=False),
     Column("unit", String, nullable=False),
@@ -63,6 +63,9 @@ budget_windows = Table(
     Column("spent", BigInteger, nullable=False),
     Column("alert_at", String),  # per cent, in order: `50,80,100`
     Column("alerted", Integer, nullable=False, server_default="0"),  # the highest of them that was told
+    Column(
+        "opens_us", BigInteger, nullable=False, server_default="0"
+    ),  # when it starts, by the table of its first host
     PrimaryKeyConstraint("key", "starts_us"),
     CheckConstraint("reserved >= 0", name="reserved"),
     CheckConstraint("spent >= 0", name="spent"),

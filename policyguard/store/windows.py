@@ -20,13 +20,13 @@ from policyguard.store.alerts import Window
 from policyguard.store.group import Rejected
 from policyguard.store.sql import Params, Query, Rows, Sql, Steps, as_rows, us
 
-Place = tuple[str, int]  # key and start of a window
+Place = tuple[str, int]  # key and local start of a window, which name it
 
 _us = lru_cache(maxsize=1024)(us)  # the same few starts and ends, again and again
 
 _CHARGE = (
     "key TEXT, starts_us BIGINT, ends_us BIGINT, budget_id TEXT, unit TEXT, mode TEXT, limit_amount BIGINT,"
-    " amount BIGINT, alert_at TEXT"
+    " amount BIGINT, alert_at TEXT, opens_us BIGINT"
 )
 # All or nothing: nothing is taken, and no row returned, where one of the windows has no room, where a leg exists
 # already, where legs have run out, or where a breaker is not closed. Rows are written, and on PostgreSQL locked, in
@@ -34,9 +34,9 @@ _CHARGE = (
 _TAKE = Sql(
     """
     INSERT INTO budget_windows
-      (key, starts_us, ends_us, budget_id, unit, mode, limit_amount, reserved, spent, alert_at, alerted)
+      (key, starts_us, ends_us, budget_id, unit, mode, limit_amount, reserved, spent, alert_at, alerted, opens_us)
     WITH charge AS (SELECT * FROM ROWS(charges: {charge}) AS c)
-    SELECT key, starts_us, ends_us, budget_id, unit, mode, limit_amount, amount, 0, alert_at, 0 FROM charge
+    SELECT key, starts_us, ends_us, budget_id, unit, mode, limit_amount, amount, 0, alert_at, 0, opens_us FROM charge
     WHERE NOT EXISTS (
         SELECT 1 FROM charge AS c LEFT JOIN budget_windows AS w ON w.key = c.key AND w.starts_us = c.starts_us
         WHERE c.mode <> 'shadow' AND COALESCE(w.spent + w.reserved, 0) + c.amount > c.limit_amount)
@@ -66,7 +66,8 @@ def charge_rows(charges: Iterable[Charge]) -> list[dict[str, Any]]:
     return [
         {
             "key": charge.key,
-            "starts_us": _us(charge.starts),
+            "starts_us": _us(charge.local),
+            "opens_us": _us(charge.starts),
             "ends_us": _us(charge.ends) if charge.ends else None,
             "budget_id": charge.budget_id,
             "unit": charge.unit,

@@ -15,6 +15,7 @@ from typing import Any
 import httpx2
 import pytest
 from openai import OpenAI
+from patience import HANGS_S
 from support import AVATARS, ORG, write_policies
 
 from policyguard.audit.keys import load_key
@@ -49,11 +50,11 @@ class App:
     def stop(self) -> None:
         """Ask it to finish what is in flight, and wait."""
         self.process.terminate()
-        self.process.wait(timeout=30)
+        self.process.wait(timeout=HANGS_S)
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.wait(timeout=30)
+        self.process.wait(timeout=HANGS_S)
 
     def store(self) -> Store:
         """The record, opened by another process than the app's."""

@@ -71,7 +71,7 @@ def _form(fields: list[str]) -> bytes:
 
 
 def _talk(host: str, port: int, request: bytes, with_headers: bool) -> int:
-    with socket.create_connection((host, port), timeout=60) as connection, connection.makefile("rb") as answer:
+    with socket.create_connection((host, port), timeout=300) as connection, connection.makefile("rb") as answer:
         connection.sendall(request)
         head: list[bytes] = []
         while not head or b" 100 " in head[0]:  # what comes before the answer, if the body is not waited for

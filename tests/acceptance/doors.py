@@ -18,6 +18,7 @@ import openai
 from acceptance.forms import JSON, STREAMED, Asked, Form, png
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from openai import AsyncOpenAI, OpenAI
+from patience import HANGS_S
 from starlette.applications import Starlette
 from support import NOW
 
@@ -68,7 +69,7 @@ class World:
         self.folder, self.policies, self._stack = folder, policies, stack
         self.sandbox = create_sandbox()
         self.url = f"{self.stay(Server(self.sandbox)).url}/v1"
-        self.http = self.stay(httpx2.Client(trust_env=False, timeout=30))
+        self.http = self.stay(httpx2.Client(trust_env=False, timeout=HANGS_S))
 
     def stay(self, entered: Any) -> Any:
         """Until the world ends."""
@@ -116,7 +117,7 @@ class Watched:
                 self.done.release()
 
     def wait(self) -> None:
-        assert self.done.acquire(timeout=30)
+        assert self.done.acquire(timeout=HANGS_S)
 
 
 class HttpDoor:

@@ -20,6 +20,8 @@ from http.client import HTTPException, HTTPResponse
 from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
+from patience import HANGS_S
+
 from policyguard.sandbox import create_app
 
 EVIL = "swordfight"  # no policy lets it through
@@ -167,7 +169,7 @@ class Said:
         return None
 
 
-def say(url: str, data: bytes, patience_s: float = 10.0) -> list[Said]:
+def say(url: str, data: bytes, patience_s: float = HANGS_S) -> list[Said]:
     """The answers to some bytes; none where the server closes without one, or says nothing for so long."""
     address = urlsplit(url)
     came = b""

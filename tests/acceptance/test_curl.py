@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from acceptance.test_proxy import BUDGET, MODERATIONS, STREAMED, ends, events, png, shipped
+from patience import HANGS_S
 from support import AVATARS
 from tool_bodies import PRICES, RESPONSES, asked
 
@@ -55,7 +56,12 @@ def shell(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., bytes
 
     def run(line: str, **more: str) -> bytes:
         done = subprocess.run(
-            ["sh", "-c", line], capture_output=True, check=False, timeout=60, cwd=tmp_path, env={**environment, **more}
+            ["sh", "-c", line],
+            capture_output=True,
+            check=False,
+            timeout=HANGS_S,
+            cwd=tmp_path,
+            env={**environment, **more},
         )
         assert done.returncode == 0, done.stderr.decode()
         return done.stdout

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import httpx2
 import pytest
 from openai import APIStatusError, BadRequestError, InternalServerError, PermissionDeniedError
+from patience import HANGS_S
 from PIL import Image
 from support import AVATARS
 
@@ -43,7 +44,7 @@ def bomb() -> bytes:
 
 
 def http(app: Any, **headers: str) -> httpx2.Client:
-    return httpx2.Client(base_url=app.url, trust_env=False, headers={"x-user-id": "u1", **headers}, timeout=30)
+    return httpx2.Client(base_url=app.url, trust_env=False, headers={"x-user-id": "u1", **headers}, timeout=HANGS_S)
 
 
 # ---- forced parameters ------------------------------------------------------------------------------------

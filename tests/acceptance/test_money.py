@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from openai import RateLimitError
+from patience import until
 from support import AVATARS
 
 pytestmark = pytest.mark.acceptance
@@ -81,7 +82,7 @@ def test_a_client_that_leaves_in_the_middle_is_still_charged(serve: Callable[...
 def test_kill_9_between_reserve_and_settle_loses_no_money(serve: Callable[..., Any], sandbox: Any) -> None:
     """The sent leg of the dead process is presumed when its time passes; the leg of a live process is untouched."""
     dead, live = serve(avatars=AVATARS + DOLLAR), serve(avatars=AVATARS + DOLLAR)
-    sandbox.fault("/v1/images/generations", "slow=3", times=1)
+    sandbox.fault("/v1/images/generations", "slow=600", times=1)
     with ThreadPoolExecutor(2) as pool:
         lost = pool.submit(_quietly, lambda: dead.client().images.generate(prompt="a cat"))
         _until_asked(sandbox, "/v1/images/generations")
@@ -135,7 +136,4 @@ def _quietly(call: Callable[[], Any]) -> None:
 
 def _until_asked(sandbox: Any, path: str, times: int = 1) -> None:
     """Until the sandbox has the request; the sandbox answers only later."""
-    for _ in range(2000):
-        if sandbox.counts()["paths"].get(path, 0) >= times:
-            return
-    raise AssertionError("the sandbox was never asked")
+    until(lambda: sandbox.counts()["paths"].get(path, 0) >= times)

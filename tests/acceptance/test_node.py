@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from acceptance.test_proxy import BUDGET, MODERATIONS, OTHER, STREAMED, ends, events, png, shipped
 from node.language_server import NODE
+from patience import HANGS_S
 from support import AVATARS
 from tool_bodies import PRICES, RESPONSES, asked
 
@@ -32,7 +33,7 @@ def node(app: Any, *calls: dict[str, Any], key: str | None = None) -> list[Any]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=HANGS_S,
         env={**os.environ, **settings},
     )
     assert done.returncode == 0, done.stderr
@@ -154,7 +155,7 @@ def test_errors_of_openai_pass_and_each_attempt_is_a_leg(
 
 def test_a_stream_that_it_leaves_is_charged_once(proxy: Callable[..., Any], sandbox: Any) -> None:
     app = proxy(avatars=STREAMED)
-    sandbox.fault("/v1/images/generations", "slow=1", times=1)
+    sandbox.fault("/v1/images/generations", "slow=600", times=1)
     (left,) = node(app, {**generate(stream=True, partial_images=2), "stop_after": 1})
     assert left["events"] == ["image_generation.partial_image"]
     assert [kind for kind, _ in ends(app)] == ["leg.presumed"]
@@ -171,7 +172,13 @@ def test_the_script_of_the_readme_runs_as_it_stands(proxy: Callable[..., Any], s
     settings = {"OPENAI_BASE_URL": f"{app.url}/v1", "OPENAI_API_KEY": key}
     command = [NODE, "shop.mjs"]
     done = subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=60, cwd=tmp_path, env={**os.environ, **settings}
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=HANGS_S,
+        cwd=tmp_path,
+        env={**os.environ, **settings},
     )
     made, refused = done.stdout.splitlines()
     assert re.fullmatch(r"1 made by dec_\w+", made)

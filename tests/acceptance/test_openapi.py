@@ -15,6 +15,7 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
+from patience import HANGS_S
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
@@ -83,7 +84,7 @@ def test_every_request_that_the_document_allows_or_forbids_is_answered_as_it_say
             @some
             @given(case=operation.as_strategy(generation_mode=mode))
             def answered(case: Any) -> None:
-                answer = case.call(app.url, headers=headers, timeout=30)
+                answer = case.call(app.url, headers=headers, timeout=HANGS_S)
                 seen.add((case.path, answer.status_code))
                 if answer.status_code >= 400:
                     assert answer.json()["error"].keys() >= ERROR
@@ -110,7 +111,7 @@ BODIES = st.one_of(
 def test_no_request_that_it_does_not_describe_makes_it_fail(proxy: Callable[..., Any], sandbox: Any) -> None:
     app = proxy(avatars=TOOL, prices=PRICES)
     headers = {"authorization": f"Bearer {app.key(user='u1')}"}
-    with httpx2.Client(base_url=app.url, trust_env=False, timeout=30) as client:
+    with httpx2.Client(base_url=app.url, trust_env=False, timeout=HANGS_S) as client:
 
         @some
         @given(method=METHODS, place=PLACES, tail=TAILS, kind=TYPES, body=BODIES)

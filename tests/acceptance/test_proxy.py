@@ -16,6 +16,7 @@ from typing import Any
 import httpx2
 import openai
 import pytest
+from patience import HANGS_S, until
 from PIL import Image
 from support import AVATARS, SURFACE
 from tool_bodies import MAIN, PRICES, RESPONSES, asked
@@ -152,11 +153,10 @@ def test_what_is_in_flight_ends_well_after_a_sigterm(proxy: Callable[..., Any], 
     sandbox.fault(GENERATIONS, "slow=2", times=1)
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(client.images.generate, prompt="a cat")
-        while not events(app, "request.decided"):
-            pass
+        until(lambda: events(app, "request.decided"))
         app.process.send_signal(signal.SIGTERM)
         assert asked.result().data is not None
-    assert app.process.wait(30) == 0
+    assert app.process.wait(HANGS_S) == 0
     assert ends(app) == [("leg.settled", None)]
 
 
@@ -165,7 +165,7 @@ def test_two_workers_share_the_work_and_the_books(proxy: Callable[..., Any], san
     key = app.key(user="u1")
 
     def ask(_: int) -> int:
-        with httpx2.Client(trust_env=False, timeout=30) as http:
+        with httpx2.Client(trust_env=False, timeout=HANGS_S) as http:
             headers = {"authorization": f"Bearer {key}"}
             return http.post(f"{app.url}{GENERATIONS}", json={"prompt": "a cat"}, headers=headers).status_code
 
@@ -179,11 +179,10 @@ def test_two_workers_share_the_work_and_the_books(proxy: Callable[..., Any], san
 def test_a_killed_proxy_loses_nothing_and_starts_again(proxy: Callable[..., Any], sandbox: Any) -> None:
     app = proxy(avatars=AVATARS + BUDGET)
     client = app.sdk()
-    sandbox.fault(GENERATIONS, "slow=2", times=1)
+    sandbox.fault(GENERATIONS, "slow=600", times=1)
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(client.images.generate, prompt="a cat")
-        while sandbox.counts()["generations"] == 0:
-            pass
+        until(lambda: sandbox.counts()["generations"])
         app.kill()
         with pytest.raises(openai.APIConnectionError):
             asked.result()

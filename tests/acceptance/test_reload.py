@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx2
 import pytest
 from acceptance.conftest import SERVED, Sandbox
+from patience import HANGS_S, until
 from policy.mounted import put
 from support import AVATARS, write_policies
 
@@ -43,21 +42,15 @@ def app(
     ):
         assert process.stdout is not None
         url = process.stdout.readline().strip()
-        with httpx2.Client(base_url=url, trust_env=False, headers={"x-user-id": "u1"}, timeout=30) as client:
+        with httpx2.Client(base_url=url, trust_env=False, headers={"x-user-id": "u1"}, timeout=HANGS_S) as client:
             yield client
         process.terminate()
-        assert process.wait(timeout=30) in (0, -15)
+        assert process.wait(timeout=HANGS_S) in (0, -15)
 
 
 def asked(app: httpx2.Client) -> int:
     """The status of a request for two images."""
     return app.post(PATH, json={"prompt": "a cat", "n": 2}).status_code
-
-
-def until(found: Any, *, seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not found():
-        assert time.monotonic() < end, "it did not happen in time"
 
 
 def test_requests_follow_a_good_edit_and_a_bad_one_is_reported_and_changes_nothing(

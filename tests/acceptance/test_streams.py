@@ -11,6 +11,7 @@ from typing import Any
 import httpx2
 import openai
 import pytest
+from patience import HANGS_S
 from PIL import Image
 from support import AVATARS
 
@@ -30,7 +31,7 @@ URL = "data:image/png;base64," + base64.b64encode(png()).decode()
 
 
 def http(app: Any, user: str = "u1") -> httpx2.Client:
-    return httpx2.Client(base_url=f"{app.url}/avatars", trust_env=False, headers={"x-user-id": user}, timeout=30)
+    return httpx2.Client(base_url=f"{app.url}/avatars", trust_env=False, headers={"x-user-id": user}, timeout=HANGS_S)
 
 
 def ends(app: Any) -> list[Any]:
@@ -83,7 +84,7 @@ def test_an_edit_streams_as_a_form_and_as_json(serve: Callable[..., Any], sandbo
 def test_a_client_that_leaves_after_the_first_event_is_charged_once(serve: Callable[..., Any], sandbox: Any) -> None:
     app = serve(avatars=STREAMED)
     stream = app.client().images.generate(
-        prompt="a cat", stream=True, partial_images=2, extra_headers={"x-sandbox-fault": "slow=5"}
+        prompt="a cat", stream=True, partial_images=2, extra_headers={"x-sandbox-fault": "slow=600"}
     )
     assert next(iter(stream)).type == "image_generation.partial_image"
     stream.close()

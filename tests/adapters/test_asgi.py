@@ -332,8 +332,9 @@ async def test_a_callable_says_who_asks_and_wins_over_headers(open_guard: Callab
 
 async def test_a_body_that_never_ends_is_cut_by_size_and_by_time(open_guard: Callable[..., Guard]) -> None:
     guard = open_guard()
-    door = PolicyGuardMiddleware(App(), guard=guard, max_json_bytes=1000, body_timeout_s=0.05)
-    assert (await ask(door, [b"a" * 400] * 10)).status == 413
+    small = PolicyGuardMiddleware(App(), guard=guard, max_json_bytes=1000)
+    assert (await ask(small, [b"a" * 400] * 10)).status == 413
+    door = PolicyGuardMiddleware(App(), guard=guard, body_timeout_s=0.05)
 
     async def never() -> Any:
         await anyio.sleep_forever()

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import uvicorn
+from patience import HANGS_S
 from uvicorn.server import ServerState
 
 from policyguard.adapters.http_limits import ConnectionLimits, LimitedProtocol
@@ -43,7 +44,7 @@ async def serving(**limits: Any) -> AsyncIterator[int]:
 async def answer(port: int, *sent: bytes) -> tuple[int, bytes]:
     """The status and all that comes until the other side closes."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANGS_S):
         for part in sent:
             writer.write(part)
             await writer.drain()
@@ -85,7 +86,7 @@ async def test_headers_have_a_time_to_arrive_in(sent: bytes) -> None:
     async with serving(header_s=0.1) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(sent)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HANGS_S):
             said = await reader.read()
         writer.close()
     assert said.startswith(b"HTTP/1.1 408 ")
@@ -102,7 +103,7 @@ async def test_connections_beyond_the_limit_are_closed_and_a_free_place_is_taken
         kept = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
         assert [await ask(*one) for one in kept] == [b"ok"] * 2
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HANGS_S):
             with suppress(ConnectionError):  # closed, by either way of saying so
                 assert await reader.read() == b""
         writer.close()

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from adapters.wire_upstream import WireUpstream, http, scores, wire_upstream
+from patience import HANGS_S
 from support import NOW, ORG, SURFACE
 
 from policyguard.adapters.key_ring import KEPT_S, KeyRing
@@ -116,8 +117,10 @@ async def upstream() -> AsyncIterator[WireUpstream]:
 async def start(upstream: WireUpstream, open_guard: Callable[..., Guard]) -> AsyncIterator[Callable[..., Client]]:
     made: list[Upstream] = []
 
-    def make(*, avatars: str = SURFACE + BUDGET, org: str = ORG, limits: Limits | None = None) -> Client:
-        seam = Upstream(key="sk-upstream", base_url=upstream.url, read_timeout_s=0.5)
+    def make(
+        *, avatars: str = SURFACE + BUDGET, org: str = ORG, limits: Limits | None = None, silence_s: float = HANGS_S
+    ) -> Client:
+        seam = Upstream(key="sk-upstream", base_url=upstream.url, read_timeout_s=silence_s)
         made.append(seam)
         guard = open_guard(avatars=avatars, org=org, moderator=UpstreamModerator(seam, retry_wait_s=0))
         pages = frozenset({"/healthz"})
@@ -376,7 +379,7 @@ async def test_our_own_key_being_refused_is_not_the_clients_fault_and_shows_noth
 
 
 async def test_silence_is_504_a_cut_502_and_both_are_presumed(start: Callable[..., Client]) -> None:
-    client = start()
+    client = start(silence_s=0.5)
     found = []
     for answer in ([b"", asyncio.Event()], [b""]):
         client.upstream.answers[GENERATIONS] = answer
@@ -403,7 +406,7 @@ async def test_a_client_that_leaves_ends_the_call_and_is_charged(start: Callable
         await asyncio.sleep(0)
     client.gone.set()
     await asked
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANGS_S):
         await client.upstream.left.wait()
     assert [(event.type, event.body["failure"]) for event in client.events("leg.")] == [("leg.presumed", "cancelled")]
 

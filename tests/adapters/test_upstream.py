@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from adapters.wire_upstream import WireUpstream, http, wire_upstream
+from patience import HANGS_S
 
 from policyguard.adapters.moderator import UpstreamModerator
 from policyguard.adapters.upstream import Upstream, UpstreamFailed, to_upstream
@@ -28,7 +29,7 @@ async def server() -> AsyncIterator[WireUpstream]:
 
 @pytest.fixture
 async def upstream(server: WireUpstream) -> AsyncIterator[Upstream]:
-    made = Upstream(key="sk-upstream", base_url=server.url, connect_timeout_s=1, read_timeout_s=0.3)
+    made = Upstream(key="sk-upstream", base_url=server.url, connect_timeout_s=HANGS_S, read_timeout_s=HANGS_S)
     yield made
     await made.aclose()
 
@@ -98,11 +99,13 @@ async def test_a_connection_that_ends_too_soon_is_cut_and_nothing_is_sent_again(
 
 
 @pytest.mark.parametrize("sent", [b"", b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{"])
-async def test_silence_is_a_timeout(server: WireUpstream, upstream: Upstream, sent: bytes) -> None:
+async def test_silence_is_a_timeout(server: WireUpstream, sent: bytes) -> None:
+    hasty = Upstream(key="sk-upstream", base_url=server.url, read_timeout_s=0.1)
     server.answers[PATH] = [sent, asyncio.Event()]
     with pytest.raises(UpstreamFailed) as caught:
-        await ask(upstream)
+        await ask(hasty)
     assert caught.value.failure is Failure.TIMEOUT
+    await hasty.aclose()
 
 
 async def test_nobody_there_is_cut() -> None:
@@ -163,7 +166,7 @@ def test_an_address_that_is_none_is_an_error(address: str) -> None:
 
 
 async def test_the_moderator_asks_over_it(server: WireUpstream, upstream: Upstream) -> None:
-    step = Moderate("omni-moderation-latest", ImageRequest(prompt="a cat"), True, False, 5.0)
+    step = Moderate("omni-moderation-latest", ImageRequest(prompt="a cat"), True, False, HANGS_S)
     verdict = await UpstreamModerator(upstream).amoderate(step)
     assert (verdict.error, set(verdict.scores)) == (None, set(CATEGORIES))
     (seen,) = server.seen

@@ -87,7 +87,7 @@ def holds(made: dict[str, Any]) -> bool:
         return False
 
 
-@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
 def test_whatever_is_changed_in_a_proof_it_does_not_hold(record: Sealed, data: st.DataObject) -> None:
     if not record.store.seals.extent()[1]:

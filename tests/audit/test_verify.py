@@ -44,7 +44,7 @@ def test_every_column_of_a_row_is_covered() -> None:
     assert {*TEXT, *NUMBERS, *EMPTY} == set(ROW)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(column=st.sampled_from((*TEXT, *EMPTY)), seq=st.integers(1, 9), data=st.data())
 def test_any_byte_of_any_text_that_is_changed_is_found(
     sealed: Sealed, column: str, seq: int, data: st.DataObject

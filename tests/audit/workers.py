@@ -26,15 +26,17 @@ def write(store: Store, name: str, count: int) -> None:
 
 
 def work_until_killed(url: str, file: Path, name: str, ready: Connection) -> None:
-    """Write, seal and export, over and over. The lease of one that was killed is given back at the start."""
+    """Write, seal and export, over and over, and say so. The lease of one that was killed is given back."""
     store = open_at(url)
     store._write(
         lambda c: [give_back(c, row[0], row[1]) for row in c.exec_driver_sql("SELECT name, holder FROM leases").all()]
     )
-    ready.send("working")
     for round_ in itertools.count():
+        ready.send("write")
         write(store, f"{name}_{round_}", 40)
+        ready.send("seal")
         seal(store, VAULT, NOW, most=30)
+        ready.send("export")
         cursor = store.exports.begin("archive", str(file), background=True, now=NOW)
         with open_sink(str(file)) as sink:
             export(store, VAULT, cursor, sink, NOW, holder=name)

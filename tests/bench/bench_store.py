@@ -62,6 +62,7 @@ def charge(key: str) -> Charge:
         limit=10**15,
         starts=DAY,
         ends=DAY + timedelta(days=1),
+        local=DAY,
         mode="enforce",
     )
 

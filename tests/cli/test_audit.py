@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import HANGS_S
 from support import SURFACE, caller, request, write_policies
 
 from policyguard.cli import main
@@ -213,7 +214,7 @@ def test_tail_follows_until_it_is_told_to_stop(folder: Path, run: Typed) -> None
         run("pause", "all", "--why", "leak")
         assert json.loads(process.stdout.readline())["type"] == "admin.paused"
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
+        assert process.wait(HANGS_S) == 0
 
 
 def test_jobs_run_until_they_are_told_to_stop(folder: Path, run: Typed) -> None:
@@ -222,7 +223,7 @@ def test_jobs_run_until_they_are_told_to_stop(folder: Path, run: Typed) -> None:
     with process.stdout:
         assert process.stdout.readline().endswith("seal: 4 rows\n")
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(HANGS_S) == 0
 
 
 def test_a_score_beyond_two_thresholds_is_one_reason(tmp_path: Path, run: Typed) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from patience import HANGS_S
 from policy.mounted import put
 
 
@@ -41,21 +42,21 @@ class Watching:
 
     def line(self, part: str) -> str:
         while True:
-            line = self._lines.get(timeout=30)
+            line = self._lines.get(timeout=HANGS_S)
             if part in line:
                 return line
 
     def end(self) -> tuple[int, list[str]]:
         """Ctrl-C: the exit code, and what was printed since the last `line`."""
         self.process.send_signal(signal.SIGINT)
-        code = self.process.wait(timeout=30)
-        self._reading.join(timeout=30)
+        code = self.process.wait(timeout=HANGS_S)
+        self._reading.join(timeout=HANGS_S)
         return code, list(self._lines.queue)
 
     def close(self) -> None:
         self.process.kill()
-        self.process.wait(timeout=30)
-        self._reading.join(timeout=30)
+        self.process.wait(timeout=HANGS_S)
+        self._reading.join(timeout=HANGS_S)
         assert self.process.stdout is not None
         self.process.stdout.close()
 
@@ -112,5 +113,5 @@ def test_a_folder_may_come_later_and_go_again(folder: Path) -> None:
 
 def test_watching_is_for_people_only(folder: Path) -> None:
     running = Watching(folder, "--format", "json")
-    assert running.process.wait(timeout=30) == 2
+    assert running.process.wait(timeout=HANGS_S) == 2
     running.close()

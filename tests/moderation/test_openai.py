@@ -14,6 +14,7 @@ import httpx2
 import pytest
 from moderation.upstream import CANARY, DATED, MODEL, Side, answer, ask, error, image, is_image, moderator, ok
 from moderation.upstream import step as question
+from patience import HANGS_S
 
 from policyguard.moderation.answers import MAX_IMAGE_BYTES
 from policyguard.request import CATEGORIES, IMAGE_CATEGORIES, Verdict
@@ -55,7 +56,7 @@ async def test_the_calls_of_one_request_run_at_the_same_time(side: Side) -> None
     together = threading.Barrier(3)
 
     def handler(request: httpx2.Request) -> httpx2.Response:
-        together.wait(5)
+        together.wait(HANGS_S)
         return ok(answer(request))
 
     arrived = anyio.Event()
@@ -277,7 +278,7 @@ async def test_the_time_limit_is_for_all_of_it_and_what_came_in_time_counts(side
 
     def handler(request: httpx2.Request) -> httpx2.Response:
         if is_image(request):
-            over.wait(10)
+            over.wait(HANGS_S)
         return ok(answer(request))
 
     async def ahandler(request: httpx2.Request) -> httpx2.Response:
@@ -287,9 +288,10 @@ async def test_the_time_limit_is_for_all_of_it_and_what_came_in_time_counts(side
 
     made = moderator(handler if side == "sync" else ahandler)
     started = monotonic()
-    verdict = await ask(side, made, question(image(), timeout_s=0.3))
-    over.set()
-    assert monotonic() - started < 5
+    await ask(side, made, question())
+    took_s = monotonic() - started
+    verdict = await ask(side, made, question(image(), timeout_s=0.1 + 20 * took_s))
+    over.set()  # the answer came although the image's never does
     assert (verdict.error, verdict.incomplete, verdict.score("hate")) == ("timeout", frozenset(IMAGE_CATEGORIES), 0.01)
 
 

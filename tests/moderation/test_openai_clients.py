@@ -17,6 +17,7 @@ import pytest
 from moderation.upstream import BASE_URL, Side, answer, ask, error, ok, over_sdk
 from moderation.upstream import step as question
 from openai import AsyncOpenAI, OpenAI
+from patience import HANGS_S
 
 from policyguard.errors import ConfigError
 from policyguard.moderation.openai import OpenAIModerator
@@ -152,7 +153,7 @@ def test_a_call_that_drips_is_ended_not_only_left_behind() -> None:
             ended.set()
 
     verdict = over_sdk(lambda request: httpx2.Response(200, stream=Drip())).moderate(question(timeout_s=0.1))
-    assert (verdict.error, ended.wait(5)) == ("timeout", True)
+    assert (verdict.error, ended.wait(HANGS_S)) == ("timeout", True)
 
 
 def test_importing_the_module_does_not_import_the_sdk() -> None:

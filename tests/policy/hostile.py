@@ -1,5 +1,6 @@
 """Hostile policies: what a file may hold so that a loader crashes, hangs or eats the memory. Run as a program, it loads
-each in one process and prints `name seconds megabytes codes`, with CPU time and the highest resident size so far.
+each in one process and prints `name cost megabytes codes`: its CPU time as a multiple of that of a large good folder,
+and the highest resident size so far.
 """
 
 from __future__ import annotations
@@ -237,11 +238,16 @@ def megabytes() -> float:
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         loaded(Path(folder), rule("request.n > 1"))  # the first use loads the grammar
+        good, _ = cost(Path(folder), rules(500, lambda i: f'request.prompt.contains("w{i}")'))
         for name in sys.argv[1:] or SEEDS:
-            files = SEEDS[name]()
-            start = process_time()
-            codes = sorted({problem.code for problem in loaded(Path(folder), files)})
-            print(f"{name}\t{process_time() - start:.3f}\t{megabytes():.0f}\t{' '.join(codes)}", flush=True)
+            seconds, codes = cost(Path(folder), SEEDS[name]())
+            print(f"{name}\t{seconds / good:.2f}\t{megabytes():.0f}\t{' '.join(codes)}", flush=True)
+
+
+def cost(folder: Path, files: Files) -> tuple[float, list[str]]:
+    start = process_time()
+    codes = sorted({problem.code for problem in loaded(folder, files)})
+    return process_time() - start, codes
 
 
 if __name__ == "__main__":

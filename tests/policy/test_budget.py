@@ -3,12 +3,12 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
-from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from policyguard import zones
 from policyguard.decision import Place
 from policyguard.policy.budget import charged, window, windows
 from policyguard.policy.model import Budget
@@ -21,31 +21,38 @@ periods = st.sampled_from([p for p in PERIODS if p != "total"])
 
 @given(periods, st.sampled_from(ZONES), moments)
 def test_now_is_in_its_window_and_windows_meet_without_gaps(period: Any, zone: str, now: datetime) -> None:
-    starts, ends = window(period, zone, now)
+    starts, ends, _ = span = window(period, zone, now)
     assert ends is not None
     assert starts <= now < ends
     assert window(period, zone, ends)[0] == ends
-    assert window(period, zone, starts) == (starts, ends)
+    assert window(period, zone, starts) == span
 
 
 @given(st.sampled_from(["day", "week", "month", "year"]), st.sampled_from(ZONES), moments)
 def test_windows_begin_at_local_midnight(period: Any, zone: str, now: datetime) -> None:
-    local = window(period, zone, now)[0].astimezone(ZoneInfo(zone))
+    local = window(period, zone, now)[0].astimezone(zones.zone(zone))
     assert (local.hour, local.minute) in ((0, 0), (1, 0))  # 1:00 where midnight does not exist that day
+    assert window(period, zone, now).local == local.replace(hour=0, tzinfo=UTC)
     if period == "month":
         assert local.day == 1
+
+
+@pytest.mark.parametrize("period", ["minute", "hour", "total"])
+def test_windows_without_a_calendar_are_named_by_their_start(period: Any) -> None:
+    span = window(period, "Asia/Kolkata", datetime(2026, 1, 1, 12, 34, tzinfo=UTC))
+    assert span.local == span.starts
 
 
 @pytest.mark.parametrize(
     ("now", "hours"), [("2026-03-29T12:00Z", 23), ("2026-10-25T12:00Z", 25), ("2026-11-24T12:00Z", 24)]
 )
 def test_a_day_has_23_to_25_hours_where_clocks_change(now: str, hours: int) -> None:
-    starts, ends = window("day", "Europe/Berlin", datetime.fromisoformat(now))
+    starts, ends, _ = window("day", "Europe/Berlin", datetime.fromisoformat(now))
     assert cast(datetime, ends) - starts == timedelta(hours=hours)
 
 
 def test_a_total_has_no_end() -> None:
-    assert window("total", "UTC", datetime(2026, 1, 1, tzinfo=UTC)) == (datetime(1970, 1, 1, tzinfo=UTC), None)
+    assert window("total", "UTC", datetime(2026, 1, 1, tzinfo=UTC)).ends is None
 
 
 def budget(id_: str, per: str | None = None) -> Budget:
@@ -111,21 +118,22 @@ def test_paths_are_tuples() -> None:
 
 @given(
     st.sampled_from(["day", "week", "month", "year"]),
-    st.sampled_from(sorted(available_timezones())),
+    st.sampled_from(sorted(zones.names())),
     st.datetimes(datetime(1975, 1, 1), datetime(2035, 1, 1)).map(lambda t: t.replace(tzinfo=UTC)),  # noqa: DTZ001
 )
 def test_calendar_windows_meet_without_gaps_in_every_zone(period: Any, zone: str, now: datetime) -> None:
-    starts, ends = window(period, zone, now)
+    starts, ends, _ = span = window(period, zone, now)
     assert ends is not None
     assert starts <= now < ends
     assert window(period, zone, ends)[0] == ends
-    assert window(period, zone, ends - timedelta(microseconds=1)) == (starts, ends)
+    assert window(period, zone, ends - timedelta(microseconds=1)) == span
 
 
 @pytest.mark.parametrize("now", ["2010-11-07T02:30Z", "2010-11-07T02:45Z", "2010-11-07T03:29Z", "2010-11-07T03:30Z"])
 def test_clocks_that_are_set_back_over_midnight_open_no_second_day(now: str) -> None:
     """In St. John's 0:01 became 23:01: the hour that comes twice counts to the day that has begun."""
-    expected = (datetime(2010, 11, 7, 2, 30, tzinfo=UTC), datetime(2010, 11, 8, 3, 30, tzinfo=UTC))
+    day = datetime(2010, 11, 7, tzinfo=UTC)
+    expected = (day + timedelta(hours=2.5), day + timedelta(days=1, hours=3.5), day)
     assert window("day", "America/St_Johns", datetime.fromisoformat(now)) == expected
 
 

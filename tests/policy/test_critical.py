@@ -94,8 +94,9 @@ def test_an_edit_always_has_an_image_and_a_generation_never() -> None:
         assert isinstance(request(world), ImageRequest)
 
 
-def test_hours_are_looked_at_in_the_zone_of_the_condition() -> None:
-    worlds, _ = seen('now.getHours("Asia/Tokyo") < 1')
+@pytest.mark.parametrize("zone", ["Asia/Tokyo", "+09:00"])
+def test_hours_are_looked_at_in_the_zone_of_the_condition(zone: str) -> None:
+    worlds, _ = seen(f'now.getHours("{zone}") < 1')
     assert worlds["true"]["now"].astimezone(UTC).hour == 15
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from patience import HANGS_S
 from support import ORG, SURFACE, write_policies
 
 from policyguard.errors import PolicyError
@@ -26,7 +27,7 @@ from policyguard.policy.source import read
 HERE = Path(__file__).parent
 SHIPPED = HERE.parents[1] / "policies"
 LONG = os.environ.get("POLICYGUARD_FUZZ") == "long"
-MAX_SECONDS, MAX_MEGABYTES = 1.0, 200.0  # CPU time of one folder; of the whole process, Python included
+MAX_COST, MAX_MEGABYTES = 8.0, 200.0  # of one folder, in large good ones; of the whole process, Python included
 ENVIRONMENT = Environment({"tier": CallerType(False, ("free", "pro")), "feature": CallerType(True)})
 FILES = {path.name: path.read_bytes() for path in sorted(SHIPPED.glob("*.yaml"))}
 
@@ -40,14 +41,15 @@ def some(count: int) -> Callable[[Any], Any]:
     )
 
 
-def test_hostile_policies_are_refused_within_a_second_and_200_megabytes() -> None:
+def test_hostile_policies_cost_as_much_as_some_good_ones_and_200_megabytes() -> None:
+    """Measured as up to 2.5 large good folders, of 500 rules each."""
     done = subprocess.run(
-        [sys.executable, str(HERE / "hostile.py")], capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, str(HERE / "hostile.py")], capture_output=True, text=True, timeout=HANGS_S, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
     rows = [line.split("\t") for line in done.stdout.splitlines()]
     assert len(rows) > 100
-    slow = [(name, seconds) for name, seconds, _, _ in rows if float(seconds) > MAX_SECONDS]
+    slow = [(name, cost) for name, cost, _, _ in rows if float(cost) > MAX_COST]
     large = [(name, megabytes) for name, _, megabytes, _ in rows if float(megabytes) > MAX_MEGABYTES]
     assert (slow, large) == ([], [])
 

@@ -289,7 +289,7 @@ def test_the_designs_example_loads_as_it_stands() -> None:
     assert [d for d in check(Path(__file__).parent / "design") if d.severity == "error"] == []
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=25)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=25)
 @given(st.permutations(SURFACE.strip().split("\n")[:5]), st.integers(0, 3))
 def test_the_order_of_keys_and_comments_never_change_the_digest(tmp_path: Path, head: list[str], blank: int) -> None:
     rest = SURFACE.strip().split("\n")[5:]

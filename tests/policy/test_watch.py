@@ -7,13 +7,13 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import HANGS_S, until
 from policy.mounted import Mounted, put
 from support import NOW, ORG, SURFACE, write_policies
 
@@ -24,14 +24,6 @@ from policyguard.policy.watch import NOTHING, Fingerprint, Looks, ReloadState, W
 
 STRICT = SURFACE.replace("max: 2", "max: 1")
 BROKEN = SURFACE + "moderaton: {}\n"
-
-
-def until(done: Callable[[], Any], *, seconds: float = 20) -> None:
-    """Wait for another thread or process, no longer than a deadline."""
-    end = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < end, "it did not happen in time"
-        threading.Event().wait(0.002)
 
 
 def rested(looks: Looks) -> list[str]:
@@ -437,7 +429,7 @@ def test_a_file_system_that_does_not_answer_delays_the_first_use_only(
     monkeypatch.setattr(watching, "_FIRST_S", 0.01)
     answered = threading.Event()
     look = following._looks.look
-    monkeypatch.setattr(following._looks, "look", lambda: (answered.wait(20), look())[1])
+    monkeypatch.setattr(following._looks, "look", lambda: (answered.wait(HANGS_S), look())[1])
     following.follow()
     assert following.following is True
     assert "takes long" in caplog.text
@@ -462,7 +454,7 @@ def test_a_forked_process_follows_by_itself(tmp_path: Path, folder: Path) -> Non
         "    print('both')\n"
     )
     done = subprocess.run(
-        [sys.executable, str(script), str(folder), STRICT], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, str(script), str(folder), STRICT], capture_output=True, text=True, timeout=HANGS_S, check=False
     )
     assert done.stdout == "both\n", done.stderr
 
@@ -473,7 +465,7 @@ def test_a_process_ends_though_nobody_closed_the_watch(folder: Path) -> None:
         "watch = Watch.open(sys.argv[1], clock=lambda: d.datetime.now(d.UTC), every_s=60)\nwatch.follow()\nprint('end')"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(folder)], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", code, str(folder)], capture_output=True, text=True, timeout=HANGS_S, check=True
     )
     assert (done.stdout, done.stderr) == ("end\n", "")
 

@@ -65,6 +65,7 @@ def charge(
         limit=limit,
         starts=starts,
         ends=starts + timedelta(days=1),
+        local=starts,
         mode=mode,
         alert_at=alert_at,
     )

@@ -5,6 +5,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from patience import HANGS_S
 from store.books import CENTS, HOUR, MINUTE, NOW, assert_books_balance, balance, charge, reserve, settle
 from store.workers import die_between, reserve_many
 
@@ -19,7 +20,7 @@ def test_fifty_threads_get_exactly_what_there_is_room_for(store: Store, url: str
     start = threading.Barrier(50)
 
     def attempt(i: int) -> object:
-        start.wait(30)
+        start.wait(HANGS_S)
         return store.perform(reserve(f"leg_{i}", charge(3, 40), charge(1, 1_000, key="wide")), NOW)
 
     with ThreadPoolExecutor(50) as pool:
@@ -48,9 +49,9 @@ def test_six_hundred_attempts_of_four_processes_get_exactly_what_there_is_room_f
         process.start()
         pipes.append(ours)
         processes.append(process)
-    answers = [pipe.recv() if pipe.poll(60) else None for pipe in pipes]
+    answers = [pipe.recv() if pipe.poll(HANGS_S) else None for pipe in pipes]
     for process in processes:
-        process.join(60)
+        process.join(HANGS_S)
     assert [process.exitcode for process in processes] == [0, 0, 0, 0]
     assert sum(answers) == 50
     assert_books_balance(url)
@@ -61,9 +62,9 @@ def test_a_killed_process_leaves_money_that_time_accounts_for(store: Store, url:
     ours, theirs = spawn.Pipe()
     process = spawn.Process(target=die_between, args=(url, "dead", theirs))
     process.start()
-    assert ours.poll(60)
+    assert ours.poll(HANGS_S)
     process.kill()
-    process.join(60)
+    process.join(HANGS_S)
     assert balance(store) == (30 * CENTS, 0)
     assert store.sweep(NOW + MINUTE - MINUTE / 60) == Swept()
     assert store.sweep(NOW + MINUTE) == Swept(released=1)

@@ -11,12 +11,12 @@ import random
 import shutil
 import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from databases import Server, start
+from patience import HANGS_S, until
 from sqlalchemy.engine import make_url
 from store.books import HOUR, MINUTE, NOW, VAULT, assert_books_balance, charge, open_at, reserve, rows, settle
 from store.workers import work_until_killed
@@ -81,12 +81,12 @@ def killed(url: str, name: str, after: int) -> list[tuple[str, str]]:
     told = []
     try:
         while True:
-            assert ours.poll(60)
+            assert ours.poll(HANGS_S)
             told.append(ours.recv())
             if len(told) == after:
                 process.kill()
     except EOFError:
-        process.join(60)
+        process.join(HANGS_S)
     return told
 
 
@@ -140,21 +140,14 @@ def killed_server(server: Server, url: str, name: str, after: int) -> list[tuple
     clients = [threading.Thread(target=client, args=(thread,), daemon=True) for thread in range(6)]
     for thread in clients:
         thread.start()
-    wait_until(lambda: len(told) >= after)
+    until(lambda: len(told) >= after)
     server.kill()
-    assert refused.wait(30)
+    assert refused.wait(HANGS_S)
     server.restart()
     count = len(told)
-    wait_until(lambda: len(told) >= count + 20)
+    until(lambda: len(told) >= count + 20)
     stop.set()
     for thread in clients:
-        thread.join(30)
+        thread.join(HANGS_S)
     store.close()
     return told
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not true():
-        assert time.monotonic() < deadline
-        threading.Event().wait(0.005)

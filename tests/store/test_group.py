@@ -10,6 +10,7 @@ from typing import Any
 
 import anyio
 import pytest
+from patience import HANGS_S
 from sqlalchemy import Connection
 from store.books import HOUR, NOW, assert_books_balance, balance, charge, refused, reserve, settle
 
@@ -44,11 +45,11 @@ def busy(store: Store) -> Iterator[Callable[[], None]]:
 
     def work(_: Connection) -> None:
         began.set()
-        assert go_on.wait(30)
+        assert go_on.wait(HANGS_S)
 
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(store._database.write, work)
-        assert began.wait(30)
+        assert began.wait(HANGS_S)
         yield go_on.set
         go_on.set()
         running.result()
@@ -142,7 +143,7 @@ def test_what_waits_when_the_store_closes_is_done(store: Store) -> None:
             threading.Event().wait(0.001)
         closing = pool.submit(store.close)
         go_on()
-        assert (waiting.result(30), closing.result(30)) == ((), None)
+        assert (waiting.result(HANGS_S), closing.result(HANGS_S)) == ((), None)
     assert len(store.events()) == 1
 
 
@@ -158,7 +159,7 @@ def test_a_store_that_nobody_closed_leaves_no_thread(url: str) -> None:
     (thread,) = writers() - before
     del store
     gc.collect()
-    thread.join(30)
+    thread.join(HANGS_S)
     assert not thread.is_alive()
 
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 from databases import Server, connect
+from patience import HANGS_S
 from sqlalchemy import Connection
 from store.books import NOW, VAULT, balance, open_at, refused, reserve
 
@@ -134,15 +135,15 @@ def test_all_readers_in_use_refuses_and_recovers(url: str, monkeypatch: pytest.M
 
     def stay(_: Connection) -> None:
         inside.set()
-        assert leave.wait(30)
+        assert leave.wait(HANGS_S)
 
     with ThreadPoolExecutor(1) as pool:
         reading = pool.submit(store._database.read, stay)
-        assert inside.wait(30)
+        assert inside.wait(HANGS_S)
         with pytest.raises(StoreUnavailable, match="every connection is in use"):
             store.events()
         leave.set()
-        reading.result(30)
+        reading.result(HANGS_S)
     assert store.events() == []
     store.close()
 
@@ -164,7 +165,7 @@ def test_a_writer_elsewhere_that_does_not_end_is_waited_for_and_then_refused(
 
 def test_a_client_that_stops_in_its_turn_loses_it(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as hasty:
-        hasty.setitem(postgres.LIMITS_S, "transaction_timeout", 0.3)
+        hasty.setitem(postgres.LIMITS_S, "transaction_timeout", 1.0)
         stopped = open_at(url)
         stopped.check()
     other = open_at(url)
@@ -173,16 +174,16 @@ def test_a_client_that_stops_in_its_turn_loses_it(url: str, monkeypatch: pytest.
     def stay(connection: Connection) -> str:
         if not entered.is_set():
             entered.set()
-            assert leave.wait(30)
+            assert leave.wait(HANGS_S)
         connection.exec_driver_sql("SELECT 1")
         return "again"
 
     with ThreadPoolExecutor(1) as pool:
         stuck = pool.submit(stopped._database.write, stay)
-        assert entered.wait(30)
+        assert entered.wait(HANGS_S)
         assert works(other)
         leave.set()
-        assert stuck.result(30) == "again"
+        assert stuck.result(HANGS_S) == "again"
     stopped.close()
     other.close()
 
@@ -253,7 +254,7 @@ def test_numbers_of_the_record_grow_in_the_order_of_commits(url: str) -> None:
         following = pool.submit(follow)
         list(pool.map(write, range(300)))
         done.set()
-        following.result(30)
+        following.result(HANGS_S)
     assert len(seen) == len(set(seen)) == 300
     for store in stores:
         store.close()

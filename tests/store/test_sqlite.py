@@ -9,6 +9,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from patience import HANGS_S
 from sqlalchemy import Connection
 from store.books import NOW, VAULT, open_at, refused, rows
 from store.workers import fill_the_disk, refuse_to_write
@@ -128,7 +129,7 @@ def test_a_full_disk_refuses_loses_nothing_and_recovers(store: Store, path: Path
     store.close()
     process = multiprocessing.get_context("spawn").Process(target=fill_the_disk, args=(path,))
     process.start()
-    process.join(60)
+    process.join(HANGS_S)
     assert process.exitcode == 0
     written = len(store.events(limit=100_000))
     store.perform(refused("after"), NOW)
@@ -145,9 +146,9 @@ def test_a_file_that_may_only_be_read_refuses() -> None:
         ours, theirs = multiprocessing.get_context("spawn").Pipe()
         process = multiprocessing.get_context("spawn").Process(target=refuse_to_write, args=(folder, theirs))
         process.start()
-        assert ours.poll(60)
+        assert ours.poll(HANGS_S)
         said = ours.recv()
-        process.join(60)
+        process.join(HANGS_S)
         Path(folder).chmod(0o755)
         path.chmod(0o644)
         assert "the store cannot answer: " in said

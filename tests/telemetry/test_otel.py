@@ -11,6 +11,7 @@ from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import NoOpTracerProvider, ProxyTracerProvider
+from patience import HANGS_S
 from support import ORG, SURFACE, write_policies
 
 from policyguard.telemetry.measures import Measures
@@ -47,7 +48,7 @@ with Guard.open(sys.argv[1], store=f"sqlite:///{sys.argv[2]}", moderator=Scripte
 def test_a_host_that_sets_up_its_sdk_after_the_first_request_is_heard_from_then_on(tmp_path: Path) -> None:
     policies = write_policies(tmp_path / "policies", org=ORG, avatars=SURFACE)
     command = [sys.executable, "-c", LATE, str(policies), str(tmp_path / "record.sqlite3")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=HANGS_S)
     assert (done.stdout.strip(), done.stderr) == ("1 1", "")
 
 

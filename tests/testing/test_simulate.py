@@ -164,7 +164,7 @@ SCORES = st.just({}) | st.dictionaries(
 TIGHT = AVATARS.replace("20 images / day", "5 images / day").replace("$1 / month", "$0.30 / month")
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(asked=st.lists(st.tuples(REQUESTS, CALLERS, SCORES), min_size=1, max_size=25))
 def test_a_simulation_agrees_with_a_guard_on_a_database(
     tmp_path_factory: pytest.TempPathFactory, asked: list[tuple[Any, Any, Any]]

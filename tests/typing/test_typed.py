@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 from hatchling.builders.wheel import WheelBuilder
+from patience import HANGS_S
 
 ROOT = Path(__file__).parents[2]
 USE = """
@@ -52,7 +53,7 @@ def test_a_misspelt_option_is_a_type_error(tmp_path: Path) -> None:
     config = tmp_path / "mypy.ini"
     config.write_text(f"[mypy]\npython_version = 3.11\nmypy_path = {ROOT}\n")
     done = subprocess.run(
-        [*command, "--config-file", str(config)], cwd=tmp_path, capture_output=True, text=True, timeout=300
+        [*command, "--config-file", str(config)], cwd=tmp_path, capture_output=True, text=True, timeout=HANGS_S
     )
     refused = [number for number, line in enumerate(USE.splitlines(), 1) if line.endswith("# refused")]
     assert sorted({int(line) for line in re.findall(r"^use\.py:(\d+): error", done.stdout, flags=re.M)}) == refused, (

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import tzinfo
 from typing import Any, Literal
 
 from policyguard.policy.expr import operations
@@ -31,12 +32,14 @@ from policyguard.policy.expr.operations import CATEGORY_KNOWN, CATEGORY_SCORE, N
 from policyguard.policy.expr.parse import parse
 from policyguard.policy.expr.runtime import EvaluationError, Unavailable
 from policyguard.policy.expr.types import BOOL, LOOPED, REQUEST, STRING, TIMESTAMP, Environment
+from policyguard.zones import zone
 
 Result = Literal["true", "false", "unavailable", "error"]
 _SIGNS = ("==", "!=", "<", "<=", ">", ">=")
 _SAME = tuple(operations.comparison(sign, STRING) for sign in ("==", "!="))
 _COMPARE = tuple(operations.comparison(sign, STRING) for sign in _SIGNS)
 _MEMBER = (operations.MEMBER, operations.MEMBER_OF_DOUBLES)
+_UTC = zone("UTC")
 _SIZES = operations.FUNCTIONS["size"]
 _PARTS: Mapping[Operation, str] = {
     form: name for name, forms in operations.FUNCTIONS.items() if name.startswith(".get") for form in forms
@@ -62,7 +65,7 @@ class Atom:
     reads: frozenset[str]
     literals: tuple[Any, ...]
     direct: bool
-    parts: frozenset[tuple[str, str]]
+    parts: frozenset[tuple[str, tzinfo]]
     length: bool
     key: str = field(compare=False)
 
@@ -155,7 +158,7 @@ class _Seen:
         self.values = values
         self.reads: set[str] = set()
         self.literals: list[Any] = []
-        self.parts: set[tuple[str, str]] = set()
+        self.parts: set[tuple[str, tzinfo]] = set()
         self.length = False
 
     def walk(self, node: Checked) -> None:
@@ -172,8 +175,8 @@ class _Seen:
             case Root(name):
                 self.reads.add(_OVER.get(name, name))
             case Apply(operation, arguments) if operation in _PARTS:
-                zones = [str(self.values[part.index]) for part in arguments[1:] if isinstance(part, Value)]
-                self.parts.add((_PARTS[operation], zones[0] if zones else "UTC"))
+                zones = [self.values[part.index] for part in arguments[1:] if isinstance(part, Value)]
+                self.parts.add((_PARTS[operation], zones[0] if zones else _UTC))
                 self.walk(arguments[0])
             case _:
                 self.length |= isinstance(node, Apply) and node.operation == _SIZES[0]

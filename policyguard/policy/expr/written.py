@@ -10,7 +10,8 @@ from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any
-from zoneinfo import ZoneInfo
+
+from policyguard import zones
 
 _TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:[Zz]|[-+]\d\d:\d\d)", re.ASCII)
 _OFFSET = re.compile(r"([-+]?)([01]\d|2[0-3]):([0-5]\d)", re.ASCII)
@@ -78,6 +79,7 @@ def zone(text: str) -> tzinfo:
         ahead = timedelta(hours=int(offset[2]), minutes=int(offset[3]))
         return timezone(-ahead if offset[1] == "-" else ahead)
     try:
-        return ZoneInfo(text)
-    except (KeyError, ValueError, OSError):
-        raise ValueError("there is no such time zone; one is written like `Europe/Berlin` or `+01:00`") from None
+        return zones.zone(text)
+    except ValueError as error:
+        hint = zones.near(text) or "one is written like `Europe/Berlin` or `+01:00`"
+        raise ValueError(f"{error}; {hint}") from None
