@@ -39,8 +39,10 @@ from policyguard.steps import (
 from policyguard.store import (
     address,
     due,
+    durability,
     gauges,
     held_answers,
+    leases,
     ledger,
     pauses,
     reconcile,
@@ -133,6 +135,14 @@ class Store:
         """Open the database now. Raises `ConfigError` where the key belongs to another one."""
         return SchemaStatus(self._read(schema.version))
 
+    def probe(self, now: datetime) -> None:
+        """Write something on the way that requests take. Raises as they would."""
+        self._write(lambda c: leases.probe(c, now))
+
+    def durability(self) -> str | None:
+        """What an outage of the database could take back of what it acknowledged; None: nothing that we see."""
+        return self._read(durability.window)
+
     def close(self) -> None:
         self._database.close()
 
@@ -193,6 +203,10 @@ class Store:
         sealed = [(self._seal(p), p.keep_days) for p in step.private]
         return self._write(Together(lambda: _with_private(ledger.reserve_swept(step, now), sealed, now)))
 
+    def give_back(self, leg_id: str, now: datetime) -> bool:
+        """Release a leg that was reserved without anybody being told, so that it was never sent. False: there is none."""
+        return self._write(lambda c: due.give_back(c, leg_id, now))
+
     # ---- the stop button --------------------------------------------------------------------------------------
 
     def pause(self, scope: str, value: str, *, why: str, by: str, now: datetime) -> None:
@@ -228,9 +242,11 @@ class Store:
 
     # ---- reviews ----------------------------------------------------------------------------------------------
 
-    def reviews(self, states: Iterable[str] = ("held",), limit: int = 100) -> list[ReviewItem]:
-        """Items in these states, the most urgent first, with their votes."""
-        return self._read(lambda c: review.items(c, states, limit, self._open_note))
+    def reviews(
+        self, states: Iterable[str] = ("held",), limit: int = 100, *, now: datetime | None = None
+    ) -> list[ReviewItem]:
+        """Items in these states, the most urgent first, with their votes; with `now` without those that have run out."""
+        return self._read(lambda c: review.items(c, states, limit, self._open_note, now))
 
     def review(self, review_id: str) -> ReviewItem | None:
         return self._read(lambda c: review.item(c, review_id, self._open_note))
