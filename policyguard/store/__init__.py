@@ -64,6 +64,7 @@ from policyguard.store.gauges import Gauges
 from policyguard.store.group import Work
 from policyguard.store.leases import Leases
 from policyguard.store.notes import Note, read_note, write_note
+from policyguard.store.patience import off_loop
 from policyguard.store.proxy_keys import ProxyKey, ProxyKeys
 from policyguard.store.reconcile import PresumedLeg
 from policyguard.store.record import StoredEvent
@@ -75,7 +76,6 @@ from policyguard.store.sql import Steps, Together
 from policyguard.store.subjects import Envelope, Erased
 from policyguard.store.upkeep import Swept
 from policyguard.store.votes import ReviewConflict, Verdict
-from policyguard.threads import in_thread
 
 __all__ = [
     "BudgetWindow",
@@ -170,10 +170,10 @@ class Store:
         elif kind in _TOGETHER:
             call = self._database.submit(self._work(step, now))
         if call is None:
-            return await in_thread(self.perform, step, now)
+            return await off_loop(self.perform, step, now)
         answer = await call.awaited()
         if isinstance(step, Reserve) and answer is ledger.DUE:
-            return await in_thread(self._reserve_swept, step, now)
+            return await off_loop(self._reserve_swept, step, now)
         return answer
 
     def mark_sent(self, leg_id: str, expires_at: datetime, now: datetime) -> bool:
@@ -183,7 +183,7 @@ class Store:
     async def amark_sent(self, leg_id: str, expires_at: datetime, now: datetime) -> bool:
         """`mark_sent` for async code."""
         call = self._database.submit(_sent(leg_id, expires_at, now))
-        return bool(await call.awaited()) if call else await in_thread(self.mark_sent, leg_id, expires_at, now)
+        return bool(await call.awaited()) if call else await off_loop(self.mark_sent, leg_id, expires_at, now)
 
     def renew(self, leg_id: str, expires_at: datetime) -> bool:
         """More time for a leg that is still upstream. False: it has ended."""
@@ -410,6 +410,13 @@ class Store:
     def proxy_keys(self) -> ProxyKeys:
         """Callers' keys of the proxy."""
         return ProxyKeys(self._read, self._write, self._cipher)
+
+    async def aproxy_key(self, secret_digest: str) -> ProxyKey | None:
+        """`proxy_keys.find` for async code."""
+        keys = self.proxy_keys
+        call = self._database.submit(keys.finding(secret_digest), reads=True)
+        found: ProxyKey | None = await (call.awaited() if call else off_loop(keys.find, secret_digest))
+        return found
 
     @property
     def leases(self) -> Leases:

@@ -23,7 +23,7 @@ from policyguard.store.sql import Rollback, Together, drive_all
 Work = Together[Any] | Callable[[Connection], Any]
 MOST = 128  # calls in one transaction, so that nobody waits long for the others
 WAITING = 4_096  # calls in the queue; with more a store that stopped would fill the memory
-CLOSE_S = 3.0  # for what is under way at the end, before its connection is cut
+CLOSE_S = 2.0  # for what is under way at the end, before its connection is cut
 AFTER_CUT_S = 0.5
 LONGEST_S = 86_400.0  # event loops take no endless time
 

@@ -8,13 +8,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any, TypeVar, TypeVarTuple, Unpack
 
-from policyguard.errors import ConfigError
+import anyio
+
+from policyguard.errors import ConfigError, StoreUnavailable
 from policyguard.settings import setting
+from policyguard.threads import in_thread
 
+T = TypeVar("T")
+Arguments = TypeVarTuple("Arguments")
 LIMIT_S = 30.0  # for one call outside of a request: verbs, upkeep
 FOR_EVER = math.inf  # a migration may take its time
 
@@ -52,8 +58,23 @@ def patience(seconds: float, *, within: bool = False) -> Iterator[None]:
         _current.reset(token)
 
 
+def waiting(seconds: float, call: Callable[..., T], *args: Any) -> T:
+    """`call` with a patience of its own."""
+    with patience(seconds):
+        return call(*args)
+
+
 def current() -> Patience:
     return _current.get() or Patience(LIMIT_S)
+
+
+async def off_loop(call: Callable[[Unpack[Arguments]], T], *args: Unpack[Arguments]) -> T:
+    """On a thread, for whose turn nobody waits longer than for its answer."""
+    try:
+        with anyio.fail_after(max(0.0, current().left_s)):
+            return await in_thread(call, *args)
+    except TimeoutError:
+        raise StoreUnavailable("the store cannot answer: every thread waits for it") from None
 
 
 def request_s() -> float:
