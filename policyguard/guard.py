@@ -193,16 +193,14 @@ class Guard:
         An `Admitted` has money reserved: call `sent` before the request goes upstream and `settle` after it.
         """
         self.follow()
-        with patience(self.store_timeout_s, within=True):
-            return drive(self._admitting(request, caller, surface, options), self._perform)
+        return self._drive(self._admitting(request, caller, surface, options))
 
     async def aadmit(
         self, request: ImageRequest, caller: Caller | None = None, *, surface: str, **options: Unpack[AskOptions]
     ) -> Admission:
         """`admit` for async code."""
         await self.afollow()
-        with patience(self.store_timeout_s, within=True):
-            return await adrive(self._admitting(request, caller, surface, options), self._aperform)
+        return await self._adrive(self._admitting(request, caller, surface, options))
 
     def reject(
         self,
@@ -213,7 +211,7 @@ class Guard:
         door: str = "python",
     ) -> Refused:
         """Record and refuse what never became a request: bad input, or an image route that no surface claims."""
-        return waiting(self.store_timeout_s, drive, self._rejecting(error, surface, caller, door), self._perform)
+        return self._drive(self._rejecting(error, surface, caller, door))
 
     async def areject(
         self,
@@ -224,8 +222,7 @@ class Guard:
         door: str = "python",
     ) -> Refused:
         """`reject` for async code."""
-        with patience(self.store_timeout_s, within=True):
-            return await adrive(self._rejecting(error, surface, caller, door), self._aperform)
+        return await self._adrive(self._rejecting(error, surface, caller, door))
 
     def _admitting(
         self, request: ImageRequest, caller: Caller | None, surface: str, options: AskOptions
@@ -315,8 +312,8 @@ class Guard:
             yield
 
     def settle(self, ticket: Ticket, outcome: Outcome) -> Settled:
-        """Say what happened upstream. Twice is once. With the store down it is said again until the leg's time passes."""
-        return waiting(self.store_timeout_s, drive, self._settling(ticket, outcome), self._perform)
+        """Say what happened upstream. Twice is once. With the store down it is tried again until the leg's time is over."""
+        return self._drive(self._settling(ticket, outcome), anew=True)
 
     async def asettle(self, ticket: Ticket, outcome: Outcome) -> Settled:
         """`settle` for async code, shielded: a cancelled request is still accounted for."""
@@ -329,7 +326,7 @@ class Guard:
 
         For tickets with `output`; for others `settle` is all there is to do. `settles` false: a call inside did it.
         """
-        return waiting(self.store_timeout_s, drive, self._inspecting(ticket, outcome, output, settles), self._perform)
+        return self._drive(self._inspecting(ticket, outcome, output, settles), anew=True)
 
     async def ainspect(
         self, ticket: Ticket, outcome: Outcome, output: Output, *, settles: bool = True
@@ -341,8 +338,8 @@ class Guard:
     async def _shielded(self, steps: Generator[Step, Any, A], settle: Callable[[], object] | None) -> A:
         """Run to the end although the request was cancelled."""
         try:
-            with anyio.CancelScope(shield=True), patience(self.store_timeout_s):
-                answer = await adrive(steps, self._aperform)
+            with anyio.CancelScope(shield=True):
+                answer = await self._adrive(steps, anew=True)
         except Exception:
             raise
         except BaseException:  # cancelled past the shield, for example at shutdown: settling twice is settling once
@@ -403,6 +400,15 @@ class Guard:
         return enforce(self, surface, constants=constants, fields=fields, usage=usage, images=images, restore=restore)
 
     # ---- drivers ----------------------------------------------------------------------------------------------
+
+    def _drive(self, steps: Generator[Any, Any, A], *, anew: bool = False) -> A:
+        """With one patience for all that it asks of the store: its door's, if that has one, or `anew` its own."""
+        with patience(self.store_timeout_s, within=not anew):
+            return drive(steps, self._perform)
+
+    async def _adrive(self, steps: Generator[Any, Any, A], *, anew: bool = False) -> A:
+        with patience(self.store_timeout_s, within=not anew):
+            return await adrive(steps, self._aperform)
 
     def _surely(
         self, steps: Generator[Step, Any, A], surface: str | None, decision_id: str, leg_id: str | None = None

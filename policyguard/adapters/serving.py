@@ -47,7 +47,7 @@ _SETTLE_S = 10.0  # of the grace, for what was cut off at the end; of a short on
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What a worker needs to know. `grace_s` is how long it may take to end, with what is in flight, after it was asked to.
+    """What a worker needs to know. `grace_s` is how long the end may take, with what is in flight.
 
     `metrics` are networks that are shown them at `/metrics`, without a key, where prometheus-client is installed.
     """

@@ -204,7 +204,7 @@ class Store:
         return self._write(Together(lambda: _with_private(ledger.reserve_swept(step, now), sealed, now)))
 
     def give_back(self, leg_id: str, now: datetime) -> bool:
-        """Release a leg that was reserved without anybody being told, so that it was never sent. False: there is none."""
+        """Release a leg of which nobody was told, so that nothing was sent on it. False: there is none."""
         return self._write(lambda c: due.give_back(c, leg_id, now))
 
     # ---- the stop button --------------------------------------------------------------------------------------
@@ -245,7 +245,7 @@ class Store:
     def reviews(
         self, states: Iterable[str] = ("held",), limit: int = 100, *, now: datetime | None = None
     ) -> list[ReviewItem]:
-        """Items in these states, the most urgent first, with their votes; with `now` without those that have run out."""
+        """Items in these states, the most urgent first, with their votes; with `now` only what has not run out."""
         return self._read(lambda c: review.items(c, states, limit, self._open_note, now))
 
     def review(self, review_id: str) -> ReviewItem | None:

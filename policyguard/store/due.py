@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from policyguard.events import DIMENSIONS, Event, EventType, event_id
 from policyguard.states import Leg
 from policyguard.store import approval
-from policyguard.store.ledger import Ended, end_leg
+from policyguard.store.ledger import WHENEVER, Ended, end_leg
 from policyguard.store.record import write_events
 from policyguard.store.sql import Sql, drive, run, us
 
@@ -66,14 +66,18 @@ def give_back(connection: Connection, leg_id: str, now: datetime) -> bool:
 
 
 def _run_out(connection: Connection, row: Mapping[Any, Any], source: Leg, now: datetime) -> bool:
-    return _end(connection, row, _RUN_OUT[source], now, due=us(now))
+    return _end(connection, row, _RUN_OUT[source], now, us(now))
 
 
 def _end(
-    connection: Connection, row: Mapping[Any, Any], end: tuple[Leg, EventType, str], now: datetime, **due: int
+    connection: Connection,
+    row: Mapping[Any, Any],
+    end: tuple[Leg, EventType, str],
+    now: datetime,
+    due: int = WHENEVER,
 ) -> bool:
     into, type_, note = end
-    ended = drive(connection, end_leg(row["leg_id"], Leg(row["state"]), into, None, now, **due))
+    ended = drive(connection, end_leg(row["leg_id"], Leg(row["state"]), into, None, now, due=due))
     if ended is None:
         return False
     event = leg_event(row, type_, ended, now, {"actual_micros": None, "overshoot_micros": 0, "note": note})

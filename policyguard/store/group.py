@@ -37,7 +37,7 @@ class Unanswered(StoreUnavailable):
 
 
 class Call:
-    """One call and what came of it. A thread waits for it, or an event loop is told, for as long as there is patience."""
+    """One call and what came of it. A thread waits for it, or an event loop is told, in the time that there is."""
 
     __slots__ = ("_done", "_loop", "_patience", "answer", "deadline", "error", "finished", "left", "taken", "work")
 

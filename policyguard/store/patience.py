@@ -47,7 +47,7 @@ _current: ContextVar[Patience | None] = ContextVar("policyguard_patience", defau
 
 @contextmanager
 def patience(seconds: float, *, within: bool = False) -> Iterator[None]:
-    """All calls of the store inside wait so many seconds, taken together. `within`: a patience that runs already stays."""
+    """All calls of the store inside wait so long, taken together. `within`: where one runs already it stays."""
     if within and _current.get() is not None:
         yield
         return
@@ -68,7 +68,7 @@ def current() -> Patience:
     return _current.get() or Patience(LIMIT_S)
 
 
-async def off_loop(call: Callable[[Unpack[Arguments]], T], *args: Unpack[Arguments]) -> T:
+async def off_loop(call: Callable[[Unpack[Arguments]], T], *args: *Arguments) -> T:
     """On a thread, for whose turn nobody waits longer than for its answer."""
     try:
         with anyio.fail_after(max(0.0, current().left_s)):

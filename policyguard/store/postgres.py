@@ -48,8 +48,8 @@ LIMITS_S = {
 }
 _LATER = {"transaction_timeout": 170_000}  # limits that older servers do not know
 LOOK_S = 0.05
-# A writer looks rows up by their keys, one after another. A plan is made once and for rows of unknown number, and reading
-# all of a table that is still small, to join it, would look cheaper then.
+# A writer looks rows up by their keys, one after another. A plan is made once and for rows of unknown number, and
+# reading all of a table that is still small, to join it, would look cheaper then.
 BY_INDEX = {"enable_hashjoin": "off", "enable_mergejoin": "off", "enable_seqscan": "off"}
 READERS = 8
 WAIT_FOR_READER_S = 5.0

@@ -132,8 +132,8 @@ class _Files:
                 self._lost = True
                 say(logging.ERROR, "store.replaced", "the database file was deleted or replaced: nothing is allowed")
             raise sqlite3.OperationalError(
-                "the database file, or its -wal or -shm, was deleted or replaced while it was in use; put the right file"
-                " in its place while every process is stopped, and start them anew"
+                "the database file, or its -wal or -shm, was deleted or replaced while it was in use; stop every"
+                " process, put the right file in its place, and start them anew"
             )
         return found
 
