@@ -212,6 +212,8 @@ class _Process:
                 connection.info[DEADLINE] = deadline
                 with self._watched(connection, deadline):
                     self._transaction = connection.begin()
+                    if time.monotonic() >= deadline:  # our turn came when everybody had left
+                        raise StoreUnavailable("the store cannot answer: others write, and do not end")
                     return perform(connection, works), connection
             except Exception as error:
                 self._roll_back(error)

@@ -161,7 +161,8 @@ def _check_parameters(url: URL) -> None:
     known = sorted(option.keyword.decode() for option in psycopg.pq.Conninfo.get_defaults())
     for name, value in url.query.items():
         if name not in known:
-            raise ConfigError(f"`{name}` is no parameter of a PostgreSQL address{did_you_mean(name, known)}")
+            hint = did_you_mean(name, known) or "see libpq's"
+            raise ConfigError(f"`{name}` is no parameter of a PostgreSQL address; {hint}")
         allowed = _WORDS.get(name)
         if allowed and value not in allowed:
             raise ConfigError(f"`{name}` in the store's address is one of {', '.join(allowed)}")

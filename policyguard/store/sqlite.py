@@ -29,6 +29,7 @@ READERS = 16  # connections that are kept; more are made where more wait
 STATEMENTS = 512  # prepared statements that a connection keeps
 LOG_BYTES = 16 * 1024 * 1024  # what a log that a long reader made grow is cut to when the reader has gone
 _PARTS = ("", "-wal", "-shm")
+Identities = tuple[tuple[int, int] | None, ...]  # device and number of each of the three
 _SEEN = "policyguard_files"  # in the `info` of a connection: the files that it has open
 
 
@@ -84,6 +85,7 @@ class SQLite:
 
         @event.listens_for(engine, "connect")
         def set_up(connection: sqlite3.Connection, record: Any) -> None:
+            files.refuse()
             connection.isolation_level = None  # the driver would begin late, and never before a SELECT or DDL
             connection.execute("PRAGMA foreign_keys = ON")
             connection.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten
@@ -112,32 +114,34 @@ class _Files:
         self._main: tuple[int, int] | None = None
         self._lost = False
 
-    def opened(self) -> tuple[tuple[int, int] | None, ...]:
+    def opened(self) -> Identities:
         """What a new connection has open."""
         found = self._found()
         if self._main is None:
             self._main = found[0]
             self._pin()
-        return self._compared(found, (self._main, *found[1:]))
+        self._compare(found, (self._main, *found[1:]))
+        return found
 
     def check(self, info: Mapping[Any, Any]) -> None:
         """Raises where the files of a connection are there no more."""
-        self._compared(self._found(), info[_SEEN])
+        self._compare(self._found(), info[_SEEN])
 
-    def _compared(
-        self, found: tuple[tuple[int, int] | None, ...], seen: tuple[tuple[int, int] | None, ...]
-    ) -> tuple[tuple[int, int] | None, ...]:
-        if self._lost or None in found or found != seen:
-            if not self._lost:
-                self._lost = True
-                say(logging.ERROR, "store.replaced", "the database file was deleted or replaced: nothing is allowed")
+    def refuse(self) -> None:
+        """Raises where they were found to be others before."""
+        if self._lost:
             raise sqlite3.OperationalError(
                 "the database file, or its -wal or -shm, was deleted or replaced while it was in use; stop every"
                 " process, put the right file in its place, and start them anew"
             )
-        return found
 
-    def _found(self) -> tuple[tuple[int, int] | None, ...]:
+    def _compare(self, found: Identities, seen: Identities) -> None:
+        if not self._lost and (None in found or found != seen):
+            self._lost = True
+            say(logging.ERROR, "store.replaced", "the database file was deleted or replaced: nothing is allowed")
+        self.refuse()
+
+    def _found(self) -> Identities:
         return tuple(map(_identity, self._paths))
 
     def _pin(self) -> None:
