@@ -94,12 +94,14 @@ def _store() -> Iterator[Finding]:
         key = load_key(key_path(url), create=False)
         yield Finding("ok", "key file", "readable by its owner only")
         store = open_store(url, vault=Vault(key))
-        status = store.check()
+        status, window = store.check(), store.durability()
         store.close()
     except (ConfigError, StoreUnavailable) as error:
         yield Finding("problem", "store", str(error))
         return
     yield Finding("ok" if status.up_to_date else "problem", "store", f"{place(url)}, schema {status.current}")
+    if window is not None:
+        yield Finding("note", "durability", window)
 
 
 def _prices() -> Iterator[Finding]:
