@@ -32,6 +32,7 @@ from policyguard.driving import adrive, drive
 from policyguard.engine import check_caller
 from policyguard.errors import ConfigError, InvalidRequest, PolicyguardError, StoreUnavailable
 from policyguard.ids import new_id
+from policyguard.later import Later
 from policyguard.logs import say
 from policyguard.moderation import Moderator
 from policyguard.moderation.chosen import check_moderator, default_moderator
@@ -45,6 +46,7 @@ from policyguard.states import Leg
 from policyguard.steps import Look, Moderate, Settled, Step
 from policyguard.store import Store, key_path, open_store
 from policyguard.store.clock import host_now, is_due
+from policyguard.store.patience import patience, request_s, waiting
 from policyguard.telemetry import lines
 from policyguard.telemetry.ledger import Ledger
 from policyguard.telemetry.path import Telemetry
@@ -114,8 +116,11 @@ class Guard:
         self.ledger = Ledger(lambda: replace(store.gauges(clock()), clock_skew_s=store.clock.skew_s))
         self.telemetry.otel.show(self.ledger)
         self._moderator = moderator
-        self._renewal = Renewal(lambda leg_id: store.renew(leg_id, clock() + SENT_FOR))
+        self.store_timeout_s = waits_s = request_s()
+        self._renewal = Renewal(lambda leg_id: waiting(waits_s, store.renew, leg_id, clock() + SENT_FOR))
+        self._later = Later(store, self.telemetry, clock, store_timeout_s=waits_s, for_s=SENT_FOR.total_seconds())
         weakref.finalize(self, self._renewal.close)
+        weakref.finalize(self, self._later.leave)
         self._swept_at: datetime | None = None
         self._sweeping = threading.Lock()
 
@@ -189,14 +194,14 @@ class Guard:
         An `Admitted` has money reserved: call `sent` before the request goes upstream and `settle` after it.
         """
         self.follow()
-        return drive(self._admitting(request, caller, surface, options), self._perform)
+        return self._drive(self._admitting(request, caller, surface, options))
 
     async def aadmit(
         self, request: ImageRequest, caller: Caller | None = None, *, surface: str, **options: Unpack[AskOptions]
     ) -> Admission:
         """`admit` for async code."""
         await self.afollow()
-        return await adrive(self._admitting(request, caller, surface, options), self._aperform)
+        return await self._adrive(self._admitting(request, caller, surface, options))
 
     def reject(
         self,
@@ -207,7 +212,7 @@ class Guard:
         door: str = "python",
     ) -> Refused:
         """Record and refuse what never became a request: bad input, or an image route that no surface claims."""
-        return drive(self._rejecting(error, surface, caller, door), self._perform)
+        return self._drive(self._rejecting(error, surface, caller, door))
 
     async def areject(
         self,
@@ -218,7 +223,7 @@ class Guard:
         door: str = "python",
     ) -> Refused:
         """`reject` for async code."""
-        return await adrive(self._rejecting(error, surface, caller, door), self._aperform)
+        return await self._adrive(self._rejecting(error, surface, caller, door))
 
     def _admitting(
         self, request: ImageRequest, caller: Caller | None, surface: str, options: AskOptions
@@ -227,7 +232,7 @@ class Guard:
         check_caller(policies.caller, caller)
         ask = self._ask(request, caller, surface, options)
         known = surface if surface in policies.surfaces else None
-        steps = self._surely(flow.admit(policies, ask, self.vault), known, ask.decision_id)
+        steps = self._surely(flow.admit(policies, ask, self.vault), known, ask.decision_id, ask.leg_id)
         return self.telemetry.deciding(steps, surface=known, door=ask.door, models=policies.prices.models)
 
     def _rejecting(
@@ -278,19 +283,23 @@ class Guard:
         """Mark the reservation as sent, before the request goes upstream. False: it ran out, do not send."""
         now = self.clock()
         try:
-            return self.store.mark_sent(ticket.leg_id, now + SENT_FOR, now)
+            return waiting(self.store_timeout_s, self.store.mark_sent, ticket.leg_id, now + SENT_FOR, now)
         except StoreUnavailable as error:
-            lines.not_sent(ticket, error)
-            return False
+            return self._not_sent(ticket, error)
 
     async def asent(self, ticket: Ticket) -> bool:
         """`sent` for async code."""
         now = self.clock()
         try:
-            return await self.store.amark_sent(ticket.leg_id, now + SENT_FOR, now)
+            with patience(self.store_timeout_s, within=True):
+                return await self.store.amark_sent(ticket.leg_id, now + SENT_FOR, now)
         except StoreUnavailable as error:
-            lines.not_sent(ticket, error)
-            return False
+            return self._not_sent(ticket, error)
+
+    def _not_sent(self, ticket: Ticket, error: StoreUnavailable) -> bool:
+        lines.not_sent(ticket, error)
+        self._later.give_back(ticket.leg_id, error)
+        return False
 
     @contextmanager
     def alive(self, ticket: Ticket, *, current: bool = True) -> Iterator[None]:
@@ -305,8 +314,8 @@ class Guard:
             yield
 
     def settle(self, ticket: Ticket, outcome: Outcome) -> Settled:
-        """Say what happened upstream. Twice is once. With the store down the leg is presumed when its time passes."""
-        return drive(self._settling(ticket, outcome), self._perform)
+        """Say what happened upstream. Twice is once. With the store down it is tried again until the leg's time is over."""
+        return self._drive(self._settling(ticket, outcome), anew=True)
 
     async def asettle(self, ticket: Ticket, outcome: Outcome) -> Settled:
         """`settle` for async code, shielded: a cancelled request is still accounted for."""
@@ -319,7 +328,7 @@ class Guard:
 
         For tickets with `output`; for others `settle` is all there is to do. `settles` false: a call inside did it.
         """
-        return drive(self._inspecting(ticket, outcome, output, settles), self._perform)
+        return self._drive(self._inspecting(ticket, outcome, output, settles), anew=True)
 
     async def ainspect(
         self, ticket: Ticket, outcome: Outcome, output: Output, *, settles: bool = True
@@ -332,7 +341,7 @@ class Guard:
         """Run to the end although the request was cancelled."""
         try:
             with anyio.CancelScope(shield=True):
-                answer = await adrive(steps, self._aperform)
+                answer = await self._adrive(steps, anew=True)
         except Exception:
             raise
         except BaseException:  # cancelled past the shield, for example at shutdown: settling twice is settling once
@@ -354,14 +363,22 @@ class Guard:
         try:
             return (yield from inspection.inspect(ticket.output, output, ended, now, _id("rev", now)))
         except StoreUnavailable as error:
-            lines.unsettled(ticket, error)
+            if ended is not None:
+                self._later.settle(ticket, outcome, now, error)
             if not ticket.output.policy.holds_back:  # shadow changes no answer
                 return None
             refused = self._store_down(ticket.surface, ticket.decision_id, error)
             return replace(refused, retry_after_s=None, stage="output")
 
     def _settling(self, ticket: Ticket, outcome: Outcome) -> Generator[Step, Any, Settled]:
-        return self.telemetry.settling(_settled(ticket, outcome, self.clock()), ticket, outcome)
+        return self.telemetry.settling(self._settled(ticket, outcome, self.clock()), ticket, outcome)
+
+    def _settled(self, ticket: Ticket, outcome: Outcome, now: datetime) -> Generator[Step, Any, Settled]:
+        try:
+            return (yield from settlement.settle(ticket, outcome, now))
+        except StoreUnavailable as error:
+            self._later.settle(ticket, outcome, now, error)
+            return Settled(Leg.SENT, 0, ticket.ceiling_micros, False)
 
     def enforce(
         self,
@@ -397,13 +414,26 @@ class Guard:
 
     # ---- drivers ----------------------------------------------------------------------------------------------
 
-    def _surely(self, steps: Generator[Step, Any, A], surface: str | None, decision_id: str) -> Deciding[A | Refused]:
+    def _drive(self, steps: Generator[Any, Any, A], *, anew: bool = False) -> A:
+        """With one patience for all that it asks of the store: its door's, if that has one, or `anew` its own."""
+        with patience(self.store_timeout_s, within=not anew):
+            return drive(steps, self._perform)
+
+    async def _adrive(self, steps: Generator[Any, Any, A], *, anew: bool = False) -> A:
+        with patience(self.store_timeout_s, within=not anew):
+            return await adrive(steps, self._aperform)
+
+    def _surely(
+        self, steps: Generator[Step, Any, A], surface: str | None, decision_id: str, leg_id: str | None = None
+    ) -> Deciding[A | Refused]:
         """A flow after the upkeep that is due. Without the store nothing passes."""
         try:
             if self._sweep_is_due():
                 yield Sweep()
             return (yield from steps)
         except StoreUnavailable as error:
+            if leg_id is not None:
+                self._later.give_back(leg_id, error)
             return self._store_down(surface, decision_id, error)
 
     def _perform(self, step: Step | Sweep) -> Any:
@@ -443,6 +473,7 @@ class Guard:
 
         Then seal rows of the record, so many that no request waits long; `policyguard jobs run` seals without a bound.
         """
+        self.store.clock.set()
         lines.swept(self.store.sweep(self.clock()))
         try:
             seal(self.store, self.vault, self.clock(), most=SEALED_AT_ONCE)
@@ -456,9 +487,8 @@ class Guard:
         if not self._sweep_is_due() or not self._sweeping.acquire(blocking=False):
             return
         try:
-            self.store.clock.set()
             self._swept_at = self.clock()
-            self.sweep()
+            waiting(self.store_timeout_s, self.sweep)  # who comes by does not pay for what there is to do
         finally:
             self._sweeping.release()
 
@@ -466,6 +496,7 @@ class Guard:
         self.telemetry.otel.hide(self.ledger)
         self._watch.close()
         self._renewal.close()
+        self._later.close()
         self.store.close()
         self._moderator.close()
 
@@ -474,6 +505,7 @@ class Guard:
         self.telemetry.otel.hide(self.ledger)
         await in_thread(self._watch.close)
         await in_thread(self._renewal.close)
+        await in_thread(self._later.close)
         await in_thread(self.store.close)
         await self._moderator.aclose()
 
@@ -482,14 +514,6 @@ class Guard:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
-
-
-def _settled(ticket: Ticket, outcome: Outcome, now: datetime) -> Generator[Step, Any, Settled]:
-    try:
-        return (yield from settlement.settle(ticket, outcome, now))
-    except StoreUnavailable as error:
-        lines.unsettled(ticket, error)
-        return Settled(Leg.SENT, 0, ticket.ceiling_micros, False)
 
 
 def _id(prefix: str, now: datetime) -> str:

@@ -18,7 +18,7 @@ from policyguard.errors import StoreUnavailable
 from policyguard.logs import say
 
 EVERY_S: Final = 60.0
-_STOP_S = 10.0
+_STOP_S = 2.0
 
 
 @dataclass(slots=True)

@@ -39,6 +39,18 @@ SETTINGS: Mapping[str, Setting] = {
         Setting(
             "key_file", "POLICYGUARD_KEY_FILE", None, "the key file; beside an SQLite database, needed for PostgreSQL"
         ),
+        Setting(
+            "store_timeout",
+            "POLICYGUARD_STORE_TIMEOUT",
+            "5",
+            "seconds that a request waits for the database in all, before it is refused",
+        ),
+        Setting(
+            "postgres_pooler",
+            "POLICYGUARD_POSTGRES_POOLER",
+            None,
+            "`transaction` behind a pooler that lends connections for one transaction, like PgBouncer",
+        ),
         Setting("synchronous", "POLICYGUARD_SQLITE_SYNCHRONOUS", "FULL", "SQLite durability: FULL or NORMAL"),
         Setting(
             "webhook_secret",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -13,10 +15,13 @@ from starlette.routing import Route
 
 from policyguard.errors import ConfigError, StoreUnavailable
 from policyguard.guard import Guard
+from policyguard.store.patience import waiting
 from policyguard.threads import in_thread
 from policyguard.wire.errors import render_error
 
 HEALTH, READY = "/healthz", "/readyz"
+WITHIN_S = 1.0  # what does not answer a small question in this time is not ready for requests
+KEPT_S = 0.5  # however many ask, the store is written to so often
 
 
 def pages(
@@ -24,11 +29,13 @@ def pages(
 ) -> Starlette:
     """`/healthz`, `/readyz` and `more`, with the life of the app that they belong to."""
 
+    store = _Store(guard)
+
     async def health(request: Request) -> JSONResponse:
         return JSONResponse({"status": "alive"})
 
     async def ready(request: Request) -> JSONResponse:
-        problems = [*_policies(guard), *await in_thread(_store, guard)]
+        problems = [*_policies(guard), *await store.problems()]
         warnings = _warnings(guard)
         status = "not ready" if problems else "degraded" if warnings else "ready"
         body = {"status": status, "policies": guard.policies.digest, "problems": problems, "warnings": warnings}
@@ -71,9 +78,24 @@ def _warnings(guard: Guard) -> list[str]:
     return [f"the clock of this host is {clock.skew_s:+.0f} s off; the database's is used"] if clock.is_off else []
 
 
-def _store(guard: Guard) -> list[str]:
-    try:
-        guard.store.check()
-    except (StoreUnavailable, ConfigError) as error:
-        return [str(error)]
-    return []
+class _Store:
+    """Asks the store what requests need: to write, on their way. One question at a time, for all who ask."""
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+        self._asked: asyncio.Task[list[str]] | None = None
+        self._until = 0.0
+
+    async def problems(self) -> list[str]:
+        if self._asked is None or (self._asked.done() and time.monotonic() >= self._until):
+            self._asked = asyncio.create_task(in_thread(waiting, WITHIN_S, self._probe))
+            self._until = time.monotonic() + KEPT_S
+        await asyncio.wait({self._asked}, timeout=WITHIN_S)
+        return self._asked.result() if self._asked.done() else [f"the store does not answer within {WITHIN_S:g} s"]
+
+    def _probe(self) -> list[str]:
+        try:
+            self._guard.store.probe(self._guard.clock())
+        except (StoreUnavailable, ConfigError) as error:
+            return [str(error)]
+        return []

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable
 
 from policyguard.store import ProxyKey, Store
 from policyguard.store.proxy_keys import digest
-from policyguard.threads import in_thread
 
 KEPT_S = 5.0  # a revoked key works at most this long, in every process
 _MAX_CHARS = 200
@@ -20,7 +19,7 @@ class KeyRing:
     """Good keys by the digest of their secrets."""
 
     def __init__(self, store: Store, clock: Callable[[], float] = time.monotonic) -> None:
-        self._find = store.proxy_keys.find
+        self._store = store
         self._clock = clock
         self._known: dict[str, tuple[float, ProxyKey]] = {}
 
@@ -33,7 +32,7 @@ class KeyRing:
         until, key = self._known.get(hashed, (0.0, None))
         if key is not None and now < until:
             return key
-        key = await in_thread(self._find, hashed)
+        key = await self._store.aproxy_key(hashed)
         if key is None or key.caller is None:
             self._known.pop(hashed, None)
             return None

@@ -30,6 +30,7 @@ from policyguard.policy.model import PolicySet, Route
 from policyguard.refusal import MESSAGES, RETRY_AFTER_S
 from policyguard.request import Caller, Failure
 from policyguard.store import ProxyKey
+from policyguard.store.patience import patience
 from policyguard.wire.errors import render_error
 from policyguard.wire.forms import MAX_BODY_BYTES, MAX_JSON_BYTES, Shape
 from policyguard.wire.refusals import Rendered
@@ -156,6 +157,10 @@ class Proxy:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.guard.afollow()
+        with patience(self.guard.store_timeout_s):  # for its key and its admission, taken together
+            await self._known(scope, receive, send)
+
+    async def _known(self, scope: Scope, receive: Receive, send: Send) -> None:
         if sum(len(name) + len(value) for name, value in scope["headers"]) > self.limits.header_bytes:
             await _send(headers_too_large(self.limits.header_bytes), send)
             return

@@ -7,6 +7,7 @@ settles it; what is cut off after that is settled, too, before the store is clos
 from __future__ import annotations
 
 import gc
+import logging
 import multiprocessing
 import os
 import signal
@@ -36,17 +37,17 @@ from policyguard.adapters.proxy import Limits, Proxy
 from policyguard.adapters.upstream import Upstream
 from policyguard.errors import ConfigError
 from policyguard.guard import Guard
-from policyguard.logs import LogFormat, configure
+from policyguard.logs import LogFormat, configure, say
 from policyguard.settings import setting
 
 METRICS = "/metrics"
 Network = IPv4Network | IPv6Network
-_SETTLE_S = 10.0  # for what was cut off at the end
+_SETTLE_S = 10.0  # of the grace, for what was cut off at the end; of a short one a third
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What a worker needs to know. `grace_s` is how long what is in flight may take after the end was asked for.
+    """What a worker needs to know. `grace_s` is how long the end may take, with what is in flight.
 
     `metrics` are networks that are shown them at `/metrics`, without a key, where prometheus-client is installed.
     """
@@ -77,8 +78,17 @@ def open_guard(options: Options) -> tuple[Guard, Upstream]:
     return Guard.open(options.policies, store=options.store, moderator=moderator), upstream
 
 
-def create_app(options: Options, opened: tuple[Guard, Upstream] | None = None) -> Proxy:
-    """The app of one worker."""
+def _settle_s(options: Options) -> float:
+    return min(_SETTLE_S, options.grace_s / 3)
+
+
+def create_app(
+    options: Options,
+    opened: tuple[Guard, Upstream] | None = None,
+    *,
+    ends: Callable[[float], object] = lambda seconds: None,
+) -> Proxy:
+    """The app of one worker. `ends` is told when only the end is left, and how many seconds it has."""
     guard, upstream = opened or open_guard(options)
 
     @asynccontextmanager
@@ -89,7 +99,8 @@ def create_app(options: Options, opened: tuple[Guard, Upstream] | None = None) -
         try:
             yield
         finally:
-            await proxy.drained(_SETTLE_S)
+            ends(_settle_s(options))
+            await proxy.drained(_settle_s(options) / 2)
             await guard.aclose()
             await upstream.aclose()
 
@@ -136,7 +147,20 @@ def _shared_by(workers: int) -> AbstractContextManager[None]:
 def _worker(options: Options, opened: tuple[Guard, Upstream] | None) -> Proxy:
     """What a process serves. Its log is set up here, after the server has set up its own."""
     configure(options.log_format, options.log_level)
-    return create_app(options, opened)
+    return create_app(options, opened, ends=_leave_after)
+
+
+def _leave_after(seconds: float) -> None:
+    """The end is in time whatever else waits, for example for a database that is mute: legs run out by themselves."""
+
+    def leave() -> None:
+        say(logging.ERROR, "serve.cut", "the process did not end within its grace and is cut off")
+        logging.shutdown()
+        os._exit(1)
+
+    timer = threading.Timer(seconds, leave)
+    timer.daemon = True
+    timer.start()
 
 
 def _end_with_parent() -> None:
@@ -171,7 +195,7 @@ def serve(
         ws="none",
         lifespan="on",
         http=partial(LimitedProtocol, options.connections),  # type: ignore[arg-type] # what makes one will do
-        timeout_graceful_shutdown=max(1, round(options.grace_s)),
+        timeout_graceful_shutdown=max(1, round(options.grace_s - _settle_s(options))),
     )
     signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn stops in good order at either, and then raises it again
     with listening, suppress(KeyboardInterrupt):

@@ -136,7 +136,10 @@ class _Verification:
         for there in expected:
             if isinstance(there, bytes):
                 if there != self._tree.root():
-                    message = f"the first {self._tree.size} rows are others than those of the published checkpoint"
+                    message = (
+                        f"the first {self._tree.size} rows are others than those of the published checkpoint: rows were"
+                        " lost or changed, and others written in their place"
+                    )
                     self._found("replaced", message)
             else:
                 self._compare(there)
@@ -229,7 +232,11 @@ class _Verification:
     def _beyond(self, size: int, count: int) -> None:
         for known in sorted(self._published):
             if known > size:
-                self._found("cut", f"a checkpoint over {known} rows was published, and only {size} rows are sealed")
+                message = (
+                    f"the record is older than what was published: a checkpoint covers {known} rows, and only {size}"
+                    " are sealed; a backup or a standby that lagged may have taken its place"
+                )
+                self._found("cut", message)
         if count > size:
             self._found("leaf_added", f"leaves {size} to {count - 1} are covered by no checkpoint", leaf=size)
 

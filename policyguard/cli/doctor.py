@@ -100,7 +100,7 @@ def _store() -> Iterator[Finding]:
         key = load_key(key_path(url), create=False)
         yield Finding("ok", "key file", "readable by its owner only")
         store = open_store(url, vault=Vault(key))
-        status = store.check()
+        status, window = store.check(), store.durability()
         off = f"this host is {store.clock.skew_s:+.0f} s off the database, whose time is used; set its clock"
         if store.clock.is_off:
             yield Finding("problem", "clock", off)
@@ -109,6 +109,8 @@ def _store() -> Iterator[Finding]:
         yield Finding("problem", "store", str(error))
         return
     yield Finding("ok" if status.up_to_date else "problem", "store", f"{place(url)}, schema {status.current}")
+    if window is not None:
+        yield Finding("note", "durability", window)
 
 
 def _prices() -> Iterator[Finding]:

@@ -50,8 +50,9 @@ def list_(
     from policyguard.states import Review
 
     states = [state.value for state in Review] if all else [Review.HELD.value]
+    now = datetime.now(UTC)
     with existing_store(store) as opened:
-        items = opened.reviews(states)
+        items = opened.reviews(states, now=None if all else now)
     if format == "json":
         print_json([_data(item) for item in items])
         return
@@ -59,7 +60,6 @@ def list_(
     if not items:
         out.print("nothing waits for a review")
         return
-    now = datetime.now(UTC)
     rows = [
         (
             item.review_id,

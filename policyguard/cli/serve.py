@@ -35,7 +35,7 @@ def serve(
     max_headers: Annotated[int, typer.Option(help="Bytes of a request's headers.", min=1_000)] = 32_768,
     body_timeout: Annotated[float, typer.Option(help="Seconds for a body to arrive.", min=0.1)] = 60.0,
     upstream_timeout: Annotated[float, typer.Option(help="Seconds of silence from upstream.", min=1.0)] = 600.0,
-    grace: Annotated[float, typer.Option(help="Seconds to end in, after SIGTERM.", min=1.0)] = 30.0,
+    grace: Annotated[float, typer.Option(help="Seconds until the process has ended, after SIGTERM.", min=1.0)] = 30.0,
     metrics: Annotated[bool, typer.Option(help="Show /metrics.")] = True,
     metrics_from: Annotated[
         list[str] | None,

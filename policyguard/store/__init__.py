@@ -40,8 +40,10 @@ from policyguard.steps import (
 from policyguard.store import (
     address,
     due,
+    durability,
     gauges,
     held_answers,
+    leases,
     ledger,
     pauses,
     reconcile,
@@ -64,6 +66,7 @@ from policyguard.store.gauges import Gauges
 from policyguard.store.group import Work
 from policyguard.store.leases import Leases
 from policyguard.store.notes import Note, read_note, write_note
+from policyguard.store.patience import off_loop
 from policyguard.store.proxy_keys import ProxyKey, ProxyKeys
 from policyguard.store.reconcile import PresumedLeg
 from policyguard.store.record import StoredEvent
@@ -75,7 +78,6 @@ from policyguard.store.sql import Steps, Together
 from policyguard.store.subjects import Envelope, Erased
 from policyguard.store.upkeep import Swept
 from policyguard.store.votes import ReviewConflict, Verdict
-from policyguard.threads import in_thread
 
 __all__ = [
     "BudgetWindow",
@@ -136,6 +138,14 @@ class Store:
         """Open the database now. Raises `ConfigError` where the key belongs to another one."""
         return SchemaStatus(self._read(schema.version))
 
+    def probe(self, now: datetime) -> None:
+        """Write something on the way that requests take. Raises as they would."""
+        self._write(lambda c: leases.probe(c, now))
+
+    def durability(self) -> str | None:
+        """What an outage of the database could take back of what it acknowledged; None: nothing that we see."""
+        return self._read(durability.window)
+
     def close(self) -> None:
         self._database.close()
 
@@ -169,10 +179,10 @@ class Store:
         elif kind in _TOGETHER:
             call = self._database.submit(self._work(step, now))
         if call is None:
-            return await in_thread(self.perform, step, now)
+            return await off_loop(self.perform, step, now)
         answer = await call.awaited()
         if isinstance(step, Reserve) and answer is ledger.DUE:
-            return await in_thread(self._reserve_swept, step, now)
+            return await off_loop(self._reserve_swept, step, now)
         return answer
 
     def mark_sent(self, leg_id: str, expires_at: datetime, now: datetime) -> bool:
@@ -182,7 +192,7 @@ class Store:
     async def amark_sent(self, leg_id: str, expires_at: datetime, now: datetime) -> bool:
         """`mark_sent` for async code."""
         call = self._database.submit(_sent(leg_id, expires_at, now))
-        return bool(await call.awaited()) if call else await in_thread(self.mark_sent, leg_id, expires_at, now)
+        return bool(await call.awaited()) if call else await off_loop(self.mark_sent, leg_id, expires_at, now)
 
     def renew(self, leg_id: str, expires_at: datetime) -> bool:
         """More time for a leg that is still upstream. False: it has ended."""
@@ -201,6 +211,10 @@ class Store:
         self._sweep_legs(now)
         sealed = [(self._seal(p), p.keep_days) for p in step.private]
         return self._write(Together(lambda: _with_private(ledger.reserve_swept(step, now), sealed, now)))
+
+    def give_back(self, leg_id: str, now: datetime) -> bool:
+        """Release a leg of which nobody was told, so that nothing was sent on it. False: there is none."""
+        return self._write(lambda c: due.give_back(c, leg_id, now))
 
     # ---- the stop button --------------------------------------------------------------------------------------
 
@@ -238,9 +252,11 @@ class Store:
 
     # ---- reviews ----------------------------------------------------------------------------------------------
 
-    def reviews(self, states: Iterable[str] = ("held",), limit: int = 100) -> list[ReviewItem]:
-        """Items in these states, the most urgent first, with their votes."""
-        return self._read(lambda c: review.items(c, states, limit, self._open_note))
+    def reviews(
+        self, states: Iterable[str] = ("held",), limit: int = 100, *, now: datetime | None = None
+    ) -> list[ReviewItem]:
+        """Items in these states, the most urgent first, with their votes; with `now` only what has not run out."""
+        return self._read(lambda c: review.items(c, states, limit, self._open_note, now))
 
     def review(self, review_id: str) -> ReviewItem | None:
         return self._read(lambda c: review.item(c, review_id, self._open_note))
@@ -403,6 +419,13 @@ class Store:
     def proxy_keys(self) -> ProxyKeys:
         """Callers' keys of the proxy."""
         return ProxyKeys(self._read, self._write, self._cipher)
+
+    async def aproxy_key(self, secret_digest: str) -> ProxyKey | None:
+        """`proxy_keys.find` for async code."""
+        keys = self.proxy_keys
+        call = self._database.submit(keys.finding(secret_digest), reads=True)
+        found: ProxyKey | None = await (call.awaited() if call else off_loop(keys.find, secret_digest))
+        return found
 
     @property
     def leases(self) -> Leases:

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from policyguard.events import DIMENSIONS, Event, EventType, event_id
 from policyguard.states import Leg
 from policyguard.store import approval
-from policyguard.store.ledger import Ended, end_leg
+from policyguard.store.ledger import WHENEVER, Ended, end_leg
 from policyguard.store.record import write_events
 from policyguard.store.sql import Sql, drive, run, us
 
@@ -28,6 +28,7 @@ LEGS = """
     FROM legs AS l LEFT JOIN events AS e ON e.id = 'request.decided' || :colon || l.decision_id
     """.replace("{dimensions}", ", ".join(f'l."{name}"' for name in DIMENSIONS))
 _DUE_LEGS = Sql(LEGS + "WHERE l.state IN ('held', 'sent') AND l.expires_us <= :now ORDER BY l.expires_us LIMIT :batch")
+_LEG = Sql(LEGS + "WHERE l.leg_id = :leg_id AND l.state IN ('held', 'sent')")
 _RUN_OUT: Mapping[Leg, tuple[Leg, EventType, str]] = {
     Leg.HELD: (Leg.RELEASED, "leg.released", "never sent"),
     Leg.SENT: (Leg.PRESUMED, "leg.presumed", "no outcome before its time passed"),
@@ -56,9 +57,27 @@ def sweep_legs(connection: Connection, now: datetime) -> tuple[int, int, bool]:
     return counts[Leg.HELD], counts[Leg.SENT], len(rows) == BATCH
 
 
+def give_back(connection: Connection, leg_id: str, now: datetime) -> bool:
+    """Release one leg whose request was refused because the answer to its reservation did not come in time."""
+    row = run(connection, _LEG, {"leg_id": leg_id, "colon": ":"}).mappings().first()
+    if row is None:
+        return False
+    return _end(connection, row, _RUN_OUT[Leg.HELD], now)
+
+
 def _run_out(connection: Connection, row: Mapping[Any, Any], source: Leg, now: datetime) -> bool:
-    into, type_, note = _RUN_OUT[source]
-    ended = drive(connection, end_leg(row["leg_id"], source, into, None, now, due=us(now)))
+    return _end(connection, row, _RUN_OUT[source], now, us(now))
+
+
+def _end(
+    connection: Connection,
+    row: Mapping[Any, Any],
+    end: tuple[Leg, EventType, str],
+    now: datetime,
+    due: int = WHENEVER,
+) -> bool:
+    into, type_, note = end
+    ended = drive(connection, end_leg(row["leg_id"], Leg(row["state"]), into, None, now, due=due))
     if ended is None:
         return False
     event = leg_event(row, type_, ended, now, {"actual_micros": None, "overshoot_micros": 0, "note": note})

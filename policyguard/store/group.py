@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from queue import SimpleQueue
@@ -16,23 +17,35 @@ from typing import Any
 from sqlalchemy import Connection
 
 from policyguard.errors import StoreUnavailable
+from policyguard.store.patience import current
 from policyguard.store.sql import Rollback, Together, drive_all
 
 Work = Together[Any] | Callable[[Connection], Any]
 MOST = 128  # calls in one transaction, so that nobody waits long for the others
+WAITING = 4_096  # calls in the queue; with more a store that stopped would fill the memory
+CLOSE_S = 2.0  # for what is under way at the end, before its connection is cut
+AFTER_CUT_S = 0.5
+LONGEST_S = 86_400.0  # event loops take no endless time
 
 
 class Rejected(StoreUnavailable):
     """The database would not take what one operation wrote; it can take the others."""
 
 
-class Call:
-    """One call and what came of it. A thread waits for it, or an event loop is told."""
+class Unanswered(StoreUnavailable):
+    """The answer did not come in time, or not at all: what was asked for may have been done."""
 
-    __slots__ = ("_done", "_loop", "answer", "error", "work")
+
+class Call:
+    """One call and what came of it. A thread waits for it, or an event loop is told, in the time that there is."""
+
+    __slots__ = ("_done", "_loop", "_patience", "answer", "deadline", "error", "finished", "left", "taken", "work")
 
     def __init__(self, work: Work, loop: asyncio.AbstractEventLoop | None = None) -> None:
         self.work = work
+        self.taken = self.left = self.finished = False
+        self._patience = current()
+        self.deadline = self._patience.deadline()
         self.answer: Any = None
         self.error: Exception | None = None
         self._loop = loop
@@ -40,12 +53,17 @@ class Call:
 
     def wait(self) -> Any:
         """For a thread."""
-        self._done.acquire()
+        self._done.acquire(timeout=min(max(0.0, self.deadline - time.monotonic()), threading.TIMEOUT_MAX))
         return self._result()
 
     async def awaited(self) -> Any:
         """For a task. One that is cancelled leaves its call to be done all the same."""
-        await self._done
+        loop = self._loop or asyncio.get_running_loop()
+        timer = loop.call_later(min(self.deadline - time.monotonic(), LONGEST_S), _resolve, (self._done,))
+        try:
+            await self._done
+        finally:
+            timer.cancel()
         return self._result()
 
     def fail(self, error: Exception) -> None:
@@ -54,7 +72,17 @@ class Call:
         else:
             self.error = error
 
+    def take(self) -> bool:
+        """For the thread that does it. False: nobody waits for it any more."""
+        self.taken = True  # first this and then the look, as `_result` does it the other way round
+        return not self.left
+
     def _result(self) -> Any:
+        self._patience.waited(self.deadline)
+        if not self.finished:
+            self.left = True
+            kind = Unanswered if self.taken else StoreUnavailable
+            raise kind("the store cannot answer: it did not in the time that a request has for it")
         if self.error is not None:
             raise self.error
         return self.answer
@@ -64,6 +92,7 @@ class Call:
         """Wake whoever waits: threads one by one, an event loop once for all."""
         loops: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
         for call in calls:
+            call.finished = True
             if call._loop is None:
                 call._done.release()
             else:
@@ -87,17 +116,27 @@ def _resolve(futures: Sequence[asyncio.Future[None]]) -> None:
 
 def _again(error: StoreUnavailable) -> StoreUnavailable:
     """One exception for each thread that raises it."""
-    copy = StoreUnavailable(str(error))
+    copy = type(error)(str(error))
     copy.__cause__ = error.__cause__
     return copy
 
 
 class Writer:
-    """The thread that writes, started at the first call. `commit` runs works in one transaction and answers each."""
+    """The thread that writes, started at the first call. `commit` runs works in one transaction and answers each.
 
-    def __init__(self, commit: Callable[[Sequence[Work]], Sequence[Any]], close: Callable[[], None]) -> None:
+    It has until the last of those who wait for it gives up, which it is told by the monotonic clock. `cut` ends the
+    wait of a thread that is stuck.
+    """
+
+    def __init__(
+        self,
+        commit: Callable[[Sequence[Work], float], Sequence[Any]],
+        close: Callable[[], None],
+        cut: Callable[[], None],
+    ) -> None:
         self._commit = commit
         self._close = close
+        self._cut = cut
         self._queue: SimpleQueue[Call | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -107,6 +146,8 @@ class Writer:
         with self._lock:
             if self._closed:
                 raise StoreUnavailable("the store was closed")
+            if self._queue.qsize() >= WAITING:
+                raise StoreUnavailable(f"the store cannot answer: {WAITING:,} calls wait for it")
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="policyguard-store", daemon=True)
                 self._thread.start()
@@ -114,32 +155,44 @@ class Writer:
         return call
 
     def close(self) -> None:
-        """Do what was asked for until now, and end."""
+        """Do what was asked for until now, and end. A database that is mute is not waited for."""
         with self._lock:
             self._closed = True
             self._queue.put(None)
             thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            thread.join()
-        self._close()
+        if thread is None or thread is threading.current_thread():
+            self._close()
+            return
+        thread.join(CLOSE_S)
+        if thread.is_alive():
+            self._cut()
+            thread.join(AFTER_CUT_S)
 
     def _run(self) -> None:
-        while (call := self._queue.get()) is not None:
-            calls = [call]
-            waiting = min(self._queue.qsize(), MOST - 1)
-            for more in (self._queue.get() for _ in range(waiting)):
-                if more is None:
-                    self._queue.put(None)  # nothing comes after it
-                else:
-                    calls.append(more)
-            try:
+        try:
+            while (call := self._queue.get()) is not None:
+                self._group(call)
+        finally:
+            self._close()
+
+    def _group(self, first: Call) -> None:
+        calls = [first]
+        waiting = min(self._queue.qsize(), MOST - 1)
+        for more in (self._queue.get() for _ in range(waiting)):
+            if more is None:
+                self._queue.put(None)  # nothing comes after it
+            else:
+                calls.append(more)
+        calls = [call for call in calls if call.take()]
+        try:
+            if calls:
                 self._perform(calls)
-            finally:
-                Call.finish(calls)
+        finally:
+            Call.finish(calls)
 
     def _perform(self, calls: Sequence[Call]) -> None:
         try:
-            answers = self._commit([call.work for call in calls])
+            answers = self._commit([call.work for call in calls], max(call.deadline for call in calls))
         except Exception as error:
             if len(calls) == 1:
                 calls[0].fail(error)

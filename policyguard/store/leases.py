@@ -26,6 +26,12 @@ _TAKE = Sql(
       WHERE leases.until_us <= :now OR leases.holder = :holder
     """
 )
+_PROBE = Sql(
+    """
+    INSERT INTO leases (name, holder, until_us) VALUES ('probe', '', :now)
+    ON CONFLICT (name) DO UPDATE SET until_us = excluded.until_us
+    """
+)
 _GIVE_BACK = Sql("DELETE FROM leases WHERE name = :name AND holder = :holder")
 
 
@@ -36,6 +42,11 @@ def take(connection: Connection, name: str, holder: str, now: datetime, time: ti
     """
     values = {"name": name, "holder": holder, "now": us(now), "until": us(now + time)}
     return run(connection, _TAKE, values).rowcount == 1
+
+
+def probe(connection: Connection, now: datetime) -> None:
+    """Write one small row, always the same one: whether anything can be written is only known from writing."""
+    run(connection, _PROBE, {"now": us(now)})
 
 
 def give_back(connection: Connection, name: str, holder: str) -> None:

@@ -234,7 +234,7 @@ _END = Sql(
 # What was used without having been marked as sent was sent all the same.
 _SENT_UNSAID = Sql("UPDATE legs SET state = 'sent', sent_us = :now WHERE leg_id = :leg_id AND state = 'held'")
 _LEG = Sql("SELECT state, charged_micros, ceiling_micros FROM legs WHERE leg_id = :leg_id")
-_WHENEVER = 2**62  # a due time that every leg has reached
+WHENEVER = 2**62  # a due time that every leg has reached
 
 # From where an end can be reached, the usual way first.
 _SOURCES: Mapping[Leg, list[str]] = {
@@ -302,7 +302,7 @@ def end_leg(
     now: datetime,
     event: Event | None = None,
     *,
-    due: int = _WHENEVER,
+    due: int = WHENEVER,
     answered: bool | None = None,
 ) -> Steps[Ended | None]:
     """Move one leg from `source` to its end, and its money with it; None where it is not there (any more)."""

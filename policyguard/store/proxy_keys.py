@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -117,12 +117,16 @@ class ProxyKeys:
 
     def find(self, secret_digest: str) -> ProxyKey | None:
         """The key of a secret; None for none and for a revoked one."""
+        return self._read(self.finding(secret_digest))
+
+    def finding(self, secret_digest: str) -> Callable[[Connection], ProxyKey | None]:
+        """What `find` does on a connection."""
 
         def work(connection: Connection) -> ProxyKey | None:
             row = run(connection, _FIND, {"digest": secret_digest}).first()
             return None if row is None else self._key(connection, row)
 
-        return self._read(work)
+        return work
 
     def all(self) -> list[ProxyKey]:
         """In the order in which they were made, the revoked ones too."""

@@ -11,10 +11,10 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, or_, select
 
 from policyguard.events import DIMENSIONS, Event, EventType, event_id
-from policyguard.states import Review
+from policyguard.states import REVIEW_MOVES, Review
 from policyguard.steps import FindReview, Hold, Reopen, ReviewItem, Vote
 from policyguard.store import held_answers, tables
 from policyguard.store.notes import Opener
@@ -22,6 +22,7 @@ from policyguard.store.record import event_queries, sealed_of, to_json, write_ev
 from policyguard.store.sql import Query, Sql, Steps, delete_after, insert, moment, run, us
 
 BATCH = 100  # items in one transaction
+_OPEN = [state.value for state, targets in REVIEW_MOVES.items() if Review.EXPIRED in targets]
 
 # ---- hold -------------------------------------------------------------------------------------------------
 
@@ -107,10 +108,14 @@ def item(connection: Connection, review_id: str, opener: Opener | None) -> Revie
     return _items(connection, [row], opener)[0] if row is not None else None
 
 
-def items(connection: Connection, states: Iterable[str], limit: int, opener: Opener) -> list[ReviewItem]:
-    """Items in these states, the most urgent first."""
+def items(
+    connection: Connection, states: Iterable[str], limit: int, opener: Opener, now: datetime | None
+) -> list[ReviewItem]:
+    """Items in these states, the most urgent first; with `now` without those that wait for a sweep to expire them."""
     reviews = tables.reviews
     query = select(reviews).where(reviews.c.state.in_(list(states)))
+    if now is not None:
+        query = query.where(or_(reviews.c.state.not_in(_OPEN), reviews.c.due_us > us(now)))
     rows = connection.execute(query.order_by(reviews.c.due_us, reviews.c.review_id).limit(limit)).all()
     return _items(connection, rows, opener)
 

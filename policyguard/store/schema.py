@@ -15,6 +15,7 @@ from sqlalchemy import Connection, inspect
 from policyguard.errors import ConfigError
 from policyguard.store import address
 from policyguard.store.database import Database
+from policyguard.store.patience import FOR_EVER, patience
 from policyguard.store.sql import Sql, insert, run
 
 HEAD = "0006"
@@ -63,7 +64,8 @@ def bring_up(database: Database) -> None:
     current = database.read(version)
     if current is not None and current > HEAD:
         raise ConfigError(f"the database is at revision {current}, this policyguard knows {HEAD} at most")
-    database.write(_upgrade)
+    with patience(FOR_EVER):
+        database.write(_upgrade)
 
 
 def _upgrade(connection: Connection) -> None:

@@ -109,7 +109,7 @@ def unsettled(ticket: Ticket, error: Exception) -> None:
     say(
         ERROR,
         "leg.unsettled",
-        "leg %s is not settled and will be presumed at its ceiling: %s",
+        "leg %s is not settled yet, it is tried again until its time is over: %s",
         ticket.leg_id,
         error,
         decision_id=ticket.decision_id,

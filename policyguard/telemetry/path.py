@@ -66,6 +66,10 @@ class Telemetry:
         with self._ending("settle", ticket) as span:
             return (yield from self._staged(steps, ticket.surface, None, partial(self._ended, ticket, outcome, span)))
 
+    def settled(self, ticket: Ticket, outcome: Outcome, end: Settled) -> None:
+        """The end of a leg that the store was told later than its request."""
+        self._ended(ticket, outcome, None, end)
+
     def inspecting(self, steps: Generator[S, Any, Said], ticket: Ticket, outcome: Outcome) -> Generator[S, Any, Said]:
         """Around a flow that looks at an answer and ends its leg with it. None: the answer is released."""
         begun = perf_counter()

@@ -219,7 +219,7 @@ def test_a_database_that_may_only_be_read_refuses_and_recovers(store: Store, url
     store.check()
     postgres.run(f"ALTER DATABASE {name(url)} SET default_transaction_read_only = on")
     cut_sessions(postgres, url)
-    assert "read-only transaction" in unavailable(store)
+    assert "session is read-only" in unavailable(store)
     assert store.events() == []
     postgres.run(f"ALTER DATABASE {name(url)} RESET default_transaction_read_only")
     cut_sessions(postgres, url)
