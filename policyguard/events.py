@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 EventType = Literal[
     "request.decided",
+    "request.refusals",
     "leg.settled",
     "leg.released",
     "leg.presumed",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypedDict
 
 from policyguard import engine, pricing, record
 from policyguard.decision import (
@@ -66,6 +66,33 @@ class Keys(Protocol):
     def safety_identifier(self, user: str) -> str: ...
 
 
+class AskOptions(TypedDict, total=False):
+    """What a door can say beside the request.
+
+    `review_id` resumes an approved review. `door` is `python` unless a door of ours says otherwise. `forced` false: the
+    door can only declare what happens behind it. `upstream` is the host that the door itself calls: where it fails too
+    often, requests to it are refused for a while; without it that is counted for the surface. `fixed` are parameters
+    that it cannot change, so that the policy denies what it would bring down. `request_id` is the client's own, for
+    the record. `policies` is the set that the door read the request by, so that a reload in between does not mix two
+    sets; without it the set in force.
+    `sends`: the door sends at once what is admitted, so that it is marked as sent with its reservation; no `sent` then.
+    `address` is where the request comes from, where the door knows: of callers whom nobody knows it bounds the rows.
+    `ticket` is of the request that this one is a part of, `retry_of` the decision on the first attempt of it.
+    """
+
+    review_id: str | None
+    door: str
+    forced: bool
+    fixed: frozenset[str]
+    upstream: str | None
+    request_id: str | None
+    address: str | None
+    policies: PolicySet
+    ticket: Ticket
+    retry_of: str | None
+    sends: bool
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
     """One request as a door hands it over, with the ids and the time that the driver gives it.
@@ -73,9 +100,9 @@ class Ask:
     `door` is `asgi`, `client`, `decorator`, `proxy` or `python`; `forced` is false where the door can only declare what
     the app does, and `fixed` are the parameters that it cannot change. `upstream` is what a breaker is for: the API's
     host where the door calls it, without it the app behind the surface. `review_id` resumes an approved review,
-    `request_id` is the client's own. `ticket` is of the admitted and sent request that this one is a part of,
-    `retry_of` the decision on the first attempt of this one. `sent_for`: it goes upstream at once, and has this time
-    there. `elapsed_ms` says how long the guard has worked on the request so far.
+    `request_id` is the client's own, `address` where the request comes from. `ticket` is of the admitted and sent
+    request that this one is a part of, `retry_of` the decision on the first attempt of this one. `sent_for`: it goes
+    upstream at once, and has this time there. `elapsed_ms` says how long the guard has worked on the request so far.
     """
 
     request: ImageRequest
@@ -91,6 +118,7 @@ class Ask:
     fixed: frozenset[str] = frozenset()
     upstream: str | None = None
     request_id: str | None = None
+    address: str | None = None
     ticket: Ticket | None = None
     retry_of: str | None = None
     sent_for: timedelta | None = None
@@ -130,6 +158,7 @@ def admit(policies: PolicySet, ask: Ask, keys: Keys) -> Flow:
             now=ask.now,
             decision_id=ask.decision_id,
             door=ask.door,
+            address=ask.address,
         )
         return (yield from reject(policies, what, keys))
     caller, reasons = engine.resolve_caller(policies.caller, ask.caller)
@@ -214,7 +243,10 @@ def _refuse(
     decision = _decision(path, *extra)
     facts = _facts(path, decision, "deny")
     refusal = Refusal(record.leg_facts(facts), facts.quote.ceiling_micros if facts.quote else 0, over)
-    yield Record((record.decided(facts, review_id=review_id),), record.prompt(facts), refusal)
+    known = path.dimensions["user"] is not None
+    private = record.prompt(facts) if known else ()
+    stranger = None if known else path.ask.address
+    yield Record((record.decided(facts, review_id=review_id),), private, refusal, stranger)
     return refuse(decision, review_id=review_id, opens_at=opens_at, now=path.ask.now)
 
 
@@ -380,6 +412,7 @@ class Unreadable:
     now: datetime
     decision_id: str
     door: str
+    address: str | None = None
 
 
 def malformed_reason(error: InvalidRequest) -> Reason:
@@ -410,7 +443,9 @@ def reject(policies: PolicySet, what: Unreadable, keys: Keys) -> Generator[Step,
     columns = record.dimensions(what.surface, caller, keys.pseudonym)
     policy = policies.surfaces.get(what.surface or "")
     keep_days = policy.audit.events_days if policy else None
-    yield Record((record.rejected(decision, what.now, columns, what.door, keep_days),), refusal=Refusal(columns))
+    event = record.rejected(decision, what.now, columns, what.door, keep_days)
+    stranger = None if columns["user"] else what.address
+    yield Record((event,), refusal=Refusal(columns), stranger=stranger)
     refused = refuse(decision, now=what.now)
     status = what.reason.values.get("status", refused.status)
     return replace(refused, status=status)

@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeAlias, TypedDict, TypeVar, Unpack
+from typing import Any, ParamSpec, Self, TypeAlias, TypeVar, Unpack
 
 import anyio
 
@@ -31,6 +31,7 @@ from policyguard.draws import draw
 from policyguard.driving import adrive, drive
 from policyguard.engine import check_caller
 from policyguard.errors import ConfigError, InvalidRequest, PolicyguardError, StoreUnavailable
+from policyguard.flow import AskOptions
 from policyguard.ids import new_id
 from policyguard.later import Later
 from policyguard.logs import say
@@ -43,10 +44,11 @@ from policyguard.renewal import Renewal
 from policyguard.request import Caller, ImageRequest, Outcome, Output
 from policyguard.settings import setting
 from policyguard.states import Leg
-from policyguard.steps import Look, Moderate, Settled, Step
+from policyguard.steps import Look, Moderate, Record, Settled, Step
 from policyguard.store import Store, key_path, open_store
 from policyguard.store.clock import host_now, is_due
 from policyguard.store.patience import patience, request_s, waiting
+from policyguard.strangers import Strangers
 from policyguard.telemetry import lines
 from policyguard.telemetry.ledger import Ledger
 from policyguard.telemetry.path import Telemetry
@@ -65,31 +67,6 @@ SEALED_AT_ONCE = 1_000  # rows
 @dataclass(frozen=True, slots=True)
 class Sweep:
     """What the guard asks of itself before a flow, now and then. Answer: None."""
-
-
-class AskOptions(TypedDict, total=False):
-    """What a door can say beside the request.
-
-    `review_id` resumes an approved review. `door` is `python` unless a door of ours says otherwise. `forced` false: the
-    door can only declare what happens behind it. `upstream` is the host that the door itself calls: where it fails too
-    often, requests to it are refused for a while; without it that is counted for the surface. `fixed` are parameters
-    that it cannot change, so that the policy denies what it would bring down. `request_id` is the client's own, for
-    the record. `policies` is the set that the door read the request by, so that a reload in between does not mix two
-    sets; without it the set in force.
-    `sends`: the door sends at once what is admitted, so that it is marked as sent with its reservation; no `sent` then.
-    `ticket` is of the request that this one is a part of, `retry_of` the decision on the first attempt of it.
-    """
-
-    review_id: str | None
-    door: str
-    forced: bool
-    fixed: frozenset[str]
-    upstream: str | None
-    request_id: str | None
-    policies: PolicySet
-    ticket: Ticket
-    retry_of: str | None
-    sends: bool
 
 
 class Guard:
@@ -121,6 +98,7 @@ class Guard:
         self._later = Later(store, self.telemetry, clock, store_timeout_s=waits_s, for_s=SENT_FOR.total_seconds())
         weakref.finalize(self, self._renewal.close)
         weakref.finalize(self, self._later.leave)
+        self._strangers = Strangers(vault.pseudonym, partial(_id, "sum"))
         self._swept_at: datetime | None = None
         self._sweeping = threading.Lock()
 
@@ -210,9 +188,10 @@ class Guard:
         surface: str | None,
         caller: Caller | None = None,
         door: str = "python",
+        address: str | None = None,
     ) -> Refused:
         """Record and refuse what never became a request: bad input, or an image route that no surface claims."""
-        return self._drive(self._rejecting(error, surface, caller, door))
+        return self._drive(self._rejecting(self._unreadable(error, surface, caller, door, address)))
 
     async def areject(
         self,
@@ -221,9 +200,10 @@ class Guard:
         surface: str | None,
         caller: Caller | None = None,
         door: str = "python",
+        address: str | None = None,
     ) -> Refused:
         """`reject` for async code."""
-        return await self._adrive(self._rejecting(error, surface, caller, door))
+        return await self._adrive(self._rejecting(self._unreadable(error, surface, caller, door, address)))
 
     def _admitting(
         self, request: ImageRequest, caller: Caller | None, surface: str, options: AskOptions
@@ -235,12 +215,9 @@ class Guard:
         steps = self._surely(flow.admit(policies, ask, self.vault), known, ask.decision_id, ask.leg_id)
         return self.telemetry.deciding(steps, surface=known, door=ask.door, models=policies.prices.models)
 
-    def _rejecting(
-        self, error: InvalidRequest | Reason, surface: str | None, caller: Caller | None, door: str
-    ) -> Deciding[Refused]:
-        what = self._unreadable(error, surface, caller, door)
-        steps = self._surely(flow.reject(self.policies, what, self.vault), surface, what.decision_id)
-        return self.telemetry.deciding(steps, surface=surface, door=door, models=self.policies.prices.models)
+    def _rejecting(self, what: flow.Unreadable) -> Deciding[Refused]:
+        steps = self._surely(flow.reject(self.policies, what, self.vault), what.surface, what.decision_id)
+        return self.telemetry.deciding(steps, surface=what.surface, door=what.door, models=self.policies.prices.models)
 
     def _ask(self, request: ImageRequest, caller: Caller, surface: str, options: AskOptions) -> flow.Ask:
         now, started, random = self.clock(), time.monotonic(), draw(30)
@@ -258,6 +235,7 @@ class Guard:
             fixed=options.get("fixed", frozenset()),
             upstream=options.get("upstream"),
             request_id=options.get("request_id"),
+            address=options.get("address"),
             ticket=options.get("ticket"),
             retry_of=options.get("retry_of"),
             sent_for=SENT_FOR if options.get("sends") else None,
@@ -265,7 +243,7 @@ class Guard:
         )
 
     def _unreadable(
-        self, error: InvalidRequest | Reason, surface: str | None, caller: Caller | None, door: str
+        self, error: InvalidRequest | Reason, surface: str | None, caller: Caller | None, door: str, address: str | None
     ) -> flow.Unreadable:
         now = self.clock()
         return flow.Unreadable(
@@ -275,6 +253,7 @@ class Guard:
             now=now,
             decision_id=_id("dec", now),
             door=door,
+            address=address,
         )
 
     # ---- after admission --------------------------------------------------------------------------------------
@@ -314,7 +293,7 @@ class Guard:
             yield
 
     def settle(self, ticket: Ticket, outcome: Outcome) -> Settled:
-        """Say what happened upstream. Twice is once. With the store down it is tried again until the leg's time is over."""
+        """Say what happened upstream. Twice is once. With the store down it is tried until the leg's time is over."""
         return self._drive(self._settling(ticket, outcome), anew=True)
 
     async def asettle(self, ticket: Ticket, outcome: Outcome) -> Settled:
@@ -443,7 +422,8 @@ class Guard:
             return looking.look(step, self._moderator)
         if isinstance(step, Sweep):
             return self._sweep_when_due()
-        return self.store.perform(step, self.clock())
+        known = self._strangers.bounded(step, self.clock())
+        return self.store.perform(known, self.clock()) if known is not None else ()
 
     async def _aperform(self, step: Step | Sweep) -> Any:
         if isinstance(step, Moderate):
@@ -452,7 +432,8 @@ class Guard:
             return await looking.alook(step, self._moderator)
         if isinstance(step, Sweep):
             return await in_thread(self._sweep_when_due)
-        return await self.store.aperform(step, self.clock())
+        known = self._strangers.bounded(step, self.clock())
+        return await self.store.aperform(known, self.clock()) if known is not None else ()
 
     def _store_down(self, surface: str | None, decision_id: str, error: StoreUnavailable) -> Refused:
         """Never allowed and not recorded: without the store nothing passes."""
@@ -474,6 +455,8 @@ class Guard:
         Then seal rows of the record, so many that no request waits long; `policyguard jobs run` seals without a bound.
         """
         self.store.clock.set()
+        if counted := self._strangers.counted(self.clock()):
+            self.store.perform(Record(counted), self.clock())
         lines.swept(self.store.sweep(self.clock()))
         try:
             seal(self.store, self.vault, self.clock(), most=SEALED_AT_ONCE)

@@ -228,14 +228,14 @@ def leg_facts(facts: Facts) -> dict[str, str | int | None]:
 
 
 def prompt(facts: Facts) -> tuple[Private, ...]:
-    """The prompt, to be encrypted, where the policy keeps it."""
+    """The prompt, to be encrypted, where the policy keeps it: as much of it as the policy allows to be sent."""
     if not facts.policy.audit.store_prompt:
         return ()
     row = Private(
         id=f"prompt:{facts.decision.id}",
         kind="prompt",
         subject=facts.dimensions["user"] or ANONYMOUS,
-        plaintext=facts.asked.prompt.encode(),
+        plaintext=facts.asked.prompt[: facts.policy.request.max_prompt_chars].encode(),
         keep_days=facts.policy.audit.private_days,
     )
     return (row,)

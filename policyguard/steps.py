@@ -207,11 +207,15 @@ class Reopen:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Write events (and private data) alone: a request that was refused or held. Answer: the alerts, mostly none."""
+    """Write events (and private data) alone: a request that was refused or held. Answer: the alerts, mostly none.
+
+    `stranger` is the address of a caller whom nobody knows: so many of its refusals have rows, and the rest is counted.
+    """
 
     events: tuple[Event, ...]
     private: tuple[Private, ...] = ()
     refusal: Refusal | None = None
+    stranger: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,8 @@ from policyguard.adapters.passing import Ending, failure_of, output_of
 from policyguard.decision import Admitted, Held, Reason, Refused, Released, Ticket
 from policyguard.engine import check_caller
 from policyguard.errors import ConfigError, InvalidRequest, PolicyguardError
-from policyguard.flow import no_surface_reason
-from policyguard.guard import AskOptions, Guard
+from policyguard.flow import AskOptions, no_surface_reason
+from policyguard.guard import Guard
 from policyguard.request import Caller, Failure, ImageRequest, Outcome, Output, Value
 from policyguard.wire.errors import render_error
 from policyguard.wire.forms import Parsed, Shape, check_query, largest, one_content_type, read

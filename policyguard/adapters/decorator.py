@@ -25,7 +25,8 @@ from policyguard.adapters.surface import check_surface
 from policyguard.decision import Admitted, Effect, Held, Kind, Reason, Refused, Released, refused_error
 from policyguard.driving import adrive, drive
 from policyguard.errors import ConfigError, InvalidRequest
-from policyguard.guard import AskOptions, Guard
+from policyguard.flow import AskOptions
+from policyguard.guard import Guard
 from policyguard.request import AUTO, Failure, ImageRequest, InputImage, Operation, Outcome, Output
 from policyguard.suggest import known_names
 from policyguard.wire.outcome import digests, plain_word

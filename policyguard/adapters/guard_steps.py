@@ -10,7 +10,8 @@ from typing import Any
 
 from policyguard.decision import Reason, Ticket
 from policyguard.errors import InvalidRequest
-from policyguard.guard import AskOptions, Guard
+from policyguard.flow import AskOptions
+from policyguard.guard import Guard
 from policyguard.request import Caller, ImageRequest, Outcome, Output
 
 

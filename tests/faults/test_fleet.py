@@ -201,7 +201,7 @@ def bouncer(url: str, folder: Path) -> Iterator[tuple[str, Callable[[], None]]]:
     )
     folder.chmod(0o755)
     for parent in folder.parents:
-        if parent.owner() == folder.owner() and parent != Path("/") and parent != Path("/tmp"):  # noqa: S108
+        if parent.owner() == folder.owner() and parent != Path("/") and parent != Path("/tmp"):
             parent.chmod(0o755)
     user = {"user": "nobody"} if os.geteuid() == 0 else {}
     running: list[subprocess.Popen[bytes]] = []
