@@ -73,9 +73,9 @@ class PolicyGuardMiddleware:
     """Guards the routes that the policies declare.
 
     `caller` gets the ASGI scope and says who asks, as a `Caller` or a mapping; without it declared headers of trusted
-    proxies and `policyguard.caller(...)` count. `root_path` is a prefix that the app takes off paths by itself, `""` for
-    none; while it is None, a path that could be a claimed route behind such a prefix is refused. A body with pictures
-    larger than `max_body_bytes`, JSON without its pictures larger than `max_json_bytes`, and a body slower than
+    proxies and `policyguard.caller(...)` count. `root_path` is a prefix that the app takes off paths by itself, empty
+    for none; while it is None, a path that could be a claimed route behind such a prefix is refused. A body with
+    pictures larger than `max_body_bytes`, JSON without its pictures larger than `max_json_bytes`, and a body slower than
     `body_timeout_s` are refused.
     """
 

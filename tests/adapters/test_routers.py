@@ -128,7 +128,9 @@ def django_app() -> Iterator[Callable[..., Any]]:
 
 
 @pytest.mark.parametrize("method", ["post", "Post", "pOST"])
-async def test_a_method_in_any_case_is_decided_where_an_app_takes_it(guard: Guard, method: str, django_app: Any) -> None:
+async def test_a_method_in_any_case_is_decided_where_an_app_takes_it(
+    guard: Guard, method: str, django_app: Any
+) -> None:
     for make in (flask, quart, django_app):
         reached = Reached()
         answer = await send(PolicyGuardMiddleware(make(reached), guard=guard), ROUTE, method=method)
@@ -136,7 +138,9 @@ async def test_a_method_in_any_case_is_decided_where_an_app_takes_it(guard: Guar
     assert len(decisions(guard)) == 3
 
 
-@pytest.mark.parametrize("path", ["/outer/api/avatars", "/outer/api/avatars/", "/outer//api/AVATARS", "/a/b/api/avatars"])
+@pytest.mark.parametrize(
+    "path", ["/outer/api/avatars", "/outer/api/avatars/", "/outer//api/AVATARS", "/a/b/api/avatars"]
+)
 async def test_a_prefix_that_only_the_app_knows_is_refused_and_recorded(guard: Guard, path: str) -> None:
     reached = Reached()
     answer = await send(PolicyGuardMiddleware(fastapi(reached, "/outer"), guard=guard), path)
@@ -206,7 +210,9 @@ class Grammar:
         return plain if self._random.random() < 0.75 else self._random.choice(others)
 
     def method(self) -> str:
-        return str(self._or("POST", "post", "Post", "PUT", "put", "PATCH", "GET", "HEAD", "OPTIONS", "DELETE", "po\u017ft"))
+        return str(
+            self._or("POST", "post", "Post", "PUT", "put", "PATCH", "GET", "HEAD", "OPTIONS", "DELETE", "po\u017ft")
+        )
 
     def root(self) -> str:
         return str(self._or("", "/outer", "/api", "/outer/"))
