@@ -8,10 +8,11 @@ itself: a leg whose usage was seen by then is settled by it, every other one is 
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -75,8 +76,8 @@ class PolicyGuardMiddleware:
     `caller` gets the ASGI scope and says who asks, as a `Caller` or a mapping; without it declared headers of trusted
     proxies and `policyguard.caller(...)` count. `root_path` is a prefix that the app takes off paths by itself, empty
     for none; while it is None, a path that could be a claimed route behind such a prefix is refused. A body with
-    pictures larger than `max_body_bytes`, JSON without its pictures larger than `max_json_bytes`, and a body slower than
-    `body_timeout_s` are refused.
+    pictures larger than `max_body_bytes`, JSON without its pictures larger than `max_json_bytes`, and a body slower
+    than `body_timeout_s` are refused.
     """
 
     def __init__(
@@ -175,6 +176,10 @@ async def reached_by(scope: Scope, body: bytes) -> Reach:
     return await _read(body, partial(reach, body, kind, encoded=False, responses=True))
 
 
+def _digest(query: bytes) -> str:
+    return hashlib.sha256(query).hexdigest()
+
+
 async def _read(body: bytes, read: Callable[[], T]) -> T:
     """What takes long to read is not read on the event loop."""
     return read() if len(body) <= _SHORT else await in_thread(read)
@@ -254,13 +259,16 @@ class Guarded:
 
     async def _parsed(self, body: bytes) -> Parsed:
         kind = one_content_type(_values(self.scope, b"content-type"), _values(self.scope, b"content-encoding"))
+        query = self.scope.get("query_string", b"")
         if self.route.shape == "custom":
-            return await _read(body, partial(read_own, body, kind, self.route))
-        check_query(self.scope.get("query_string", b""))
+            return await _read(body, partial(read_own, body, kind, self.route, query))
+        check_query(query)
         if self.route.shape == "generations":
-            return await _read(body, partial(forms.read, self.route.shape, body, kind))
-        # pictures to look at, however short
-        return await in_thread(forms.read, self.route.shape, body, kind, self.door.max_json_bytes)
+            parsed = await _read(body, partial(forms.read, self.route.shape, body, kind))
+        else:  # pictures to look at, however short
+            parsed = await in_thread(forms.read, self.route.shape, body, kind, self.door.max_json_bytes)
+        # an app may read more from there
+        return replace(parsed, request=replace(parsed.request, whole=_digest(query))) if query else parsed
 
     async def _refuse(self, error: InvalidRequest | Reason) -> None:
         await self._say(await self.guard.areject(error, surface=self.surface, caller=self.caller, door=self.door.name))
