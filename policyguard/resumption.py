@@ -1,7 +1,8 @@
 """Whether a held request may go now: the check of a review item against the request that came back. Pure.
 
 An approval is bound to the surface, the user, the tenant and the digest of prompt, parameters, images and what else an
-app reads of the request, and covers the reasons that it showed. Nothing here consumes it: the store does that, once, with the reservation.
+app reads of the request, and covers the reasons that it showed. Nothing here consumes it: the store does that, once,
+with the reservation.
 """
 
 from __future__ import annotations

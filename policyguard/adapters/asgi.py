@@ -32,7 +32,7 @@ from policyguard.wire import forms
 from policyguard.wire.forms import MAX_BODY_BYTES, MAX_JSON_BYTES, check_query, largest, one_content_type
 from policyguard.wire.outcome import OutcomeReader, plain_word
 from policyguard.wire.own import Own, read_own
-from policyguard.wire.reach import Reach, reach
+from policyguard.wire.reach import DRAWS, Reach, Reached, reach
 from policyguard.wire.refusals import render
 
 Scope = MutableMapping[str, Any]
@@ -156,7 +156,7 @@ class PolicyGuardMiddleware:
         except InvalidRequest as error:
             await self._no_surface(policies, scope, send, error)
             return
-        if reached is Reach.NONE:
+        if reached.reach is Reach.NONE:
             await self.app(scope, Replay(body, receive), send)
         else:
             await self._no_surface(policies, scope, send, no_surface_reason(reached.message))
@@ -170,7 +170,7 @@ def _values(scope: Scope, wanted: bytes) -> list[str]:
     return [value.decode("latin-1") for name, value in scope["headers"] if name.lower() == wanted]
 
 
-async def reached_by(scope: Scope, body: bytes) -> Reach:
+async def reached_by(scope: Scope, body: bytes) -> Reached:
     """Whether a body of the Responses API can make images. Raises `InvalidRequest`."""
     kind = one_content_type(_values(scope, b"content-type"), _values(scope, b"content-encoding"))
     return await _read(body, partial(reach, body, kind, encoded=False, responses=True))
@@ -218,14 +218,14 @@ class Guarded:
     async def run(self) -> None:
         try:
             body = await self.door.body(self.scope, self.receive, self.route.shape)
-            reached = await reached_by(self.scope, body) if self.route.shape == "responses" else Reach.TOOL
-            parsed = await self._parsed(body) if reached is Reach.TOOL else None
+            reached = await reached_by(self.scope, body) if self.route.shape == "responses" else DRAWS
+            parsed = await self._parsed(body) if reached is DRAWS else None
         except ClientLeft:
             return
         except InvalidRequest as error:
             await self._refuse(error)
             return
-        if reached is Reach.NONE and self.door.passes_text:  # text for text
+        if reached.reach is Reach.NONE and self.door.passes_text:  # text for text
             await self.door.app(self.scope, Replay(body, self.receive), self.send)
             return
         del body
