@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 NODE   := tests/node/node_modules/.package-lock.json
 
-.PHONY: demo test check format differential mutations fuzz crash load bench lock clean
+.PHONY: demo test check format differential mutations fuzz crash faults load bench lock clean
 
 demo: $(READY)
 	$(BIN)/policyguard demo
@@ -45,6 +45,13 @@ fuzz: $(READY)
 # a hundred kills at random points under load, of clients on each engine and of the server; the suite does some
 crash: $(READY)
 	POLICYGUARD_CRASH=100 $(BIN)/python -m pytest -n auto tests/store/test_crash.py
+
+# minutes of databases that go mute, are reset, read-only, full, replaced and failed over, under load on two processes:
+# the table of docs/faults.md. Needs PgBouncer (apt-get install pgbouncer), and root for a small file system
+faults: $(READY)
+	@command -v pgbouncer >/dev/null || { echo "this needs PgBouncer: apt-get install pgbouncer" >&2; exit 1; }
+	@test "$$(id -u)" = 0 || { echo "this needs root, to mount a small file system" >&2; exit 1; }
+	POLICYGUARD_FAULTS=long $(BIN)/python -m pytest -n0 -s tests/faults
 
 # two thousand requests at the proxy, 64 at once, over a slow and failing upstream; the suite sends some hundred
 load: $(READY)

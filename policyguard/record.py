@@ -245,7 +245,7 @@ def prompt(facts: Facts) -> tuple[Private, ...]:
 
 
 def request_digest(request: ImageRequest) -> str:
-    """Over the prompt, every parameter and every image: what an approval is bound to."""
+    """Over the prompt, every parameter, every image and what else came: what an approval is bound to."""
     canonical = {
         **parameters(request),
         "prompt": request.prompt,
@@ -259,6 +259,8 @@ def request_digest(request: ImageRequest) -> str:
         canonical["markup"] = request.markup.digest
     if request.main is not None:
         canonical["main"] = request.main.digest
+    if request.whole is not None:
+        canonical["whole"] = request.whole
     return "sha256:" + hashlib.sha256(orjson.dumps(canonical, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 

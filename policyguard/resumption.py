@@ -1,7 +1,8 @@
 """Whether a held request may go now: the check of a review item against the request that came back. Pure.
 
-An approval is bound to the surface, the user, the tenant and the digest of prompt, parameters and images, and covers
-the reasons that it showed. Nothing here consumes it: the store does that, once, with the reservation.
+An approval is bound to the surface, the user, the tenant and the digest of prompt, parameters, images and what else an
+app reads of the request, and covers the reasons that it showed. Nothing here consumes it: the store does that, once,
+with the reservation.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def resumption(
     if item is None or not _same_caller(item, dimensions):
         return _no("review.unknown", "no such review for this caller")
     if item.request_digest != request_digest:
-        return _no("review.mismatch", "the review is about another prompt, image or parameter")
+        return _no("review.mismatch", _MISMATCH)
     if item.kind == "output" and item.state is Review.RELEASED and now < item.due_at:
         return Resumption(Way.GO)  # again: it is paid for, and a connection can break
     if item.state is Review.APPROVED and now < item.due_at:
@@ -69,6 +70,7 @@ def _approved(item: ReviewItem, policy_digest: str, needed: tuple[str, ...]) -> 
     return Resumption(Way.GO)
 
 
+_MISMATCH = "the review is about another request: send the same one, with every field and the query unchanged"
 _STATES = {
     Review.HELD: ("review.pending", "the review is not decided yet"),
     Review.APPROVED: ("review.pending", "the review is not decided yet"),

@@ -16,7 +16,6 @@ from policyguard import later as module
 from policyguard.decision import Admitted, Refused
 from policyguard.errors import StoreUnavailable
 from policyguard.later import Later
-from policyguard.request import Output
 from policyguard.states import Leg
 from policyguard.steps import Reserve, Settle
 from policyguard.store.group import Unanswered
@@ -88,16 +87,6 @@ def test_a_thread_tells_it_without_anybody_asking(tmp_path: Path) -> None:
         while guard._later.waiting:
             threading.Event().wait(0.01)
         assert guard.settle(answer.ticket, USAGE).state is Leg.SETTLED
-
-
-def test_what_was_inspected_is_settled_later_too(guard: Guard) -> None:
-    answer = admit(guard)
-    guard.sent(answer.ticket)
-    with down(guard):
-        guard.inspect(answer.ticket, USAGE, Output(images=(), required=False))
-    assert guard._later.waiting == 1
-    guard._later.round()
-    assert guard.store.budget_windows()[0].spent == 5880
 
 
 def test_the_end_of_the_process_tries_once_more(tmp_path: Path) -> None:

@@ -8,9 +8,11 @@ itself: a leg whose usage was seen by then is settled by it, every other one is 
 
 from __future__ import annotations
 
+import hashlib
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -18,9 +20,9 @@ from policyguard.adapters.body import AppFailed, ClientLeft, Message, Receive, R
 from policyguard.adapters.held_back import HeldBack
 from policyguard.adapters.identity import CallerOf, caller_of, header
 from policyguard.adapters.offer import Offer, offered
-from policyguard.adapters.routes import OVERRIDES, READS, Table, looks_like_responses, paths
+from policyguard.adapters.routes import OVERRIDES, READS, Table
 from policyguard.current import one_request
-from policyguard.decision import Admitted, Held, Reason, Refused, Released
+from policyguard.decision import Admitted, Decision, Held, Reason, Refused, Released
 from policyguard.errors import InvalidRequest
 from policyguard.flow import no_surface_reason
 from policyguard.guard import Guard
@@ -31,7 +33,7 @@ from policyguard.wire import forms
 from policyguard.wire.forms import MAX_BODY_BYTES, MAX_JSON_BYTES, check_query, largest, one_content_type
 from policyguard.wire.outcome import OutcomeReader, plain_word
 from policyguard.wire.own import Own, read_own
-from policyguard.wire.reach import Reach, reach
+from policyguard.wire.reach import DRAWS, Reach, Reached, reach
 from policyguard.wire.refusals import render
 
 Scope = MutableMapping[str, Any]
@@ -73,8 +75,10 @@ class PolicyGuardMiddleware:
     """Guards the routes that the policies declare.
 
     `caller` gets the ASGI scope and says who asks, as a `Caller` or a mapping; without it declared headers of trusted
-    proxies and `policyguard.caller(...)` count. A body with pictures larger than `max_body_bytes`, JSON without its
-    pictures larger than `max_json_bytes`, and a body slower than `body_timeout_s` are refused.
+    proxies and `policyguard.caller(...)` count. `root_path` is a prefix that the app takes off paths by itself, empty
+    for none; while it is None, a path that could be a claimed route behind such a prefix is refused. A body with
+    pictures larger than `max_body_bytes`, JSON without its pictures larger than `max_json_bytes`, and a body slower
+    than `body_timeout_s` are refused.
     """
 
     def __init__(
@@ -83,6 +87,7 @@ class PolicyGuardMiddleware:
         *,
         guard: Guard,
         caller: CallerOf | None = None,
+        root_path: str | None = None,
         max_body_bytes: int = MAX_BODY_BYTES,
         max_json_bytes: int = MAX_JSON_BYTES,
         body_timeout_s: float = 60.0,
@@ -97,7 +102,8 @@ class PolicyGuardMiddleware:
             max_json_bytes=max_json_bytes,
             body_timeout_s=body_timeout_s,
         )
-        self._table = Table(guard.policies)
+        self._root_path = root_path
+        self._table = Table(guard.policies, root_path)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.guard.afollow()  # at the latest now, best at startup: each worker follows the policies by itself
@@ -108,18 +114,19 @@ class PolicyGuardMiddleware:
             await self._request(scope, receive, send)
 
     async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
-        table, places = self._routes(), paths(scope)
+        table = self._routes()
+        places = table.paths(scope)
         if scope["type"] == "websocket":
-            await self._socket(table.policies, scope, receive, send)
+            await self._socket(table, scope, receive, send)
             return
         overridden = _overridden(scope)
         match = table.match(scope["method"], *places)
         if match is not None:
             who = caller_of(scope, table.policies, self.caller)
             await Guarded(self._door, scope, receive, send, table.policies, *match, who).run()
-        elif table.evaded(scope["method"], *places, overridden=overridden):
-            await self._no_surface(table.policies, scope, send, no_surface_reason())
-        elif (overridden or scope["method"] not in READS) and any(map(looks_like_responses, places)):
+        elif why := table.evaded(scope["method"], *places, overridden=overridden):
+            await self._no_surface(table.policies, scope, send, no_surface_reason(why))
+        elif (overridden or scope["method"].upper() not in READS) and table.looks_like_responses(*places):
             await self._responses(table.policies, scope, receive, send)
         else:
             await self.app(scope, receive, send)
@@ -127,7 +134,7 @@ class PolicyGuardMiddleware:
     def _routes(self) -> Table:
         table, policies = self._table, self.guard.policies
         if table.policies is not policies:
-            self._table = table = Table(policies)
+            self._table = table = Table(policies, self._root_path)
         return table
 
     async def _no_surface(self, policies: PolicySet, scope: Scope, send: Send, why: InvalidRequest | Reason) -> None:
@@ -135,12 +142,12 @@ class PolicyGuardMiddleware:
         refused = await self.guard.areject(why, surface=None, caller=who, door="asgi")
         await say(refused, send, reasons=True)
 
-    async def _socket(self, policies: PolicySet, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _socket(self, table: Table, scope: Scope, receive: Receive, send: Send) -> None:
         """What a socket carries cannot be decided here: the Responses API over one is closed before it opens."""
-        if not any(map(looks_like_responses, paths(scope))):
+        if not table.looks_like_responses(*table.paths(scope)):
             await self.app(scope, receive, send)
             return
-        who = caller_of(scope, policies, self.caller)
+        who = caller_of(scope, table.policies, self.caller)
         await self.guard.areject(no_surface_reason(), surface=None, caller=who, door="asgi")
         await send({"type": "websocket.close", "code": 1008})
 
@@ -154,7 +161,7 @@ class PolicyGuardMiddleware:
         except InvalidRequest as error:
             await self._no_surface(policies, scope, send, error)
             return
-        if reached is Reach.NONE:
+        if reached.reach is Reach.NONE:
             await self.app(scope, Replay(body, receive), send)
         else:
             await self._no_surface(policies, scope, send, no_surface_reason(reached.message))
@@ -168,10 +175,14 @@ def _values(scope: Scope, wanted: bytes) -> list[str]:
     return [value.decode("latin-1") for name, value in scope["headers"] if name.lower() == wanted]
 
 
-async def reached_by(scope: Scope, body: bytes) -> Reach:
+async def reached_by(scope: Scope, body: bytes) -> Reached:
     """Whether a body of the Responses API can make images. Raises `InvalidRequest`."""
     kind = one_content_type(_values(scope, b"content-type"), _values(scope, b"content-encoding"))
     return await _read(body, partial(reach, body, kind, encoded=False, responses=True))
+
+
+def _digest(query: bytes) -> str:
+    return hashlib.sha256(query).hexdigest()
 
 
 async def _read(body: bytes, read: Callable[[], T]) -> T:
@@ -212,14 +223,14 @@ class Guarded:
     async def run(self) -> None:
         try:
             body = await self.door.body(self.scope, self.receive, self.route.shape)
-            reached = await reached_by(self.scope, body) if self.route.shape == "responses" else Reach.TOOL
-            parsed = await self._parsed(body) if reached is Reach.TOOL else None
+            reached = await reached_by(self.scope, body) if self.route.shape == "responses" else DRAWS
+            parsed = await self._parsed(body) if reached is DRAWS else None
         except ClientLeft:
             return
         except InvalidRequest as error:
             await self._refuse(error)
             return
-        if reached is Reach.NONE and self.door.passes_text:  # text for text
+        if reached.reach is Reach.NONE and self.door.passes_text:  # text for text
             await self.door.app(self.scope, Replay(body, self.receive), self.send)
             return
         del body
@@ -245,19 +256,24 @@ class Guarded:
         if not isinstance(answer, Admitted):
             await self._say(answer)
             return
-        scope, receive = self._rewritten(answer, *parsed.write(answer.request, answer.ticket.safety_identifier))
-        del parsed  # an answer can take minutes, and pictures are large
-        await self._forward(answer, scope, receive)
+        body, content_type = parsed.write(answer.request, answer.ticket.safety_identifier)
+        changes, receive = self._changes(answer, len(body), content_type), Replay(body, self.receive)
+        del parsed, body  # an answer can take minutes, and pictures are large
+        with _decided(self.scope, changes, answer.decision):
+            await self._forward(answer, receive)
 
     async def _parsed(self, body: bytes) -> Parsed:
         kind = one_content_type(_values(self.scope, b"content-type"), _values(self.scope, b"content-encoding"))
+        query = self.scope.get("query_string", b"")
         if self.route.shape == "custom":
-            return await _read(body, partial(read_own, body, kind, self.route))
-        check_query(self.scope.get("query_string", b""))
+            return await _read(body, partial(read_own, body, kind, self.route, query))
+        check_query(query)
         if self.route.shape == "generations":
-            return await _read(body, partial(forms.read, self.route.shape, body, kind))
-        # pictures to look at, however short
-        return await in_thread(forms.read, self.route.shape, body, kind, self.door.max_json_bytes)
+            parsed = await _read(body, partial(forms.read, self.route.shape, body, kind))
+        else:  # pictures to look at, however short
+            parsed = await in_thread(forms.read, self.route.shape, body, kind, self.door.max_json_bytes)
+        # an app may read more from there
+        return replace(parsed, request=replace(parsed.request, whole=_digest(query))) if query else parsed
 
     async def _refuse(self, error: InvalidRequest | Reason) -> None:
         await self._say(await self.guard.areject(error, surface=self.surface, caller=self.caller, door=self.door.name))
@@ -268,14 +284,14 @@ class Guarded:
 
     # ---- after admission --------------------------------------------------------------------------------------
 
-    async def _forward(self, admitted: Admitted, scope: Scope, receive: Replay) -> None:
+    async def _forward(self, admitted: Admitted, receive: Replay) -> None:
         offer = Offer(self.guard, admitted, self.caller)
         offer.reported = self.door.upstream is not None  # what answers is the API itself
         answer = _Answer(self.send, offer, self.route, self._say)
         failure = Failure.CANCELLED
         try:
             with offered(offer), self.guard.alive(admitted.ticket):
-                await self.door.app(scope, receive, answer.send)
+                await self.door.app(self.scope, receive, answer.send)
             failure = Failure.CUT
         except AppFailed as error:
             failure, error.decision_id = error.failure, admitted.decision.id
@@ -290,21 +306,38 @@ class Guarded:
             if offer.close() and not answer.settled:
                 await self.guard.asettle(admitted.ticket, answer.outcome(failure))
 
-    def _rewritten(self, admitted: Admitted, body: bytes, content_type: str) -> tuple[Scope, Replay]:
-        """What the app gets: the request as it was decided, and who decided it."""
+    def _changes(self, admitted: Admitted, length: int, content_type: str) -> dict[str, Any]:
+        """What the app reads in the scope: the request as it was decided."""
         forced = {
-            b"content-length": str(len(body)).encode(),
+            b"content-length": str(length).encode(),
             b"content-type": content_type.encode("latin-1"),
             b"accept-encoding": b"identity",  # an answer that something inside compresses has no usage to be read
         }
         replaced = (*forced, b"transfer-encoding")
         headers = [(name, value) for name, value in self.scope["headers"] if name.lower() not in replaced]
-        headers += forced.items()
-        state = {**self.scope.get("state", {}), KEY: admitted.decision}
-        scope = {**self.scope, "headers": headers, "state": state, KEY: admitted.decision.id}
+        changes: dict[str, Any] = {"headers": [*headers, *forced.items()], "method": self.route.method}
         if admitted.ticket.output is not None:  # no file goes out past whoever looks at the answer
-            scope["extensions"] = {}
-        return scope, Replay(body, self.receive)
+            changes["extensions"] = {}
+        return changes
+
+
+@contextmanager
+def _decided(scope: Scope, changes: Mapping[str, Any], decision: Decision) -> Iterator[None]:
+    """The scope is the app's own, so that what the app puts in (route, endpoint, state) is read outside, too.
+
+    While the app runs it says what was decided and by whom; afterwards what the client sent. Who runs the app once more
+    with it, to try again, is decided anew.
+    """
+    scope.setdefault("state", {})[KEY] = decision
+    changes = {**changes, KEY: decision.id}
+    before = {name: scope[name] for name in changes if name in scope}
+    scope.update(changes)
+    try:
+        yield
+    finally:
+        for name in changes:
+            scope.pop(name, None)
+        scope.update(before)
 
 
 class _Answer:

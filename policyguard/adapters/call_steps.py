@@ -31,7 +31,7 @@ from policyguard.wire.errors import render_error
 from policyguard.wire.forms import Parsed, Shape, check_query, largest, one_content_type, read
 from policyguard.wire.outcome import read_outcome
 from policyguard.wire.output import Kept
-from policyguard.wire.reach import Reach, reach
+from policyguard.wire.reach import Reach, Reached, reach
 from policyguard.wire.refusals import render
 
 DOOR = "client"
@@ -121,15 +121,15 @@ def answer(door: Door, request: httpx2.Request) -> Steps:
             reached = yield from _reached(request, call)
         except InvalidRequest as error:
             return (yield from _refuse(door, error))
-        if reached is Reach.TOOL and call is Call.RESPONSES and is_plain(request.method, path):
+        if reached.reach is Reach.TOOL and call is Call.RESPONSES and is_plain(request.method, path):
             return (yield from _image_call(door, request, "responses"))
-        if reached is not Reach.NONE:
+        if reached.reach is not Reach.NONE:
             return (yield from _refuse(door, no_surface_reason(reached.message)))
     response: httpx2.Response = yield Send(request)
     return response
 
 
-def _reached(request: httpx2.Request, call: Call) -> Generator[Step, Any, Reach]:
+def _reached(request: httpx2.Request, call: Call) -> Generator[Step, Any, Reached]:
     body: bytes = yield Read(request)
     kind = request.headers.get("content-type", "")
     encoded = request.headers.get("content-encoding", "identity").strip().lower() != "identity"

@@ -30,7 +30,7 @@ _DEPLOYMENT = "/deployments/"  # the path names the model: nothing in the body c
 def call_of(method: str, path: str, headers: Any) -> Call:
     """`path` as it goes over the wire, without its query; `headers` can be asked for a name in lower case."""
     lenient = normal(path)
-    if method in READS and not any(name in headers for name in OVERRIDES):
+    if method.upper() in READS and not any(name in headers for name in OVERRIDES):
         return Call.READ
     if _IMAGES.search(lenient):
         shape = shape_of(path)
@@ -43,7 +43,12 @@ def call_of(method: str, path: str, headers: Any) -> Call:
 def is_plain(method: str, path: str) -> bool:
     """Whether every reader takes the path alike, and the model from the body."""
     lenient = normal(path)
-    return method == "POST" and path.casefold() == lenient and _DEPLOYMENT not in lenient and shape_of(path) is not None
+    return (
+        method.upper() == "POST"
+        and path.casefold() == lenient
+        and _DEPLOYMENT not in lenient
+        and shape_of(path) is not None
+    )
 
 
 def can_hold_tools(call: Call, content_type: str) -> bool:

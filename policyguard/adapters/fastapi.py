@@ -27,7 +27,8 @@ async def decision(request: Request) -> Decision:
     `decision.request` is what may go upstream. Raises `ConfigError` where no `PolicyGuardMiddleware` decided.
     """
     found = getattr(request.state, KEY, None)
-    if not isinstance(found, Decision):
+    # a server may share one state among requests; the scope is the request's own
+    if not isinstance(found, Decision) or request.scope.get(KEY) != found.id:
         raise ConfigError(
             "this handler needs a decision, and nobody made one: add `PolicyGuardMiddleware` to the app, "
             "and this route below `routes` of a surface"

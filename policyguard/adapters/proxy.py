@@ -189,7 +189,7 @@ class Proxy:
         caller = _caller(key, scope, self.guard.policies)
         route = ROUTES.get(scope["path"])
         surface = _surface(key, header(scope["headers"], SURFACE))
-        if route is None or route.method != scope["method"]:
+        if route is None or route.method != scope["method"].upper():
             if _IMAGES.search(normal(scope["path"])):
                 await self._refuse(no_surface_reason(), surface, caller, send)
             else:

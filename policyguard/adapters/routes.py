@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote
 
@@ -20,54 +20,89 @@ _IMAGE_ROUTE = re.compile(
 )
 _RESPONSES = "/v1/responses"
 READS = frozenset({"GET", "HEAD", "OPTIONS"})
+_UNCLAIMED = "no surface claims this image route"
+_OTHERWISE = "a surface claims this route under another path: call it exactly as the policy writes it"
 OVERRIDES = ("x-http-method-override", "x-http-method", "x-method-override")  # some read the method from there
 
 
 class Table:
-    """The routes of one policy set. Rebuilt when the guard has another set."""
+    """The routes of one policy set. Rebuilt when the guard has another set.
 
-    def __init__(self, policies: PolicySet) -> None:
+    `root_path` is what the app itself takes off the paths that it gets. None: nobody knows here, so whatever is a
+    claimed route but for a beginning could be that route, and is refused.
+    """
+
+    def __init__(self, policies: PolicySet, root_path: str | None = None) -> None:
         self.policies = policies
+        self._root_path = root_path
         self._routes: Mapping[tuple[str, str], tuple[str, Route]] = {
             (route.method, route.path): (name, route)
             for name, policy in policies.surfaces.items()
             for route in policy.routes
         }
-        self._normal = frozenset((method, normal(path)) for method, path in self._routes)
-        self._paths = frozenset(path for _, path in self._normal)
+        routes = [(route, normal(route.path)) for _, route in self._routes.values()]
+        self._spelt = frozenset((route.method, path) for route, path in routes)
+        self._methods = sorted({route.method for route, _ in routes})
+        guessed = routes if root_path is None else []
+        self._longer: dict[str, tuple[str, ...]] = {}  # what a path with a beginning of its own ends with, by method
+        for route, path in guessed:
+            if route.shape == "custom":
+                self._longer[route.method] = (*self._longer.get(route.method, ()), path.rstrip("/"))
+        self._shorter = frozenset(
+            (route.method, rest) for route, path in guessed if route.shape != "responses" for rest in _rests(path)
+        )
+        self._responses = frozenset(
+            rest for route, path in guessed if route.shape == "responses" for rest in _rests(path)
+        )
+
+    def paths(self, scope: Mapping[str, Any]) -> tuple[str, ...]:
+        """The path as it came, and as the app may route it: without the root path of a mount or a proxy, or with it."""
+        path: str = scope["path"]
+        found = [path]
+        for root in (scope.get("root_path", ""), self._root_path or ""):
+            if root := root.rstrip("/"):
+                found.append(path[len(root) :] if path.startswith(root) else f"{root}{path}")
+        return tuple(found)
 
     def match(self, method: str, *paths: str) -> tuple[str, Route] | None:
-        """Surface and route, by the exact method and the first path that is claimed."""
+        """Surface and route, by the method in any case, as many apps read it, and the first path that is claimed."""
+        method = method.upper()
         return next((found for path in paths if (found := self._routes.get((method, path)))), None)
 
-    def evaded(self, method: str, *paths: str, overridden: bool = False) -> bool:
-        """Whether what did not match is a claimed route in another spelling, or an image route that nobody claims.
+    def evaded(self, method: str, *paths: str, overridden: bool = False) -> str | None:
+        """Why what did not match is refused: it can be a claimed route, or is an image route that nobody claims.
 
         `overridden`: a header says that the method is another one.
         """
-        spelt = map(normal, paths)
-        if overridden:
-            return any(path in self._paths or _IMAGE_ROUTE.search(path) for path in spelt)
-        return any((method, path) in self._normal for path in spelt) or (
-            method not in READS and any(map(looks_like_images, paths))
+        method = method.upper()
+        methods = self._methods if overridden else [method]
+        if any(self._can_be_claimed(one, normal(path)) for one in methods for path in paths):
+            return _OTHERWISE
+        drawing = overridden or method not in READS
+        return _UNCLAIMED if drawing and any(map(looks_like_images, paths)) else None
+
+    def _can_be_claimed(self, method: str, path: str) -> bool:
+        return (
+            (method, path) in self._spelt
+            or path.endswith(self._longer.get(method, ()))
+            or (method, path) in self._shorter
         )
 
+    def looks_like_responses(self, *paths: str) -> bool:
+        """Whether one of them could be taken for the Responses API, where the body says what is made."""
+        return any(path.endswith(_RESPONSES) or path in self._responses for path in map(normal, paths))
 
-def paths(scope: Mapping[str, Any]) -> tuple[str, ...]:
-    """The path as it came, and as the app routes it: without the root path of a mount or a proxy."""
-    path: str = scope["path"]
-    root = scope.get("root_path", "").rstrip("/")
-    return (path, path[len(root) :]) if root and path.startswith(f"{root}/") else (path,)
+
+def _rests(path: str) -> Iterator[str]:
+    """What is left of a path when its first segments are taken off, one by one."""
+    while (start := path.find("/", 1)) > 0:
+        path = path[start:]
+        yield path
 
 
 def looks_like_images(path: str) -> bool:
     """Whether some server could take `path` for one of OpenAI's image routes."""
     return _IMAGE_ROUTE.search(normal(path)) is not None
-
-
-def looks_like_responses(path: str) -> bool:
-    """Whether some server could take `path` for the Responses API, where the body says what is made."""
-    return normal(path).endswith(_RESPONSES)
 
 
 def normal(path: str) -> str:

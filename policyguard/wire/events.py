@@ -1,6 +1,8 @@
-"""Server-sent events of an image stream, read while they pass by: how many images were completed, and their usage.
+"""Server-sent events, found as the HTML standard says (section 9.2.6), so that nothing is read in a client alone.
 
-Lines and events may end anywhere between two pieces. Of an event no more is kept than `Skeleton` keeps.
+`EventScan` is the one reader of lines. On it stands what an image stream means while it passes by: how many images were
+completed, and their usage. Lines and events may end anywhere between two pieces. Of an event no more is kept than
+`Skeleton` keeps.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from typing import Any
 from policyguard.request import MAX_IMAGES
 from policyguard.wire.skeleton import Skeleton
 
+MARK = b"\xef\xbb\xbf"  # a byte order mark; one at the start of a stream is skipped, any other belongs to its line
 _COMPLETED = frozenset({"image_generation.completed", "image_edit.completed"})
 _READ = ("usage", "size", "quality", "b64_json")
 # The last event of a stream of the Responses API holds all that a body would have held.
@@ -19,32 +22,51 @@ _MAX_FIELD = 64  # a field's name
 _MAX_NAME = 100  # an event's name
 
 
-class EventReader:
-    """What a stream has said so far. `completed` are the documents of its completed events, `error` of an error,
-    `response` what a stream of the Responses API ended with."""
+class EventScan:
+    """Finds lines, fields and events. `name` is that of the event which is being read.
+
+    Whoever reads them says what to do with a piece of data, at the end of its line, and at the end of an event.
+    """
 
     def __init__(self) -> None:
-        self.completed: list[Mapping[str, Any]] = []
-        self.error: Mapping[str, Any] | None = None
-        self.response: Mapping[str, Any] = {}
-        self._data = Skeleton()
+        self.name = b""
+        self._start: bytes | None = b""  # what has come, while it can still be the mark
         self._field = b""  # the begun line's field, without its colon until that has come
-        self._name = b""  # the event's
-        self._in_value = False
+        self._in_value = self._at_value = False  # within a value; before its first byte
         self._after_cr = False
         self._blank = True  # nothing of this line has come
 
     def feed(self, chunk: bytes) -> None:
+        if self._start is not None:
+            chunk = self._start + chunk
+            if len(chunk) < len(MARK) and MARK.startswith(chunk):
+                self._start = chunk
+                return
+            self._start, chunk = None, chunk.removeprefix(MARK)
         for line in chunk.splitlines(keepends=True):
-            self._line(line)
+            self.line(line)
 
     def end(self) -> None:
-        """The last event counts without an empty line behind it: what was said was said."""
-        self._dispatch()
+        """The last event counts without an empty line behind it, as some clients take it: what was said was said."""
+        if self._start:  # no more than a beginning of the mark
+            self.line(self._start)
+        self._start = None
+        if not self._blank:
+            self._end_line()
+        self._end_event()
+
+    def on_data(self, piece: bytes) -> None:
+        raise NotImplementedError
+
+    def on_data_end(self) -> None:
+        raise NotImplementedError
+
+    def on_event(self) -> None:
+        raise NotImplementedError
 
     # ---- lines ------------------------------------------------------------------------------------------------
 
-    def _line(self, piece: bytes) -> None:
+    def line(self, piece: bytes) -> None:
         """A line, or what has come of it."""
         if self._after_cr and piece == b"\n":  # the other half of a line's end
             self._after_cr = False
@@ -64,27 +86,52 @@ class EventReader:
             self._field = (self._field + name)[:_MAX_FIELD]
             if not colon:
                 return
-            self._in_value = True
+            self._in_value = self._at_value = True
+        if self._at_value and text:
+            self._at_value = False
+            text = text.removeprefix(b" ")
+            if self._field == b"event":  # the last one counts
+                self.name = b""
         if self._field == b"data":
-            self._data.feed(text)
+            self.on_data(text)
         elif self._field == b"event":
-            self._name = (self._name + text)[:_MAX_NAME]
+            self.name = (self.name + text)[:_MAX_NAME]
 
     def _end_line(self) -> None:
         if self._blank:
-            self._dispatch()
+            self._end_event()
         elif self._field == b"data":
-            self._data.feed(b"\n")
-        elif self._field == b"event":
-            self._data.digests = not self._name.endswith(b".partial_image")
-        self._field, self._in_value, self._blank = b"", False, True
+            self.on_data_end()
+        elif self._field == b"event" and (self._at_value or not self._in_value):
+            self.name = b""  # without a value
+        self._field, self._in_value, self._at_value, self._blank = b"", False, False, True
 
-    # ---- events -----------------------------------------------------------------------------------------------
+    def _end_event(self) -> None:
+        self.on_event()
+        self.name = b""
 
-    def _dispatch(self) -> None:
+
+class EventReader(EventScan):
+    """What a stream has said so far. `completed` are the documents of its completed events, `error` of an error,
+    `response` what a stream of the Responses API ended with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.completed: list[Mapping[str, Any]] = []
+        self.error: Mapping[str, Any] | None = None
+        self.response: Mapping[str, Any] = {}
+        self._data = Skeleton()
+
+    def on_data(self, piece: bytes) -> None:
+        self._data.digests = not self.name.endswith(b".partial_image")
+        self._data.feed(piece)
+
+    def on_data_end(self) -> None:
+        self._data.feed(b"\n")
+
+    def on_event(self) -> None:
         event = self._data.document()
         self._data.reset()
-        self._name = b""
         error = event.get("error")
         if isinstance(error, Mapping) or event.get("type") == "error":
             self.error = error if isinstance(error, Mapping) else event

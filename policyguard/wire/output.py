@@ -14,6 +14,7 @@ import orjson
 
 from policyguard.errors import InvalidRequest
 from policyguard.request import MAX_INPUT_IMAGES, Answer, InputImage, Output
+from policyguard.wire.events import MARK, EventScan
 from policyguard.wire.image_header import input_image
 from policyguard.wire.own import at
 
@@ -92,7 +93,9 @@ def read_output(
 
 
 def _without_partials(answer: Answer) -> Answer:
-    kept = b"".join(event for event in _events(answer.body) if not _is_partial(event))
+    kept = b"".join(event.raw for event in Events(answer.body).found if not _is_partial(event))
+    if kept.startswith(MARK):  # it stood within the stream, where it hides its line; at the start it would not
+        kept = b"\n" + kept
     return Answer(status=answer.status, content_type=answer.content_type, body=kept)
 
 
@@ -156,8 +159,8 @@ def _of_events(body: bytes, place: Place) -> _Found:
     """Partial pictures are not released, so they are not looked at either."""
     texts: list[str] = []
     unread = False
-    for event in _events(body):
-        document = None if _is_partial(event) else _data(event)
+    for event in Events(body).found:
+        document = None if _is_partial(event) else event.document
         if document is None:
             continue
         found, wrong = _of_document(document, place.event if _is_completed(event, document) else ())
@@ -166,8 +169,8 @@ def _of_events(body: bytes, place: Place) -> _Found:
     return texts, unread
 
 
-def _is_completed(event: bytes, document: Mapping[str, Any]) -> bool:
-    return _field(event, b"event").endswith(b".completed") or str(document.get("type", "")).endswith(".completed")
+def _is_completed(event: Event, document: Mapping[str, Any]) -> bool:
+    return event.name.endswith(b".completed") or str(document.get("type", "")).endswith(".completed")
 
 
 def _json(body: bytes) -> Any:
@@ -177,36 +180,54 @@ def _json(body: bytes) -> Any:
         return None
 
 
-def _events(body: bytes) -> Iterator[bytes]:
-    """Each event with the empty line behind it, as it came."""
-    event: list[bytes] = []
-    for line in body.splitlines(keepends=True):
-        event.append(line)
-        if not line.strip(b"\r\n"):
-            yield b"".join(event)
-            event = []
-    if event:
-        yield b"".join(event)
+class Event(NamedTuple):
+    """`raw` are its lines with the empty one behind it, as they came."""
+
+    name: bytes
+    data: bytes
+    raw: bytes
+
+    @property
+    def document(self) -> dict[str, Any] | None:
+        document = _json(self.data)
+        return document if isinstance(document, dict) else None
 
 
-def _field(event: bytes, name: bytes) -> bytes:
-    values = (line.partition(b":") for line in event.splitlines())
-    return b"\n".join(value.strip() for field, _, value in values if field == name)
+class Events(EventScan):
+    """Every event of a stream that is there as a whole."""
+
+    def __init__(self, body: bytes) -> None:
+        super().__init__()
+        self.found: list[Event] = []
+        self._lines: list[bytes] = []
+        self._data: list[bytes] = []
+        self.feed(body)
+        self.end()
+
+    def line(self, piece: bytes) -> None:
+        self._lines.append(piece)
+        super().line(piece)
+
+    def on_data(self, piece: bytes) -> None:
+        self._data.append(piece)
+
+    def on_data_end(self) -> None:
+        self._data.append(b"\n")
+
+    def on_event(self) -> None:
+        if self._lines:
+            data = b"".join(self._data).removesuffix(b"\n")
+            self.found.append(Event(self.name, data, b"".join(self._lines)))
+        self._lines, self._data = [], []
 
 
-def _data(event: bytes) -> dict[str, Any] | None:
-    document = _json(_field(event, b"data") or b"null")
-    return document if isinstance(document, dict) else None
-
-
-def _is_partial(event: bytes) -> bool:
+def _is_partial(event: Event) -> bool:
     """A part of a picture, or what cannot be read at all: `[DONE]` and comments pass."""
-    if _field(event, b"event").endswith(b".partial_image"):
+    if event.name.endswith(b".partial_image"):
         return True
-    data = _field(event, b"data")
-    if data in (b"", b"[DONE]"):
+    if event.data.strip() in (b"", b"[DONE]"):
         return False
-    document = _data(event)
+    document = event.document
     return document is None or str(document.get("type", "")).endswith(".partial_image")
 
 

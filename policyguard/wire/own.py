@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+import orjson
 
 from policyguard.errors import InvalidRequest
 from policyguard.policy.model import Route
@@ -33,8 +36,8 @@ class Own:
         return joined(self.body, splice(self.body, changes)) if changes else self.body, "application/json"
 
 
-def read_own(body: bytes, content_type: str, route: Route) -> Own:
-    """Raises `InvalidRequest`."""
+def read_own(body: bytes, content_type: str, route: Route, query: bytes = b"") -> Own:
+    """`query` as it came. Raises `InvalidRequest`."""
     check_json_type(content_type)
     document = parse_object(body)
     values: dict[str, Any] = dict(route.constants)
@@ -44,7 +47,18 @@ def read_own(body: bytes, content_type: str, route: Route) -> Own:
             raise InvalidRequest(f"`{'.'.join(path)}` is there more than once", param=name)
         values[name] = found[0] if found else None
         _check_place(document, path, name)
-    return Own(build(values, "generate"), document, body, route)
+    request = replace(build(values, "generate"), whole=_whole(document, route, query))
+    return Own(request, document, body, route)
+
+
+def _whole(document: dict[str, Any], route: Route, query: bytes) -> str:
+    """A digest of all that the app can read: what its other fields say may be anything, also another picture.
+
+    Of JSON by value (order of keys and spaces are nobody's meaning; 1 and 1.0 are two), of the query by the byte.
+    """
+    body = orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
+    parts = (route.method.encode(), route.path.encode(), query, body)
+    return hashlib.sha256(b"".join(b"%d:%b" % (len(part), part) for part in parts)).hexdigest()
 
 
 def at(value: Any, path: tuple[str, ...]) -> Iterator[Any]:

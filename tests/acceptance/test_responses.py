@@ -235,7 +235,12 @@ async def test_text_for_text_passes_untouched_on_a_claimed_route_and_on_none(ope
         guard = open_guard(base=base)
         async with asgi_door(guard, create_app()) as client:
             answer = await client.responses.create(model=MAIN, input="say hello", temperature=1.0)
-        assert (answer.output_text, decided(guard)) == ("Here it is.", [])
+            again = await client.responses.create(
+                model=MAIN,
+                input=[{"type": "item_reference", "id": "msg_1"}, {"role": "user", "content": "say hello"}],
+                tools=[{"type": "web_search"}],
+            )
+        assert (answer.output_text, again.output_text, decided(guard)) == ("Here it is.", "Here it is.", [])
 
 
 @pytest.mark.parametrize(
@@ -245,6 +250,13 @@ async def test_text_for_text_passes_untouched_on_a_claimed_route_and_on_none(ope
         {"model": MAIN, "input": "a", "previous_response_id": "resp_1"},
         {"model": MAIN, "input": "a", "conversation": "conv_1"},
         {"model": MAIN, "prompt": {"id": "pmpt_1"}},
+        {"model": MAIN, "input": [{"type": "item_reference", "id": "tso_1"}]},
+        {
+            "model": MAIN,
+            "input": "a",
+            "tools": [{"type": "mcp", "server_label": "x", "server_url": "https://x.example"}],
+        },
+        {"model": MAIN, "input": "a", "extra_body": {"tools_of_tomorrow": ["tool_1"]}},
     ],
 )
 async def test_a_route_that_no_surface_claims_makes_no_images(open_guard: Callable[..., Guard], body: Any) -> None:

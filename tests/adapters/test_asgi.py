@@ -39,7 +39,7 @@ class App:
         self.bodies: list[bytes] = []
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        self.scopes.append(scope)
+        self.scopes.append(dict(scope))  # as it is now: afterwards it says what the client sent
         if scope["type"] != "http":
             return
         body, more = b"", True

@@ -119,6 +119,10 @@ def test_sockets_lead_nowhere(guard: Guard) -> None:
         ("/responses", {"input": "a cat", "previous_response_id": "resp_1"}),
         ("/responses", {"input": "a cat", "conversation": {"id": "conv_1"}}),
         ("/responses", {"input": "a cat", "prompt": {"id": "pmpt_1"}}),
+        ("/responses", {"input": [{"type": "item_reference", "id": "tso_1"}]}),
+        ("/responses", {"input": [{"type": "compaction", "encrypted_content": "x"}]}),
+        ("/responses", {"input": "a cat", "tools": [{"type": "mcp", "server_url": "https://tools.example.com"}]}),
+        ("/responses", {"input": "a cat", "tools_of_tomorrow": ["tool_1"]}),
         ("/beta/anything", {"delegation": {"deep": [{"tools": [{"type": "image_generation"}]}]}}),
     ],
 )
@@ -129,6 +133,15 @@ def test_what_could_make_images_unseen_is_refused_before_the_network(guard: Guar
         client.post(path, body=body, cast_to=object)
     assert (caught.value.code, upstream.requests) == ("policy_no_surface", [])
     assert [event.outcome for event in rows(guard, "request.decided")] == ["deny"]
+
+
+def test_turns_of_a_conversation_in_words_pass_untouched(guard: Guard) -> None:
+    """Agents SDK, AI SDK and others refer to what they were answered before."""
+    upstream, body = Upstream(), {"model": "m", "tools": [{"type": "function", "name": "f"}], "store": True}
+    told = [{"type": "item_reference", "id": "msg_1"}, {"type": "reasoning", "id": "rs_1", "summary": []}]
+    client = guarded(upstream.client(), guard, surface="avatars")
+    client.post("/responses", body={**body, "input": [{"role": "user", "content": "hello"}, *told]}, cast_to=object)
+    assert (len(upstream.requests), rows(guard, "request.decided")) == (1, [])
 
 
 TOOL = '{"input": "a", "tools": [{"type": "image_generation"}]}'

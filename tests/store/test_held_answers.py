@@ -100,6 +100,7 @@ def test_nothing_is_kept_where_the_end_of_the_leg_is_not(door: Door, url: str, m
         return perform(step, now)
 
     monkeypatch.setattr(door.store, "perform", dies)
+    door.guard._later._every_s = 3600  # nor told again
     said = door.inspect()
     assert isinstance(said, Refused)
     assert (said.code, said.stage, said.retry_after_s) == ("policy_unavailable", "output", None)
@@ -109,6 +110,8 @@ def test_nothing_is_kept_where_the_end_of_the_leg_is_not(door: Door, url: str, m
     door.now += timedelta(minutes=12)
     door.guard.sweep()
     assert rows(url, "SELECT state FROM legs") == [("presumed",)]
+    door.guard._later.round()  # its usage is known here, and is told late
+    assert rows(url, "SELECT state FROM legs") == [("settled",)]
 
 
 def test_an_approved_answer_is_handed_out_until_its_review_ends(door: Door, url: str) -> None:

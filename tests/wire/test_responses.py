@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 from hypothesis import given
@@ -345,7 +345,114 @@ def test_a_clients_identifier_never_goes_on() -> None:
 )
 def test_what_can_make_images_is_told_from_what_cannot(body: Any, found: Reach) -> None:
     raw = json.dumps(body).encode()
-    assert reach(raw, "application/json", encoded=False, responses=True) is found
+    assert reach(raw, "application/json", encoded=False, responses=True).reach is found
+
+
+# What plain clients send without the tool, of their own accord: agents, searches, turns of a conversation.
+HONEST: list[dict[str, Any]] = [
+    {"model": "m", "input": "hello", "instructions": "be kind", "temperature": 0.2, "store": True, "stream": True},
+    {"model": "m", "input": [{"role": "user", "content": [{"type": "input_text", "text": "prompt, conversation"}]}]},
+    {"model": "m", "input": "x", "tools": [{"type": "function", "name": "f", "parameters": {"type": "object"}}]},
+    {"model": "m", "input": "x", "tools": [{"type": "file_search", "vector_store_ids": ["vs_1"]}]},
+    {"model": "m", "input": "x", "tools": [{"type": "code_interpreter", "container": {"type": "auto"}}]},
+    {"model": "m", "input": "x", "tools": [{"type": "namespace", "name": "n", "tools": [{"type": "custom"}]}]},
+    {"model": "m", "input": "x", "text": {"format": {"type": "json_schema", "name": "n", "schema": {"prompt": {}}}}},
+    {"model": "m", "input": "x", "background": True, "background_options": {"completion_window": "2h"}},
+    {"model": "m", "input": [{"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "x"}]},
+    {"model": "m", "input": [{"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}]},
+    {"model": "m", "input": [{"type": "function_call_output", "call_id": "c", "output": "{}"}]},
+    {"model": "m", "input": [{"type": "item_reference", "id": "msg_1"}, {"type": "item_reference", "id": "rs_1"}]},
+    {"model": "m", "input": [{"type": "additional_tools", "role": "developer", "tools": [{"type": "web_search"}]}]},
+    {"model": "m", "input": "x", "conversation": None, "prompt": None, "previous_response_id": None},
+]
+
+
+@pytest.mark.parametrize("body", HONEST)
+def test_text_for_text_is_none_of_our_business(body: Any) -> None:
+    assert reach(json.dumps(body).encode(), "application/json", encoded=False, responses=True).reach is Reach.NONE
+
+
+CARRIERS: list[tuple[dict[str, Any], str]] = [
+    ({"previous_response_id": "resp_1"}, "`previous_response_id`"),
+    ({"conversation": "conv_1"}, "`conversation`"),
+    ({"prompt": {"id": "pmpt_1"}}, "`prompt`"),
+    ({"next_months_prompt": {"id": "x"}}, "`next_months_prompt`"),
+    ({"Tools": []}, "`Tools`"),
+    ({"paint it red, please": 1}, "that is not known"),
+    ({"multi_agent": {"enabled": True}}, "`multi_agent`"),
+    ({"tools": [{"type": "mcp", "server_label": "x", "server_url": "https://tools.example.com"}]}, "type `mcp`"),
+    ({"tools": [{"type": "mcp", "connector_id": "connector_dropbox"}]}, "type `mcp`"),
+    ({"tools": [{"type": "draw"}]}, "type `draw`"),
+    ({"tools": [{"id": "tool_1"}]}, "that is not known"),
+    ({"tools": {"id": "tools_1"}}, "`tools`"),
+    ({"tools": [{"type": "namespace", "tools": [{"type": "mcp"}]}]}, "type `mcp`"),
+    ({"input": [{"type": "item_reference", "id": "tso_1"}]}, "an item by reference"),
+    ({"input": [{"id": "at_1"}]}, "an item by reference"),
+    ({"input": [{"type": "item_reference"}]}, "an item by reference"),
+    ({"input": [{"type": "additional_tools", "tools": [{"type": "mcp"}]}]}, "type `mcp`"),
+    ({"input": [{"type": "tool_search_output", "tools": "stored"}]}, "`tools`"),
+    ({"input": [{"type": "compaction", "encrypted_content": "x"}]}, "type `compaction`"),
+    ({"input": [{"type": "mcp_approval_response", "approve": True}]}, "type `mcp_approval_response`"),
+    ({"input": {"id": "input_1"}}, "`input`"),
+    ({"instructions": [{"type": "item_reference", "id": "tso_1"}]}, "`instructions`"),
+]
+
+
+@pytest.mark.parametrize(("carrier", "named"), CARRIERS)
+def test_what_can_bring_tools_that_nobody_sees_is_unseen_and_named(carrier: dict[str, Any], named: str) -> None:
+    raw = json.dumps({"model": "m", "input": "a", **carrier}).encode()
+    found = reach(raw, "application/json", encoded=False, responses=True)
+    assert (found.reach, named in found.message) == (Reach.UNSEEN, True)
+
+
+def test_a_key_that_is_there_twice_hides_nothing() -> None:
+    raw = b'{"model": "m", "input": [{"type": "item_reference", "id": "tso_1"}], "input": "a"}'
+    with pytest.raises(InvalidRequest, match="a key is there twice"):
+        reach(raw, "application/json", encoded=False, responses=True)
+
+
+@pytest.mark.parametrize("raw", [b"", b"input=a", b"{'input': 1}"])
+def test_a_body_that_is_no_json_does_not_pass_as_one_without_the_tool(raw: bytes) -> None:
+    with pytest.raises(InvalidRequest, match="the body is no JSON"):
+        reach(raw, "application/json", encoded=False, responses=True)
+
+
+@pytest.mark.parametrize("raw", [b"[]", b"1", b"null"])
+def test_a_body_that_is_no_object_is_unseen(raw: bytes) -> None:
+    assert reach(raw, "application/json", encoded=False, responses=True).reach is Reach.UNSEEN
+
+
+def test_the_list_has_every_parameter_tool_and_item_of_openais_schema_or_leaves_it_out_on_purpose() -> None:
+    """What a new SDK brings has to be looked at by a person first."""
+    from openai.types.responses.response_create_params import ResponseCreateParamsNonStreaming as Create
+    from openai.types.responses.response_input_item_param import ResponseInputItemParam as Item
+    from openai.types.responses.tool_param import ToolParam
+
+    unknown = set()
+    for name in get_type_hints(Create):
+        found = reach(json.dumps({name: name}).encode(), "application/json", encoded=False, responses=True)
+        unknown |= {name} if found.reach is Reach.UNSEEN and f"`{name}` stands" in found.message else set()
+    assert unknown == {"conversation", "previous_response_id", "prompt"}
+    assert _unlisted("tools", ToolParam) == {"mcp"}
+    assert _unlisted("input", Item) == {"compaction", "compaction_trigger", "item_reference"} | {
+        "mcp_list_tools",
+        "mcp_approval_request",
+        "mcp_approval_response",
+        "mcp_call",
+    }
+
+
+def _unlisted(part: str, union: Any) -> set[str]:
+    kinds = {kind for one in get_args(union) for kind in _words(get_type_hints(one).get("type"))}
+    assert len(kinds) > 10
+    bodies = {kind: json.dumps({part: [{"type": kind}]}).encode() for kind in kinds - {"image_generation"}}
+    found = {k: reach(raw, "application/json", encoded=False, responses=True).reach for k, raw in bodies.items()}
+    return {kind for kind, reached in found.items() if reached is Reach.UNSEEN}
+
+
+def _words(hint: Any) -> set[str]:
+    """The words of a `Literal`, however it is wrapped."""
+    return {word for arg in get_args(hint) for word in ([arg] if isinstance(arg, str) else _words(arg))}
 
 
 @pytest.mark.parametrize("unit", [b"{},", b'{"a": [1]},', b"[],", b"1,"])
@@ -358,7 +465,7 @@ def test_a_body_of_very_many_parts_is_not_read_at_all(unit: bytes) -> None:
 
 def test_a_long_text_is_looked_at() -> None:
     raw = json.dumps({"input": "image_gen, " * 200_000}).encode()
-    assert reach(raw, "application/json", encoded=False, responses=True) is Reach.NONE
+    assert reach(raw, "application/json", encoded=False, responses=True).reach is Reach.NONE
 
 
 @pytest.mark.parametrize(
