@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from policyguard.adapters.body import AppFailed, ClientLeft, Message, Receive, Replay, Send, read_body
 from policyguard.adapters.held_back import HeldBack
-from policyguard.adapters.identity import CallerOf, caller_of, header
+from policyguard.adapters.identity import CallerOf, caller_of, header, origin
 from policyguard.adapters.offer import Offer, offered
 from policyguard.adapters.routes import OVERRIDES, READS, Table
 from policyguard.current import one_request
@@ -139,7 +139,7 @@ class PolicyGuardMiddleware:
 
     async def _no_surface(self, policies: PolicySet, scope: Scope, send: Send, why: InvalidRequest | Reason) -> None:
         who = caller_of(scope, policies, self.caller)
-        refused = await self.guard.areject(why, surface=None, caller=who, door="asgi")
+        refused = await self.guard.areject(why, surface=None, caller=who, door="asgi", address=origin(scope, policies))
         await say(refused, send, reasons=True)
 
     async def _socket(self, table: Table, scope: Scope, receive: Receive, send: Send) -> None:
@@ -148,7 +148,9 @@ class PolicyGuardMiddleware:
             await self.app(scope, receive, send)
             return
         who = caller_of(scope, table.policies, self.caller)
-        await self.guard.areject(no_surface_reason(), surface=None, caller=who, door="asgi")
+        await self.guard.areject(
+            no_surface_reason(), surface=None, caller=who, door="asgi", address=origin(scope, table.policies)
+        )
         await send({"type": "websocket.close", "code": 1008})
 
     async def _responses(self, policies: PolicySet, scope: Scope, receive: Receive, send: Send) -> None:
@@ -250,6 +252,7 @@ class Guarded:
             sends=True,
             fixed=frozenset(self.route.constants),
             forced=self.route.shape != "custom" or "moderation" in self.route.fields,
+            address=self._address(),
             request_id=plain_word(header(self.scope["headers"], "x-request-id")),
             policies=self.policies,
         )
@@ -276,7 +279,14 @@ class Guarded:
         return replace(parsed, request=replace(parsed.request, whole=_digest(query))) if query else parsed
 
     async def _refuse(self, error: InvalidRequest | Reason) -> None:
-        await self._say(await self.guard.areject(error, surface=self.surface, caller=self.caller, door=self.door.name))
+        refused = await self.guard.areject(
+            error, surface=self.surface, caller=self.caller, door=self.door.name, address=self._address()
+        )
+        await self._say(refused)
+
+    def _address(self) -> str | None:
+        """Of who asks, where nothing better is known: a proxy's client has a key."""
+        return origin(self.scope, self.policies) if self.door.name == "asgi" else None
 
     async def _say(self, answer: Refused | Held | Released) -> None:
         policy = self.policies.surfaces.get(self.surface)

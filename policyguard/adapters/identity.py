@@ -36,6 +36,18 @@ def _from_headers(scope: Any, policies: PolicySet) -> dict[str, Value]:
     return {f.name: name_in(headers, f.header) for f in policies.caller if f.header is not None}
 
 
+def origin(scope: Any, policies: PolicySet) -> str | None:
+    """The address that a request comes from; behind trusted proxies the one that the outermost of them names."""
+    client = scope.get("client")
+    if not client:
+        return None
+    if not _trusted(client[0], policies):
+        return str(client[0])[:_MAX_ADDRESS_CHARS]
+    named = (header(scope["headers"], "x-forwarded-for") or "").split(",")
+    hops = [hop.strip() for hop in named if _address(hop.strip()) is not None]
+    return next((hop for hop in reversed(hops) if not _trusted(hop, policies)), str(client[0]))
+
+
 def _trusted(host: str, policies: PolicySet) -> bool:
     address = _address(host)
     return address is not None and any(
