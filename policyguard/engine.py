@@ -150,23 +150,27 @@ def _fitted(
     always = forced(filled, whole=policy.holds_back)
     fitted = fit(policy.request, always.request, policy.mode, fixed=fixed)
     if policy.mode == "shadow":
-        would, fitted = fitted, fit(policy.limits, _left_out(policy, asked, always), "enforce", auto_unlisted=True)
+        would, fitted = (
+            fitted,
+            fit(policy.limits, _left_out(policy, asked, always, fixed), "enforce", auto_unlisted=True),
+        )
         fitted.reasons += would.reasons
         fitted.reasons += [_would_adjust(would, adjustment) for adjustment in would.adjustments]
     return fitted.request, (*always.adjustments, *fitted.adjustments), always.reasons + fitted.reasons
 
 
-def _left_out(policy: Policy, asked: ImageRequest, always: Fitting) -> ImageRequest:
+def _left_out(policy: Policy, asked: ImageRequest, always: Fitting, fixed: frozenset[str]) -> ImageRequest:
     """Under shadow, what the client left out is left to upstream. Where a limit does not let it, the default is taken
-    and that is recorded: such a request was sent with it before."""
+    and that is recorded: such a request was sent with it before. `auto` spelt out is no more than left out."""
     changes: dict[str, Any] = {}
+    defaults = {"size": policy.request.default_size, "quality": policy.request.default_quality}
     for name, admits in (("size", _admits_any_size), ("quality", _admits_any_quality)):
-        default = getattr(always.request, name)
-        if getattr(asked, name) is not None or default == AUTO:
+        default, said = defaults[name] or AUTO, getattr(asked, name)
+        is_open = said is None or (said == AUTO and policy.request.on_excess == "adjust" and name not in fixed)
+        if not is_open or default == AUTO:
             continue
-        if admits(policy.limits):
-            changes[name] = AUTO
-        else:
+        changes[name] = AUTO if admits(policy.limits) else default
+        if changes[name] == default:
             always.adjustments.append(Adjustment(name, AUTO, default))
     return replace(always.request, **changes)
 

@@ -125,11 +125,18 @@ def _quality(f: Fitting) -> None:
     asked, allowed = f.request.quality, f.rules.qualities
     if asked is None or (asked in allowed if allowed is not None else asked != AUTO or f.auto_unlisted):
         return
-    best = _highest_below(asked, allowed or (), f.request.model, f.rules.prices) if f.may_adjust("quality") else None
+    best = _quality_for(f, asked) if f.may_adjust("quality") else None
     if best is None:
         f.deny("quality", "this quality is not allowed here", value=asked, allowed=list(allowed or ()))
     else:
         f.adjust("quality", best)
+
+
+def _quality_for(f: Fitting, asked: str) -> str | None:
+    """`auto` asks for the policy's own choice, as a request that says nothing does; it is the dearest there is."""
+    if asked == AUTO:
+        return f.rules.default_quality
+    return _highest_below(asked, f.rules.qualities or (), f.request.model, f.rules.prices)
 
 
 def _highest_below(asked: str, allowed: tuple[str, ...], model: str | None, prices: PriceBook) -> str | None:
@@ -156,7 +163,12 @@ def _size_bounds(rules: RequestRules) -> dict[str, Any]:
 
 
 def _largest_within(f: Fitting) -> str | None:
-    """The largest allowed size inside the asked one that costs no more: a square can cost more than a wider picture."""
+    """The largest allowed size inside the asked one that costs no more: a square can cost more than a wider picture.
+
+    For `auto` it is the policy's own choice, as for a request that says nothing: `auto` is the dearest there is.
+    """
+    if f.request.size == AUTO:
+        return f.rules.default_size
     asked = parse_size(f.request.size or "")
     if asked is None or f.rules.sizes is None:
         return None
