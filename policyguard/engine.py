@@ -32,6 +32,7 @@ from policyguard.policy.model import (
 from policyguard.policy.questions import answers_in
 from policyguard.pricing import Quote
 from policyguard.request import AUTO, CATEGORIES, IMAGE_CATEGORIES, Answers, Caller, ImageRequest, Verdict
+from policyguard.suggest import one_of
 
 Stage = Literal["input", "output"]
 _NAMESPACES: Mapping[Stage, str] = {"input": "moderation", "output": "output"}  # of reasons
@@ -89,7 +90,7 @@ def resolve_caller(fields: tuple[CallerField, ...], given: Caller) -> tuple[Call
         value = given.get(spec.name) or spec.default
         problem = _caller_problem(spec, value)
         if problem:
-            reasons.append(caller_reason(spec.name, problem, spec.place))
+            reasons.append(caller_reason(spec.name, problem, spec.place, one_of(spec.values)))
         else:
             values[spec.name] = value
     return Caller.of(values), tuple(reasons)
@@ -105,8 +106,8 @@ def _caller_problem(spec: CallerField, value: str | None) -> str | None:
     return None
 
 
-def caller_reason(name: str, message: str, place: Place | None = None) -> Reason:
-    return Reason(id=f"caller.{name}", kind=Kind.CALLER, effect=Effect.DENY, message=message, place=place, param=None)
+def caller_reason(name: str, message: str, place: Place | None = None, hint: str = "") -> Reason:
+    return Reason(f"caller.{name}", Kind.CALLER, Effect.DENY, message, place, hint=hint)
 
 
 def _missing_callers(policy: Policy, caller: Caller) -> Iterator[Reason]:

@@ -17,7 +17,6 @@ from policyguard.decision import (
     Admitted,
     Decision,
     Effect,
-    Held,
     Kind,
     Reason,
     Refused,
@@ -30,7 +29,7 @@ from policyguard.events import Event, EventType
 from policyguard.inspection import Looking, released
 from policyguard.policy.budget import charged, windows
 from policyguard.policy.model import Policy, PolicySet
-from policyguard.refusal import budget_reason, paused_reason, refuse, upstream_reason
+from policyguard.refusal import budget_reason, held, paused_reason, refuse, upstream_reason
 from policyguard.request import Answers, Caller, ImageRequest, Verdict
 from policyguard.resumption import Way, resumption, state_reason
 from policyguard.steps import (
@@ -215,7 +214,7 @@ def _refuse(
     facts = _facts(path, decision, "deny")
     refusal = Refusal(record.leg_facts(facts), facts.quote.ceiling_micros if facts.quote else 0, over)
     yield Record((record.decided(facts, review_id=review_id),), record.prompt(facts), refusal)
-    return refuse(decision, review_id=review_id, opens_at=opens_at, now=path.ask.now)
+    return refuse(decision, policy=path.policy, review_id=review_id, opens_at=opens_at, now=path.ask.now)
 
 
 # ---- reserve ----------------------------------------------------------------------------------------------
@@ -306,7 +305,7 @@ def _hold(path: _Path) -> Flow:
     decision = _decision(path)
     hold = record.hold(_facts(path, decision, "hold"), path.ask.new_review_id, path.screened)
     yield hold
-    return Held(decision=decision, review_id=hold.review_id, expires_at=hold.due_at)
+    return held(decision, path.policy, hold.review_id, hold.due_at)
 
 
 def _nobodys() -> Reason:
@@ -356,7 +355,7 @@ def _reopen(path: _Path, item: ReviewItem, reasons: tuple[str, ...] | None = Non
     )
     facts = _facts(path, decision, "hold")
     yield Record((record.decided(facts, review_id=item.review_id),), record.prompt(facts))
-    return Held(decision=decision, review_id=item.review_id, expires_at=min(item.due_at, path.ask.now + review.expires))
+    return held(decision, path.policy, item.review_id, min(item.due_at, path.ask.now + review.expires))
 
 
 def _review_event(path: _Path, item: ReviewItem | None, what: Literal["resuming", "reopened"]) -> Event:
@@ -410,6 +409,6 @@ def reject(policies: PolicySet, what: Unreadable, keys: Keys) -> Generator[Step,
     policy = policies.surfaces.get(what.surface or "")
     keep_days = policy.audit.events_days if policy else None
     yield Record((record.rejected(decision, what.now, columns, what.door, keep_days),), refusal=Refusal(columns))
-    refused = refuse(decision, now=what.now)
+    refused = refuse(decision, policy=policy, now=what.now)
     status = what.reason.values.get("status", refused.status)
     return replace(refused, status=status)

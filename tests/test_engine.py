@@ -295,9 +295,9 @@ PICTURES = {
     [
         ("a png", None),
         ("a picture elsewhere", None),
-        ("a jpeg", "an input image is of a type that is not allowed here"),
-        ("a long png", "an edge of an input image is longer than is allowed here"),
-        ("a png of many pixels", "an input image has more pixels than are allowed here"),
+        ("a jpeg", "an input image of the type `jpeg` is not allowed here"),
+        ("a long png", "an edge of an input image has 1,001 pixels"),
+        ("a png of many pixels", "an input image has 200,500 pixels"),
         ("one at another host", "an input image is at a host that is not allowed here"),
     ],
 )
