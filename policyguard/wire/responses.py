@@ -29,7 +29,7 @@ from policyguard.wire.data_urls import MAX_TEXT_BYTES, DataUrl, Lifted, read_lif
 from policyguard.wire.generations import same
 from policyguard.wire.image_header import input_image
 from policyguard.wire.remote import image_of
-from policyguard.wire.responses_text import Reading, picture
+from policyguard.wire.responses_text import SEND_ALL, Reading, picture
 from policyguard.wire.splice import GONE, Inside
 
 TOOL = "image_generation"
@@ -83,7 +83,7 @@ def _changed(document: Mapping[str, Any], forced: Mapping[str, Any]) -> Inside:
 
 def read_tool_call(body: bytes, content_type: str, max_text_bytes: int = MAX_TEXT_BYTES) -> ToolCall:
     """Raises `InvalidRequest`."""
-    lifted, document = read_lifted(body, content_type, max_text_bytes)
+    lifted, document = read_lifted(body, content_type, max_text_bytes, results=True)
     _check_seen(document)
     at = _tool_of(document.get("tools"))
     _check_choice(document.get("tool_choice"))
@@ -101,7 +101,7 @@ def read_tool_call(body: bytes, content_type: str, max_text_bytes: int = MAX_TEX
 def _check_seen(document: Mapping[str, Any]) -> None:
     for name in _UNSEEN:
         if document.get(name) is not None:
-            raise InvalidRequest(f"what `{name}` stands for cannot be looked at; send all of it in `input`", param=name)
+            raise InvalidRequest(f"what `{name}` stands for cannot be looked at; {SEND_ALL}", param=name)
     if document.get("background") not in (None, False):
         raise InvalidRequest("`background` is not possible: nobody would see what was made", param="background")
     if document.get("service_tier") not in _TIERS:
