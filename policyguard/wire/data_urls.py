@@ -28,7 +28,7 @@ MAX_URL_CHARS = 20_971_520  # the API's own bound
 _OPENS = b'"data:image'
 _HEAD = re.compile(rb'"data:image\\?/(?:png|jpe?g|webp);base64,', re.IGNORECASE)
 _MARK = b"NaN"
-# The value of a `result` that begins like a png, a jpeg or a webp. Written otherwise it stays a text, and is no picture.
+# The value of a `result` that begins like a png, a jpeg or a webp. Written otherwise it stays a text: no picture.
 _RESULT = re.compile(rb'"result"\s*:\s*(")(?=iVBORw0KGgo|\\?/9j\\?/|UklGR)')
 
 
