@@ -231,7 +231,11 @@ def _output_format(f: Fitting) -> None:
 
 def _partial_images(f: Fitting) -> None:
     asked, top = f.request.partial_images or 0, f.rules.max_partial_images
-    if asked > top:
+    if asked <= top:
+        return
+    if f.may_adjust("partial_images"):
+        f.adjust("partial_images", top)
+    else:
         f.deny("partial_images", "too many partial images", _at_most(top), value=asked, max=top)
 
 

@@ -75,9 +75,11 @@ def _said(kind: Kind, speaking: Sequence[Reason], stage: Stage) -> str:
         return f"{what} ({speaking[0].message})"
     if kind is Kind.PAUSED:
         return MESSAGES[kind]
-    first = {reason.param or reason.id: reason for reason in reversed(speaking)}.values()
+    first: dict[str, Reason] = {}  # of each parameter: what else is wrong with it may be the same
+    for reason in speaking:
+        first.setdefault(reason.param or reason.id, reason)
     joint = " " if kind is Kind.RULE else "; "  # teams write whole sentences
-    return joint.join(filter(None, map(_sentence, reversed(first)))) or MESSAGES[kind]
+    return joint.join(filter(None, map(_sentence, first.values()))) or MESSAGES[kind]
 
 
 def _sentence(reason: Reason) -> str:

@@ -133,6 +133,14 @@ def test_auto_is_the_policys_own_choice_where_it_is_not_listed(
     assert changed == {f"size=auto->{allowed.default_size}", f"quality=auto->{allowed.default_quality}"}
 
 
+def test_partial_images_are_brought_down_like_images() -> None:
+    asked = request(stream=True, partial_images=3)
+    lists: dict[str, Any] = {"sizes": (asked.size,), "qualities": ("low",)}
+    fitted = fit(RequestRules(**lists, max_partial_images=1, on_excess="adjust"), asked, "enforce")
+    assert ([str(a) for a in fitted.adjustments], fitted.reasons) == (["partial_images=3->1"], [])
+    assert pricing.ceiling(fitted.request).ceiling_micros < pricing.ceiling(asked).ceiling_micros
+
+
 def test_auto_stays_where_it_is_listed_and_is_denied_without_a_default_or_without_adjusting() -> None:
     asked = request(size="auto", quality="auto")
     listed = RequestRules(sizes=("auto", "816x816"), qualities=("auto",), default_size="816x816", on_excess="adjust")

@@ -180,6 +180,12 @@ PARAMETERS = [
         f"the size `auto` is not allowed here ({SIZES}); "
         "3 images in one request are too many (at most 2 are allowed here)",
     ),
+    (
+        "strict",
+        {"model": "dall-e-3", "extra": {"style": 1}},
+        f"the model `dall-e-3` is not allowed here ({MODELS}); "
+        "`style` is not a parameter that this surface lets through (leave it out)",
+    ),
     ("bounded", {"model": FLARE, "size": "1000x1000"}, "no price: width and height must be multiples of 16"),
 ]
 

@@ -12,16 +12,12 @@ from typing import Any
 
 from policyguard.errors import InvalidRequest
 from policyguard.wire.data_urls import DataUrl
+from policyguard.wire.responses_turns import SEND_ALL
 
-# Items of `input`, and the parts that their content, output or summary may have. All others refer to what only OpenAI
-# has, or are read from places that cannot be seen from here.
-_ITEMS = frozenset(
-    {"message", "function_call", "function_call_output", "custom_tool_call", "custom_tool_call_output"}
-    | {"image_generation_call", "reasoning"}
-)
-_PARTS = frozenset({"input_text", "output_text", "refusal", "input_image", "summary_text", "reasoning_text"})
-# What a client does instead of pointing at what only OpenAI has.
-SEND_ALL = "send the whole conversation in `input`, and each picture as an `input_image` with a data URL"
+# Items of `input`, and the parts that their content or output may have. All others refer to what only OpenAI has, or
+# are read from places that cannot be seen from here.
+_ITEMS = frozenset({"message", "function_call", "function_call_output", "custom_tool_call", "custom_tool_call_output"})
+_PARTS = frozenset({"input_text", "output_text", "refusal", "input_image"})
 # Names that lead to what is not in the request.
 _UNSEEN = frozenset(
     {"file_id", "file_ids", "file_url", "file_data", "encrypted_content", "input_audio", "audio", "vector_store_ids"}
@@ -32,7 +28,6 @@ _NAMES = frozenset(
     | {"detail", "image_url", "annotations", "logprobs", "phase", "caller", "namespace", "caller_id", "description"}
     | {"parameters", "properties", "required", "items", "additionalProperties", "enum", "strict", "format", "syntax"}
     | {"definition", "schema", "anyOf", "verbosity", "defer_loading", "allowed_callers"}
-    | {"summary", "action", "background", "output_format", "quality", "size", "revised_prompt"}
 )
 _WORDS: Mapping[str, frozenset[str]] = {
     "type": _ITEMS
@@ -40,11 +35,7 @@ _WORDS: Mapping[str, frozenset[str]] = {
     | {"function", "custom", "image_generation", "object", "string", "json_schema"}
     | {"number", "integer", "boolean", "array", "null", "text", "grammar", "direct", "json_object"},
     "role": frozenset({"user", "assistant", "system", "developer"}),
-    "status": frozenset({"in_progress", "completed", "incomplete", "generating"}),
-    "action": frozenset({"generate", "edit", "auto"}),
-    "background": frozenset({"transparent", "opaque", "auto"}),
-    "output_format": frozenset({"png", "webp", "jpeg"}),
-    "quality": frozenset({"low", "medium", "high", "xhigh", "max", "auto"}),
+    "status": frozenset({"in_progress", "completed", "incomplete"}),
     "detail": frozenset({"low", "high", "auto", "original"}),
     "phase": frozenset({"commentary", "final_answer"}),
     "verbosity": frozenset({"low", "medium", "high"}),
@@ -76,23 +67,11 @@ class Reading:
         if not _is_one(kind, _ITEMS):
             what = "an `item_reference`" if kind == "item_reference" else "an item"
             raise InvalidRequest(f"`input` holds {what} that cannot be looked at; {SEND_ALL}", param="input")
-        if kind == "image_generation_call":
-            item = self._drawn(item)
-        elif kind == "reasoning":
-            item = _thought(item)
         for name in _CONTENT:
             if isinstance(item.get(name), list):
                 for part in item[name]:
                     self._part(part)
         self.anything({name: v for name, v in item.items() if not isinstance(v, list) or name not in _CONTENT})
-
-    def _drawn(self, item: Mapping[str, Any]) -> Mapping[str, Any]:
-        """A picture of an earlier turn, looked at like one that the client shows: by its id only OpenAI has it."""
-        if not isinstance(item.get("result"), DataUrl):
-            missing = "an `image_generation_call` without its picture in `result` cannot be looked at"
-            raise InvalidRequest(f"{missing}; {SEND_ALL}", param="input")
-        self.pictures.append(item["result"])
-        return {name: value for name, value in item.items() if name != "result"}
 
     def _part(self, part: Any) -> None:
         if not isinstance(part, Mapping) or not _is_one(part.get("type"), _PARTS):
@@ -124,19 +103,11 @@ class Reading:
                 self.anything(member)
 
 
-def _thought(item: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What a model thought in an earlier turn. Encrypted it says no more than by its id: only OpenAI can have written
-    it, about what the model had read by then. SDKs send it back by themselves; there is no picture in it."""
-    if not isinstance(item.get("encrypted_content"), str | None):
-        return item
-    return {name: value for name, value in item.items() if name != "encrypted_content"}
-
-
 def _is_one(value: Any, words: frozenset[str]) -> bool:
     return isinstance(value, str) and value in words
 
 
-_CONTENT = ("content", "output", "summary")
+_CONTENT = ("content", "output")
 _NO_WORDS: frozenset[str] = frozenset()
 
 

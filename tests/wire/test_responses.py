@@ -93,10 +93,29 @@ def test_what_was_drawn_before_is_a_picture_like_one_that_the_client_shows(wrap:
     first, second, third = found.request.images
     assert (first.data, first.media_type, str(first.size)) == (third.data, "image/png", "64x64")
     assert first.data != second.data
-    assert (found.request.operation, "A cat." in found.request.prompt) == ("edit", True)
-    body, _ = found.write(replace(found.request, n=1, max_output_tokens=5), None)
-    assert [item.get("result") for item in json.loads(body)["input"]] == [None, BARE, None, BARE]
+    assert (found.request.operation, found.request.prompt) == ("edit", "a cat\nbluer")
     assert BARE not in found.request.prompt
+
+
+@pytest.mark.parametrize("left", [drawn(), {"type": "reasoning", "id": "rs_1", "summary": []}])
+def test_nothing_goes_on_that_an_id_could_exchange_for_what_nobody_looked_at(left: dict[str, Any]) -> None:
+    said = {
+        "type": "message",
+        "role": "assistant",
+        "id": "msg_1",
+        "content": [{"type": "output_text", "text": "Here."}],
+    }
+    called = {"type": "function_call", "id": "fc_1", "call_id": "c1", "name": "look", "arguments": "{}"}
+    shown = {"type": "input_image", "image_url": data_url("white"), "detail": "low"}
+    found = parse(asked(input=[left, said, called, drawn(id="ig_2"), message(shown, text("bluer")), left]))
+    body, _ = found.write(replace(found.request, n=1, max_output_tokens=5), None)
+    picture = {"type": "message", "role": "user", "content": [{"type": "input_image", "image_url": data_url()}]}
+    again = [picture] if left["type"] == "image_generation_call" else []
+    without = [{name: value for name, value in item.items() if name != "id"} for item in (said, called)]
+    sent = json.loads(body)
+    assert sent["input"] == [*again, *without, picture, message(shown, text("bluer")), *again]
+    assert request(sent).main == found.request.main
+    assert [image.digest for image in request(sent).images] == [image.digest for image in found.request.images]
 
 
 def test_large_pictures_of_earlier_turns_are_no_text() -> None:
@@ -107,15 +126,11 @@ def test_large_pictures_of_earlier_turns_are_no_text() -> None:
 
 
 @pytest.mark.parametrize("sealed", [{}, {"encrypted_content": None}, {"encrypted_content": "gAAAA", "status": None}])
-def test_what_a_model_thought_before_passes_and_its_words_are_read(sealed: dict[str, Any]) -> None:
-    said = {
-        "summary": [{"type": "summary_text", "text": "one"}],
-        "content": [{"type": "reasoning_text", "text": "two"}],
-    }
-    body = asked(input=[message(text("a")), {"type": "reasoning", "id": "rs_1", "summary": [], **sealed}])
-    assert request(body).prompt == "a\nrs_1"
-    body = asked(input=[{"type": "reasoning", "id": "rs_1", **said, **sealed}])
-    assert sorted(request(body).prompt.split("\n")) == ["one", "rs_1", "two"]
+def test_what_a_model_thought_before_is_left_out(sealed: dict[str, Any]) -> None:
+    thought = {"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "one"}], **sealed}
+    found = parse(asked(input=[message(text("a")), thought]))
+    assert found.request.prompt == "a"
+    assert json.loads(found.write(found.request, None)[0])["input"] == [message(text("a"))]
 
 
 @pytest.mark.parametrize(
@@ -178,15 +193,16 @@ def test_what_is_forced_changes_nothing_of_the_main_model() -> None:
         ({"input": "a" * 32_001}, "input"),
         ({"input": ["a cat"]}, "input"),
         ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input"),
-        ({"input": [{"type": "reasoning", "id": "rs_1", "summary": [{"type": "input_file"}]}]}, "input"),
-        ({"input": [{"type": "reasoning", "encrypted_content": {"a": "b"}}]}, "encrypted_content"),
+        ({"input": [{"type": "reasoning", "id": "rs_1", "summary": []}]}, "input"),
+        ({"input": [{"type": "reasoning", "summary": [{"type": "input_image", "image_url": data_url()}]}]}, "input"),
         ({"input": [{"type": "compaction", "encrypted_content": "x"}]}, "input"),
         ({"input": [{"type": "image_generation_call", "id": "ig_1"}]}, "input"),
         ({"input": [{"type": "image_generation_call", "id": "ig_1", "result": None, "status": "failed"}]}, "input"),
         ({"input": [drawn(result="")]}, "input"),
         ({"input": [drawn(result="R0lGODlhAQABAAAAACw=")]}, "input"),
         ({"input": [drawn(result="iVBORw0KGgo")]}, "images"),
-        ({"input": [drawn(result="iVBORw0KGgoAAAA=")]}, "image_url"),
+        ({"input": [message(text("a")), drawn(result="iVBORw0KGgoAAAA=")]}, "image_url"),
+        ({"input": [drawn()]}, "input"),
         ({"input": [drawn(image_url=data_url())]}, "input"),
         ({"input": [{"type": "function_call_output", "call_id": "c", "result": BARE}]}, "input"),
         ({"metadata": {"result": BARE}}, "input"),
@@ -275,8 +291,6 @@ WHOLE = asked(
         },
         {"type": "custom_tool_call", "call_id": "c2", "name": "ask", "input": "six"},
         {"type": "custom_tool_call_output", "call_id": "c2", "output": "seven"},
-        {"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "eight"}]},
-        drawn(),
     ],
     tools=[
         {"type": "image_generation", "model": "gpt-image-2", "size": "1024x1024", "quality": "low", "action": "auto"},

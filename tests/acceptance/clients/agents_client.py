@@ -20,7 +20,9 @@ def agent(key: str, **config: Any) -> Agent[Any]:
 
 
 def pictures(result: Any) -> int:
-    return sum(item.raw_item.type == "image_generation_call" for item in result.new_items if hasattr(item.raw_item, "type"))
+    return sum(
+        item.raw_item.type == "image_generation_call" for item in result.new_items if hasattr(item.raw_item, "type")
+    )
 
 
 async def turns(artist: Agent[Any]) -> list[int]:

@@ -12,9 +12,9 @@ from telling import show, told
 TOOL: dict[str, Any] = {"type": "image_generation", "size": "auto", "quality": "auto"}
 
 
-def model(key: str, **options: Any) -> Any:
+def model(key: str, tool: dict[str, Any] = TOOL, **options: Any) -> Any:
     chat = ChatOpenAI(model="gpt-6-luna", api_key=os.environ[key], max_retries=0, use_responses_api=True, **options)
-    return chat.bind_tools([TOOL])
+    return chat.bind_tools([tool])
 
 
 def pictures(message: Any) -> int:
@@ -43,6 +43,6 @@ show(
     streamed=sorted(set(events)),
     by_id=told(lambda: kept.invoke([HumanMessage("a cat"), first, HumanMessage("make it blue")])),
     carried=told(lambda: kept.invoke("make it blue", previous_response_id=first.response_metadata["id"])),
-    refused=told(lambda: model("TOOL_KEY", max_tokens=9000).bind(max_tool_calls=3).invoke("a cat")),
+    refused=told(lambda: model("TOOL_KEY", {**TOOL, "model": "gpt-image-9"}).invoke("a cat")),
     spent=told(lambda: tiny.invoke("a cat")),
 )

@@ -7,10 +7,9 @@ import os
 from typing import Any
 
 import openai
-from telling import tell, told
+from telling import show, tell, told
 
-TOOL = {"type": "image_generation"}
-ASKED = {"prompt": "a cat", "size": "auto", "quality": "auto", "n": 1, "background": "auto"}
+ASKED: dict[str, Any] = {"prompt": "a cat", "size": "auto", "quality": "auto", "n": 1, "background": "auto"}
 
 
 def sync() -> dict[str, Any]:
@@ -22,7 +21,7 @@ def sync() -> dict[str, Any]:
             "made": len((made.parse().data or [])[0].b64_json or ""),
             "adjusted": made.headers["x-policyguard-adjusted"],
             "streamed": events,
-            "refused": told(lambda: client.images.generate(prompt="a cat", n=3, model="dall-e-3")),
+            "refused": told(lambda: client.images.generate(prompt="a cat", n=3, model="gpt-image-2")),
             "spent": told(lambda: spent.images.generate(prompt="a cat")),
         }
 
@@ -39,4 +38,4 @@ async def asynchronous() -> dict[str, Any]:
     raise AssertionError("it was not refused")
 
 
-print({"sync": sync(), "async": asyncio.run(asynchronous())})
+show(**sync(), asynchronous=asyncio.run(asynchronous()))

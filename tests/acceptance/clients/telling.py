@@ -1,4 +1,4 @@
-"""What the user of a client sees of a refusal: its class, its status and all of its words. A script prints it as JSON."""
+"""What the user of a client sees of a refusal: its class, its status and all of its words."""
 
 from __future__ import annotations
 
