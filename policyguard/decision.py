@@ -89,9 +89,10 @@ class Place(NamedTuple):
 
 
 class Reason(NamedTuple):
-    """Why. `id` is a rule's id, or a built-in reason with a dot in it; `values` are what it saw.
+    """Why. `id` is a rule's id, or a built-in reason with a dot in it; `values` are what it saw, `hint` says
+    what is allowed. Clients read message and hint.
 
-    Values never hold text of the prompt.
+    None of them ever holds text of the prompt.
     """
 
     id: str
@@ -102,6 +103,7 @@ class Reason(NamedTuple):
     mode: Mode = "enforce"
     param: str | None = None
     values: Mapping[str, Any] = _EMPTY
+    hint: str = ""
 
     @property
     def enforced(self) -> bool:
@@ -207,6 +209,9 @@ class Refused:
     stage: Literal["input", "output"] = "input"
 
 
+WAITS = "this request waits for a review"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
     """A human decides first. Re-send the same request with `review_id` once it is approved."""
@@ -214,6 +219,7 @@ class Held:
     decision: Decision
     review_id: str
     expires_at: datetime
+    message: str = WAITS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,10 +243,9 @@ class PolicyRefused(PolicyguardError):
         self.review_id = answer.review_id
         if isinstance(answer, Held):
             self.status, _, self.code = REFUSALS[Kind.REVIEW]
-            super().__init__("this request waits for a review")
         else:
             self.status, self.code = answer.status, answer.code
-            super().__init__(answer.message)
+        super().__init__(answer.message)
 
     def __reduce__(self) -> tuple[type[PolicyRefused], tuple[Refused | Held]]:
         """To another process it says why, not what: prompt, pictures and scores stay behind."""

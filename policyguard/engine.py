@@ -33,7 +33,7 @@ from policyguard.policy.model import (
 from policyguard.policy.questions import answers_in
 from policyguard.pricing import Quote
 from policyguard.request import AUTO, CATEGORIES, IMAGE_CATEGORIES, Answers, Caller, ImageRequest, Verdict
-from policyguard.suggest import known_names, shown
+from policyguard.suggest import known_names, one_of, shown
 
 Stage = Literal["input", "output"]
 _NAMESPACES: Mapping[Stage, str] = {"input": "moderation", "output": "output"}  # of reasons
@@ -103,7 +103,7 @@ def resolve_caller(fields: tuple[CallerField, ...], given: Caller) -> tuple[Call
         value = given.get(spec.name) or spec.default
         problem = _caller_problem(spec, value)
         if problem:
-            reasons.append(caller_reason(spec.name, problem, spec.place))
+            reasons.append(caller_reason(spec.name, problem, spec.place, one_of(spec.values)))
         else:
             values[spec.name] = value
     return Caller.of(values), tuple(reasons)
@@ -119,8 +119,8 @@ def _caller_problem(spec: CallerField, value: str | None) -> str | None:
     return None
 
 
-def caller_reason(name: str, message: str, place: Place | None = None) -> Reason:
-    return Reason(id=f"caller.{name}", kind=Kind.CALLER, effect=Effect.DENY, message=message, place=place, param=None)
+def caller_reason(name: str, message: str, place: Place | None = None, hint: str = "") -> Reason:
+    return Reason(f"caller.{name}", Kind.CALLER, Effect.DENY, message, place, hint=hint)
 
 
 def _missing_callers(policy: Policy, caller: Caller) -> Iterator[Reason]:
@@ -166,23 +166,27 @@ def _fitted(
     always = forced(filled, whole=policy.holds_back)
     fitted = fit(policy.request, always.request, policy.mode, fixed=fixed)
     if policy.mode == "shadow":
-        would, fitted = fitted, fit(policy.limits, _left_out(policy, asked, always), "enforce", auto_unlisted=True)
+        would, fitted = (
+            fitted,
+            fit(policy.limits, _left_out(policy, asked, always, fixed), "enforce", auto_unlisted=True),
+        )
         fitted.reasons += would.reasons
         fitted.reasons += [_would_adjust(would, adjustment) for adjustment in would.adjustments]
     return fitted.request, (*always.adjustments, *fitted.adjustments), always.reasons + fitted.reasons
 
 
-def _left_out(policy: Policy, asked: ImageRequest, always: Fitting) -> ImageRequest:
+def _left_out(policy: Policy, asked: ImageRequest, always: Fitting, fixed: frozenset[str]) -> ImageRequest:
     """Under shadow, what the client left out is left to upstream. Where a limit does not let it, the default is taken
-    and that is recorded: such a request was sent with it before."""
+    and that is recorded: such a request was sent with it before. `auto` spelt out is no more than left out."""
     changes: dict[str, Any] = {}
+    defaults = {"size": policy.request.default_size, "quality": policy.request.default_quality}
     for name, admits in (("size", _admits_any_size), ("quality", _admits_any_quality)):
-        default = getattr(always.request, name)
-        if getattr(asked, name) is not None or default == AUTO:
+        default, said = defaults[name] or AUTO, getattr(asked, name)
+        is_open = said is None or (said == AUTO and policy.request.on_excess == "adjust" and name not in fixed)
+        if not is_open or default == AUTO:
             continue
-        if admits(policy.limits):
-            changes[name] = AUTO
-        else:
+        changes[name] = AUTO if admits(policy.limits) else default
+        if changes[name] == default:
             always.adjustments.append(Adjustment(name, AUTO, default))
     return replace(always.request, **changes)
 

@@ -15,6 +15,7 @@ from policyguard.decision import Adjustment, Effect, Kind, Mode, Place, Reason
 from policyguard.policy.model import Plain, RequestRules
 from policyguard.pricing import PriceBook
 from policyguard.request import AUTO, ImageRequest, parse_size
+from policyguard.suggest import listed, one_of
 
 QUALITY_RANK = {"low": 0, "medium": 1, "high": 2, "xhigh": 3, "max": 4}
 _IMPOSTOR = re.compile(
@@ -36,7 +37,7 @@ class Fitting:
     reasons: list[Reason] = field(default_factory=list)
     adjustments: list[Adjustment] = field(default_factory=list)
 
-    def deny(self, name: str, message: str, *, param: str | None = None, **values: Any) -> None:
+    def deny(self, name: str, message: str, hint: str = "", *, param: str | None = None, **values: Any) -> None:
         self.reasons.append(
             Reason(
                 id=f"request.{name}",
@@ -47,6 +48,7 @@ class Fitting:
                 mode=self.mode,
                 param=param or name,
                 values=values,
+                hint=hint,
             )
         )
 
@@ -113,23 +115,37 @@ def fit(
     return fitting
 
 
+def _at_most(top: int) -> str:
+    return f"at most {top:,} are allowed here" if top else "none are allowed here"
+
+
 def _model(f: Fitting) -> None:
     allowed = f.rules.models
     if f.request.model is None:
-        f.deny("model", "the request names no model and the policy has no default")
+        f.deny("model", "the request names no model, and there is no default", one_of(allowed or ()))
     elif allowed is not None and f.request.model not in allowed:
-        f.deny("model", "this model is not allowed here", value=f.request.model, allowed=list(allowed))
+        name = f.request.model
+        hint = one_of(allowed, name)
+        f.deny("model", f"the model `{name}` is not allowed here", hint, value=name, allowed=list(allowed))
 
 
 def _quality(f: Fitting) -> None:
     asked, allowed = f.request.quality, f.rules.qualities
     if asked is None or (asked in allowed if allowed is not None else asked != AUTO or f.auto_unlisted):
         return
-    best = _highest_below(asked, allowed or (), f.request.model, f.rules.prices) if f.may_adjust("quality") else None
+    best = _quality_for(f, asked) if f.may_adjust("quality") else None
     if best is None:
-        f.deny("quality", "this quality is not allowed here", value=asked, allowed=list(allowed or ()))
+        hint = one_of(pricing.qualities(f.request.model or "", f.rules.prices) if allowed is None else allowed)
+        f.deny("quality", f"the quality `{asked}` is not allowed here", hint, value=asked, allowed=list(allowed or ()))
     else:
         f.adjust("quality", best)
+
+
+def _quality_for(f: Fitting, asked: str) -> str | None:
+    """`auto` asks for the policy's own choice, as a request that says nothing does; it is the dearest there is."""
+    if asked == AUTO:
+        return f.rules.default_quality
+    return _highest_below(asked, f.rules.qualities or (), f.request.model, f.rules.prices)
 
 
 def _highest_below(asked: str, allowed: tuple[str, ...], model: str | None, prices: PriceBook) -> str | None:
@@ -145,7 +161,8 @@ def _size(f: Fitting) -> None:
         return
     best = _largest_within(f) if f.may_adjust("size") else None
     if best is None:
-        f.deny("size", "this size is not allowed here", value=asked, **_size_bounds(f.rules))
+        bounds = _size_bounds(f.rules)
+        f.deny("size", f"the size `{asked}` is not allowed here", _size_hint(f.rules), value=asked, **bounds)
     else:
         f.adjust("size", best)
 
@@ -155,8 +172,22 @@ def _size_bounds(rules: RequestRules) -> dict[str, Any]:
     return {k: list(v) if isinstance(v, tuple) else v for k, v in bounds.items() if v is not None}
 
 
+def _size_hint(rules: RequestRules) -> str:
+    """The sizes that are listed and within the bounds; without a list, the bounds."""
+    if rules.sizes is not None:
+        return one_of([text for text in rules.sizes if rules.admits_size(text)])
+    pixels = f"at most {rules.max_pixels:,} pixels" if rules.max_pixels is not None else ""
+    edge = f"edges of at most {rules.max_edge:,} pixels" if rules.max_edge is not None else ""
+    return "say one like `1024x1024`" + "".join(f", {bound}" for bound in (pixels, edge) if bound)
+
+
 def _largest_within(f: Fitting) -> str | None:
-    """The largest allowed size inside the asked one that costs no more: a square can cost more than a wider picture."""
+    """The largest allowed size inside the asked one that costs no more: a square can cost more than a wider picture.
+
+    For `auto` it is the policy's own choice, as for a request that says nothing: `auto` is the dearest there is.
+    """
+    if f.request.size == AUTO:
+        return f.rules.default_size
     asked = parse_size(f.request.size or "")
     if asked is None or f.rules.sizes is None:
         return None
@@ -187,21 +218,25 @@ def _n(f: Fitting) -> None:
     if f.may_adjust("n"):
         f.adjust("n", top)
     else:
-        f.deny("n", "more images in one request than are allowed here", value=asked, max=top)
+        f.deny("n", f"{asked} images in one request are too many", _at_most(top), value=asked, max=top)
 
 
 def _output_format(f: Fitting) -> None:
     asked = f.request.output_format or "png"  # the API's own default
     if f.rules.formats is not None and asked not in f.rules.formats:
-        f.deny("output_format", "this output format is not allowed here", value=asked, allowed=list(f.rules.formats))
+        allowed = f.rules.formats
+        message = f"the output format `{asked}` is not allowed here"
+        f.deny("output_format", message, one_of(allowed), value=asked, allowed=list(allowed))
 
 
 def _partial_images(f: Fitting) -> None:
-    asked = f.request.partial_images or 0
-    if asked > f.rules.max_partial_images:
-        f.deny(
-            "partial_images", "more partial images than are allowed here", value=asked, max=f.rules.max_partial_images
-        )
+    asked, top = f.request.partial_images or 0, f.rules.max_partial_images
+    if asked <= top:
+        return
+    if f.may_adjust("partial_images"):
+        f.adjust("partial_images", top)
+    else:
+        f.deny("partial_images", "too many partial images", _at_most(top), value=asked, max=top)
 
 
 def _main_model(f: Fitting) -> None:
@@ -211,9 +246,9 @@ def _main_model(f: Fitting) -> None:
     if not allowed:
         f.deny("responses", "no main model may ask for images here", param="model")
     else:
-        f.deny(
-            "responses", "this main model is not allowed here", param="model", value=main.name, allowed=list(allowed)
-        )
+        message = f"the main model `{main.name}` may not ask for images here"
+        hint = one_of(allowed, main.name)
+        f.deny("responses", message, hint, param="model", value=main.name, allowed=list(allowed))
 
 
 def _max_output_tokens(f: Fitting) -> None:
@@ -223,25 +258,27 @@ def _max_output_tokens(f: Fitting) -> None:
     if f.may_adjust("max_output_tokens"):
         f.adjust("max_output_tokens", top)
     else:
-        f.deny("responses", "more output tokens than are allowed here", param="max_output_tokens", value=asked, max=top)
+        message = "too many output tokens of the main model"
+        f.deny("responses", message, _at_most(top), param="max_output_tokens", value=asked, max=top)
 
 
 def _prompt(f: Fitting) -> None:
     length, top = len(f.request.prompt), f.rules.max_prompt_chars
     if top is not None and length > top:
-        f.deny("prompt", "the prompt is longer than is allowed here", chars=length, max=top)
+        f.deny("prompt", f"the prompt has {length:,} characters", _at_most(top), chars=length, max=top)
 
 
 def _input_images(f: Fitting) -> None:
     count, top = len(f.request.images), f.rules.max_input_images
     if top is not None and count > top:
-        f.deny("input_images", "more input images than are allowed here", param="image", count=count, max=top)
+        f.deny("input_images", f"{count} input images are too many", _at_most(top), param="image", count=count, max=top)
     if not count:
         return
     limit = f.rules.max_input_bytes
     largest = max(len(image.data) for image in f.request.input_images)
     if limit is not None and largest > limit:
-        f.deny("input_images", "an input image is larger than is allowed here", param="image", bytes=largest, max=limit)
+        message = f"an input image has {largest:,} bytes"
+        f.deny("input_images", message, _at_most(limit), param="image", bytes=largest, max=limit)
     _image_types(f)
     _image_sizes(f)
 
@@ -252,12 +289,12 @@ def _image_types(f: Fitting) -> None:
     types = {image.media_type.removeprefix("image/") for image in f.request.images if not image.url}
     if allowed is not None and not types <= set(allowed):
         wrong = sorted(types - set(allowed))
-        message = "an input image is of a type that is not allowed here"
-        f.deny("input_images", message, param="image", value=wrong, allowed=list(allowed))
+        message = f"an input image of the type `{wrong[0]}` is not allowed here"
+        f.deny("input_images", message, one_of(allowed), param="image", value=wrong, allowed=list(allowed))
     if hosts is not None and any(image.host not in hosts for image in f.request.input_images if image.url):
-        f.deny(
-            "input_images", "an input image is at a host that is not allowed here", param="image", allowed=list(hosts)
-        )
+        message = "an input image is at a host that is not allowed here"
+        hint = "send it as a data URL" + (f", or from {listed(hosts)}" if hosts else "")
+        f.deny("input_images", message, hint, param="image", allowed=list(hosts))
 
 
 def _image_sizes(f: Fitting) -> None:
@@ -265,11 +302,11 @@ def _image_sizes(f: Fitting) -> None:
     most, edge = f.rules.max_input_pixels, f.rules.max_input_edge
     pixels, longest = max((s.pixels for s in sizes), default=0), max((s.edge for s in sizes), default=0)
     if most is not None and pixels > most:
-        message = "an input image has more pixels than are allowed here"
-        f.deny("input_images", message, param="image", pixels=pixels, max=most)
+        message = f"an input image has {pixels:,} pixels"
+        f.deny("input_images", message, _at_most(most), param="image", pixels=pixels, max=most)
     if edge is not None and longest > edge:
-        message = "an edge of an input image is longer than is allowed here"
-        f.deny("input_images", message, param="image", edge=longest, max=edge)
+        message = f"an edge of an input image has {longest:,} pixels"
+        f.deny("input_images", message, _at_most(edge), param="image", edge=longest, max=edge)
 
 
 def _extra(f: Fitting) -> None:
@@ -277,7 +314,8 @@ def _extra(f: Fitting) -> None:
     for name, value in f.request.extra.items():
         if f.rules.unknown_parameters == "deny" or isinstance(value, dict | list) or _IMPOSTOR.search(name.lower()):
             plain = name if _PLAIN_NAME.fullmatch(name) else "an unnamed parameter"  # a key can hold anything
-            f.deny("extra", f"`{plain}` is not a parameter that this surface lets through", param=plain)
+            message = f"{f'`{plain}`' if plain == name else plain} is not a parameter that this surface lets through"
+            f.deny("extra", message, "leave it out", param=plain)
 
 
 _CHECKS: tuple[Callable[[Fitting], None], ...] = (

@@ -17,7 +17,6 @@ from policyguard.decision import (
     Admitted,
     Decision,
     Effect,
-    Held,
     Kind,
     Reason,
     Refused,
@@ -30,7 +29,7 @@ from policyguard.events import Event, EventType
 from policyguard.inspection import Looking, released
 from policyguard.policy.budget import charged, windows
 from policyguard.policy.model import Policy, PolicySet
-from policyguard.refusal import budget_reason, paused_reason, refuse, upstream_reason
+from policyguard.refusal import budget_reason, held, paused_reason, refuse, upstream_reason
 from policyguard.request import Answers, Caller, ImageRequest, Verdict
 from policyguard.resumption import Way, resumption, state_reason
 from policyguard.steps import (
@@ -247,7 +246,7 @@ def _refuse(
     private = record.prompt(facts) if known else ()
     stranger = None if known else path.ask.address
     yield Record((record.decided(facts, review_id=review_id),), private, refusal, stranger)
-    return refuse(decision, review_id=review_id, opens_at=opens_at, now=path.ask.now)
+    return refuse(decision, policy=path.policy, review_id=review_id, opens_at=opens_at, now=path.ask.now)
 
 
 # ---- reserve ----------------------------------------------------------------------------------------------
@@ -339,7 +338,7 @@ def _hold(path: _Path) -> Flow:
     decision = _decision(path)
     hold = record.hold(_facts(path, decision, "hold"), path.ask.new_review_id, path.screened)
     yield hold
-    return Held(decision=decision, review_id=hold.review_id, expires_at=hold.due_at)
+    return held(decision, path.policy, hold.review_id, hold.due_at)
 
 
 def _nobodys() -> Reason:
@@ -389,7 +388,7 @@ def _reopen(path: _Path, item: ReviewItem, reasons: tuple[str, ...] | None = Non
     )
     facts = _facts(path, decision, "hold")
     yield Record((record.decided(facts, review_id=item.review_id),), record.prompt(facts))
-    return Held(decision=decision, review_id=item.review_id, expires_at=min(item.due_at, path.ask.now + review.expires))
+    return held(decision, path.policy, item.review_id, min(item.due_at, path.ask.now + review.expires))
 
 
 def _review_event(path: _Path, item: ReviewItem | None, what: Literal["resuming", "reopened"]) -> Event:
@@ -446,6 +445,6 @@ def reject(policies: PolicySet, what: Unreadable, keys: Keys) -> Generator[Step,
     event = record.rejected(decision, what.now, columns, what.door, keep_days)
     stranger = None if columns["user"] else what.address
     yield Record((event,), refusal=Refusal(columns), stranger=stranger)
-    refused = refuse(decision, now=what.now)
+    refused = refuse(decision, policy=policy, now=what.now)
     status = what.reason.values.get("status", refused.status)
     return replace(refused, status=status)

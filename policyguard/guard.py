@@ -445,7 +445,7 @@ class Guard:
             effect=Effect.DENY,
             reasons=(unavailable_reason("store"),),
         )
-        return refuse(decision, now=self.clock())
+        return refuse(decision, policy=self.policies.surfaces.get(surface or ""), now=self.clock())
 
     # ---- upkeep -----------------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from policyguard import engine, record
 from policyguard.decision import Decision, Effect, Held, Kind, Reason, Refused, Released, combine
 from policyguard.events import Event, event_id
 from policyguard.policy.model import Policy
-from policyguard.refusal import refuse
+from policyguard.refusal import held, refuse
 from policyguard.request import Answer, Caller, ImageRequest, Output, Verdict
 from policyguard.resumption import Way, resumption, state_reason
 from policyguard.steps import Hold, Moderate, NotResumable, Private, Record, Release, ReviewItem, Settle, Step
@@ -63,11 +63,11 @@ def inspect(looking: Looking, output: Output, settle: Settle | None, now: dateti
     if seen.decision.effect is Effect.REVIEW:
         hold = _hold(seen)
         yield replace(settle, inspected=_event(seen, "hold"), hold=hold) if settle else _alone(hold, seen)
-        return Held(decision=seen.decision, review_id=hold.review_id, expires_at=hold.due_at)
+        return held(seen.decision, looking.policy, hold.review_id, hold.due_at)
     withheld = seen.decision.effect is Effect.DENY
     event = _event(seen, "withhold" if withheld else "release")
     yield replace(settle, inspected=event) if settle else Record((event,))
-    return replace(refuse(seen.decision, now=now), retry_after_s=None, stage="output") if withheld else None
+    return refuse(seen.decision, policy=looking.policy, now=now, stage="output") if withheld else None
 
 
 def _moderate(looking: Looking, output: Output) -> Generator[Step, Any, Verdict | None]:
@@ -242,4 +242,4 @@ def _refused(facts: record.Facts, reason: Reason, review_id: str) -> Generator[S
     decision = replace(facts.decision, effect=Effect.DENY, reasons=reasons)
     refused = replace(facts, decision=decision, outcome="deny")
     yield Record((record.decided(refused, review_id=review_id),), record.prompt(refused))
-    return refuse(decision, now=facts.at, review_id=review_id)
+    return refuse(decision, policy=facts.policy, now=facts.at, review_id=review_id)

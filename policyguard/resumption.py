@@ -43,9 +43,11 @@ def resumption(
 ) -> Resumption:
     """What the review `item` is worth for this request. Somebody else's item looks like one that does not exist."""
     if item is None or not _same_caller(item, dimensions):
-        return _no("review.unknown", "no such review for this caller")
+        return Resumption(Way.REFUSE, state_reason(None))
     if item.request_digest != request_digest:
-        return _no("review.mismatch", _MISMATCH)
+        message = "the review is about another request"
+        hint = "send exactly the request that was reviewed, with every field and the query unchanged"
+        return Resumption(Way.REFUSE, _reason("review.mismatch", message, hint))
     if item.kind == "output" and item.state is Review.RELEASED and now < item.due_at:
         return Resumption(Way.GO)  # again: it is paid for, and a connection can break
     if item.state is Review.APPROVED and now < item.due_at:
@@ -70,24 +72,24 @@ def _approved(item: ReviewItem, policy_digest: str, needed: tuple[str, ...]) -> 
     return Resumption(Way.GO)
 
 
-_MISMATCH = "the review is about another request: send the same one, with every field and the query unchanged"
+_PENDING = ("review.pending", "the review is not decided yet", "send the same request again once it is approved")
+_ANEW = "send the request without it to ask for a new one"
 _STATES = {
-    Review.HELD: ("review.pending", "the review is not decided yet"),
-    Review.APPROVED: ("review.pending", "the review is not decided yet"),
-    Review.RESUMING: ("review.used", "the approved request was already sent"),
-    Review.RELEASED: ("review.used", "the approved request was already sent"),
-    Review.RESUME_FAILED: ("review.used", "the approved request was already sent and failed"),
-    Review.REJECTED: ("review.rejected", "the review was rejected"),
-    Review.EXPIRED: ("review.expired", "the review ran out without an approval"),
-    Review.CANCELLED: ("review.cancelled", "the review was cancelled"),
+    Review.HELD: _PENDING,
+    Review.APPROVED: _PENDING,
+    Review.RESUMING: ("review.used", "the approved request was already sent", _ANEW),
+    Review.RELEASED: ("review.used", "the approved request was already sent", _ANEW),
+    Review.RESUME_FAILED: ("review.used", "the approved request was already sent and failed", _ANEW),
+    Review.REJECTED: ("review.rejected", "the review was rejected", ""),
+    Review.EXPIRED: ("review.expired", "the review ran out without an approval", _ANEW),
+    Review.CANCELLED: ("review.cancelled", "the review was cancelled", _ANEW),
 }
 
 
 def state_reason(state: Review | None) -> Reason:
     """Why an item in this state lets nothing through."""
-    id_, message = _STATES[state] if state else ("review.unknown", "no such review for this caller")
-    return Reason(id=id_, kind=Kind.REVIEW, effect=Effect.DENY, message=message)
+    return _reason(*(_STATES[state] if state else ("review.unknown", "no such review for this caller", _ANEW)))
 
 
-def _no(id_: str, message: str) -> Resumption:
-    return Resumption(Way.REFUSE, Reason(id=id_, kind=Kind.REVIEW, effect=Effect.DENY, message=message))
+def _reason(id_: str, message: str, hint: str) -> Reason:
+    return Reason(id=id_, kind=Kind.REVIEW, effect=Effect.DENY, message=message, hint=hint)

@@ -1,12 +1,12 @@
 """What was probably meant by a name that does not exist, and how a wrong text is shown. Pure.
 
 The one place that decides how near a name must be, for keys, values, variables, models and surfaces alike. Texts come
-from who writes policies, code or commands, never from a request.
+from who writes policies, code or commands; of a request only names that are plain and short.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 _MAX_SHOWN = 60
@@ -31,9 +31,24 @@ def did_you_mean(text: str, names: Iterable[str]) -> str:
 
 def known_names(text: str, names: Iterable[str]) -> str:
     """A hint with the nearest name, or with the names that there are where none is near."""
-    listed = list(names)
-    there_is = ", ".join(f"`{name}`" for name in listed[:_MAX_NAMES])
-    return did_you_mean(text, listed) or (f"there is {there_is}" if listed else "")
+    there = list(names)
+    there_is = ", ".join(f"`{name}`" for name in there[:_MAX_NAMES])
+    return did_you_mean(text, there) or (f"there is {there_is}" if there else "")
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names in backticks; of many the first."""
+    first = ", ".join(f"`{name}`" for name in names[:_MAX_NAMES])
+    return first + (f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else "")
+
+
+def one_of(names: Sequence[str], text: str | None = None) -> str:
+    """What is possible instead, for the client of a request; with the nearest to `text` where one is near."""
+    if not names:
+        return ""
+    near = did_you_mean(text, names[:_MAX_NAMES]) if text else ""
+    allowed = f"allowed {'are' if len(names) > 1 else 'is'} {listed(names)}"
+    return f"{near} {allowed}" if near else allowed
 
 
 def _nearest(text: str, names: list[str]) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from support import MODEL, NOW, ORG, SURFACE, caller, policies, policy, request, verdict
 
-from policyguard import engine
+from policyguard import engine, pricing
 from policyguard.decision import Effect, Kind, combine
 from policyguard.engine import judge, price, screen
 from policyguard.errors import PolicyError
@@ -89,6 +89,16 @@ def test_adjusting_never_picks_a_size_that_costs_more(tmp_path: Path) -> None:
     )
     screened = screen(policy(tmp_path, base=base), request(size="1536x1024", quality="high"), caller(), NOW)
     assert [str(a) for a in screened.adjustments] == ["size=1536x1024->1024x688"]
+
+
+def test_auto_spelt_out_is_the_policys_default_and_reported(tmp_path: Path) -> None:
+    asked = request(size="auto", quality="auto")
+    screened = screen(policy(tmp_path, base=ADJUST), asked, caller(), NOW)
+    assert [str(a) for a in screened.adjustments] == ["quality=auto->low", "size=auto->1024x1024"]
+    assert combine(screened.reasons) is Effect.ALLOW
+    dearest, chosen = pricing.ceiling(asked), price(screened).quote
+    assert chosen is not None
+    assert chosen.ceiling_micros < dearest.ceiling_micros
 
 
 def test_a_model_is_never_adjusted(tmp_path: Path) -> None:
@@ -285,9 +295,9 @@ PICTURES = {
     [
         ("a png", None),
         ("a picture elsewhere", None),
-        ("a jpeg", "an input image is of a type that is not allowed here"),
-        ("a long png", "an edge of an input image is longer than is allowed here"),
-        ("a png of many pixels", "an input image has more pixels than are allowed here"),
+        ("a jpeg", "an input image of the type `jpeg` is not allowed here"),
+        ("a long png", "an edge of an input image has 1,001 pixels"),
+        ("a png of many pixels", "an input image has 200,500 pixels"),
         ("one at another host", "an input image is at a host that is not allowed here"),
     ],
 )
@@ -369,3 +379,21 @@ def test_of_a_prompt_that_is_too_long_only_what_is_allowed_is_read(
     assert outcome(short, request(prompt="ä" * 100)) == ("allow", [])
     assert outcome(short, request(prompt="ä" * 20_000)) == ("deny", ["request.prompt"])
     assert read == [100, 100]
+
+
+def test_under_shadow_auto_spelt_out_is_left_to_upstream_unless_a_limit_needs_the_default(tmp_path: Path) -> None:
+    asked = request(size="auto", quality="auto")
+    shadow = ADJUST.replace("stakes: low", "stakes: low\nmode: shadow")
+    screened = screen(policy(tmp_path / "free", base=shadow), asked, caller(), NOW)
+    assert (screened.request.size, screened.request.quality, screened.adjustments) == ("auto", "auto", ())
+    assert {(r.id, r.mode, r.message) for r in screened.reasons} == {
+        ("request.quality", "shadow", "would be adjusted: quality=auto->low"),
+        ("request.size", "shadow", "would be adjusted: size=auto->1024x1024"),
+    }
+    org = ORG + "limits: {request: {sizes: {max_pixels: 2000000}}}\n"
+    limited = policy(tmp_path / "limited", org=org, base=shadow)
+    screened = screen(limited, asked, caller(), NOW)
+    assert [str(adjustment) for adjustment in screened.adjustments] == ["size=auto->1024x1024"]
+    assert outcome(limited, asked) == ("allow", [])
+    held = screen(limited, asked, caller(), NOW, frozenset({"size"}))
+    assert combine(held.reasons) is Effect.DENY

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import given
@@ -69,8 +70,6 @@ def test_without_adjusting_a_request_passes_as_it_is_or_not_at_all(allowed: Requ
 
 @given(rules(), requests(), st.integers(1, 10))
 def test_a_stricter_maximum_never_allows_more(allowed: RequestRules, asked: ImageRequest, top: int) -> None:
-    from dataclasses import replace
-
     strict = replace(allowed, on_excess="deny", max_n=min(top, allowed.max_n or 10))
     loose = replace(allowed, on_excess="deny")
     if not fit(strict, asked, "enforce").reasons:
@@ -115,3 +114,45 @@ def test_defaults_fill_only_what_is_missing() -> None:
 def test_a_stream_that_does_not_say_has_no_partial_images() -> None:
     assert with_defaults(RequestRules(), request(stream=True)).partial_images == 0
     assert with_defaults(RequestRules(), request(stream=True, partial_images=2)).partial_images == 2
+
+
+@given(rules(on_excess="adjust"), requests(), st.data())
+def test_auto_is_the_policys_own_choice_where_it_is_not_listed(
+    allowed: RequestRules, asked: ImageRequest, data: Any
+) -> None:
+    allowed = replace(
+        allowed,
+        max_pixels=None,
+        default_size=data.draw(st.sampled_from(allowed.sizes)),
+        default_quality=data.draw(st.sampled_from(allowed.qualities)),
+    )
+    said, silent = replace(asked, size="auto", quality="auto"), replace(asked, size=None, quality=None)
+    fitted = fit(allowed, said, "enforce")
+    assert fitted.request == fit(allowed, with_defaults(allowed, silent), "enforce").request
+    changed = {str(a) for a in fitted.adjustments if a.param != "n"}
+    assert changed == {f"size=auto->{allowed.default_size}", f"quality=auto->{allowed.default_quality}"}
+
+
+def test_partial_images_are_brought_down_like_images() -> None:
+    asked = request(stream=True, partial_images=3)
+    lists: dict[str, Any] = {"sizes": (asked.size,), "qualities": ("low",)}
+    fitted = fit(RequestRules(**lists, max_partial_images=1, on_excess="adjust"), asked, "enforce")
+    assert ([str(a) for a in fitted.adjustments], fitted.reasons) == (["partial_images=3->1"], [])
+    assert pricing.ceiling(fitted.request).ceiling_micros < pricing.ceiling(asked).ceiling_micros
+
+
+def test_auto_stays_where_it_is_listed_and_is_denied_without_a_default_or_without_adjusting() -> None:
+    asked = request(size="auto", quality="auto")
+    listed = RequestRules(sizes=("auto", "816x816"), qualities=("auto",), default_size="816x816", on_excess="adjust")
+    assert (fit(listed, asked, "enforce").adjustments, fit(listed, asked, "enforce").reasons) == ([], [])
+    lists: dict[str, Any] = {"sizes": ("816x816",), "qualities": ("low",)}
+    defaults = {"default_size": "816x816", "default_quality": "low"}
+    strict, adrift = RequestRules(**lists, **defaults), RequestRules(**lists, on_excess="adjust")
+    adjusting = RequestRules(**lists, **defaults, on_excess="adjust")
+    for fitted in (
+        fit(strict, asked, "enforce"),
+        fit(adrift, asked, "enforce"),
+        fit(adjusting, asked, "enforce", fixed=frozenset({"size", "quality"})),
+    ):
+        assert [r.id for r in fitted.reasons] == ["request.quality", "request.size"]
+        assert fitted.adjustments == []

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import policy
 
 import policyguard
 from policyguard.current import current_caller, current_review
@@ -69,20 +71,22 @@ def test_shadow_reasons_never_decide() -> None:
 
 
 @pytest.mark.parametrize("kind", list(Kind))
-def test_every_kind_of_refusal_has_a_status_and_words_for_the_user(kind: Kind) -> None:
-    refused = refuse(decision(reason(kind)), now=NOW)
+def test_every_kind_of_refusal_has_a_status_and_words_for_the_user(tmp_path: Path, kind: Kind) -> None:
+    quiet = policy(tmp_path, "reasons_on_wire: false")
+    refused = refuse(decision(reason(kind)), policy=quiet, now=NOW)
     assert (refused.status, refused.type, refused.code) == tuple(REFUSALS[kind])
     own_words = kind in (Kind.RULE, Kind.MALFORMED)
     assert refused.message == ("the team's own words" if own_words else MESSAGES[kind])
 
 
 def test_the_strongest_kind_speaks() -> None:
-    refused = refuse(decision(reason(Kind.UNAVAILABLE), reason(Kind.RULE), reason(Kind.MODERATION)), now=NOW)
+    said = decision(reason(Kind.UNAVAILABLE), reason(Kind.RULE), reason(Kind.MODERATION))
+    refused = refuse(said, policy=None, now=NOW)
     assert refused.code == "moderation_blocked"
 
 
 def test_a_spent_budget_says_when_to_come_back() -> None:
-    refused = refuse(decision(reason(Kind.BUDGET)), now=NOW, opens_at=NOW + timedelta(hours=2))
+    refused = refuse(decision(reason(Kind.BUDGET)), policy=None, now=NOW, opens_at=NOW + timedelta(hours=2))
     assert (refused.opens_at, refused.retry_after_s) == (NOW + timedelta(hours=2), 7200)
 
 
@@ -98,7 +102,7 @@ def test_a_spent_budget_says_when_to_come_back() -> None:
     ],
 )
 def test_each_refusal_raises_its_own_exception(kind: Kind, error: type[Exception]) -> None:
-    raised = refused_error(refuse(decision(reason(kind)), now=NOW))
+    raised = refused_error(refuse(decision(reason(kind)), policy=None, now=NOW))
     assert type(raised) is error
     assert (raised.status, raised.code) == (REFUSALS[kind].status, REFUSALS[kind].code)
 

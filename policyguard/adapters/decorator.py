@@ -30,7 +30,7 @@ from policyguard.guard import Guard
 from policyguard.request import AUTO, Failure, ImageRequest, InputImage, Operation, Outcome, Output
 from policyguard.suggest import known_names
 from policyguard.wire.outcome import digests, plain_word
-from policyguard.wire.parameters import DECIDED, KNOWN
+from policyguard.wire.parameters import DECIDED, KNOWN, decided
 from policyguard.wire.usage import usage_from
 
 P = ParamSpec("P")
@@ -335,7 +335,7 @@ class _Door:
 
     def force(self, call: inspect.BoundArguments, admitted: Admitted) -> None:
         """Put what was decided into the arguments."""
-        forced: dict[str, Any] = {name: getattr(admitted.request, name) for name in DECIDED}
+        forced = decided(admitted.request)
         forced |= {"moderation": AUTO, "safety_identifier": admitted.ticket.safety_identifier}
         for parameter, value in forced.items():
             name = self._argument(parameter)

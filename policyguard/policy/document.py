@@ -232,7 +232,8 @@ class Request(RequestLimits):
     quality: Qualities | None = None
     """Which qualities may be asked for, and the one of a request that names none."""
     on_excess: Literal["deny", "adjust"] | None = None
-    """What happens to n, quality and size beyond the policy: deny, or bring them down. Nothing else is adjusted."""
+    """What happens to n, quality, size and partial images beyond the policy: deny, or bring them down. Nothing else is
+    adjusted."""
     unknown_parameters: Literal["deny", "pass"] | None = None
     """What happens to parameters that policyguard does not know."""
 

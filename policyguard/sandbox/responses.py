@@ -67,6 +67,8 @@ def _sizes(value: Any) -> Iterator[Size | None]:
     elif isinstance(value, dict):
         if value.get("type") == "input_image":
             yield reference_size({name: value[name] for name in ("image_url", "file_id") if name in value})
+        elif value.get("type") == "image_generation_call":
+            yield reference_size({"image_url": f"data:image/png;base64,{value.get('result')}"})
         else:
             yield from _sizes(list(value.values()))
 
@@ -75,7 +77,7 @@ def response_body(asked: Asked, images: Mapping[str, Any] | None, created: int) 
     """The whole answer. `images` is that of the images API for all calls together; None: they were blocked."""
     document, calls = asked.document, asked.calls
     number = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:24]
-    output = [_call(f"ig_{number}{index}", images, index) for index in range(calls)]
+    output = [*_thought(document, number), *(_call(f"ig_{number}{index}", images, index) for index in range(calls))]
     text = {"type": "output_text", "text": _SAYS, "annotations": [], "logprobs": []}
     says = {"id": f"msg_{number}", "type": "message", "role": "assistant", "status": "completed", "content": [text]}
     return {
@@ -90,12 +92,24 @@ def response_body(asked: Asked, images: Mapping[str, Any] | None, created: int) 
         "max_tool_calls": document.get("max_tool_calls"),
         "model": document["model"],
         "output": [*output, says],
-        "parallel_tool_calls": True,
+        "parallel_tool_calls": document.get("parallel_tool_calls", True),
+        "metadata": document.get("metadata") or {},
+        "temperature": document.get("temperature", 1.0),
+        "top_p": document.get("top_p", 1.0),
         "tool_choice": document.get("tool_choice", AUTO),
         "tools": document.get("tools") or [],
         "usage": _main_usage(asked),
         "tool_usage": {"image_gen": _drawn(images, calls), "web_search": {"num_requests": 0}},
     }
+
+
+def _thought(document: Mapping[str, Any], number: str) -> list[dict[str, Any]]:
+    """Before it draws, where it is told how to reason: without a summary, as long as nobody asks for one."""
+    if not document.get("reasoning"):
+        return []
+    wanted = "reasoning.encrypted_content" in (document.get("include") or [])
+    sealed = {"encrypted_content": f"gAAAA{number}"} if wanted else {}
+    return [{"id": f"rs_{number}", "type": "reasoning", "summary": [], **sealed}]
 
 
 def _call(id_: str, images: Mapping[str, Any] | None, index: int) -> dict[str, Any]:
@@ -141,7 +155,7 @@ def _main_usage(asked: Asked) -> dict[str, Any]:
 def _texts(value: Any) -> Any:
     """Without pictures: those are counted by themselves."""
     if isinstance(value, Mapping):
-        return {name: _texts(item) for name, item in value.items() if name != "image_url"}
+        return {name: _texts(item) for name, item in value.items() if name not in ("image_url", "result")}
     return [_texts(item) for item in value] if isinstance(value, list) else value
 
 
@@ -149,14 +163,15 @@ async def response_events(body: Mapping[str, Any], partial_images: int, fault: s
     """The same answer as a stream. With `error_event` there is an error in place of its last event, with `unfinished`
     nothing."""
     begun = {**body, "status": "in_progress", "output": [], "usage": None, "tool_usage": None}
+    number = -1
     for number, (name, data) in enumerate(_events(body, begun, partial_images)):
         yield _event(name, number, data)
     await anyio.sleep(seconds(fault))
     if fault == "error_event":
         error = blocked(["violence"], stage="output").error
-        yield _event("error", 999, {name: error[name] for name in ("message", "code", "param")})
+        yield _event("error", number + 1, {name: error[name] for name in ("message", "code", "param")})
     elif fault != "unfinished":
-        yield _event("response.completed", 999, {"response": body})
+        yield _event("response.completed", number + 1, {"response": body})
 
 
 def _events(body: Mapping[str, Any], begun: Mapping[str, Any], partial: int) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -167,11 +182,13 @@ def _events(body: Mapping[str, Any], begun: Mapping[str, Any], partial: int) -> 
         yield "response.output_item.added", {**place, "item": {**item, "status": "in_progress", **_unmade(item)}}
         if item["type"] == "image_generation_call":
             yield from _drawing(item, place, partial)
+        if item["type"] == "message":
+            yield from _saying(item, place)
         yield "response.output_item.done", {**place, "item": item}
 
 
 def _unmade(item: Mapping[str, Any]) -> dict[str, Any]:
-    return {"result": None} if "result" in item else {"content": []}
+    return {"message": {"content": []}, "image_generation_call": {"result": None}}.get(item["type"], {})
 
 
 def _drawing(item: Mapping[str, Any], place: Mapping[str, Any], partial: int) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -182,6 +199,14 @@ def _drawing(item: Mapping[str, Any], place: Mapping[str, Any], partial: int) ->
         shown = {"partial_image_index": index, "partial_image_b64": item["result"]}
         yield f"{kind}.partial_image", {**of, **shown, **{name: item[name] for name in _SHARED}}
     yield f"{kind}.completed", of
+
+
+def _saying(item: Mapping[str, Any], place: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    (part,), of = item["content"], {**place, "item_id": item["id"], "content_index": 0}
+    yield "response.content_part.added", {**of, "part": {**part, "text": ""}}
+    yield "response.output_text.delta", {**of, "delta": part["text"], "logprobs": []}
+    yield "response.output_text.done", {**of, "text": part["text"], "logprobs": []}
+    yield "response.content_part.done", {**of, "part": part}
 
 
 def _event(name: str, number: int, data: Mapping[str, Any]) -> bytes:

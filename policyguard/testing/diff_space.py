@@ -50,7 +50,7 @@ _FIELDS: Mapping[str, tuple[str, ...]] = {
     "input_hosts": ("images", "image_host"),
     "max_partial_images": ("partial_images",),
     "unknown_parameters": ("extra",),
-    "on_excess": ("n", "quality", "size"),
+    "on_excess": ("n", "quality", "size", "partial_images"),
 }
 _PICTURES = frozenset({"images", "image_bytes", "image_type", "image_size", "image_host"})
 _OUTPUT = frozenset({"output_images"})

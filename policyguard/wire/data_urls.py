@@ -1,4 +1,5 @@
-"""Pictures within JSON, as `data:` URLs of many megabytes, taken out of the text before it is read.
+"""Pictures within JSON, as `data:` URLs of many megabytes, taken out of the text before it is read; where that is asked
+for also the bare base64 of a `result`, as the Responses API writes what it drew.
 
 What is left is short, whatever the pictures weigh: each stands in it as `NaN`, which is no JSON and so cannot come from
 a client unnoticed. The original stays as it is, for the parts of it that go on.
@@ -9,9 +10,10 @@ from __future__ import annotations
 import binascii
 import re
 from bisect import bisect_right
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from heapq import merge
 from typing import Any
 
 from policyguard.errors import InvalidRequest
@@ -26,6 +28,8 @@ MAX_URL_CHARS = 20_971_520  # the API's own bound
 _OPENS = b'"data:image'
 _HEAD = re.compile(rb'"data:image\\?/(?:png|jpe?g|webp);base64,', re.IGNORECASE)
 _MARK = b"NaN"
+# The value of a `result` that begins like a png, a jpeg or a webp. Written otherwise it stays a text: no picture.
+_RESULT = re.compile(rb'"result"\s*:\s*(")(?=iVBORw0KGgo|\\?/9j\\?/|UklGR)')
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,25 +69,27 @@ class Lifted:
         return [slice(place(p.start), place(p.stop)) if isinstance(p, slice) else p for p in pieces]
 
 
-def read_lifted(body: bytes, content_type: str, max_text_bytes: int) -> tuple[Lifted, dict[str, Any]]:
+def read_lifted(
+    body: bytes, content_type: str, max_text_bytes: int, *, results: bool = False
+) -> tuple[Lifted, dict[str, Any]]:
     """A JSON body without its pictures, and what it says with each of them as a `DataUrl`. Raises `InvalidRequest`."""
     check_json_type(content_type)
-    lifted = lift(body)
+    lifted = lift(body, results=results)
     if len(lifted.text) > max_text_bytes:
         raise InvalidRequest(f"the body without its images is larger than {max_text_bytes:,} bytes", status=413)
     return lifted, parse_object(lifted.text, lifted.urls)
 
 
-def lift(body: bytes) -> Lifted:
-    """Raises `InvalidRequest` for a picture that cannot be decoded.
+def lift(body: bytes, *, results: bool = False) -> Lifted:
+    """`results`: pictures in bare base64, too. Raises `InvalidRequest` for a picture that cannot be decoded.
 
     A quote that a backslash escapes is within a text, so nothing begins there. Every other one begins a text where the
     quotes before it come in pairs; else it ends one, and what follows is no JSON.
     """
     pieces: list[memoryview | bytes] = []
     urls: list[DataUrl] = []
-    view, kept, at = memoryview(body), 0, 0
-    while (start := _next(body, at)) >= 0:
+    view, kept = memoryview(body), 0
+    for start in merge(_data_urls(body), _results(body) if results else ()):
         end = body.find(b'"', start + 1) + 1
         if not end:
             break  # the text does not end: no JSON
@@ -93,19 +99,24 @@ def lift(body: bytes) -> Lifted:
             raise InvalidRequest("the body is no JSON")
         urls.append(DataUrl(start, end, _decoded(body, start, end)))
         pieces += [view[kept:start], _MARK]
-        kept = at = end
+        kept = end
     if not urls:
         return Lifted(body, body, ())
     return Lifted(body, b"".join([*pieces, view[kept:]]), tuple(urls))
 
 
-def _next(body: bytes, at: int) -> int:
-    """Where the next text begins that is a picture's URL; -1 where there is none."""
-    while True:
-        plain = body.find(_OPENS, at)
-        if plain < 1 or body[plain - 1] != 0x5C:
-            return plain
-        at = plain + 1
+def _data_urls(body: bytes) -> Iterator[int]:
+    """Where the texts begin that are a picture's URL. None begins within another: a picture has no quotes."""
+    at = body.find(_OPENS)
+    while at >= 0:
+        if at < 1 or body[at - 1] != 0x5C:
+            yield at
+        at = body.find(_OPENS, at + 1)
+
+
+def _results(body: bytes) -> Iterator[int]:
+    """The same of what the Responses API drew before."""
+    return (found.start(1) for found in _RESULT.finditer(body))
 
 
 def _unpaired(piece: bytes) -> bool:
@@ -115,13 +126,16 @@ def _unpaired(piece: bytes) -> bool:
 def _decoded(body: bytes, start: int, end: int) -> bytes:
     if end - start - 2 > MAX_URL_CHARS:
         raise InvalidRequest(f"an image is longer than {MAX_URL_CHARS:,} characters", param="images", status=413)
-    head = _HEAD.match(body, start, end)
-    if head is None:
-        raise InvalidRequest("an image must be base64 of png, jpeg or webp", param="images")
-    if body.find(b"\\", head.end(), end) >= 0:  # some write `/` as `\/`
-        text = body[head.end() : end].replace(rb"\/", b"/")
+    begins = start + 1
+    if body.startswith(_OPENS, start):
+        head = _HEAD.match(body, start, end)
+        if head is None:
+            raise InvalidRequest("an image must be base64 of png, jpeg or webp", param="images")
+        begins = head.end()
+    if body.find(b"\\", begins, end) >= 0:  # some write `/` as `\/`
+        text = body[begins:end].replace(rb"\/", b"/")
         return _base64(text, 0, len(text) - 1)
-    return _base64(body, head.end(), end - 1)
+    return _base64(body, begins, end - 1)
 
 
 def _base64(text: bytes, start: int, end: int) -> bytes:

@@ -89,8 +89,18 @@ def overlay_image(data: bytes, filename: str, param: str, below: InputImage) -> 
     return InputImage(data, form.media_type, filename, size)
 
 
+def media_type(data: bytes) -> str:
+    """What the bytes say that they are; empty for none of the three."""
+    form = _format(data)
+    return form.media_type if form else ""
+
+
+def _format(data: bytes) -> _Format | None:
+    return next((form for form in FORMATS if form.starts(data)), None)
+
+
 def _look(data: bytes, param: str) -> tuple[_Format, ImageFile]:
-    form = next((form for form in FORMATS if form.starts(data)), None)
+    form = _format(data)
     if form is None:
         raise InvalidRequest(f"`{param}` is no readable png, jpeg or webp", param=param)
     opener = _openers()[form.media_type]

@@ -46,5 +46,4 @@ def build(
 
 def decided(request: ImageRequest) -> dict[str, Any]:
     """What goes upstream whatever the client said. How many partial images a stream has is nobody's default."""
-    names = (*DECIDED, "partial_images") if request.stream else DECIDED
-    return {name: value for name in names if (value := getattr(request, name)) is not None}
+    return {name: value for name in (*DECIDED, "partial_images") if (value := getattr(request, name)) is not None}

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from policyguard.decision import REFUSALS, Effect, Held, Kind, Reason, Refused, Released
+from policyguard.decision import REFUSALS, Held, Kind, Reason, Refused, Released
 from policyguard.record import thousandths
-from policyguard.refusal import MESSAGES
+from policyguard.refusal import categories
 
 REVIEWS_PATH = "/policyguard/reviews"
 Headers = list[tuple[str, str]]
@@ -62,8 +62,7 @@ def _released(released: Released) -> Rendered:
 def _fields(answer: Refused | Held) -> dict[str, Any]:
     if isinstance(answer, Held):
         status, type_, code = REFUSALS[Kind.REVIEW]
-        message = MESSAGES[Kind.REVIEW]
-        return {"status": status, "message": message, "type": type_, "param": None, "code": code}
+        return {"status": status, "message": answer.message, "type": type_, "param": None, "code": code}
     return {
         "status": answer.status,
         "message": answer.message,
@@ -83,12 +82,8 @@ def _reason(reason: Reason) -> dict[str, Any]:
 
 
 def _moderation_details(answer: Refused | Held) -> dict[str, Any]:
-    names = {
-        r.id.partition(".")[2].split("/")[0]
-        for r in answer.decision.reasons
-        if r.kind is Kind.MODERATION and r.enforced and r.effect is Effect.DENY
-    }
-    return {"moderation_stage": answer.stage if isinstance(answer, Refused) else "input", "categories": sorted(names)}
+    stage = answer.stage if isinstance(answer, Refused) else "input"
+    return {"moderation_stage": stage, "categories": categories(answer.decision.reasons)}
 
 
 def _retry(answer: Refused | Held) -> Headers:

@@ -30,6 +30,7 @@ from policyguard.wire.generations import same
 from policyguard.wire.image_header import input_image
 from policyguard.wire.remote import image_of
 from policyguard.wire.responses_text import Reading, picture
+from policyguard.wire.responses_turns import SEND_ALL, changed, turns, written
 from policyguard.wire.splice import GONE, Inside
 
 TOOL = "image_generation"
@@ -56,24 +57,27 @@ _TOOL_FORCED = ("model", "size", "quality", "moderation", "partial_images")
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A parsed body: the request, where the tool stands in `tools`, and the text that goes on with what was decided."""
+    """A parsed body: the request, where the tool stands in `tools`, what of `input` goes on otherwise than it came, and
+    the text that goes on with what was decided."""
 
     request: ImageRequest
     document: Mapping[str, Any] = field(repr=False)
     lifted: Lifted
     at: int
+    turns: Mapping[int, Any] = field(repr=False)
 
     def write(self, request: ImageRequest, safety_identifier: str | None) -> tuple[bytes, str]:
         """Body and content type for the upstream: every byte as it came, but for what is forced."""
-        drawn = {name: getattr(request, name) for name in ("model", "size", "quality")} | {"moderation": AUTO}
-        if request.stream:
-            drawn["partial_images"] = request.partial_images
+        drawn = {name: getattr(request, name) for name in ("model", "size", "quality", "partial_images")}
+        drawn["moderation"] = AUTO
         top = {"max_tool_calls": request.n, "max_output_tokens": request.max_output_tokens}
         changes = _changed(self.document, {**top, "safety_identifier": safety_identifier})
         if safety_identifier is None and "safety_identifier" in self.document:
             changes["safety_identifier"] = GONE
         if tool := _changed(self.document["tools"][self.at], drawn):
             changes["tools"] = Inside({self.at: tool})
+        if self.turns:
+            changes["input"] = written(self.turns)
         return self.lifted.write(changes)
 
 
@@ -83,8 +87,10 @@ def _changed(document: Mapping[str, Any], forced: Mapping[str, Any]) -> Inside:
 
 def read_tool_call(body: bytes, content_type: str, max_text_bytes: int = MAX_TEXT_BYTES) -> ToolCall:
     """Raises `InvalidRequest`."""
-    lifted, document = read_lifted(body, content_type, max_text_bytes)
+    lifted, document = read_lifted(body, content_type, max_text_bytes, results=True)
     _check_seen(document)
+    left = turns(document.get("input"))
+    document["input"] = changed(document.get("input"), left)
     at = _tool_of(document.get("tools"))
     _check_choice(document.get("tool_choice"))
     tool = document["tools"][at]
@@ -92,7 +98,7 @@ def read_tool_call(body: bytes, content_type: str, max_text_bytes: int = MAX_TEX
     reading = _reading(document, at)
     if sum(isinstance(url, DataUrl) for url in reading.pictures) + (mask is not None) != len(lifted.urls):
         raise InvalidRequest("an image that is no `input_image`", param="input")
-    return ToolCall(_request(document, tool, reading, mask), document, lifted, at)
+    return ToolCall(_request(document, tool, reading, mask), document, lifted, at, left)
 
 
 # ---- what cannot be seen ----------------------------------------------------------------------------------
@@ -101,7 +107,7 @@ def read_tool_call(body: bytes, content_type: str, max_text_bytes: int = MAX_TEX
 def _check_seen(document: Mapping[str, Any]) -> None:
     for name in _UNSEEN:
         if document.get(name) is not None:
-            raise InvalidRequest(f"what `{name}` stands for cannot be looked at; send all of it in `input`", param=name)
+            raise InvalidRequest(f"what `{name}` stands for cannot be looked at; {SEND_ALL}", param=name)
     if document.get("background") not in (None, False):
         raise InvalidRequest("`background` is not possible: nobody would see what was made", param="background")
     if document.get("service_tier") not in _TIERS:

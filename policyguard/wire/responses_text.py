@@ -12,6 +12,7 @@ from typing import Any
 
 from policyguard.errors import InvalidRequest
 from policyguard.wire.data_urls import DataUrl
+from policyguard.wire.responses_turns import SEND_ALL
 
 # Items of `input`, and the parts that their content or output may have. All others refer to what only OpenAI has, or
 # are read from places that cannot be seen from here.
@@ -64,8 +65,9 @@ class Reading:
             raise InvalidRequest("`input` holds something that is no item", param="input")
         kind = item.get("type") or "message"
         if not _is_one(kind, _ITEMS):
-            raise InvalidRequest("`input` holds an item that cannot be looked at; send text and images", param="input")
-        for name in ("content", "output"):
+            what = "an `item_reference`" if kind == "item_reference" else "an item"
+            raise InvalidRequest(f"`input` holds {what} that cannot be looked at; {SEND_ALL}", param="input")
+        for name in _CONTENT:
             if isinstance(item.get(name), list):
                 for part in item[name]:
                     self._part(part)

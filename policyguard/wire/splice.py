@@ -22,10 +22,7 @@ _scan = json.JSONDecoder().raw_decode
 
 
 class Inside(dict[Any, Any]):
-    """Changes within what a key has: an object's by key, where there is none it becomes a new one; a list's by index.
-
-    An element of a list is changed, never taken out.
-    """
+    """Changes within what a key has: an object's by key, where there is none a new one is made; a list's by index."""
 
 
 class _Member(NamedTuple):
@@ -117,16 +114,24 @@ def _value(text: str, at: int, change: Any, pieces: list[Piece]) -> None:
 
 def _list(text: str, at: int, changes: Changes, pieces: list[Piece]) -> None:
     """Every index of `changes` is there."""
-    kept, end = at, _scan(text, at)[1]
-    at = _skip(text, at + 1)
+    end, first, last = _scan(text, at)[1], True, False
+    pieces.append(slice(at, at + 1))
+    start = at + 1
     for index in range(max(changes, default=-1) + 1):
-        value_end = _scan(text, at)[1]
-        if index in changes:
-            pieces.append(slice(kept, at))
-            _value(text, at, changes[index], pieces)
-            kept = value_end
-        at = _skip(text, _skip(text, value_end) + 1)
-    pieces.append(slice(kept, end))
+        value_start = _skip(text, start)
+        value_end = _scan(text, value_start)[1]
+        after = _skip(text, value_end)
+        change = changes.get(index)
+        if change is not GONE:
+            if not first:
+                pieces.append(b",")
+            first = False
+            _member(text, _Member(start, "", value_start, value_end, after), change, pieces)
+        last = text[after] == "]"
+        start = after if last else after + 1
+    if not (first or last):
+        pieces.append(b",")
+    pieces.append(slice(start, end))
 
 
 def _members(text: str, at: int) -> Iterator[_Member]:

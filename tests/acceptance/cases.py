@@ -74,8 +74,8 @@ CASES: Mapping[str, Case] = {
     ),
     "adjusted": Case(
         policy="  on_excess: adjust",
-        asked=Asked(more={"quality": "high", "n": 4}),
-        adjusted=(FORCED, "quality=high->medium", "n=4->2"),
+        asked=Asked(more={"quality": "high", "size": "auto", "n": 4}),
+        adjusted=(FORCED, "quality=high->medium", "size=auto->1024x1024", "n=4->2"),
         sent={**PLAIN, "quality": "medium", "n": 2},
     ),
     "moderation-denied": Case(

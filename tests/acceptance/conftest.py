@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -99,6 +100,10 @@ class Sandbox:
     def clear(self) -> None:
         self._http.delete("/sandbox/faults")
 
+    def reset(self) -> None:
+        """Count from nothing."""
+        self._http.delete("/sandbox/requests")
+
     def close(self) -> None:
         self._http.close()
 
@@ -143,12 +148,20 @@ def serve(sandbox: Sandbox, tmp_path: Path, store_url: str) -> Iterator[Callable
 
 
 @pytest.fixture
-def proxy(sandbox: Sandbox, tmp_path: Path, store_url: str) -> Iterator[Callable[..., RunningProxy]]:
+def proxy(sandbox: Sandbox, tmp_path: Path) -> Iterator[Callable[..., RunningProxy]]:
     """Start a proxy: `proxy("--workers", "2", avatars=...)`; again with the same store for a restart."""
+    with proxies(sandbox, tmp_path) as start:
+        yield start
+
+
+@contextmanager
+def proxies(sandbox: Sandbox, space: Path) -> Iterator[Callable[..., RunningProxy]]:
+    """What starts proxies before a sandbox, with their policies and store in a folder; in the end they are killed."""
     running: list[RunningProxy] = []
+    store_url = f"sqlite:///{space / 'record.sqlite3'}"
 
     def start(*options: str, patient: bool = False, org: str = ORG, **surfaces: str) -> RunningProxy:
-        policies = write_policies(tmp_path / "policies", org=org, **(surfaces or {"avatars": AVATARS}))
+        policies = write_policies(space / "policies", org=org, **(surfaces or {"avatars": AVATARS}))
         itself = ("-c", PATIENT) if patient else ("-m", "policyguard")
         command = [sys.executable, *itself, "serve", "--port", "0", "--format", "json", *options]
         settings = {
@@ -160,13 +173,15 @@ def proxy(sandbox: Sandbox, tmp_path: Path, store_url: str) -> Iterator[Callable
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **settings})
         assert process.stdout is not None
         said = "".join(iter(process.stdout.readline, "}\n")) + "}"
-        running.append(RunningProxy(json.loads(said)["url"], process, store_url, tmp_path / "record.sqlite3.key"))
+        running.append(RunningProxy(json.loads(said)["url"], process, store_url, space / "record.sqlite3.key"))
         return running[-1]
 
-    yield start
-    for app in running:
-        app.kill()
-        for client in app.clients:
-            client.close()
-        if app.process.stdout is not None:
-            app.process.stdout.close()
+    try:
+        yield start
+    finally:
+        for app in running:
+            app.kill()
+            for client in app.clients:
+                client.close()
+            if app.process.stdout is not None:
+                app.process.stdout.close()

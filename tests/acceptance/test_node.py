@@ -110,6 +110,9 @@ def test_refusals_are_its_typed_errors(proxy: Callable[..., Any], sandbox: Any) 
     ]
     size, moderated, *_, spent = answers
     assert (size["param"], size["type"]) == ("size", "invalid_request_error")
+    sizes = "allowed are `1024x1024`, `1024x1536`, `1536x1024`"
+    assert size["message"] == f"400 the size `2048x2048` is not allowed here ({sizes})"
+    assert spent["message"].startswith("429 the budget `day` (images) has no room for this request (it opens again at ")
     assert moderated["error"]["moderation_details"] == {"moderation_stage": "input", "categories": ["violence"]}
     assert (spent["pauses"], sandbox.counts()["generations"]) == ([], 1)
     assert {row.decision_id for row in events(app, "request.decided")} >= {

@@ -199,7 +199,7 @@ def test_each_refusal_raises_its_own_error_and_the_function_does_not_run(
         runs.append(prompt)
         return RESULT
 
-    with pytest.raises(PolicyDenied, match="not known who asks"):
+    with pytest.raises(PolicyDenied, match="the caller's `user` is missing"):
         draw("a cat")
     with policyguard.caller(user="u1"):
         with pytest.raises(PolicyDenied) as caught:

@@ -121,6 +121,8 @@ def test_explain_shows_every_rule_with_its_place() -> None:
     assert (
         data("explain", "avatars", "--unavailable", "--caller", "user=u1", "--policies", policies)["outcome"] == "deny"
     )
+    auto = data("explain", "avatars", "--size", "auto", "--caller", "user=u1", "--policies", policies)
+    assert (auto["outcome"], auto["adjusted"]) == ("allow", ["size=auto->1024x1024"])
     assert "there is no surface `avatar`" in run("explain", "avatar", "--policies", policies, code=2)
     run("explain", "avatars", "--score", "sexul=1", "--policies", policies, code=2)
     given = ("explain", "avatars", "--caller", "user=u1", "--policies", policies)

@@ -340,7 +340,10 @@ def test_outcomes_of_tests_are_offered(server: LanguageServer, folder: Path) -> 
     [
         ("deny_at", "From which score on a request is denied, by category; `default` covers all that are not named."),
         ("sexual/minors", "From which score on a request is denied, by category;"),
-        ("on_excess", "What happens to n, quality and size beyond the policy: deny, or bring them down."),
+        (
+            "on_excess",
+            "What happens to n, quality, size and partial images beyond the policy: deny, or bring them down.",
+        ),
         ("when_unavailable", "* `review`"),
         ("limit:", "Like `$2000 / month`, `20 images / day` or `100 requests / minute`."),
     ],

@@ -92,7 +92,7 @@ FAILURES: dict[str, tuple[str, str]] = {
         "request: {n: 2}, expect: {outcome: allow, shadow: []}",
         """
   shadow    + trial         avatars.yaml:25  deny
-            + budget.tried  avatars.yaml:19  deny: budget `tried` has no room
+            + budget.tried  avatars.yaml:19  deny: the budget `tried` (images) has no room for this request
 """,
     ),
     "an adjustment that did not happen, and one that did": (

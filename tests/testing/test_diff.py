@@ -220,6 +220,17 @@ def test_a_dearer_default_is_looser(tmp_path: Path) -> None:
     assert "--quality" not in command("avatars", finding.witness.world, NOW)
 
 
+def test_bringing_auto_down_to_the_default_is_looser_than_refusing_it(tmp_path: Path) -> None:
+    (found,) = compared(tmp_path, SURFACE, SURFACE + "  on_excess: adjust\n").surfaces
+    assert {finding.direction for finding in found.findings} == {"loosened"}
+    (auto,) = compared(
+        tmp_path / "auto",
+        SURFACE + "  on_excess: adjust\n",
+        SURFACE.replace("default: low", "default: high") + "  on_excess: adjust\n",
+    ).surfaces
+    assert {(f.direction, f.upstream) for f in auto.findings} == {("loosened", (("quality", "low", "high"),))}
+
+
 def test_an_unchanged_rule_sees_what_a_changed_table_lets_through(tmp_path: Path) -> None:
     adjusting = SURFACE + "  on_excess: adjust\n" + rule("request.n > 2")
     (found,) = compared(tmp_path, adjusting, adjusting.replace("max: 2", "max: 3")).surfaces

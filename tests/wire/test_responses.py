@@ -3,6 +3,7 @@ changes."""
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -33,6 +34,16 @@ def message(*content: Any, role: str = "user") -> dict[str, Any]:
 
 def text(words: str) -> dict[str, Any]:
     return {"type": "input_text", "text": words}
+
+
+BARE = data_url().partition(",")[2]
+
+
+def drawn(**changes: Any) -> dict[str, Any]:
+    """What the API drew in an earlier turn, as SDKs send it back."""
+    made = {"id": "ig_1", "type": "image_generation_call", "status": "completed", "result": BARE}
+    said = {"action": "generate", "quality": "low", "size": "1024x1024", "background": "opaque", "output_format": "png"}
+    return {**made, **said, "revised_prompt": "A cat.", **changes}
 
 
 # ---- what is read -----------------------------------------------------------------------------------------
@@ -72,6 +83,70 @@ def test_pictures_of_the_input_make_it_an_edit() -> None:
     found = request(asked(tool, input=[message(text("bluer"), picture)]))
     assert (found.operation, len(found.images), found.mask is not None) == ("edit", 1, True)
     assert request(asked({"action": "generate"}, input=[message(text("a"), picture)])).operation == "generate"
+
+
+@pytest.mark.parametrize("wrap", [json.dumps, lambda body: json.dumps(body, indent=2).replace("/", "\\/")])
+def test_what_was_drawn_before_is_a_picture_like_one_that_the_client_shows(wrap: Any) -> None:
+    shown = {"type": "input_image", "image_url": data_url("white")}
+    raw = wrap(asked(input=[message(text("a cat")), drawn(), message(shown, text("bluer")), drawn(id="ig_2")])).encode()
+    found = parse(raw)
+    first, second, third = found.request.images
+    assert (first.data, first.media_type, str(first.size)) == (third.data, "image/png", "64x64")
+    assert first.data != second.data
+    assert (found.request.operation, found.request.prompt) == ("edit", "a cat\nbluer")
+    assert BARE not in found.request.prompt
+
+
+@pytest.mark.parametrize("left", [drawn(), {"type": "reasoning", "id": "rs_1", "summary": []}])
+def test_nothing_goes_on_that_an_id_could_exchange_for_what_nobody_looked_at(left: dict[str, Any]) -> None:
+    said = {
+        "type": "message",
+        "role": "assistant",
+        "id": "msg_1",
+        "content": [{"type": "output_text", "text": "Here."}],
+    }
+    called = {"type": "function_call", "id": "fc_1", "call_id": "c1", "name": "look", "arguments": "{}"}
+    shown = {"type": "input_image", "image_url": data_url("white"), "detail": "low"}
+    found = parse(asked(input=[left, said, called, drawn(id="ig_2"), message(shown, text("bluer")), left]))
+    body, _ = found.write(replace(found.request, n=1, max_output_tokens=5), None)
+    picture = {"type": "message", "role": "user", "content": [{"type": "input_image", "image_url": data_url()}]}
+    again = [picture] if left["type"] == "image_generation_call" else []
+    without = [{name: value for name, value in item.items() if name != "id"} for item in (said, called)]
+    sent = json.loads(body)
+    assert sent["input"] == [*again, *without, picture, message(shown, text("bluer")), *again]
+    assert request(sent).main == found.request.main
+    assert [image.digest for image in request(sent).images] == [image.digest for image in found.request.images]
+
+
+def test_large_pictures_of_earlier_turns_are_no_text() -> None:
+    big = base64.b64encode(base64.b64decode(BARE) + bytes(3_000_000)).decode()
+    with pytest.raises(InvalidRequest) as caught:  # looked at, and refused for what it is: not as a long text
+        parse(asked(input=[message(text("bluer")), drawn(result=big)]))
+    assert (caught.value.status, caught.value.param) == (400, "image_url")
+
+
+@pytest.mark.parametrize("sealed", [{}, {"encrypted_content": None}, {"encrypted_content": "gAAAA", "status": None}])
+def test_what_a_model_thought_before_is_left_out(sealed: dict[str, Any]) -> None:
+    thought = {"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "one"}], **sealed}
+    found = parse(asked(input=[message(text("a")), thought]))
+    assert found.request.prompt == "a"
+    assert json.loads(found.write(found.request, None)[0])["input"] == [message(text("a"))]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"previous_response_id": "resp_1"},
+        {"conversation": "conv_1"},
+        {"input": [{"type": "item_reference", "id": "msg_1"}]},
+        {"input": [{"type": "image_generation_call", "id": "ig_1"}]},
+    ],
+)
+def test_what_only_openai_has_is_refused_with_the_way(changes: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        parse(asked(**changes))
+    way = "send the whole conversation in `input`, and each picture as an `input_image` with a data URL"
+    assert caught.value.message.endswith(f"; {way}")
 
 
 def test_a_picture_elsewhere_is_one_whose_host_the_policy_must_name() -> None:
@@ -119,7 +194,18 @@ def test_what_is_forced_changes_nothing_of_the_main_model() -> None:
         ({"input": ["a cat"]}, "input"),
         ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input"),
         ({"input": [{"type": "reasoning", "id": "rs_1", "summary": []}]}, "input"),
+        ({"input": [{"type": "reasoning", "summary": [{"type": "input_image", "image_url": data_url()}]}]}, "input"),
+        ({"input": [{"type": "compaction", "encrypted_content": "x"}]}, "input"),
         ({"input": [{"type": "image_generation_call", "id": "ig_1"}]}, "input"),
+        ({"input": [{"type": "image_generation_call", "id": "ig_1", "result": None, "status": "failed"}]}, "input"),
+        ({"input": [drawn(result="")]}, "input"),
+        ({"input": [drawn(result="R0lGODlhAQABAAAAACw=")]}, "input"),
+        ({"input": [drawn(result="iVBORw0KGgo")]}, "images"),
+        ({"input": [message(text("a")), drawn(result="iVBORw0KGgoAAAA=")]}, "image_url"),
+        ({"input": [drawn()]}, "input"),
+        ({"input": [drawn(image_url=data_url())]}, "input"),
+        ({"input": [{"type": "function_call_output", "call_id": "c", "result": BARE}]}, "input"),
+        ({"metadata": {"result": BARE}}, "input"),
         ({"input": [{"type": "additional_tools", "role": "developer", "tools": []}]}, "input"),
         ({"input": [{"type": "mcp_call", "output": "a"}]}, "input"),
         ({"input": [{"type": ["message"], "content": "a"}]}, "input"),

@@ -157,3 +157,16 @@ def test_one_element_of_a_list_changes_and_the_others_keep_their_bytes(rows: lis
     changed = [*texts]
     changed[at] = texts[at][:-1] + ("," if rows[at] else "") + '"new":7}'
     assert joined(body(texts), splice(body(texts), {"rows": Inside({at: Inside({"new": 7})})})) == body(changed)
+
+
+@given(st.lists(VALUES, min_size=1, max_size=5), st.data(), SPACE)
+def test_an_element_is_taken_out_of_a_list_and_the_others_stay_as_they_are(
+    items: list[str], data: st.DataObject, space: str
+) -> None:
+    gone = data.draw(st.sets(st.integers(0, len(items) - 1)))
+    body = f'{{"a": [{space}{f"{space},{space}".join(items)}{space}]}}'.encode()
+    changes = {"a": Inside(dict.fromkeys(gone, GONE))}
+    left = [item for index, item in enumerate(items) if index not in gone]
+    found = joined(body, splice(body, changes))
+    assert json.loads(found) == {"a": [json.loads(item) for item in left]}
+    assert all(item.encode() in found for item in left)

@@ -449,7 +449,7 @@ def decision(*kinds: Kind, effect: Effect = Effect.DENY) -> Decision:
 
 @pytest.mark.parametrize("kind", list(Kind))
 def test_every_refusal_has_the_one_body(kind: Kind) -> None:
-    rendered = render(refuse(decision(kind), now=NOW))
+    rendered = render(refuse(decision(kind), policy=None, now=NOW))
     error = json.loads(rendered.body)["error"]
     expected = {"message", "type", "param", "code", "policy"} | (
         {"moderation_details"} if kind is Kind.MODERATION else set()
@@ -465,7 +465,7 @@ def test_every_refusal_has_the_one_body(kind: Kind) -> None:
 
 
 def test_reasons_can_be_kept_from_clients() -> None:
-    error = json.loads(render(refuse(decision(Kind.RULE), now=NOW), reasons=False).body)["error"]
+    error = json.loads(render(refuse(decision(Kind.RULE), policy=None, now=NOW), reasons=False).body)["error"]
     assert error["policy"]["reasons"] == []
 
 
@@ -478,6 +478,7 @@ def test_a_held_request_says_where_its_review_is() -> None:
 
 def test_moderation_details_have_openais_coarse_labels() -> None:
     reason = Reason(id="moderation.self-harm/intent", kind=Kind.MODERATION, effect=Effect.DENY, message="m")
-    refused = refuse(Decision(id="d", surface="s", policy_digest="d", effect=Effect.DENY, reasons=(reason,)), now=NOW)
+    said = Decision(id="d", surface="s", policy_digest="d", effect=Effect.DENY, reasons=(reason,))
+    refused = refuse(said, policy=None, now=NOW)
     details = json.loads(render(refused).body)["error"]["moderation_details"]
     assert details == {"moderation_stage": "input", "categories": ["self-harm"]}
