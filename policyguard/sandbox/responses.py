@@ -23,6 +23,28 @@ from policyguard.sandbox.wire import ApiError, bad, blocked, check_images
 UNBOUNDED = 3  # images where nothing says how many
 _NOT_OF_IMAGES = frozenset({"type", "action", "input_image_mask"})
 _SAYS = "Here it is."
+# What an answer says again of its request, and what it says where the request does not.
+_SAID_AGAIN: Mapping[str, Any] = {
+    "background": False,
+    "instructions": None,
+    "max_output_tokens": None,
+    "max_tool_calls": None,
+    "metadata": {},
+    "model": None,
+    "parallel_tool_calls": True,
+    "previous_response_id": None,
+    "prompt_cache_key": None,
+    "reasoning": {"effort": None, "summary": None},
+    "safety_identifier": None,
+    "temperature": 1.0,
+    "text": {"format": {"type": "text"}},
+    "tool_choice": AUTO,
+    "tools": [],
+    "top_logprobs": 0,
+    "top_p": 1.0,
+    "truncation": "disabled",
+    "user": None,
+}
 _SHARED = ("background", "output_format", "quality", "size")
 
 
@@ -79,20 +101,16 @@ def response_body(asked: Asked, images: Mapping[str, Any] | None, created: int) 
     text = {"type": "output_text", "text": _SAYS, "annotations": [], "logprobs": []}
     says = {"id": f"msg_{number}", "type": "message", "role": "assistant", "status": "completed", "content": [text]}
     return {
+        **{name: default if (given := document.get(name)) is None else given for name, default in _SAID_AGAIN.items()},
         "id": f"resp_{number}",
         "object": "response",
         "created_at": created,
         "status": "completed",
+        "completed_at": created,
         "error": None,
         "incomplete_details": None,
-        "instructions": document.get("instructions"),
-        "max_output_tokens": document.get("max_output_tokens"),
-        "max_tool_calls": document.get("max_tool_calls"),
-        "model": document["model"],
+        "service_tier": "default",
         "output": [*output, says],
-        "parallel_tool_calls": True,
-        "tool_choice": document.get("tool_choice", AUTO),
-        "tools": document.get("tools") or [],
         "usage": _main_usage(asked),
         "tool_usage": {"image_gen": _drawn(images, calls), "web_search": {"num_requests": 0}},
     }
@@ -148,15 +166,17 @@ def _texts(value: Any) -> Any:
 async def response_events(body: Mapping[str, Any], partial_images: int, fault: str | None) -> AsyncIterator[bytes]:
     """The same answer as a stream. With `error_event` there is an error in place of its last event, with `unfinished`
     nothing."""
-    begun = {**body, "status": "in_progress", "output": [], "usage": None, "tool_usage": None}
+    begun = {**body, "status": "in_progress", "completed_at": None, "output": [], "usage": None}
+    begun.pop("tool_usage", None)
+    number = 0
     for number, (name, data) in enumerate(_events(body, begun, partial_images)):
         yield _event(name, number, data)
     await anyio.sleep(seconds(fault))
     if fault == "error_event":
         error = blocked(["violence"], stage="output").error
-        yield _event("error", 999, {name: error[name] for name in ("message", "code", "param")})
+        yield _event("error", number + 1, {name: error[name] for name in ("message", "code", "param")})
     elif fault != "unfinished":
-        yield _event("response.completed", 999, {"response": body})
+        yield _event("response.completed", number + 1, {"response": body})
 
 
 def _events(body: Mapping[str, Any], begun: Mapping[str, Any], partial: int) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -167,7 +187,17 @@ def _events(body: Mapping[str, Any], begun: Mapping[str, Any], partial: int) -> 
         yield "response.output_item.added", {**place, "item": {**item, "status": "in_progress", **_unmade(item)}}
         if item["type"] == "image_generation_call":
             yield from _drawing(item, place, partial)
+        else:
+            yield from _saying(item, place)
         yield "response.output_item.done", {**place, "item": item}
+
+
+def _saying(item: Mapping[str, Any], place: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    of, (part,) = {**place, "item_id": item["id"], "content_index": 0}, item["content"]
+    yield "response.content_part.added", {**of, "part": {**part, "text": ""}}
+    yield "response.output_text.delta", {**of, "delta": part["text"], "logprobs": []}
+    yield "response.output_text.done", {**of, "text": part["text"], "logprobs": []}
+    yield "response.content_part.done", {**of, "part": part}
 
 
 def _unmade(item: Mapping[str, Any]) -> dict[str, Any]:
