@@ -37,7 +37,7 @@ from policyguard.adapters.upstream import Upstream
 from policyguard.errors import ConfigError
 from policyguard.guard import Guard
 from policyguard.logs import LogFormat, configure
-from policyguard.settings import setting
+from policyguard.settings import openai_key, setting
 
 METRICS = "/metrics"
 Network = IPv4Network | IPv6Network
@@ -67,7 +67,7 @@ class Options:
 
 def open_guard(options: Options) -> tuple[Guard, Upstream]:
     """Raises `ConfigError` for anything that is missing, `PolicyError` for policies that do not load."""
-    key = setting("openai_key", options.key)
+    key = openai_key(options.key)
     if key is None:
         raise ConfigError("no key for the upstream: set `OPENAI_API_KEY`")
     upstream = Upstream(

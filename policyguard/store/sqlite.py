@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from contextlib import closing, suppress
@@ -61,6 +62,10 @@ class SQLite:
             },
         )
 
+        @event.listens_for(engine, "do_connect")
+        def make_first(*_: object) -> None:
+            _make(self.path)
+
         @event.listens_for(engine, "connect")
         def set_up(connection: sqlite3.Connection, record: object) -> None:
             connection.isolation_level = None  # the driver would begin late, and never before a SELECT or DDL
@@ -74,6 +79,19 @@ class SQLite:
             connection.exec_driver_sql(begin)
 
         return engine
+
+
+def _make(path: Path) -> None:
+    """A new file is for its owner alone, whatever the umask; SQLite gives its log and index the same mode.
+
+    One that is there keeps its mode: whoever shares it with a group has set that. What cannot be made SQLite tells.
+    """
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            os.fchmod(descriptor, 0o600)
+        finally:
+            os.close(descriptor)
 
 
 def _write_ahead(connection: sqlite3.Connection) -> None:
