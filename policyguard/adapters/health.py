@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from policyguard.adapters.probe import Probe
 from policyguard.errors import ConfigError, StoreUnavailable
 from policyguard.guard import Guard
 from policyguard.threads import in_thread
@@ -20,17 +21,27 @@ HEALTH, READY = "/healthz", "/readyz"
 
 
 def pages(
-    guard: Guard, lifespan: Callable[[Any], AbstractAsyncContextManager[None]], *, more: Sequence[Route] = ()
+    guard: Guard,
+    lifespan: Callable[[Any], AbstractAsyncContextManager[None]],
+    probe: Probe,
+    *,
+    more: Sequence[Route] = (),
 ) -> Starlette:
-    """`/healthz`, `/readyz` and `more`, with the life of the app that they belong to."""
+    """`/healthz`, `/readyz` and `more`, with the life of the app that they belong to.
+
+    An upstream that is down is no reason to be not ready: requests are answered, and told when to come again.
+    """
 
     async def health(request: Request) -> JSONResponse:
         return JSONResponse({"status": "alive"})
 
     async def ready(request: Request) -> JSONResponse:
-        problems = [*_policies(guard), *await in_thread(_store, guard)]
+        found = await probe.look()
+        wrong = [f"the upstream: {one.says}" for one in found if one.stops]
+        problems = [*_policies(guard), *await in_thread(_store, guard), *wrong]
         status = "not ready" if problems else "ready"
-        body = {"status": status, "policies": guard.policies.digest, "problems": problems}
+        warnings = [f"the upstream: {one.says}" for one in found if not one.stops]
+        body = {"status": status, "policies": guard.policies.digest, "problems": problems, "warnings": warnings}
         return JSONResponse(body, status_code=503 if problems else 200)
 
     routes = [Route(HEALTH, health), Route(READY, ready), *more]

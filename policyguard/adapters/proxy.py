@@ -19,6 +19,7 @@ from policyguard.adapters.body import AppFailed, Message, Receive, Send
 from policyguard.adapters.forward import BASE, NO_RETRY, Forward, ToClient, raw
 from policyguard.adapters.identity import header
 from policyguard.adapters.key_ring import KeyRing
+from policyguard.adapters.probe import LOOP, PROBE, REALM, Probe
 from policyguard.adapters.routes import normal
 from policyguard.adapters.upstream import Upstream
 from policyguard.decision import Effect, Kind, Place, Reason
@@ -108,11 +109,19 @@ class Proxy:
     """`pages` answers `open_paths`, without a key, and the lifespan."""
 
     def __init__(
-        self, guard: Guard, upstream: Upstream, *, pages: App, open_paths: frozenset[str], limits: Limits | None = None
+        self,
+        guard: Guard,
+        upstream: Upstream,
+        *,
+        pages: App,
+        open_paths: frozenset[str],
+        limits: Limits | None = None,
+        probe: Probe | None = None,
     ) -> None:
         self.guard = guard
         self.limits = limits or Limits()
         self._pages, self._open_paths = pages, open_paths
+        self._probe = probe
         self._keys = KeyRing(guard.store)
         self._identity: tuple[PolicySet | None, frozenset[bytes]] = (None, frozenset())
         self._door = Door(
@@ -159,6 +168,9 @@ class Proxy:
         if sum(len(name) + len(value) for name, value in scope["headers"]) > self.limits.header_bytes:
             await _send(headers_too_large(self.limits.header_bytes), send)
             return
+        if self._probe is not None and header(scope["headers"], PROBE) == self._probe.instance:
+            await _send(_itself(), send)
+            return
         try:
             key = await self._keys.of(scope["headers"])
         except StoreUnavailable:
@@ -166,6 +178,9 @@ class Proxy:
             return
         if key is None:
             await _send(_wrong_key(), send)
+            return
+        if self._probe is not None and self._probe.stops:
+            await _send(_misconfigured(), send)
             return
         client, body = ToClient(send), _Counted(receive, self._room)
         try:
@@ -248,8 +263,19 @@ async def _send(answer: Rendered, send: Send) -> None:
 
 def _wrong_key() -> Rendered:
     words = "the API key is missing, wrong or revoked; send one made by `policyguard keys create`"
-    challenge = ("www-authenticate", "Bearer")
+    challenge = ("www-authenticate", REALM)
     return render_error(401, "authentication_error", "invalid_api_key", words, NO_RETRY, challenge)
+
+
+def _itself() -> Rendered:
+    words = "the proxy's upstream is the proxy itself"
+    return render_error(LOOP, "server_error", "upstream_misconfigured", words, NO_RETRY)
+
+
+def _misconfigured() -> Rendered:
+    """No outage: it would be the same a second later, so nobody is asked to come again."""
+    words = "the proxy's upstream is not set up correctly; its log and /readyz say why"
+    return render_error(502, "server_error", "upstream_misconfigured", words, NO_RETRY)
 
 
 def _not_found() -> Rendered:

@@ -112,6 +112,8 @@ class Upstream:
         parts = urlsplit(self.base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
             raise ConfigError("the upstream's address must be like `https://api.openai.com/v1`")
+        if parts.username is not None or parts.password is not None:
+            raise ConfigError("the upstream's address cannot have a name or a password in it: the key is the credential")
         self.host = parts.hostname  # what the breaker counts for
         self._authorization = f"Bearer {key}"
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s, sock_read=read_timeout_s)
@@ -127,9 +129,11 @@ class Upstream:
             yield answer
 
     @asynccontextmanager
-    async def get(self, path: str, headers: Mapping[str, str], *, within_s: float) -> AsyncGenerator[Answer]:
-        """As `post`."""
-        async with self._ask("GET", path, headers, None, within_s) as answer:
+    async def get(
+        self, path: str, headers: Mapping[str, str], *, within_s: float, base_url: str | None = None
+    ) -> AsyncGenerator[Answer]:
+        """As `post`; at another address of the same host, where one is given."""
+        async with self._ask("GET", path, headers, None, within_s, base_url) as answer:
             yield answer
 
     @asynccontextmanager
@@ -140,12 +144,13 @@ class Upstream:
         headers: Mapping[str, str] | Iterable[Header],
         body: bytes | None,
         within_s: float | None,
+        base_url: str | None = None,
     ) -> AsyncGenerator[Answer]:
         timeout = self._timeout if within_s is None else aiohttp.ClientTimeout(total=within_s)
         try:
             response = await self._open().request(
                 method,
-                f"{self.base_url}{path}",
+                f"{base_url or self.base_url}{path}",
                 data=body,
                 headers=self._headers(headers),
                 timeout=timeout,

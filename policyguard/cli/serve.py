@@ -41,6 +41,9 @@ def serve(
         list[str] | None,
         typer.Option(help="A network that is shown them; may be repeated.", show_default="this machine"),
     ] = None,
+    metrics_forwarded: Annotated[
+        bool, typer.Option("--metrics-forwarded", help="Show them through a reverse proxy in such a network, too.")
+    ] = False,
     log_format: Annotated[Literal["text", "json"], typer.Option(help="The log, on the error stream.")] = "text",
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"], typer.Option(help="From which level.", case_sensitive=False)
@@ -63,7 +66,7 @@ def serve(
     """
     try:
         from policyguard.adapters.http_limits import ConnectionLimits
-        from policyguard.adapters.listen import listen, url_of
+        from policyguard.adapters.listen import is_here, listen, url_of
         from policyguard.adapters.proxy import Limits
         from policyguard.adapters.serving import Options, open_guard
         from policyguard.adapters.serving import serve as run
@@ -77,6 +80,7 @@ def serve(
         grace_s=grace,
         upstream_timeout_s=upstream_timeout,
         **_metrics(metrics, metrics_from),
+        metrics_forwarded=metrics_forwarded,
         log_format=log_format,
         log_level=log_level,
         limits=Limits(
@@ -91,6 +95,9 @@ def serve(
     opened = open_guard(options)  # what is wrong is said now, and by this process
     guard, above = opened
     listening = listen(host, port)
+    if is_here(listening, above.base_url):
+        guard.close()
+        fail("the upstream is this proxy itself", hint="OPENAI_BASE_URL or --upstream is OpenAI's address, not serve's own")
     say = partial(_say, format, url_of(listening), above.base_url, sorted(guard.policies.surfaces))
     if workers == 1:
         run(options, listening, say, opened)

@@ -158,7 +158,10 @@ async def test_without_a_good_key_nothing_is_looked_at(start: Callable[..., Clie
     client.key()
     answer = await client.ask(given, body=b"not even JSON", path="/v1/anything")
     assert (answer.status, answer.code, answer.error["type"]) == (401, "invalid_api_key", "authentication_error")
-    assert (answer.headers["x-should-retry"], answer.headers["www-authenticate"]) == ("false", "Bearer")
+    assert (answer.headers["x-should-retry"], answer.headers["www-authenticate"]) == (
+        "false",
+        'Bearer realm="policyguard"',
+    )
     assert (client.upstream.seen, client.events("request.decided")) == ([], [])
 
 
