@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from policyguard.errors import ConfigError
-from policyguard.logs import say
 
 
 class Setting(NamedTuple):
@@ -74,7 +73,7 @@ def setting(name: str, given: str | None = None) -> str | None:
         if name not in _said:
             _said.add(name)
             words = "white space around %s is left out, probably a line end of the file that it comes from"
-            say(logging.WARNING, "settings.trimmed", words, spec.environment, setting=spec.environment)
+            logging.getLogger("policyguard").warning(words, spec.environment)
     return value or spec.default
 
 
