@@ -22,6 +22,7 @@ from functools import partial
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any
 
+from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -65,6 +66,7 @@ class Options:
     upstream_timeout_s: float = 600.0
     metrics: tuple[Network, ...] = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
     metrics_forwarded: bool = False
+    cors_origins: tuple[str, ...] = ()  # from which browsers may ask
     log_format: LogFormat = "text"
     log_level: str = "INFO"
     limits: Limits = field(default_factory=Limits)
@@ -87,7 +89,7 @@ def open_guard(options: Options) -> tuple[Guard, Upstream]:
     return Guard.open(options.policies, store=options.store, moderator=moderator), upstream
 
 
-def create_app(options: Options, opened: tuple[Guard, Upstream] | None = None) -> Proxy:
+def create_app(options: Options, opened: tuple[Guard, Upstream] | None = None) -> ASGIApp:
     """The app of one worker."""
     guard, upstream = opened or open_guard(options)
     probe = Probe(upstream, options.instance)
@@ -115,7 +117,23 @@ def create_app(options: Options, opened: tuple[Guard, Upstream] | None = None) -
         open_paths=frozenset({HEALTH, READY, *(route.path for route in more)}),
         limits=options.limits,
     )
-    return proxy
+    return _for_browsers(proxy, options.cors_origins) if options.cors_origins else proxy
+
+
+# What a browser's code may read of an answer.
+_EXPOSED = ("x-policyguard-decision", "x-policyguard-adjusted", "x-request-id", "x-should-retry", "retry-after", "location")
+
+
+def _for_browsers(app: ASGIApp, origins: tuple[str, ...]) -> ASGIApp:
+    """A preflight brings no key, so it is answered before anybody is asked for one."""
+    return CORSMiddleware(
+        app,
+        allow_origins=origins,
+        allow_methods=("GET", "POST"),
+        allow_headers=("*",),  # the SDKs send many of their own
+        expose_headers=_EXPOSED,
+        max_age=3_600,
+    )
 
 
 def _metrics(guard: Guard, options: Options) -> list[Route]:
@@ -161,7 +179,7 @@ def _shared_by(workers: int) -> AbstractContextManager[None]:
     return shared_by(workers)
 
 
-def _worker(options: Options, opened: tuple[Guard, Upstream] | None) -> Proxy:
+def _worker(options: Options, opened: tuple[Guard, Upstream] | None) -> ASGIApp:
     """What a process serves. Its log is set up here, after the server has set up its own."""
     configure(options.log_format, options.log_level)
     return create_app(options, opened)

@@ -49,9 +49,12 @@ _OURS = _names(
     "authorization api-key x-api-key cookie content-length forwarded via x-real-ip"
     " x-http-method-override x-http-method x-method-override openai-organization openai-project"
 )
-_OUR_PREFIXES = (b"x-policyguard-", b"x-forwarded-")
-# What the upstream says to the holder of its key alone.
-_THEIRS = _names("set-cookie openai-organization openai-project")
+_OUR_PREFIXES = (b"x-policyguard-", b"x-forwarded-", b"x-openwebui-")  # the last ones are names of people
+# What the upstream says to the holder of its key alone, and to browsers that ask it directly.
+_THEIRS = _names(
+    "set-cookie openai-organization openai-project access-control-allow-origin access-control-allow-credentials"
+    " access-control-expose-headers"
+)
 
 
 class UpstreamFailed(AppFailed):
