@@ -16,6 +16,7 @@ from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Literal, TextIO
+from weakref import WeakSet
 
 import orjson
 
@@ -63,7 +64,8 @@ class Gathered(logging.StreamHandler[TextIO]):
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
         self._lines: list[str] = []
-        self._thread: tuple[int, threading.Thread] | None = None  # with the process that made it
+        self._thread: threading.Thread | None = None
+        _gathered.add(self)
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -73,10 +75,13 @@ class Gathered(logging.StreamHandler[TextIO]):
             return
         if record.levelno > logging.INFO:
             self.flush()
-        elif self._thread is None or self._thread[0] != os.getpid():
-            thread = threading.Thread(target=self._write, name="policyguard-log", daemon=True)
-            self._thread = os.getpid(), thread
-            thread.start()
+        elif self._thread is None:
+            self._thread = threading.Thread(target=self._write, name="policyguard-log", daemon=True)
+            self._thread.start()
+
+    def forked(self) -> None:
+        """In a child: the lines that wait are its parent's to write, and the thread stayed with the parent."""
+        self._lines, self._thread = [], None
 
     def flush(self) -> None:
         """Write what there is. Called at the end of the process, too."""
@@ -91,6 +96,40 @@ class Gathered(logging.StreamHandler[TextIO]):
         while True:
             time.sleep(_EVERY_S)
             self.flush()
+
+
+# ---- forks: a line is written by the process that said it, once ---------------------------------------------
+
+_gathered: WeakSet[Gathered] = WeakSet()
+_held: list[Gathered] = []
+
+
+def _before_fork() -> None:
+    """Nobody is within a write: else the child would write what is left of it, too."""
+    for handler in list(_gathered):
+        handler.acquire()
+        _held.append(handler)
+
+
+def _in_parent() -> None:
+    held = _held.copy()
+    _held.clear()  # before another thread can hold them
+    for handler in held:
+        handler.release()
+
+
+def _in_child() -> None:
+    """The lock needs no release: logging gives every handler a new one in a child."""
+    for handler in _held:
+        handler.forked()
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_in_parent, after_in_child=_in_child)
+
+
+# ---- formats ------------------------------------------------------------------------------------------------
 
 
 class _Discreet(logging.Formatter):

@@ -6,9 +6,12 @@ configuration file than the policies.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from typing import NamedTuple
+
+from policyguard.errors import ConfigError
 
 
 class Setting(NamedTuple):
@@ -66,7 +69,29 @@ SETTINGS: Mapping[str, Setting] = {
 }
 
 
+_TRIMMED = frozenset({"openai_key", "openai_url", "questions_model", "webhook_secret"})  # none of them has white space
+_said: set[str] = set()
+
+
 def setting(name: str, given: str | None = None) -> str | None:
-    """The value of a setting: the argument, else the environment, else the default."""
+    """The value of a setting: the argument, else the environment, else the default.
+
+    White space around a key or an address is left out, with one warning: files of secrets end with a line end.
+    """
     spec = SETTINGS[name]
-    return given or os.environ.get(spec.environment) or spec.default
+    value = given or os.environ.get(spec.environment) or ""
+    if name in _TRIMMED and value != value.strip():
+        value = value.strip()
+        if name not in _said:
+            _said.add(name)
+            words = "white space around %s is left out, probably a line end of the file that it comes from"
+            logging.getLogger("policyguard").warning(words, spec.environment)
+    return value or spec.default
+
+
+def openai_key(given: str | None = None) -> str | None:
+    """OpenAI's key. Raises `ConfigError`, without the key, for one that no header can carry."""
+    key = setting("openai_key", given)
+    if key is not None and not (key.isascii() and key.isprintable() and " " not in key):
+        raise ConfigError("`OPENAI_API_KEY` is no key: a space, a line end or another odd character is within it")
+    return key

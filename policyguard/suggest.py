@@ -57,6 +57,10 @@ def _nearest(text: str, names: list[str]) -> list[str]:
         return edited[:_MAX_TIES]
     if len(text) > _MAX_SHOWN:
         return []
+    provider, _, bare = text.rpartition("/")  # `openai/gpt-image-2`, as gateways write it
+    dated = [name for name in names[:_MAX_NAMES] if provider and bare and f"{name}-".startswith(f"{bare}-")]
+    if dated:
+        return dated[:_MAX_TIES]
     return get_close_matches(text, names[:_MAX_ALIKE], n=1, cutoff=_LIKENESS)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -194,3 +196,21 @@ def test_a_line_is_written_although_nothing_follows_it() -> None:
     log.info("the last word")
     assert ready.wait(HANGS_S)
     assert stream.getvalue() == "the last word\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
+def test_a_line_that_waits_at_a_fork_is_written_once(tmp_path: Path) -> None:
+    """By the parent, which said it; the child writes what it says itself."""
+    code = """
+import logging, os
+from policyguard.logs import configure, say
+configure("text", "INFO")
+say(logging.INFO, "x", "of the parent")
+child = os.fork()
+say(logging.INFO, "x", "of the %s", "child" if not child else "parent, later")
+if child:
+    os.waitpid(child, 0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    said = sorted(line.partition("policyguard: ")[2] for line in done.stderr.splitlines())
+    assert said == ["of the child", "of the parent", "of the parent, later"]

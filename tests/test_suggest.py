@@ -32,6 +32,9 @@ def test_one_edit_away_is_always_near(name: str, at: int, letter: str, edit: str
         ("moderations", ["model", "moderation"], "did you mean `moderation`?"),
         ("resolution", ["sizes", "quality"], ""),
         ("anything", [], ""),
+        ("openai/gpt-image-2", ["gpt-image-2-2026-04-21"], "did you mean `gpt-image-2-2026-04-21`?"),
+        ("openai/gpt-image-2", ["gpt-image-2.5-flare-2026-09-08", "gpt-image-2"], "did you mean `gpt-image-2`?"),
+        ("openai/", ["low"], ""),
         ("x" * 1000, ["x" * 999], f"did you mean `{'x' * 999}`?"),
     ],
 )

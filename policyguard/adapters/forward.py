@@ -12,11 +12,10 @@ from typing import Any
 
 import anyio
 
+from policyguard.adapters.addresses import BASE
 from policyguard.adapters.body import Message, Receive, Send
-from policyguard.adapters.upstream import Answer, Upstream, to_upstream
+from policyguard.adapters.upstream import Answer, Header, Upstream, to_upstream
 from policyguard.wire.errors import render_error
-
-BASE = "/v1"
 
 
 class Forward:
@@ -40,7 +39,7 @@ class Forward:
 
 
 async def _pass(answer: Answer, send: Send) -> None:
-    await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+    await send({"type": "http.response.start", "status": answer.status, "headers": _streamed(answer)})
     declared = answer.names.get("content-length", "")
     left = int(declared) if declared.isdecimal() else None
     more = True
@@ -50,6 +49,14 @@ async def _pass(answer: Answer, send: Send) -> None:
         await send({"type": "http.response.body", "body": chunk, "more_body": more})
     if more:
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _streamed(answer: Answer) -> list[Header]:
+    """Of a stream, that nobody between here and the client gathers or keeps it."""
+    if not answer.names.get("content-type", "").lower().startswith("text/event-stream"):
+        return answer.headers
+    kept = [(name, value) for name, value in answer.headers if name not in (b"cache-control", b"x-accel-buffering")]
+    return [*kept, (b"cache-control", b"no-store"), (b"x-accel-buffering", b"no")]
 
 
 async def _leave(receive: Receive, call: anyio.CancelScope) -> None:

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from policyguard.adapters.probe import Probe
 from policyguard.errors import ConfigError, StoreUnavailable
 from policyguard.guard import Guard
 from policyguard.store.patience import waiting
@@ -25,9 +26,16 @@ KEPT_S = 0.5  # however many ask, the store is written to so often
 
 
 def pages(
-    guard: Guard, lifespan: Callable[[Any], AbstractAsyncContextManager[None]], *, more: Sequence[Route] = ()
+    guard: Guard,
+    lifespan: Callable[[Any], AbstractAsyncContextManager[None]],
+    probe: Probe,
+    *,
+    more: Sequence[Route] = (),
 ) -> Starlette:
-    """`/healthz`, `/readyz` and `more`, with the life of the app that they belong to."""
+    """`/healthz`, `/readyz` and `more`, with the life of the app that they belong to.
+
+    An upstream that is down is no reason to be not ready: requests are answered, and told when to come again.
+    """
 
     store = _Store(guard)
 
@@ -35,8 +43,10 @@ def pages(
         return JSONResponse({"status": "alive"})
 
     async def ready(request: Request) -> JSONResponse:
-        problems = [*_policies(guard), *await store.problems()]
-        warnings = _warnings(guard)
+        found = await probe.look()
+        wrong = [f"the upstream: {one.says}" for one in found if one.stops]
+        problems = [*_policies(guard), *await store.problems(), *wrong]
+        warnings = [*_warnings(guard), *(f"the upstream: {one.says}" for one in found if not one.stops)]
         status = "not ready" if problems else "degraded" if warnings else "ready"
         body = {"status": status, "policies": guard.policies.digest, "problems": problems, "warnings": warnings}
         return JSONResponse(body, status_code=503 if problems else 200)

@@ -25,7 +25,7 @@ class KeyRing:
 
     async def of(self, headers: Iterable[tuple[bytes, bytes]]) -> ProxyKey | None:
         """The key of a request, None where it brought no good one. Raises `StoreUnavailable`."""
-        secret = _bearer(headers)
+        secret = _secret(headers)
         if secret is None:
             return None
         hashed, now = digest(secret), self._clock()
@@ -40,10 +40,13 @@ class KeyRing:
         return key
 
 
-def _bearer(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
-    """The one secret of a request; with two it would be anybody's guess which one counts."""
-    found = [value for name, value in headers if name == b"authorization"]
-    if len(found) != 1 or not found[0].isascii():
+def _secret(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """The one secret of a request, as OpenAI's clients send it or Azure's; with two it would be anybody's guess which
+    one counts.
+    """
+    found = [(name, value) for name, value in headers if name in (b"authorization", b"api-key")]
+    if len(found) != 1 or not found[0][1].isascii():
         return None
-    scheme, _, secret = found[0].decode().partition(" ")
+    name, value = found[0]
+    scheme, _, secret = ("bearer", "", value.decode()) if name == b"api-key" else value.decode().partition(" ")
     return secret.strip() if scheme.lower() == "bearer" and 0 < len(secret) <= _MAX_CHARS else None

@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse
 
 from policyguard.adapters.fastapi import responses
 from policyguard.adapters.health import HEALTH, READY
-from policyguard.adapters.proxy import ROUTES, SURFACE, USER
+from policyguard.adapters.proxy import MODELS, ROUTES, SURFACE, USER
 from policyguard.request import AUTO, MAX_IMAGES, MAX_INPUT_IMAGES, MAX_PROMPT_CHARS
 from policyguard.wire.forms import Shape
 from policyguard.wire.parameters import BOOLEANS, KNOWN, WHOLE_NUMBERS
@@ -25,6 +25,8 @@ Json = dict[str, Any]
 REVIEW = "x-policyguard-review"
 
 _TEXT: Json = {"type": "string"}
+_SECURITY = [{"key": []}, {"azure": []}]
+_MODEL: Json = {"name": "model", "in": "path", "required": True, "schema": _TEXT}
 _SUMMARIES: Mapping[Shape, str] = {
     "generations": "Make images from a prompt",
     "edits": "Make images from images and a prompt",
@@ -42,10 +44,11 @@ _SAYS: Mapping[str, Json] = {
 # Answers of the proxy that are no decision, besides those that share a status with one.
 _OWN: Mapping[int, str] = {
     401: "`invalid_api_key`: the key is missing, wrong or revoked",
-    404: "`not_found`: the proxy does not serve this route",
+    404: "`not_found`: the proxy does not serve this route; `model_not_found`",
     408: "`invalid_request`: the headers did not arrive in time",
     431: "`invalid_request`: the headers are too large",
-    502: "`upstream_unavailable`, `upstream_key_refused`: OpenAI cannot be reached, or refuses the proxy's key",
+    502: "`upstream_unavailable`, `upstream_key_refused`, `upstream_misconfigured`: OpenAI cannot be reached, refuses the"
+    " proxy's key, or is not where the proxy was told",
     504: "`upstream_unavailable`: OpenAI did not answer in time",
 }
 
@@ -53,6 +56,8 @@ _OWN: Mapping[int, str] = {
 def document() -> Json:
     """The whole of it, as plain JSON."""
     paths: Json = {path: {"post": _operation(route.shape)} for path, route in ROUTES.items()}  # type: ignore[arg-type]
+    paths[MODELS] = {"get": _models("What the surfaces of the key let through", [])}
+    paths[f"{MODELS}/{{model}}"] = {"get": _models("One of them", [_MODEL])}
     paths[HEALTH] = {"get": _page("Whether the process lives", {200: "it does"})}
     paths[READY] = {"get": _page("Whether it can decide", {200: "it can", 503: "it cannot, and why not"})}
     paths[OPENAPI] = {"get": _page("This document", {200: "it"})}
@@ -62,7 +67,10 @@ def document() -> Json:
         "paths": paths,
         "components": {
             "schemas": {"Error": _error()},
-            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+            "securitySchemes": {
+                "key": {"type": "http", "scheme": "bearer"},
+                "azure": {"type": "apiKey", "in": "header", "name": "api-key"},
+            },
         },
     }
 
@@ -76,7 +84,7 @@ def _operation(shape: Shape) -> Json:
     return {
         "summary": _SUMMARIES[shape],
         "operationId": shape,
-        "security": [{"key": []}],
+        "security": _SECURITY,
         "parameters": [
             _header(SURFACE, "The surface, where the key is for several."),
             _header(USER, "Who asks, where the key lets its holder name the user."),
@@ -85,6 +93,12 @@ def _operation(shape: Shape) -> Json:
         "requestBody": {"required": True, "content": _bodies(shape)},
         "responses": {"200": _made(), **_refusals()},
     }
+
+
+def _models(summary: str, parameters: list[Json]) -> Json:
+    surface = _header(SURFACE, "The surface, where the key is for several; without it the models of all of them.")
+    answers = {"200": {"description": "OpenAI's form of it.", "content": _json({"type": "object"})}, **_refusals()}
+    return {"summary": summary, "security": _SECURITY, "parameters": [*parameters, surface], "responses": answers}
 
 
 def _header(name: str, words: str) -> Json:

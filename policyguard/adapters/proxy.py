@@ -14,11 +14,14 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
+from policyguard.adapters.addresses import BASE, advice, canonical
 from policyguard.adapters.asgi import Door, Guarded, say
 from policyguard.adapters.body import AppFailed, Message, Receive, Send
-from policyguard.adapters.forward import BASE, NO_RETRY, Forward, ToClient, raw
+from policyguard.adapters.forward import NO_RETRY, Forward, ToClient, raw
 from policyguard.adapters.identity import header, name_in
 from policyguard.adapters.key_ring import KeyRing
+from policyguard.adapters.models import model_answer
+from policyguard.adapters.probe import LOOP, PROBE, REALM, Probe
 from policyguard.adapters.routes import normal
 from policyguard.adapters.upstream import Upstream
 from policyguard.decision import Effect, Kind, Place, Reason
@@ -56,6 +59,9 @@ ROUTES: Mapping[str, Route] = {
         _route(f"{BASE}/responses", "responses"),
     )
 }
+MODELS = f"{BASE}/models"
+_SERVED = frozenset({*ROUTES, MODELS})
+_VERSION = re.compile(rb"api-version=[\w.-]{0,40}", re.ASCII)  # Azure's clients always send it; it changes nothing
 # Routes that make images, or can, in whatever spelling.
 _IMAGES = re.compile(r"/(images|responses|batches)(?:/|$)")
 
@@ -109,11 +115,19 @@ class Proxy:
     """`pages` answers `open_paths`, without a key, and the lifespan."""
 
     def __init__(
-        self, guard: Guard, upstream: Upstream, *, pages: App, open_paths: frozenset[str], limits: Limits | None = None
+        self,
+        guard: Guard,
+        upstream: Upstream,
+        *,
+        pages: App,
+        open_paths: frozenset[str],
+        limits: Limits | None = None,
+        probe: Probe | None = None,
     ) -> None:
         self.guard = guard
         self.limits = limits or Limits()
         self._pages, self._open_paths = pages, open_paths
+        self._probe = probe
         self._keys = KeyRing(guard.store)
         self._identity: tuple[PolicySet | None, frozenset[bytes]] = (None, frozenset())
         self._door = Door(
@@ -164,6 +178,9 @@ class Proxy:
         if sum(len(name) + len(value) for name, value in scope["headers"]) > self.limits.header_bytes:
             await _send(headers_too_large(self.limits.header_bytes), send)
             return
+        if self._probe is not None and header(scope["headers"], PROBE) == self._probe.instance:
+            await _send(_itself(), send)
+            return
         try:
             key = await self._keys.of(scope["headers"])
         except StoreUnavailable:
@@ -171,6 +188,9 @@ class Proxy:
             return
         if key is None:
             await _send(_wrong_key(), send)
+            return
+        if self._probe is not None and self._probe.stops:
+            await _send(_misconfigured(), send)
             return
         client, body = ToClient(send), _Counted(receive, self._room)
         try:
@@ -187,22 +207,38 @@ class Proxy:
 
     async def _decide(self, scope: Scope, receive: Receive, send: Send, key: ProxyKey) -> None:
         caller = _caller(key, scope, self.guard.policies)
+        scope = {**scope, "path": canonical(scope["path"]), "headers": _without(scope["headers"], key.user_header)}
         route = ROUTES.get(scope["path"])
         surface = _surface(key, header(scope["headers"], SURFACE))
         if route is None or route.method != scope["method"].upper():
-            if _IMAGES.search(normal(scope["path"])):
-                await self._refuse(no_surface_reason(), surface, caller, send)
-            else:
-                await _send(_not_found(), send)
+            await self._elsewhere(scope, send, key, surface, caller)
         elif surface is None:
             await self._refuse(_not_this_key(key), None, caller, send)
-        elif scope["query_string"]:
+        elif scope["query_string"] and not _VERSION.fullmatch(scope["query_string"]):
             await self._refuse(InvalidRequest("this route takes no query"), surface, caller, send)
         else:
             policies = self.guard.policies
             await Guarded(
                 self._door, scope, receive, send, policies, surface, route, caller, names_user=key.names_user
             ).run()
+
+    async def _elsewhere(self, scope: Scope, send: Send, key: ProxyKey, surface: str | None, caller: Caller) -> None:
+        """What is no route of images. What looks like one is recorded, whoever it was who did not find it."""
+        path: str = scope["path"]
+        if scope["method"] in ("GET", "HEAD") and (path == MODELS or path.startswith(f"{MODELS}/")):
+            surfaces = key.surfaces if surface is None else (surface,)
+            await _send(model_answer(self.guard.policies, surfaces, path), send)
+            return
+        right = advice(path, _SERVED)
+        if not _IMAGES.search(normal(path)):
+            await _send(_not_found(right), send)
+        elif right is None:
+            await self._refuse(no_surface_reason(), surface, caller, send)
+        else:
+            refused = await self.guard.areject(
+                no_surface_reason(), surface=surface, caller=caller, door=self._door.name
+            )
+            await _send(_not_found(right, ("x-policyguard-decision", refused.decision.id)), send)
 
     async def _refuse(self, error: InvalidRequest | Reason, surface: str | None, caller: Caller, send: Send) -> None:
         refused = await self.guard.areject(error, surface=surface, caller=caller, door=self._door.name)
@@ -223,8 +259,14 @@ def _caller(key: ProxyKey, scope: Scope, policies: PolicySet) -> Caller:
     """What the key stands for, as far as it is still declared; only where it says so its holder names the user."""
     declared = {spec.name for spec in policies.caller}
     values = {name: value for name, value in (key.caller or {}).items() if name in declared}
-    named = name_in(scope["headers"], USER) if key.names_user else None
+    names = (USER, key.user_header) if key.names_user else ()
+    named = next((value for name in names if name and (value := name_in(scope["headers"], name))), None)
     return Caller.of({**values, "user": named} if named else values)
+
+
+def _without(headers: list[tuple[bytes, bytes]], name: str | None) -> list[tuple[bytes, bytes]]:
+    """Who the user is stays here."""
+    return headers if name is None else [one for one in headers if one[0] != name.encode()]
 
 
 def _surface(key: ProxyKey, asked: str | None) -> str | None:
@@ -254,12 +296,24 @@ async def _send(answer: Rendered, send: Send) -> None:
 
 def _wrong_key() -> Rendered:
     words = "the API key is missing, wrong or revoked; send one made by `policyguard keys create`"
-    challenge = ("www-authenticate", "Bearer")
+    challenge = ("www-authenticate", REALM)
     return render_error(401, "authentication_error", "invalid_api_key", words, NO_RETRY, challenge)
 
 
-def _not_found() -> Rendered:
-    return render_error(404, "invalid_request_error", "not_found", "the proxy does not serve this route", NO_RETRY)
+def _itself() -> Rendered:
+    words = "the proxy's upstream is the proxy itself"
+    return render_error(LOOP, "server_error", "upstream_misconfigured", words, NO_RETRY)
+
+
+def _misconfigured() -> Rendered:
+    """No outage: it would be the same a second later, so nobody is asked to come again."""
+    words = "the proxy's upstream is not set up correctly; its log and /readyz say why"
+    return render_error(502, "server_error", "upstream_misconfigured", words, NO_RETRY)
+
+
+def _not_found(right: str | None = None, *more: tuple[str, str]) -> Rendered:
+    words = "the proxy does not serve this route" + (f": {right}" if right else "")
+    return render_error(404, "invalid_request_error", "not_found", words, NO_RETRY, *more)
 
 
 def headers_too_large(limit: int) -> Rendered:

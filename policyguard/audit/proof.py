@@ -7,14 +7,17 @@ that an older checkpoint is the beginning of the newer one. All it takes to chec
 from __future__ import annotations
 
 import base64
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import orjson
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, field_validator
 
 from policyguard.audit.merkle import (
+    HASH_BYTES,
     Range,
     Tree,
     consistency_ranges,
@@ -32,6 +35,78 @@ from policyguard.store.seals import ROW, Checkpoint, Seals
 BATCH = 5_000
 KEY_PREFIX = "ed25519:"
 PROOF, CHECKPOINT = "policyguard proof 1", "policyguard checkpoint 1"
+
+
+class NoProof(ConfigError):
+    """What was given is no proof."""
+
+
+# ---- its form ---------------------------------------------------------------------------------------------
+
+
+def _hash(value: Any) -> bytes:
+    if isinstance(value, str) and len(value) == 2 * HASH_BYTES and value.isalnum():
+        return bytes.fromhex(value)
+    raise ValueError("no hash in hexadecimal")
+
+
+def _signature(value: Any) -> bytes:
+    if isinstance(value, str):
+        return base64.b64decode(value, validate=True)
+    raise ValueError("no signature in base64")
+
+
+def _aware(value: Any) -> datetime:
+    if isinstance(value, str) and (at := datetime.fromisoformat(value)).tzinfo is not None:
+        return at
+    raise ValueError("no time with a zone")
+
+
+_Hash = Annotated[bytes, PlainValidator(_hash)]
+_Number = Annotated[int, Field(ge=0, lt=2**63)]
+_Column = str | int | float | bool | None
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True)
+
+
+class Document(_Strict):
+    """A checkpoint as it is kept elsewhere."""
+
+    kind: Literal["policyguard checkpoint 1"]
+    size: _Number
+    root: _Hash
+    previous: _Number
+    at: Annotated[datetime, PlainValidator(_aware)]
+    key_id: str
+    signature: Annotated[bytes, PlainValidator(_signature)]
+    public_key: str | None = None
+
+    def value(self) -> Checkpoint:
+        return Checkpoint(self.size, self.root, self.previous, self.at, self.key_id, self.signature)
+
+
+class Since(_Strict):
+    checkpoint: Document
+    path: list[_Hash]
+
+
+class Proof(_Strict):
+    kind: Literal["policyguard proof 1"]
+    row: dict[str, _Column]
+    leaf: _Number
+    path: list[_Hash]
+    checkpoint: Document
+    since: Since | None = None
+
+    @field_validator("row")
+    @classmethod
+    def _whole(cls, row: dict[str, _Column]) -> dict[str, _Column]:
+        if not row.keys() >= set(ROW):
+            raise ValueError("a column is missing")
+        return row
+
 
 # ---- making one -------------------------------------------------------------------------------------------
 
@@ -104,55 +179,59 @@ def public_key(vault: Vault, key_id: str) -> str | None:
 def check(proof: Mapping[str, Any], key: str | None = None) -> list[str]:
     """What is wrong with a proof; nothing where it holds. Without `key` the one is taken that the proof itself names.
 
-    Raises `ConfigError` for what is no proof.
+    Raises `NoProof` for anything that is none.
     """
+    return list(_problems(read_proof(proof), key))
+
+
+def read_proof(document: Any) -> Proof:
+    """Raises `NoProof`."""
     try:
-        return list(_problems(proof, key))
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise ConfigError("this is no proof of policyguard, or a part of it is missing") from error
+        return Proof.model_validate(document)
+    except ValidationError:
+        raise NoProof("this is no proof of policyguard, or a part of it is missing") from None
 
 
-def _problems(proof: Mapping[str, Any], key: str | None) -> Iterator[str]:
-    if proof["kind"] != PROOF:
-        raise ValueError
-    checkpoint = read_checkpoint(proof["checkpoint"])
-    if not _is_signed_by(checkpoint, key or proof["checkpoint"]["public_key"]):
+def _problems(proof: Proof, key: str | None) -> Iterator[str]:
+    checkpoint = proof.checkpoint.value()
+    if not _is_signed_by(proof.checkpoint, key):
         yield "the checkpoint is not signed by this key"
-    row = [proof["row"][name] for name in ROW]
-    leaf = leaf_hash(data_of(row[0], row[-1], digest_of(row)))
-    path = [bytes.fromhex(node) for node in proof["path"]]
-    if not verify_inclusion(leaf, proof["leaf"], checkpoint.size, path, checkpoint.root):
+    row = [proof.row[name] for name in ROW]
+    if not verify_inclusion(_leaf_of(row), proof.leaf, checkpoint.size, proof.path, checkpoint.root):
         yield "the row is not in the checkpoint, or was altered"
-    if "since" in proof:
-        yield from _since_problems(proof["since"], checkpoint, key)
+    if proof.since is not None:
+        yield from _since_problems(proof.since, checkpoint, key)
 
 
-def _since_problems(since: Mapping[str, Any], newest: Checkpoint, key: str | None) -> Iterator[str]:
-    older = read_checkpoint(since["checkpoint"])
-    if not _is_signed_by(older, key or since["checkpoint"]["public_key"]):
+def _leaf_of(row: list[_Column]) -> bytes:
+    seq, delete_after_us = row[0], row[-1]
+    if type(seq) is not int or type(delete_after_us) not in (int, type(None)):
+        raise NoProof("this is no proof of policyguard: its row has values of a kind that no row has")
+    try:
+        return leaf_hash(data_of(seq, delete_after_us, digest_of(row)))  # type: ignore[arg-type] # checked above
+    except struct.error:  # beyond 64 bits
+        raise NoProof("this is no proof of policyguard: its row has a number that no row has") from None
+
+
+def _since_problems(since: Since, newest: Checkpoint, key: str | None) -> Iterator[str]:
+    older = since.checkpoint.value()
+    if not _is_signed_by(since.checkpoint, key):
         yield "the older checkpoint is not signed by this key"
-    path = [bytes.fromhex(node) for node in since["path"]]
-    if not verify_consistency(older.size, newest.size, older.root, newest.root, path):
+    if not verify_consistency(older.size, newest.size, older.root, newest.root, since.path):
         yield "the older checkpoint is not the beginning of the newer one"
 
 
-def _is_signed_by(checkpoint: Checkpoint, key: str) -> bool:
-    return verify_signature(_key(key), checkpoint.signature, text_of(checkpoint))
-
-
-def _key(text: str) -> bytes:
-    return base64.b64decode(text.removeprefix(KEY_PREFIX), validate=True)
-
-
-def read_checkpoint(document: Mapping[str, Any]) -> Checkpoint:
-    return Checkpoint(
-        int(document["size"]),
-        bytes.fromhex(document["root"]),
-        int(document["previous"]),
-        datetime.fromisoformat(document["at"]),
-        str(document["key_id"]),
-        base64.b64decode(document["signature"], validate=True),
-    )
+def _is_signed_by(checkpoint: Document, key: str | None) -> bool:
+    """By `key`, else by the key that the checkpoint names itself."""
+    signer = checkpoint.public_key if key is None else key
+    if signer is None:
+        raise NoProof("the proof names no public key; give it with `--public-key`")
+    try:
+        public = base64.b64decode(signer.removeprefix(KEY_PREFIX), validate=True)
+    except ValueError:
+        public = b""  # nobody's key
+    value = checkpoint.value()
+    return verify_signature(public, value.signature, text_of(value))
 
 
 # ---- checkpoints that were published ----------------------------------------------------------------------
@@ -183,9 +262,9 @@ def _checkpoints(file: Path) -> Iterator[Checkpoint]:
         inner = each.get("checkpoint") or each.get("newest") or each if isinstance(each, dict) else None
         if isinstance(inner, dict) and inner.get("kind") == CHECKPOINT:
             try:
-                yield read_checkpoint(inner)
-            except (KeyError, TypeError, ValueError) as error:
-                raise ConfigError(f"`{file}` has a checkpoint with a part missing") from error
+                yield Document.model_validate(inner).value()
+            except ValidationError:
+                raise ConfigError(f"`{file}` has a checkpoint with a part missing, or of another kind") from None
 
 
 def _json(line: bytes) -> Any:

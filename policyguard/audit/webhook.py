@@ -20,6 +20,7 @@ from policyguard.errors import ConfigError
 
 TIMEOUT_S = 20.0
 _SECRET = "whsec_"  # noqa: S105 (the prefix of one)
+_SECRET_BYTES = range(24, 65)  # by the specification
 _GONE = 410
 _LONGEST_WAIT = timedelta(days=1)
 
@@ -31,7 +32,7 @@ class Webhook:
 
     def __init__(self, url: str, secret: str | None) -> None:
         self._url = checked(url)
-        self._secret = _bytes(secret)
+        self._secret = secret_bytes(secret)
         self._client = httpx2.Client(timeout=TIMEOUT_S, follow_redirects=False)
 
     def send(self, batch: Batch, now: datetime) -> None:
@@ -79,11 +80,18 @@ def _is_local(host: str) -> bool:
     return host == "localhost"
 
 
-def _bytes(secret: str | None) -> bytes:
+def secret_bytes(secret: str | None) -> bytes:
+    """The key that a secret stands for. Raises `ConfigError`, without the secret, for one that signs nothing safely."""
     with suppress(ValueError):
         if secret and secret.startswith(_SECRET):
-            return base64.b64decode(secret.removeprefix(_SECRET), validate=True)
-    raise ConfigError("a webhook needs `POLICYGUARD_WEBHOOK_SECRET`: `whsec_` and 24 to 64 bytes in base64")
+            key = base64.b64decode(secret.removeprefix(_SECRET), validate=True)
+            if len(key) in _SECRET_BYTES:
+                return key
+    found = "is not one" if secret else "is not set"
+    raise ConfigError(
+        f"`POLICYGUARD_WEBHOOK_SECRET` {found}: a webhook is signed with `whsec_` and 24 to 64 random bytes in base64,"
+        " for example `echo whsec_$(openssl rand -base64 32)`"
+    )
 
 
 def _wait(text: str | None) -> timedelta | None:

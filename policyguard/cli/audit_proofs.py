@@ -96,13 +96,15 @@ def prove(
 
 
 def _verify_proof(file: Path, key: str | None, format: str) -> None:
-    from policyguard.audit.proof import check
+    from policyguard.audit.proof import NoProof, check
 
     try:
         proof = orjson.loads(_readable(file).read_bytes())
-    except ValueError:
-        fail(f"`{file}` is no JSON")
-    problems = check(proof, key)
+        problems = check(proof, key)
+    except orjson.JSONDecodeError:
+        fail(f"`{file}` is no proof: it is no JSON", code=FINDINGS)
+    except NoProof as error:
+        fail(f"`{file}` is no proof: {error}", code=FINDINGS)
     row, checkpoint = proof["row"], proof["checkpoint"]
     if format == "json":
         print_json({"holds": not problems, "problems": problems, "row": row, "checkpoint": checkpoint})

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import os
 import ssl
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import typer
 
 from policyguard.cli.output import FINDINGS, FormatOption, console, print_json, table
 from policyguard.errors import ConfigError, PolicyError, StoreUnavailable
-from policyguard.settings import SETTINGS, setting
+from policyguard.settings import SETTINGS, openai_key, setting
+
+if TYPE_CHECKING:
+    from policyguard.adapters.probe import Found
 
 Mark = Literal["ok", "note", "problem"]
 
@@ -27,10 +31,13 @@ class Finding(NamedTuple):
     says: str
 
 
-def doctor(format: FormatOption = "text") -> None:
-    """Look at the settings, the policies, the store, the key file, the price book, telemetry and the optional parts.
+def doctor(
+    offline: Annotated[bool, typer.Option("--offline", help="Do not ask the upstream.")] = False,
+    format: FormatOption = "text",
+) -> None:
+    """Look at the settings, policies, store, key file, price book, upstream, telemetry and the optional parts.
 
-    Nothing is made or changed, and nothing is sent anywhere.
+    Nothing is made or changed. Where OPENAI_API_KEY is set, the upstream is asked for its list of models, which is free.
 
     Examples:
 
@@ -38,7 +45,8 @@ def doctor(format: FormatOption = "text") -> None:
 
       POLICYGUARD_POLICIES=config policyguard doctor --format json
     """
-    found = [finding for look in _LOOKS for finding in look()]
+    looks = _LOOKS if offline else (*_LOOKS, _upstream)
+    found = [finding for look in looks for finding in look()]
     if format == "json":
         print_json([finding._asdict() for finding in found])
     else:
@@ -131,6 +139,35 @@ def _trust() -> Iterator[Finding]:
     there = any(path and Path(path).exists() for path in (paths.cafile, paths.capath, os.environ.get("SSL_CERT_FILE")))
     says = "found" if there else "none found: install ca-certificates, or set SSL_CERT_FILE"
     yield Finding("ok" if there else "problem", "certificates", says)
+
+
+def _upstream() -> Iterator[Finding]:
+    """By a real request: what is configured wrongly looks right on paper."""
+    try:
+        key = openai_key()
+        if key is None:
+            return
+        from policyguard.adapters.probe import look_at
+        from policyguard.adapters.upstream import Upstream
+
+        upstream = Upstream(key=key, base_url=setting("openai_url"), trust_env=True)
+    except ConfigError as error:
+        yield Finding("problem", "upstream", str(error))
+        return
+    except ImportError:  # the extra has a line of its own
+        return
+
+    async def look() -> tuple[Found, ...]:
+        try:
+            return await look_at(upstream)
+        finally:
+            await upstream.aclose()
+
+    found = asyncio.run(look())
+    for one in found:
+        yield Finding("problem" if one.stops else "note", "upstream", f"{upstream.base_url}: {one.says}")
+    if not found:
+        yield Finding("ok", "upstream", f"{upstream.base_url} answers, and takes the key")
 
 
 _OTEL = ("OTEL_SDK_DISABLED", "OTEL_TRACES_EXPORTER", "OTEL_METRICS_EXPORTER", "OTEL_EXPORTER_OTLP_ENDPOINT")

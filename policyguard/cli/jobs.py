@@ -14,9 +14,11 @@ import typer
 
 from policyguard.cli.output import FINDINGS, FormatOption, StoreOption
 from policyguard.cli.stores import existing_store, vault_of
+from policyguard.settings import setting
 
 if TYPE_CHECKING:
     from policyguard.audit.jobs import Did
+    from policyguard.store import Store
 
 app = typer.Typer(no_args_is_help=True, help="Upkeep in the background: run.")
 
@@ -52,6 +54,7 @@ def run(
     from policyguard.audit.jobs import Jobs
 
     with existing_store(store) as opened:
+        _check_webhooks(opened)
         jobs = Jobs(opened, vault_of(store), checkpoints=checkpoints)
         if not once:
             jobs.run(_until_told_to_stop(), lambda did: _tell(did, format))
@@ -61,6 +64,15 @@ def run(
             _tell(did, format)
         if any(did.failed for did in done):
             raise typer.Exit(FINDINGS)
+
+
+def _check_webhooks(store: Store) -> None:
+    """A secret that cannot sign is told at the start, not by exports that fail for days."""
+    from policyguard.audit.webhook import secret_bytes
+
+    secret = setting("webhook_secret")
+    if secret is not None or any(cursor.background and "://" in cursor.target for cursor in store.exports.all()):
+        secret_bytes(secret)
 
 
 def _until_told_to_stop() -> threading.Event:

@@ -47,6 +47,14 @@ def create(
             help="Its holder says who the user is: header x-policyguard-user, else `safety_identifier` or `user`.",
         ),
     ] = False,
+    user_header: Annotated[
+        str | None,
+        typer.Option(
+            "--user-header",
+            help="As --names-user, and this header says it, too: for clients that send one of their own.",
+            metavar="HEADER",
+        ),
+    ] = None,
     by: By = None,
     policies: PoliciesOption = None,
     store: StoreOption = None,
@@ -60,6 +68,8 @@ def create(
 
       policyguard keys create --name "web shop" --surface storefront --caller tenant=acme --names-user
 
+      policyguard keys create --name "Open WebUI" --surface studio --user-header X-OpenWebUI-User-Email
+
       policyguard keys create --name "batch of banners" --surface marketing --caller user=ada --caller feature=banner
     """
     from policyguard.policy.load import load
@@ -69,6 +79,7 @@ def create(
     for one in surface:
         _check_surface(declared, one)
     values = dict(_pair(declared, text) for text in caller or ())
+    names_user = names_user or user_header is not None
     _check_user(declared, values, names_user)
     secret = new_secret()
     with made_store(store) as opened:
@@ -78,6 +89,7 @@ def create(
             surfaces=tuple(dict.fromkeys(surface)),
             caller=values,
             names_user=names_user,
+            user_header=user_header,
             by=by or me(),
             now=datetime.now(UTC),
         )
@@ -161,7 +173,8 @@ def _who(key: ProxyKey) -> str:
     if key.caller is None:
         return "erased"
     words = [f"{name}={value}" for name, value in sorted(key.caller.items())]
-    return ", ".join([*words, *(["names its user"] if key.names_user else [])])
+    named = f"names its user in {key.user_header}" if key.user_header else "names its user"
+    return ", ".join([*words, *([named] if key.names_user else [])])
 
 
 def _since(key: ProxyKey) -> str:
@@ -175,6 +188,7 @@ def _data(key: ProxyKey) -> dict[str, Any]:
         "surfaces": list(key.surfaces),
         "caller": key.caller,
         "names_user": key.names_user,
+        "user_header": key.user_header,
         "created_at": key.created_at,
         "revoked_at": key.revoked_at,
     }

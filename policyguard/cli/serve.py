@@ -6,6 +6,7 @@ import sys
 from functools import partial
 from ipaddress import ip_network
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import typer
 
@@ -41,6 +42,16 @@ def serve(
         list[str] | None,
         typer.Option(help="A network that is shown them; may be repeated.", show_default="this machine"),
     ] = None,
+    metrics_forwarded: Annotated[
+        bool, typer.Option("--metrics-forwarded", help="Show them through a reverse proxy in such a network, too.")
+    ] = False,
+    cors_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="An origin whose pages may ask from a browser, like https://app.example.com; may be repeated.",
+            show_default="none",
+        ),
+    ] = None,
     log_format: Annotated[Literal["text", "json"], typer.Option(help="The log, on the error stream.")] = "text",
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"], typer.Option(help="From which level.", case_sensitive=False)
@@ -63,7 +74,7 @@ def serve(
     """
     try:
         from policyguard.adapters.http_limits import ConnectionLimits
-        from policyguard.adapters.listen import listen, url_of
+        from policyguard.adapters.listen import is_here, listen, url_of
         from policyguard.adapters.proxy import Limits
         from policyguard.adapters.serving import Options, open_guard
         from policyguard.adapters.serving import serve as run
@@ -77,6 +88,8 @@ def serve(
         grace_s=grace,
         upstream_timeout_s=upstream_timeout,
         **_metrics(metrics, metrics_from),
+        metrics_forwarded=metrics_forwarded,
+        cors_origins=tuple(map(_origin, cors_origin or ())),
         log_format=log_format,
         log_level=log_level,
         limits=Limits(
@@ -91,6 +104,13 @@ def serve(
     opened = open_guard(options)  # what is wrong is said now, and by this process
     guard, above = opened
     listening = listen(host, port)
+    if is_here(listening, above.base_url):
+        listening.close()
+        guard.close()
+        fail(
+            "the upstream is this proxy itself",
+            hint="OPENAI_BASE_URL or --upstream is OpenAI's address, not serve's own",
+        )
     say = partial(_say, format, url_of(listening), above.base_url, sorted(guard.policies.surfaces))
     if workers == 1:
         run(options, listening, say, opened)
@@ -107,6 +127,17 @@ def _metrics(shown: bool, networks: list[str] | None) -> dict[str, Any]:
         return {"metrics": tuple(map(ip_network, networks))} if networks else {}
     except ValueError as error:
         fail(f"--metrics-from: {error}", hint="give it a network like 10.0.0.0/8")
+
+
+def _origin(text: str) -> str:
+    """As browsers write it: what is written otherwise would never match."""
+    parts = urlsplit(text)
+    plain = f"{parts.scheme}://{parts.netloc}".lower()
+    if text != "*" and (
+        parts.scheme not in ("http", "https") or not parts.hostname or text.rstrip("/").lower() != plain
+    ):
+        fail(f"--cors-origin: `{text}` is no origin", hint="write it like https://app.example.com, without a path")
+    return text if text == "*" else plain
 
 
 def _say(format: str, url: str, upstream: str, surfaces: list[str]) -> None:

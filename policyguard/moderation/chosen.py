@@ -5,7 +5,7 @@ from __future__ import annotations
 from policyguard.errors import ConfigError, Diagnostic, PolicyError
 from policyguard.moderation import Answerer, Moderator
 from policyguard.policy.model import Policy, PolicySet
-from policyguard.settings import setting
+from policyguard.settings import openai_key
 
 
 def check_moderator(policies: PolicySet, *, moderator: Moderator) -> None:
@@ -37,7 +37,7 @@ def default_moderator() -> Moderator:
     """OpenAI's, where a key is set. Nothing weaker is ever chosen silently."""
     from policyguard.moderation.openai import OpenAIModerator  # here, because importing the SDK takes a second
 
-    if setting("openai_key") is None:
+    if openai_key() is None:
         raise ConfigError(
             "no key for moderation: set `OPENAI_API_KEY`, or give a moderator, for example "
             "`Guard.open(..., moderator=KeywordModerator())` with `moderation: {model: keyword}` in the policies"

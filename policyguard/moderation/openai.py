@@ -26,7 +26,7 @@ from policyguard.moderation.exchange import Asked, Failure, Reply, exchange, ref
 from policyguard.moderation.inquiry import MODEL, Inquiry
 from policyguard.moderation.merge import Part, merge
 from policyguard.request import Answers, Verdict
-from policyguard.settings import setting
+from policyguard.settings import openai_key, setting
 from policyguard.steps import Inquire, Moderate
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class OpenAIModerator:
         self._given = client.with_options(max_retries=0) if client else None
         self._agiven = aclient.with_options(max_retries=0) if aclient else None
         # Beside a given client nothing is made here: the other side must not reach another server with another key.
-        self._key = None if client or aclient else setting("openai_key", api_key)
+        self._key = None if client or aclient else openai_key(api_key)
         self._url = setting("openai_url", base_url)
         if not (self._key or client or aclient):
             raise ConfigError("no key for moderation: set `OPENAI_API_KEY` or give `api_key`")

@@ -23,6 +23,28 @@ from policyguard.sandbox.wire import ApiError, bad, blocked, check_images
 UNBOUNDED = 3  # images where nothing says how many
 _NOT_OF_IMAGES = frozenset({"type", "action", "input_image_mask"})
 _SAYS = "Here it is."
+# What an answer says again of its request, and what it says where the request does not.
+_SAID_AGAIN: Mapping[str, Any] = {
+    "background": False,
+    "instructions": None,
+    "max_output_tokens": None,
+    "max_tool_calls": None,
+    "metadata": {},
+    "model": None,
+    "parallel_tool_calls": True,
+    "previous_response_id": None,
+    "prompt_cache_key": None,
+    "reasoning": {"effort": None, "summary": None},
+    "safety_identifier": None,
+    "temperature": 1.0,
+    "text": {"format": {"type": "text"}},
+    "tool_choice": AUTO,
+    "tools": [],
+    "top_logprobs": 0,
+    "top_p": 1.0,
+    "truncation": "disabled",
+    "user": None,
+}
 _SHARED = ("background", "output_format", "quality", "size")
 
 
@@ -81,23 +103,16 @@ def response_body(asked: Asked, images: Mapping[str, Any] | None, created: int) 
     text = {"type": "output_text", "text": _SAYS, "annotations": [], "logprobs": []}
     says = {"id": f"msg_{number}", "type": "message", "role": "assistant", "status": "completed", "content": [text]}
     return {
+        **{name: default if (given := document.get(name)) is None else given for name, default in _SAID_AGAIN.items()},
         "id": f"resp_{number}",
         "object": "response",
         "created_at": created,
         "status": "completed",
+        "completed_at": created,
         "error": None,
         "incomplete_details": None,
-        "instructions": document.get("instructions"),
-        "max_output_tokens": document.get("max_output_tokens"),
-        "max_tool_calls": document.get("max_tool_calls"),
-        "model": document["model"],
+        "service_tier": "default",
         "output": [*output, says],
-        "parallel_tool_calls": document.get("parallel_tool_calls", True),
-        "metadata": document.get("metadata") or {},
-        "temperature": document.get("temperature", 1.0),
-        "top_p": document.get("top_p", 1.0),
-        "tool_choice": document.get("tool_choice", AUTO),
-        "tools": document.get("tools") or [],
         "usage": _main_usage(asked),
         "tool_usage": {"image_gen": _drawn(images, calls), "web_search": {"num_requests": 0}},
     }
@@ -162,7 +177,8 @@ def _texts(value: Any) -> Any:
 async def response_events(body: Mapping[str, Any], partial_images: int, fault: str | None) -> AsyncIterator[bytes]:
     """The same answer as a stream. With `error_event` there is an error in place of its last event, with `unfinished`
     nothing."""
-    begun = {**body, "status": "in_progress", "output": [], "usage": None, "tool_usage": None}
+    begun = {**body, "status": "in_progress", "completed_at": None, "output": [], "usage": None}
+    begun.pop("tool_usage", None)
     number = -1
     for number, (name, data) in enumerate(_events(body, begun, partial_images)):
         yield _event(name, number, data)
@@ -182,9 +198,17 @@ def _events(body: Mapping[str, Any], begun: Mapping[str, Any], partial: int) -> 
         yield "response.output_item.added", {**place, "item": {**item, "status": "in_progress", **_unmade(item)}}
         if item["type"] == "image_generation_call":
             yield from _drawing(item, place, partial)
-        if item["type"] == "message":
+        elif item["type"] == "message":
             yield from _saying(item, place)
         yield "response.output_item.done", {**place, "item": item}
+
+
+def _saying(item: Mapping[str, Any], place: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    of, (part,) = {**place, "item_id": item["id"], "content_index": 0}, item["content"]
+    yield "response.content_part.added", {**of, "part": {**part, "text": ""}}
+    yield "response.output_text.delta", {**of, "delta": part["text"], "logprobs": []}
+    yield "response.output_text.done", {**of, "text": part["text"], "logprobs": []}
+    yield "response.content_part.done", {**of, "part": part}
 
 
 def _unmade(item: Mapping[str, Any]) -> dict[str, Any]:
@@ -199,14 +223,6 @@ def _drawing(item: Mapping[str, Any], place: Mapping[str, Any], partial: int) ->
         shown = {"partial_image_index": index, "partial_image_b64": item["result"]}
         yield f"{kind}.partial_image", {**of, **shown, **{name: item[name] for name in _SHARED}}
     yield f"{kind}.completed", of
-
-
-def _saying(item: Mapping[str, Any], place: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    (part,), of = item["content"], {**place, "item_id": item["id"], "content_index": 0}
-    yield "response.content_part.added", {**of, "part": {**part, "text": ""}}
-    yield "response.output_text.delta", {**of, "delta": part["text"], "logprobs": []}
-    yield "response.output_text.done", {**of, "text": part["text"], "logprobs": []}
-    yield "response.content_part.done", {**of, "part": part}
 
 
 def _event(name: str, number: int, data: Mapping[str, Any]) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import secrets
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -30,6 +31,7 @@ from policyguard.store.sql import Sql, insert, moment, run, us
 from policyguard.store.subjects import Envelope
 
 PREFIX = "sk-policyguard-"
+_HEADER = re.compile(r"x-(?!policyguard-|api-key|forwarded-|request-id|http-method)[a-z0-9-]{1,60}")
 _COLUMNS = ("id", "digest", "surfaces", "names_user", "private_id", "created_us", "revoked_us")
 _SELECT = f"SELECT {', '.join(_COLUMNS)} FROM proxy_keys"  # noqa: S608 (constant names)
 _INSERT = insert("proxy_keys", _COLUMNS)
@@ -40,7 +42,8 @@ _REVOKE = Sql("UPDATE proxy_keys SET revoked_us = :now WHERE id = :id AND revoke
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProxyKey:
-    """`names_user`: its holder says who the user is, request by request. `name` is what it is for, in words.
+    """`names_user`: its holder says who the user is, request by request, in `user_header` where that is set. `name` is
+    what it is for, in words.
 
     `caller` is None where it cannot be told any more, because its user was erased: such a key opens nothing.
     """
@@ -52,6 +55,7 @@ class ProxyKey:
     name: str = ""
     caller: Mapping[str, str] | None = field(default=None, repr=False)
     revoked_at: datetime | None = None
+    user_header: str | None = None
 
 
 def new_secret() -> str:
@@ -80,19 +84,22 @@ class ProxyKeys:
         names_user: bool,
         by: str,
         now: datetime,
+        user_header: str | None = None,
     ) -> ProxyKey:
         """Keep a new key by its secret's digest. Raises `ConfigError` for one that could not mean anything."""
         if not surfaces:
             raise ConfigError("a key without a surface opens nothing")
         if names_user and "user" in caller:
             raise ConfigError("a key either stands for one user or lets its holder name the user, not both")
+        if user_header is not None:
+            user_header = _checked_header(user_header, names_user)
         id_, note = new_id("key", now, os.urandom(10)), write_note(self._cipher, by, name)
         user = caller.get("user")
         private = Private(
             id=f"key:{id_}",
             kind="key",
             subject=self._cipher.pseudonym("user", user) if user else id_,
-            plaintext=orjson.dumps([name, dict(caller)]),
+            plaintext=orjson.dumps([name, dict(caller), *([user_header] if user_header else [])]),
         )
         row = {
             "id": id_,
@@ -112,7 +119,13 @@ class ProxyKeys:
 
         self._write(work)
         return ProxyKey(
-            id=id_, surfaces=surfaces, names_user=names_user, created_at=now, name=name, caller=dict(caller)
+            id=id_,
+            surfaces=surfaces,
+            names_user=names_user,
+            created_at=now,
+            name=name,
+            caller=dict(caller),
+            user_header=user_header,
         )
 
     def find(self, secret_digest: str) -> ProxyKey | None:
@@ -149,7 +162,7 @@ class ProxyKeys:
         found = None
         with suppress(ConfigError):  # the data key of an erased user is gone
             found = read_private(connection, row.private_id, self._cipher)
-        name, caller = orjson.loads(found[1]) if found is not None else ("", None)
+        name, caller, *more = orjson.loads(found[1]) if found is not None else ("", None)
         return ProxyKey(
             id=row.id,
             surfaces=tuple(orjson.loads(row.surfaces)),
@@ -158,7 +171,18 @@ class ProxyKeys:
             name=name,
             caller=caller,
             revoked_at=None if row.revoked_us is None else moment(row.revoked_us),
+            user_header=more[0] if more else None,  # keys of before had none
         )
+
+
+def _checked_header(name: str, names_user: bool) -> str:
+    """In small letters, as they are compared."""
+    name = name.lower()
+    if not names_user:
+        raise ConfigError("a header that names the user is for a key whose holder names it")
+    if not _HEADER.fullmatch(name):
+        raise ConfigError("the header that names the user must be one of its own, like `X-OpenWebUI-User-Email`")
+    return name
 
 
 def _event(type_: EventType, id_: str, note: Note, now: datetime, **body: Any) -> Event:

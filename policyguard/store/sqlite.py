@@ -85,6 +85,10 @@ class SQLite:
             },
         )
 
+        @event.listens_for(engine, "do_connect")
+        def make_first(*_: object) -> None:
+            _make(self.path)
+
         @event.listens_for(engine, "connect")
         def set_up(connection: sqlite3.Connection, record: Any) -> None:
             files.refuse()
@@ -158,6 +162,19 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+def _make(path: Path) -> None:
+    """A new file is for its owner alone, whatever the umask; SQLite gives its log and index the same mode.
+
+    One that is there keeps its mode: whoever shares it with a group has set that. What cannot be made SQLite tells.
+    """
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            os.fchmod(descriptor, 0o600)
+        finally:
+            os.close(descriptor)
 
 
 def _write_ahead(connection: sqlite3.Connection) -> None:

@@ -29,14 +29,21 @@ class Generation:
 
 
 def changed(document: Mapping[str, Any], request: ImageRequest, safety_identifier: str | None) -> dict[str, Any]:
-    """What has to be another value than the client's, by key. Its identifier could be anybody's: it never goes on."""
+    """What has to be another value than the client's, by key. Its identifier could be anybody's: it never goes on.
+
+    Neither does a null, which clients write for what they do not say: the API takes it for some parameters only.
+    """
     forced: dict[str, Any] = {**decided(request), "moderation": AUTO}
     if safety_identifier is not None:
         forced["safety_identifier"] = safety_identifier
-    changes = {name: value for name, value in forced.items() if not same(document.get(name), value)}
+    changes = nulls(document) | {name: value for name, value in forced.items() if not same(document.get(name), value)}
     if safety_identifier is None and "safety_identifier" in document:
         changes["safety_identifier"] = GONE
     return changes
+
+
+def nulls(document: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: GONE for name, value in document.items() if value is None}
 
 
 def same(given: Any, value: Any) -> bool:

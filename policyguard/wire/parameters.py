@@ -36,11 +36,11 @@ def build(
     images: tuple[InputImage, ...] = (),
     mask: InputImage | None = None,
 ) -> ImageRequest:
-    """A request from parameters by name; a JSON null counts as absent, names that are not known go to `extra`."""
+    """A request from parameters by name; a JSON null is absence, names that are not known go to `extra`."""
     if values.get("prompt") is None:
         raise InvalidRequest("`prompt` is missing", param="prompt")
     known: dict[str, Any] = {name: values[name] for name in KNOWN if values.get(name) is not None}
-    extra = {name: value for name, value in values.items() if name not in KNOWN}
+    extra = {name: value for name, value in values.items() if name not in KNOWN and value is not None}
     return ImageRequest(**known, operation=operation, images=images, mask=mask, extra=extra)
 
 

@@ -26,7 +26,7 @@ from policyguard.request import (
     is_name,
 )
 from policyguard.wire.data_urls import MAX_TEXT_BYTES, DataUrl, Lifted, read_lifted
-from policyguard.wire.generations import same
+from policyguard.wire.generations import nulls, same
 from policyguard.wire.image_header import input_image
 from policyguard.wire.remote import image_of
 from policyguard.wire.responses_text import Reading, picture
@@ -82,7 +82,8 @@ class ToolCall:
 
 
 def _changed(document: Mapping[str, Any], forced: Mapping[str, Any]) -> Inside:
-    return Inside({name: v for name, v in forced.items() if v is not None and not same(document.get(name), v)})
+    changes = {name: v for name, v in forced.items() if v is not None and not same(document.get(name), v)}
+    return Inside(nulls(document) | changes)
 
 
 def read_tool_call(body: bytes, content_type: str, max_text_bytes: int = MAX_TEXT_BYTES) -> ToolCall:
@@ -182,7 +183,8 @@ def _request(
     if len(reading.pictures) > MAX_INPUT_IMAGES:
         raise InvalidRequest(f"at most {MAX_INPUT_IMAGES} input images are possible", param="input")
     images = tuple(image_of(url, "image_url") for url in reading.pictures)
-    asked: dict[str, Any] = {name: tool[name] for name in (*_DRAWN, "input_fidelity", "partial_images") if name in tool}
+    drawn = (*_DRAWN, "input_fidelity", "partial_images")
+    asked: dict[str, Any] = {name: value for name in drawn if (value := tool.get(name)) is not None}
     for name in ("stream", "user", "safety_identifier", "max_output_tokens"):
         asked[name] = document.get(name)
     return ImageRequest(
@@ -236,8 +238,8 @@ def _unforced(tool: Mapping[str, Any]) -> dict[str, Any]:
 
 def _extra(document: Mapping[str, Any], tool: Mapping[str, Any]) -> dict[str, Any]:
     known = _CHECKED | _PASSED | {*_READ, *_UNSEEN}
-    found = {name: value for name, value in document.items() if name not in known}
-    of_tool = {name: value for name, value in tool.items() if name not in _TOOL_KNOWN}
+    found = {name: value for name, value in document.items() if name not in known and value is not None}
+    of_tool = {name: value for name, value in tool.items() if name not in _TOOL_KNOWN and value is not None}
     if found.keys() & of_tool.keys():
         raise InvalidRequest("a parameter that is not known is there twice")
     return {**found, **of_tool}

@@ -114,10 +114,11 @@ REFUSED = [
     ("/images/generations", """-d '{"prompt": "a cat", "prompt": "a dog"}'""", 400, "invalid_request"),
     ("/images/generations", "-d 'no JSON'", 400, "invalid_request"),
     ("/images/generations?n=9", """-d '{"prompt": "a cat"}'""", 400, "invalid_request"),
-    ("//images/generations", """-d '{"prompt": "a cat"}'""", 403, "policy_no_surface"),
+    ("//images/generations", """-d '{"prompt": "a cat"}'""", 404, "not_found"),
     ("/images/variations", """-d '{"prompt": "a cat"}'""", 403, "policy_no_surface"),
     ("/images/generations", "", 403, "policy_no_surface"),  # a GET
-    ("/models", "", 404, "not_found"),
+    ("/models/dall-e-3", "", 404, "model_not_found"),
+    ("/files", "", 404, "not_found"),
 ]
 
 

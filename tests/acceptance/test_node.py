@@ -94,7 +94,7 @@ def test_refusals_are_its_typed_errors(proxy: Callable[..., Any], sandbox: Any) 
         {**GENERATE, "key": "sk-policyguard-wrong"},
         {**GENERATE, "key": app.key(tenant="acme")},
         {**GENERATE, "headers": {"x-policyguard-surface": "marketing"}},
-        {"route": "models.list", "body": {}},
+        {"route": "files.list", "body": {}},
         GENERATE,
         {**GENERATE, "max_retries": 2},
     )

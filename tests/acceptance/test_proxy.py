@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -52,8 +51,7 @@ def events(app: Any, type_: str = "") -> list[Any]:
 
 def ask_for_ever(client: openai.OpenAI) -> None:
     while True:
-        with suppress(openai.NotFoundError):
-            client.models.list()
+        client.models.list()
 
 
 def ends(app: Any) -> list[tuple[str, Any]]:
@@ -105,8 +103,11 @@ def test_refusals_are_the_typed_errors_of_the_sdk(proxy: Callable[..., Any], san
     with pytest.raises(openai.PermissionDeniedError) as unseen:
         client.responses.create(model="gpt-5.6-luna", input="a cat")
     assert unseen.value.code == "policy_no_surface"
-    with pytest.raises(openai.NotFoundError):
-        client.models.list()
+    with pytest.raises(openai.NotFoundError) as address:
+        client.with_options(base_url=f"{app.url}").images.generate(prompt="a cat")
+    assert "`/v1/images/generations`" in address.value.message
+    assert [model.id for model in client.models.list()] == ["gpt-image-2-2026-04-21"]
+    assert client.models.retrieve("gpt-image-2-2026-04-21").object == "model"
     assert sandbox.counts()["generations"] == 0
     client.images.generate(prompt="a cat")
     with pytest.raises(openai.RateLimitError) as spent:

@@ -162,7 +162,10 @@ async def test_without_a_good_key_nothing_is_looked_at(start: Callable[..., Clie
     client.key()
     answer = await client.ask(given, body=b"not even JSON", path="/v1/anything")
     assert (answer.status, answer.code, answer.error["type"]) == (401, "invalid_api_key", "authentication_error")
-    assert (answer.headers["x-should-retry"], answer.headers["www-authenticate"]) == ("false", "Bearer")
+    assert (answer.headers["x-should-retry"], answer.headers["www-authenticate"]) == (
+        "false",
+        'Bearer realm="policyguard"',
+    )
     assert (client.upstream.seen, client.events("request.decided")) == ([], [])
 
 
@@ -280,18 +283,16 @@ async def test_the_key_selects_the_surface(
 @pytest.mark.parametrize(
     "path",
     [
-        "//v1/images/generations",
-        "/v1//images/generations",
-        "/v1/images/generations/",
         "/v1/images/%67enerations",
         "/V1/Images/Generations",
-        "/images/generations",
         "/v1/images/variations",
+        "/images/variations",
         "/v1/images",
         "/v1/./images/generations",
         "/v1/responses",
         "/v1/batches",
-        "/openai/deployments/x/images/generations",
+        "/openai/v1/batches",
+        "/openai/deployments/x/images/variations",
     ],
 )
 async def test_what_could_make_images_and_is_not_decided_is_refused_and_recorded(
@@ -304,12 +305,144 @@ async def test_what_could_make_images_and_is_not_decided_is_refused_and_recorded
 
 
 @pytest.mark.parametrize(
-    ("path", "method"), [("/v1/models", "GET"), ("/", "GET"), ("/v1/chat/completions", "POST"), ("/v1/files", "POST")]
+    ("path", "right"),
+    [
+        ("//v1/images/generations", GENERATIONS),
+        ("/v1//images/generations", GENERATIONS),
+        ("/v1/images/generations/", GENERATIONS),
+        ("/images/generations", GENERATIONS),
+        ("/images/edits", EDITS),
+        ("/v1/v1/images/generations", GENERATIONS),
+        ("/v1/v1/responses", "/v1/responses"),
+        ("/responses", "/v1/responses"),
+        ("/openai/images/generations", GENERATIONS),
+        ("/openai/deployments/x/images/generations", GENERATIONS),
+        ("/deployments/x/images/edits", EDITS),
+        ("/v1/deployments/x/images/edits", EDITS),
+    ],
 )
-async def test_the_rest_is_not_found(start: Callable[..., Client], path: str, method: str) -> None:
+async def test_an_address_that_is_written_wrongly_is_told_the_right_one_and_recorded(
+    start: Callable[..., Client], path: str, right: str
+) -> None:
+    client = start()
+    answer = await client.ask(client.key(), path=path)
+    assert (answer.status, answer.code, answer.headers["x-should-retry"]) == (404, "not_found", "false")
+    assert f"`{right}`" in answer.error["message"]
+    (event,) = client.events("request.decided")
+    assert (client.upstream.seen, event.outcome) == ([], "deny")
+    assert answer.headers["x-policyguard-decision"] == event.decision_id
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "right"),
+    [
+        ("/", "GET", None),
+        ("/v1/chat/completions", "POST", None),
+        ("/v1/files", "POST", None),
+        ("/v1/models", "POST", None),
+        ("/models", "GET", "/v1/models"),
+        ("/v1/v1/models", "GET", "/v1/models"),
+    ],
+)
+async def test_the_rest_is_not_found(start: Callable[..., Client], path: str, method: str, right: str | None) -> None:
     client = start()
     answer = await client.ask(client.key(), path=path, method=method)
     assert (answer.status, answer.code, client.upstream.seen) == (404, "not_found", [])
+    assert (f"`{right}`" in answer.error["message"]) is (right is not None)
+    assert client.events("request.decided") == []
+
+
+# ---- what clients of other kinds send ---------------------------------------------------------------------
+
+
+async def test_the_models_are_those_of_the_keys_surfaces(start: Callable[..., Client]) -> None:
+    client = start()
+    key = client.key()
+    listed = await client.ask(key, path="/v1/models", method="GET")
+    document = json.loads(listed.body)
+    assert (listed.status, document["object"]) == (200, "list")
+    names = [row["id"] for row in document["data"]]
+    assert names == list(client.guard.policies.surfaces["avatars"].request.models or ())
+    one = await client.ask(key, path=f"/v1/models/{names[0]}", method="GET")
+    assert json.loads(one.body) == document["data"][0]
+    other = await client.ask(key, path="/v1/models/dall-e-3", method="GET")
+    assert (other.status, other.code) == (404, "model_not_found")
+    assert (await client.ask(None, path="/v1/models", method="GET")).status == 401
+    elsewhere = await client.ask(key, path="/v1/models", method="GET", x_policyguard_surface="marketing")
+    assert json.loads(elsewhere.body) == document  # a surface that the key does not open adds nothing
+    assert client.upstream.seen == []
+
+
+@pytest.mark.parametrize("query", [b"", b"api-version=2025-04-01-preview", b"api-version="])
+@pytest.mark.parametrize("path", [GENERATIONS, "/openai/v1/images/generations"])
+async def test_azures_way_to_send_a_key_and_a_version_is_taken(
+    start: Callable[..., Client], path: str, query: bytes
+) -> None:
+    client = start()
+    answer = await client.ask(None, path=path, query=query, api_key=client.key())
+    assert answer.status == 200
+    (made,) = client.upstream.images
+    assert (made.path, "api-key" in made.headers, made.headers["authorization"]) == (
+        GENERATIONS,
+        False,
+        "Bearer sk-upstream",
+    )
+
+
+@pytest.mark.parametrize("query", [b"api-version=1&n=9", b"api-version=1;n=9", b"api-version=%26n=9", b"API-Version=1"])
+async def test_beside_the_version_a_query_stays_refused(start: Callable[..., Client], query: bytes) -> None:
+    client = start()
+    assert (await client.ask(client.key(), query=query)).code == "invalid_request"
+    assert client.upstream.seen == []
+
+
+async def test_two_keys_are_none(start: Callable[..., Client]) -> None:
+    client = start()
+    key = client.key()
+    assert (await client.ask(key, api_key=key)).code == "invalid_api_key"
+    assert (await client.ask(None, api_key=f"Bearer {key}")).code == "invalid_api_key"
+
+
+async def test_a_header_of_the_keys_own_names_the_user_and_stays(start: Callable[..., Client]) -> None:
+    client = start()
+    client.guard.store.proxy_keys.create(
+        "sk-webui",
+        name="Open WebUI",
+        surfaces=("avatars",),
+        caller={},
+        names_user=True,
+        user_header="X-OpenWebUI-User-Email",
+        by="ada",
+        now=NOW,
+    )
+    names = {"x_openwebui_user_email": "ann@example.com", "x_openwebui_user_name": "Ann"}
+    assert (await client.ask("sk-webui", **names)).status == 200
+    assert (await client.ask("sk-webui", {"prompt": "a cat", "user": "ben"})).status == 200
+    assert (await client.ask("sk-webui", x_other_email="ann@example.com")).code == "policy_caller_missing"
+    users = [event.dimensions["user"] for event in client.events("request.decided") if event.outcome == "allow"]
+    assert set(users) == {client.guard.vault.pseudonym("user", name) for name in ("ann@example.com", "ben")}
+    for made in client.upstream.images:
+        assert not any(name.startswith("x-openwebui") for name in made.headers)
+
+
+async def test_that_header_means_nothing_with_another_key(start: Callable[..., Client]) -> None:
+    client = start()
+    answer = await client.ask(client.key(names_user=True), x_openwebui_user_email="ann@example.com")
+    assert answer.code == "policy_caller_missing"
+
+
+async def test_a_stream_is_neither_gathered_nor_kept_on_its_way(start: Callable[..., Client]) -> None:
+    client = start()
+    event = (
+        b'data: {"type":"image_generation.completed","b64_json":"","usage":{"input_tokens":1,"output_tokens":1}}\n\n'
+    )
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\n"
+    client.upstream.answers[GENERATIONS] = head + f"content-length: {len(event)}\r\n\r\n".encode() + event
+    answer = await client.ask(client.key(), {"prompt": "a cat", "stream": True})
+    assert (answer.status, answer.body) == (200, event)
+    assert (answer.headers["cache-control"], answer.headers["x-accel-buffering"]) == ("no-store", "no")
+    client.upstream.answers[GENERATIONS] = http(200, {"data": []})
+    assert "x-accel-buffering" not in (await client.ask(client.key())).headers
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "OPTIONS"])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 from pathlib import Path
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from store.books import VAULT
 
 from policyguard.audit.private import Vault
-from policyguard.audit.proof import check, document, prove, public_key, published
+from policyguard.audit.proof import NoProof, check, document, prove, public_key, published
 from policyguard.errors import ConfigError
 
 KEY = public_key(VAULT, VAULT.key_id)
@@ -83,7 +84,7 @@ def changed(value: Any) -> Any:
 def holds(made: dict[str, Any]) -> bool:
     try:
         return check(made, KEY) == []
-    except ConfigError:
+    except NoProof:
         return False
 
 
@@ -109,6 +110,46 @@ def test_whatever_is_changed_in_a_proof_it_does_not_hold(record: Sealed, data: s
 def test_anything_else_is_no_proof(value: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="no proof"):
         check(value, KEY)
+
+
+CONFUSED = (None, True, 0, -1, 3, 2**63, 1.5, 1e300, "", "x", "00", "é", [], ["x"], [None], {}, {"a": 1}, [[]])
+
+
+@pytest.mark.parametrize("value", CONFUSED, ids=repr)
+def test_a_value_of_any_other_kind_anywhere_never_passes_and_never_crashes(record: Sealed, value: Any) -> None:
+    """Leaves and whole parts alike: the check answers that it does not hold, or that it is no proof."""
+    written(record, 9, 3)
+    made = proof(record, since=3)
+    for at in [(), *branches_of(made), *leaves_of(made)]:
+        if at[-1:] in [("public_key",), ("since",)]:
+            continue  # of the proof's own word for the key nothing depends where one is given; what is older is extra
+        broken: Any = replaced(made, at, value)
+        if broken != made:
+            assert not holds(broken), at
+
+
+def test_a_key_of_another_kind_within_the_proof_is_no_signature(record: Sealed) -> None:
+    written(record, 9, 3)
+    for value in CONFUSED:
+        broken = replaced(proof(record), ("checkpoint", "public_key"), value)
+        with contextlib.suppress(NoProof):
+            assert check(broken) == ["the checkpoint is not signed by this key"]
+
+
+def branches_of(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path for key, inner in items for path in [(*at, key), *branches_of(inner, (*at, key))]]
+
+
+def replaced(made: Any, at: tuple[Any, ...], value: Any) -> Any:
+    if not at:
+        return value
+    broken = copy.deepcopy(made)
+    inner = broken
+    for key in at[:-1]:
+        inner = inner[key]
+    inner[at[-1]] = value
+    return broken
 
 
 # ---- published checkpoints --------------------------------------------------------------------------------

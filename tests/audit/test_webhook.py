@@ -18,7 +18,7 @@ from store.books import NOW, VAULT
 
 from policyguard.audit.export import export
 from policyguard.audit.sinks import Batch, SinkError, open_sink
-from policyguard.audit.webhook import Webhook, checked, signed
+from policyguard.audit.webhook import Webhook, checked, secret_bytes, signed
 from policyguard.errors import ConfigError
 
 KEY = bytes(range(32))
@@ -130,11 +130,23 @@ def test_the_record_goes_out_in_small_messages(sealed: Sealed, receiver: Any, mo
     assert len({headers["webhook-id"] for headers, _ in receiver.messages}) == len(receiver.messages) > 1
 
 
-@pytest.mark.parametrize("secret", [None, "", "secret", "whsec_not base64", base64.b64encode(KEY).decode()])
+def of_bytes(count: int) -> str:
+    return "whsec_" + base64.b64encode(bytes(count)).decode()
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [None, "", "secret", "whsec_not base64", base64.b64encode(KEY).decode(), "whsec_", *map(of_bytes, (1, 23, 65))],
+)
 def test_a_secret_that_is_none_is_said_and_not_repeated(secret: str | None) -> None:
     with pytest.raises(ConfigError, match="POLICYGUARD_WEBHOOK_SECRET") as raised:
         Webhook("https://example.com", secret)
-    assert not secret or secret not in str(raised.value)
+    assert secret in (None, "", "whsec_") or secret not in str(raised.value)
+
+
+@pytest.mark.parametrize("count", [24, 32, 64])
+def test_a_secret_of_the_specifications_length_signs(count: int) -> None:
+    assert secret_bytes(of_bytes(count)) == bytes(count)
 
 
 @pytest.mark.parametrize(

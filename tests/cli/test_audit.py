@@ -117,9 +117,10 @@ def test_a_proof_is_checked_without_a_store(folder: Path, run: Typed, monkeypatc
     proof.write_text(proof.read_text().replace('"outcome": "deny"', '"outcome": "allow"'))
     assert run.data("audit", "verify", "--proof", str(proof), code=1)["holds"] is False
     proof.write_text("no json")
-    assert "is no JSON" in run("audit", "verify", "--proof", str(proof), code=2)
-    proof.write_text("{}")
-    assert "no proof of policyguard" in run("audit", "verify", "--proof", str(proof), code=2)
+    assert "is no proof: it is no JSON" in run("audit", "verify", "--proof", str(proof), code=1)
+    for malformed in ('{"kind": "policyguard proof 1"}', "[]", "7", '{"kind": "policyguard proof 1", "row": 1}', "{}"):
+        proof.write_text(malformed)
+        assert "no proof of policyguard" in run("audit", "verify", "--proof", str(proof), code=1)
 
 
 def test_show_finds_rows_by_any_id_and_says_whether_they_are_sealed(folder: Path, run: Typed) -> None:
@@ -167,6 +168,17 @@ def test_jobs_go_on_with_what_was_left_to_the_background(folder: Path, run: Type
     file.mkdir()
     tamper(folder, "UPDATE export_cursors SET leaf = 0")
     assert "export archive: failed, the file cannot be written" in run("jobs", "run", "--once", code=1)
+
+
+def test_jobs_do_not_start_with_a_secret_that_cannot_sign(
+    folder: Path, run: Typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POLICYGUARD_WEBHOOK_SECRET", "whsec_")
+    assert "24 to 64 random bytes" in run("jobs", "run", "--once", code=2)
+    monkeypatch.setenv("POLICYGUARD_WEBHOOK_SECRET", "whsec_" + "A" * 32)
+    run("audit", "export", "--to", "http://127.0.0.1:1/hook", "--name", "siem", "--background", code=1)
+    monkeypatch.setenv("POLICYGUARD_WEBHOOK_SECRET", "")
+    assert "is not set" in run("jobs", "run", "--once", code=2)
 
 
 def test_erasing_needs_a_name_and_a_reason_and_the_record_still_verifies(folder: Path, run: Typed) -> None:

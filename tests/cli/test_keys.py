@@ -78,3 +78,30 @@ def test_what_the_policies_do_not_know_is_a_usage_error(shell: Any, arguments: t
 def test_a_key_is_for_one_user_or_names_its_user(shell: Any) -> None:
     done = CliRunner().invoke(app, [*CREATE, "--caller", "user=u1", "--names-user"])
     assert isinstance(done.exception, ConfigError)
+
+
+def test_a_header_of_its_own_names_the_user(shell: Any) -> None:
+    made = json.loads(shell(*CREATE, "--user-header", "X-OpenWebUI-User-Email", "--format", "json").stdout)
+    assert (made["names_user"], made["user_header"]) == (True, "x-openwebui-user-email")
+    assert "names its user in x-openwebui-user-email" in shell("list").stdout.replace("\n", " ")
+    (row,) = json.loads(shell("list", "--format", "json").stdout)
+    assert row["user_header"] == "x-openwebui-user-email"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Authorization",
+        "api-key",
+        "X-Api-Key",
+        "Content-Type",
+        "X-Forwarded-For",
+        "X-Policyguard-User",
+        "x y",
+        "x-é",
+        "x-",
+    ],
+)
+def test_a_header_that_says_something_else_cannot_name_the_user(shell: Any, name: str) -> None:
+    done = shell(*CREATE, "--user-header", name, code=1)
+    assert isinstance(done.exception, ConfigError)

@@ -84,3 +84,38 @@ def test_what_is_not_installed_is_named_with_what_installs_it(shell: Any, monkey
     result = shell()
     assert result.exit_code == 2
     assert "pip install 'policyguard[serve]'" in result.stderr
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "0.0.0.0"])
+def test_its_own_address_as_the_upstream_is_refused_at_the_start(shell: Any, host: str) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    result = shell("--upstream", f"http://{host}:{port}/v1", "--port", str(port))
+    assert (result.exit_code, shell.served) == (2, [])
+    assert "the upstream is this proxy itself" in result.stderr
+
+
+@pytest.mark.parametrize("origin", ["app.example.com", "https://app.example.com/path", "ftp://x", "https://", ""])
+def test_an_origin_that_no_browser_writes_is_refused(shell: Any, origin: str) -> None:
+    result = shell("--cors-origin", origin)
+    assert (result.exit_code, shell.served) == (2, [])
+    assert "--cors-origin" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://app.example.com", "https://App.example.com:8443/", "http://localhost:3000", "*"]
+)
+def test_an_origin_is_taken(shell: Any, origin: str) -> None:
+    assert shell("--cors-origin", origin).exit_code == 0
+
+
+def test_a_key_with_a_line_end_serves_and_one_with_more_behind_it_does_not(
+    shell: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-upstream-canary\n# of the team")
+    result = shell()
+    assert "OPENAI_API_KEY" in str(result.exception)
+    assert "canary" not in str(result.exception)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-upstream-canary\n")
+    assert shell().exit_code == 0

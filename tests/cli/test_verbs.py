@@ -280,11 +280,11 @@ def test_schema_is_printed_or_written_beside_the_policies(tmp_path: Path) -> Non
 def test_doctor_says_what_is_missing(tmp_path: Path) -> None:
     found = {
         row["what"]: row["mark"]
-        for row in json.loads(run("doctor", "--format", "json", cwd=tmp_path, code=1, OPENAI_API_KEY=""))
+        for row in json.loads(run("doctor", "--offline", "--format", "json", cwd=tmp_path, code=1, OPENAI_API_KEY=""))
     }
     assert (found["policies"], found["python"], found["prices"]) == ("problem", "ok", "ok")
     run("init", cwd=tmp_path)
-    assert "4 surfaces" in run("doctor", cwd=tmp_path, OPENAI_API_KEY="sk-x")
+    assert "4 surfaces" in run("doctor", "--offline", cwd=tmp_path, OPENAI_API_KEY="sk-x")
 
 
 def test_the_sandbox_listens_on_this_machine_only_unless_told() -> None:

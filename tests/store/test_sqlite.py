@@ -211,3 +211,28 @@ def test_a_forked_process_opens_its_own_connections(store: Store) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     store.perform(refused("parent again"), NOW)
     assert [s.event.decision_id for s in store.events()] == ["parent", "child", "parent again"]
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o277])
+def test_a_new_database_is_its_owners_alone_whatever_the_umask(tmp_path: Path, umask: int) -> None:
+    path = tmp_path / "record.sqlite3"
+    before = os.umask(umask)
+    try:
+        store = open_at(path)
+        store.events(limit=1)
+    finally:
+        os.umask(before)
+    modes = {each.name: each.stat().st_mode & 0o777 for each in tmp_path.iterdir()}
+    store.close()
+    assert modes == dict.fromkeys(("record.sqlite3", "record.sqlite3-wal", "record.sqlite3-shm"), 0o600)
+
+
+def test_a_database_that_a_group_shares_stays_so(tmp_path: Path) -> None:
+    path = tmp_path / "record.sqlite3"
+    path.touch()
+    path.chmod(0o660)
+    store = open_at(path)
+    store.events(limit=1)
+    modes = {each.stat().st_mode & 0o777 for each in tmp_path.iterdir()}
+    store.close()
+    assert modes == {0o660}
