@@ -19,6 +19,8 @@ from typing import Any, Literal, TextIO
 
 import orjson
 
+from policyguard.visible import visible, visible_json
+
 LogFormat = Literal["text", "json"]
 log = logging.getLogger("policyguard")
 _FIELDS = "policyguard"  # where a record keeps its fields
@@ -122,6 +124,9 @@ class TextFormatter(_Discreet):
         finally:
             record.exc_text = told
 
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return visible(super().formatMessage(record))  # one line, whoever chose the words in it
+
 
 class JsonFormatter(_Discreet):
     """One JSON object a line: time, level, logger, message, the fields, and the trace that it belongs to."""
@@ -137,7 +142,7 @@ class JsonFormatter(_Discreet):
         }
         if record.exc_info:
             line["raised"] = self.formatException(record.exc_info)
-        return orjson.dumps(line, default=str).decode()
+        return visible_json(orjson.dumps(line, default=str).decode())
 
 
 def _trace() -> dict[str, str]:

@@ -23,7 +23,7 @@ from policyguard.cli.explain import explain
 from policyguard.cli.init import init
 from policyguard.cli.jobs import app as jobs
 from policyguard.cli.keys import app as keys
-from policyguard.cli.output import INTERNAL, USAGE, console
+from policyguard.cli.output import INTERNAL, USAGE, console, show_all
 from policyguard.cli.pause import pause, unpause
 from policyguard.cli.price import price
 from policyguard.cli.reconcile import reconcile
@@ -33,7 +33,7 @@ from policyguard.cli.schema import schema
 from policyguard.cli.serve import serve
 from policyguard.cli.spend import spend
 from policyguard.cli.test import test
-from policyguard.errors import PolicyguardError
+from policyguard.errors import PolicyError, PolicyguardError
 
 app = typer.Typer(
     name="policyguard",
@@ -70,10 +70,21 @@ def _options(
     """Policies for image generation: YAML per surface, enforced on every request before money is spent."""
 
 
+def _print_problems(error: PolicyError) -> None:
+    out = console(stderr=True)
+    out.print(f"error: {error.headline}")
+    for problem in error.diagnostics:
+        out.print(str(problem))
+
+
 def main() -> None:
     """Run the command line; every way out has its exit code."""
+    show_all()
     try:
         app()
+    except PolicyError as error:
+        _print_problems(error)
+        sys.exit(USAGE)
     except PolicyguardError as error:
         console(stderr=True).print(f"error: {error}")
         sys.exit(USAGE)

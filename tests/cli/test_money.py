@@ -122,9 +122,9 @@ def test_what_is_mistyped_is_said(record: str, option: tuple[str, ...], says: st
 
 
 def test_no_name_of_a_tenant_is_a_formula(tmp_path: Path) -> None:
-    from policyguard.cli.spend import _plain
+    from policyguard.cli.output import csv_cell
 
-    assert [_plain(text) for text in ("=1+1", "@x", "acme")] == ["'=1+1", "'@x", "acme"]
+    assert [csv_cell(text) for text in ("=1+1", "@x", "acme")] == ["'=1+1", "'@x", "acme"]
 
 
 def test_a_spike_is_explained_in_plain_sentences(record: str) -> None:
