@@ -19,6 +19,7 @@ from typing import Any, Literal, TextIO
 
 import orjson
 
+from policyguard.settings import without_secrets
 from policyguard.visible import visible, visible_json
 
 LogFormat = Literal["text", "json"]
@@ -125,7 +126,7 @@ class TextFormatter(_Discreet):
             record.exc_text = told
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        return visible(super().formatMessage(record))  # one line, whoever chose the words in it
+        return visible(without_secrets(super().formatMessage(record)))  # one line, whoever chose the words in it
 
 
 class JsonFormatter(_Discreet):
@@ -136,13 +137,17 @@ class JsonFormatter(_Discreet):
             "time": self.formatTime(record),
             "level": record.levelname,
             "logger": record.name,
-            "message": record.getMessage(),
-            **getattr(record, _FIELDS, {}),
+            "message": without_secrets(record.getMessage()),
+            **{name: _shown(value) for name, value in getattr(record, _FIELDS, {}).items()},
             **_trace(),
         }
         if record.exc_info:
             line["raised"] = self.formatException(record.exc_info)
         return visible_json(orjson.dumps(line, default=str).decode())
+
+
+def _shown(value: Any) -> Any:
+    return without_secrets(value) if isinstance(value, str) else value
 
 
 def _trace() -> dict[str, str]:

@@ -34,6 +34,7 @@ from policyguard.cli.serve import serve
 from policyguard.cli.spend import spend
 from policyguard.cli.test import test
 from policyguard.errors import PolicyError, PolicyguardError
+from policyguard.settings import without_secrets
 
 app = typer.Typer(
     name="policyguard",
@@ -86,14 +87,14 @@ def main() -> None:
         _print_problems(error)
         sys.exit(USAGE)
     except PolicyguardError as error:
-        console(stderr=True).print(f"error: {error}")
+        console(stderr=True).print(f"error: {without_secrets(str(error))}")
         sys.exit(USAGE)
     except BrokenPipeError:  # the reader of our output went away, for example `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except Exception as error:
         if os.environ.get("POLICYGUARD_DEBUG"):
-            traceback.print_exc()
+            sys.stderr.write(without_secrets(traceback.format_exc()))
         console(stderr=True).print(
             f"internal error: {type(error).__name__} (set POLICYGUARD_DEBUG=1 for the traceback)"
         )

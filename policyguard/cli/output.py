@@ -22,7 +22,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from policyguard.settings import setting
+from policyguard.settings import setting, without_secrets
 from policyguard.visible import visible, visible_json
 
 FormatOption = Annotated[Literal["text", "json"], typer.Option("--format", help="Text for people, JSON for programs.")]
@@ -174,9 +174,9 @@ def dollars(micros: int | None, *, places: int = 4) -> str:
 def fail(message: str, *, hint: str = "", code: int = USAGE) -> NoReturn:
     """End with an error in plain words."""
     out = console(stderr=True)
-    out.print(f"error: {message}")
+    out.print(f"error: {without_secrets(message)}")
     if hint:
-        out.print(f"hint: {hint}")
+        out.print(f"hint: {without_secrets(hint)}")
     raise typer.Exit(code)
 
 

@@ -87,8 +87,8 @@ def show(
 ) -> None:
     """Show one held request, or the request of a held answer, with its prompt. That somebody looked is recorded.
 
-    With `--save` its pictures are written to a folder, to be looked at and deleted: those of a held answer, or the photos,
-    the mask and the markup of a held edit. Those of a category that is never rendered are not.
+    With `--save` its pictures are written to a folder, to be looked at and deleted: those of a held answer, or the
+    photos, the mask and the markup of a held edit. Those of a category that is never rendered are not.
 
     Examples:
 

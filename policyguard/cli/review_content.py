@@ -56,7 +56,7 @@ class Shown:
 
 
 def content(store: Store, item: ReviewItem, by: str) -> Shown:
-    """That somebody looked goes into the record. What is suspected of a category that is never rendered stays closed."""
+    """That somebody looked goes into the record. What may be of a category that is never rendered stays closed."""
     if _is_restricted(store, item):
         return Shown(None, restricted=True)
     sealed = store.private(f"{item.kind}:{item.review_id}", by=by, now=datetime.now(UTC))

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from policyguard.cli.output import FormatOption, PoliciesOption, StoreOption, console, fail, policies_folder, print_json
+from policyguard.settings import masked
 
 _INSTALL = "pip install 'policyguard[serve]'"
 
@@ -91,7 +92,7 @@ def serve(
     opened = open_guard(options)  # what is wrong is said now, and by this process
     guard, above = opened
     listening = listen(host, port)
-    say = partial(_say, format, url_of(listening), above.base_url, sorted(guard.policies.surfaces))
+    say = partial(_say, format, url_of(listening), masked(above.base_url), sorted(guard.policies.surfaces))
     if workers == 1:
         run(options, listening, say, opened)
     else:  # each worker opens its own

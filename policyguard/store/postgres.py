@@ -15,6 +15,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import OperationalError
 
 from policyguard.errors import ConfigError
+from policyguard.settings import without_secrets
 
 try:
     import psycopg
@@ -61,7 +62,7 @@ class Postgres:
             return type(error).__name__
         if error.sqlstate and error.sqlstate.startswith(_VALUES):
             return f"{type(error).__name__} {error.diag.constraint_name or ''}".rstrip()
-        return error.diag.message_primary or " ".join(str(error).split())
+        return without_secrets(error.diag.message_primary or " ".join(str(error).split()))
 
     def may_repeat(self, error: BaseException) -> bool:
         """In the way of somebody else, or on a connection that broke since it was last used."""

@@ -97,6 +97,7 @@ def ids(folder: Path) -> dict[str, str]:
     return {**names, "review": reviews[0], "second": reviews[1]}  # type: ignore[dict-item]
 
 
+HERE = ("--store", "{store}", "--policies", "{here}/policies")
 COMMANDS = [
     ("check", "{here}/policies"),
     ("check", "{here}/broken" + LINE),
@@ -108,7 +109,7 @@ COMMANDS = [
     ("test", "{here}/policies", "--format", "github"),
     ("test", "{here}/policies", "--format", "sarif"),
     ("test", "{here}/policies", "--format", "junit"),
-    ("explain", "avatars", "--prompt", "a" + EVIL, "--n", "2", "--caller", "user=u" + EVIL, "--policies", "{here}/policies"),
+    ("explain", "avatars", "--prompt", "a" + EVIL, "--n", "2", "--caller", "user=u" + EVIL, *HERE[2:]),
     ("explain", "avatars" + EVIL, "--policies", "{here}/policies"),
     ("explain", "avatars", "--caller", EVIL + "=1", "--score", EVIL, "--policies", "{here}/policies"),
     ("explain", "avatars", "--stages", "--policies", "{here}/policies"),
@@ -162,9 +163,9 @@ COMMANDS = [
     ("audit", "export", "--name", EVIL, "--to", "http://" + EVIL, "--store", "{store}"),
     ("audit", "erase", "--subject", EVIL, "--by", EVIL, "--why", EVIL, "--store", "{store}"),
     ("audit", "rotate", "--by", EVIL, "--why", EVIL, "--store", "{store}"),
-    ("keys", "create", "--name", "k" + EVIL, "--surface", "avatars", "--caller", "user=u" + EVIL, "--store", "{store}", "--policies", "{here}/policies"),
-    ("keys", "create", "--name", "k" + EVIL, "--surface", EVIL, "--store", "{store}", "--policies", "{here}/policies"),
-    ("keys", "create", "--name", "k", "--surface", "avatars", "--caller", EVIL, "--store", "{store}", "--policies", "{here}/policies"),
+    ("keys", "create", "--name", "k" + EVIL, "--surface", "avatars", "--caller", "user=u" + EVIL, *HERE),
+    ("keys", "create", "--name", "k" + EVIL, "--surface", EVIL, *HERE),
+    ("keys", "create", "--name", "k", "--surface", "avatars", "--caller", EVIL, *HERE),
     ("keys", "list", "--store", "{store}"),
     ("keys", "revoke", EVIL, "--why", EVIL, "--store", "{store}"),
     ("jobs", "run", "--once", "--store", "{store}"),
