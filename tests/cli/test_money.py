@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import sys
 from datetime import UTC, datetime, timedelta
 from io import StringIO
@@ -30,10 +31,18 @@ def run(*arguments: str, code: int = 0) -> str:
 
 
 @pytest.fixture
-def record(tmp_path: Path) -> str:
+def record(week: Path, tmp_path: Path) -> str:
+    """A copy of the week for one test."""
+    shutil.copytree(week, tmp_path, dirs_exist_ok=True)
+    return f"sqlite:///{tmp_path / 'record.sqlite3'}"
+
+
+@pytest.fixture(scope="module")
+def week(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A week with two requests a day, then a day on which one tenant asks for high quality; one timeout, one denial."""
-    folder = write_policies(tmp_path / "policies", avatars=SURFACE + BIG)
-    url = f"sqlite:///{tmp_path / 'record.sqlite3'}"
+    place = tmp_path_factory.mktemp("week")
+    folder = write_policies(place / "policies", avatars=SURFACE + BIG)
+    url = f"sqlite:///{place / 'record.sqlite3'}"
     clock = Clock()
     with Guard.open(folder, store=url, moderator=ScriptedModerator(), clock=clock, watch=False) as guard:
         for days in range(7, 0, -1):
@@ -46,7 +55,7 @@ def record(tmp_path: Path) -> str:
             spent(guard, "acme", "high", Outcome(status=200, usage=usage))
         spent(guard, "beta", "low", Outcome(failure=Failure.TIMEOUT, request_id="req_1"))
         guard.admit(request(n=9), caller(tenant="beta"), surface="avatars")
-    return url
+    return place
 
 
 class Clock:
