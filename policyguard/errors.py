@@ -51,8 +51,8 @@ class PolicyError(ConfigError):
     def __init__(self, diagnostics: Sequence[Diagnostic]) -> None:
         self.diagnostics = tuple(sorted(diagnostics))
         count = sum(d.severity == "error" for d in self.diagnostics)
-        lines = "\n".join(str(d) for d in self.diagnostics)
-        super().__init__(f"{count} problem{'s' if count != 1 else ''} in the policies\n{lines}")
+        self.headline = f"{count} problem{'s' if count != 1 else ''} in the policies"
+        super().__init__("\n".join((self.headline, *map(str, self.diagnostics))))
 
 
 class InvalidRequest(PolicyguardError):

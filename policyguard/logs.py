@@ -20,6 +20,9 @@ from weakref import WeakSet
 
 import orjson
 
+from policyguard.settings import without_secrets
+from policyguard.visible import visible, visible_json
+
 LogFormat = Literal["text", "json"]
 log = logging.getLogger("policyguard")
 _FIELDS = "policyguard"  # where a record keeps its fields
@@ -161,6 +164,9 @@ class TextFormatter(_Discreet):
         finally:
             record.exc_text = told
 
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return visible(without_secrets(super().formatMessage(record)))  # one line, whoever chose the words in it
+
 
 class JsonFormatter(_Discreet):
     """One JSON object a line: time, level, logger, message, the fields, and the trace that it belongs to."""
@@ -170,13 +176,17 @@ class JsonFormatter(_Discreet):
             "time": self.formatTime(record),
             "level": record.levelname,
             "logger": record.name,
-            "message": record.getMessage(),
-            **getattr(record, _FIELDS, {}),
+            "message": without_secrets(record.getMessage()),
+            **{name: _shown(value) for name, value in getattr(record, _FIELDS, {}).items()},
             **_trace(),
         }
         if record.exc_info:
             line["raised"] = self.formatException(record.exc_info)
-        return orjson.dumps(line, default=str).decode()
+        return visible_json(orjson.dumps(line, default=str).decode())
+
+
+def _shown(value: Any) -> Any:
+    return without_secrets(value) if isinstance(value, str) else value
 
 
 def _trace() -> dict[str, str]:

@@ -1,13 +1,15 @@
 """Every setting: one table drives the code, `--help`, `policyguard doctor` and the README.
 
 Settings come from arguments first, then from the environment, then from the default. There is no other
-configuration file than the policies.
+configuration file than the policies. What may be shown of a value is decided here, too: `masked` for one value,
+`without_secrets` for a sentence that may quote an address.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -15,7 +17,7 @@ from policyguard.errors import ConfigError
 
 
 class Setting(NamedTuple):
-    """`secret`: only whether it is set may be shown."""
+    """`secret`: only whether it is set may be shown. Any other is shown `masked`, because it may be an address."""
 
     name: str
     environment: str
@@ -71,6 +73,66 @@ SETTINGS: Mapping[str, Setting] = {
 
 _TRIMMED = frozenset({"openai_key", "openai_url", "questions_model", "webhook_secret"})  # none of them has white space
 _said: set[str] = set()
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/+[^\s`'\"<>]+")
+_PARTS = re.compile(
+    r"([A-Za-z][A-Za-z0-9+.-]+:/+)?(?:(.*)@)?(.*)", re.DOTALL
+)  # scheme, login, where; a path has one `/`
+_FILES = ("sqlite:", "file:")  # whose paths may hold an `@`
+_NAME = re.compile(r"[\w.-]{1,64}")
+# Parts of a query that hold no secret; any other may.
+_HARMLESS = frozenset(
+    [
+        "sslmode",
+        "sslrootcert",
+        "connect_timeout",
+        "application_name",
+        "target_session_attrs",
+        "host",
+        "port",
+        "dbname",
+        "user",
+        "api-version",
+    ]
+)
+_HIDDEN = "***"
+_SECRET_CHARS = 8  # what is shorter is no secret, and a word of many sentences
+
+
+def masked(value: str) -> str:
+    """A value of a setting as it may be shown: an address keeps who and where, and loses every password and key.
+
+    An `@` or `/` that is not escaped may be part of a password, so all before the last `@` is.
+    """
+    found = _PARTS.fullmatch(value)
+    scheme, login, where = (part or "" for part in found.groups()) if found else ("", "", value)
+    if scheme.startswith(_FILES) or not (scheme or ":" in login):
+        login, where = "", value.removeprefix(scheme)
+    rest, fragment, _ = where.partition("#") if scheme and not scheme.startswith(_FILES) else (where, "", "")
+    path, question, query = rest.partition("?")
+    shown = question + "&".join(map(_masked_part, query.split("&"))) if question else ""
+    return f"{scheme}{_user(scheme, login)}{path}{shown}{fragment and f'#{_HIDDEN}'}"
+
+
+def without_secrets(text: str) -> str:
+    """A sentence without the secrets of this process, and with every address in it `masked`."""
+    for spec in SETTINGS.values():
+        value = (os.environ.get(spec.environment) or "").strip() if spec.secret else ""
+        if len(value) >= _SECRET_CHARS:
+            text = text.replace(value, _HIDDEN)
+    return _URL.sub(lambda found: masked(found[0]), text) if ":/" in text else text
+
+
+def _user(scheme: str, login: str) -> str:
+    """Who, where that is plainly a name: alone before a web address it may be a token."""
+    user, colon, _ = login.partition(":")
+    if not _NAME.fullmatch(user) or (scheme.startswith("http") and not colon):
+        return f"{_HIDDEN}@" if login else ""
+    return f"{user}:{_HIDDEN}@" if colon else f"{user}@"
+
+
+def _masked_part(part: str) -> str:
+    name, equals, _ = part.partition("=")
+    return part if name in _HARMLESS else f"{name}={_HIDDEN}" if equals else _HIDDEN
 
 
 def setting(name: str, given: str | None = None) -> str | None:

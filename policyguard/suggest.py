@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
+from policyguard.visible import visible
+
 _MAX_SHOWN = 60
 _MAX_NAMES = 20  # in a hint that lists them
 _MAX_TIES = 3
@@ -19,7 +21,7 @@ _LIKENESS = 0.6
 def shown(text: str) -> str:
     """`text` in backticks, short and printable, whatever it holds."""
     clipped = text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 1] + "…"
-    plain = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in clipped)
+    plain = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in visible(clipped))
     return f"`{plain}`"
 
 

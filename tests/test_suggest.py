@@ -49,5 +49,5 @@ def test_where_none_is_near_the_names_are_listed() -> None:
 
 
 def test_what_is_shown_is_short_and_printable() -> None:
-    assert shown("a\x1bb") == "`a\\u001bb`"
+    assert shown("a\x1bb") == r"`a\x1bb`"
     assert shown("x" * 100) == f"`{'x' * 59}…`"

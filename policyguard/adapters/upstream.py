@@ -112,7 +112,10 @@ class Upstream:
         trust_env: bool = False,
     ) -> None:
         self.base_url = (base_url or OPENAI).rstrip("/")
-        parts = urlsplit(self.base_url)
+        try:
+            parts = urlsplit(self.base_url)
+        except ValueError:  # its words quote the address, which may hold a password
+            raise ConfigError("the upstream's address cannot be read") from None
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
             raise ConfigError("the upstream's address must be like `https://api.openai.com/v1`")
         if parts.username is not None or parts.password is not None:

@@ -15,6 +15,7 @@ import orjson
 
 from policyguard.errors import PolicyguardError
 from policyguard.settings import setting
+from policyguard.visible import visible_json
 
 STDOUT = "-"
 
@@ -57,7 +58,7 @@ class Lines:
         self._path = path
 
     def send(self, batch: Batch, now: datetime) -> None:
-        lines = b"".join(orjson.dumps(each) + b"\n" for each in (*batch.events, batch.checkpoint))
+        lines = b"".join(_line(each) for each in (*batch.events, batch.checkpoint))
         try:
             if self._path is None:
                 sys.stdout.buffer.write(lines)
@@ -66,6 +67,10 @@ class Lines:
                 append(self._path, lines)
         except OSError as error:
             raise SinkError(f"the file cannot be written: {error.strerror}") from error
+
+
+def _line(document: Mapping[str, Any]) -> bytes:
+    return visible_json(orjson.dumps(document).decode()).encode() + b"\n"  # people look into these files
 
 
 def append(path: Path, lines: bytes) -> None:

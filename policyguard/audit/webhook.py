@@ -66,7 +66,10 @@ def signed(id_: str, now: datetime, body: bytes, secret: bytes) -> dict[str, str
 
 def checked(url: str) -> str:
     """Raises `ConfigError` for an address that rows of the record should not be sent to."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise ConfigError("a webhook's address cannot be read") from None
     if parts.username or parts.password:
         raise ConfigError("a webhook's address is stored, so it cannot have a name or a password in it")
     if parts.scheme != "https" and not (parts.scheme == "http" and _is_local(parts.hostname or "")):

@@ -23,7 +23,7 @@ from policyguard.cli.explain import explain
 from policyguard.cli.init import init
 from policyguard.cli.jobs import app as jobs
 from policyguard.cli.keys import app as keys
-from policyguard.cli.output import INTERNAL, USAGE, console
+from policyguard.cli.output import INTERNAL, USAGE, console, show_all
 from policyguard.cli.pause import pause, unpause
 from policyguard.cli.price import price
 from policyguard.cli.reconcile import reconcile
@@ -33,7 +33,8 @@ from policyguard.cli.schema import schema
 from policyguard.cli.serve import serve
 from policyguard.cli.spend import spend
 from policyguard.cli.test import test
-from policyguard.errors import PolicyguardError
+from policyguard.errors import PolicyError, PolicyguardError
+from policyguard.settings import without_secrets
 
 app = typer.Typer(
     name="policyguard",
@@ -70,19 +71,30 @@ def _options(
     """Policies for image generation: YAML per surface, enforced on every request before money is spent."""
 
 
+def _print_problems(error: PolicyError) -> None:
+    out = console(stderr=True)
+    out.print(f"error: {error.headline}")
+    for problem in error.diagnostics:
+        out.print(str(problem))
+
+
 def main() -> None:
     """Run the command line; every way out has its exit code."""
+    show_all()
     try:
         app()
+    except PolicyError as error:
+        _print_problems(error)
+        sys.exit(USAGE)
     except PolicyguardError as error:
-        console(stderr=True).print(f"error: {error}")
+        console(stderr=True).print(f"error: {without_secrets(str(error))}")
         sys.exit(USAGE)
     except BrokenPipeError:  # the reader of our output went away, for example `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except Exception as error:
         if os.environ.get("POLICYGUARD_DEBUG"):
-            traceback.print_exc()
+            sys.stderr.write(without_secrets(traceback.format_exc()))
         console(stderr=True).print(
             f"internal error: {type(error).__name__} (set POLICYGUARD_DEBUG=1 for the traceback)"
         )

@@ -8,7 +8,6 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
-import orjson
 import typer
 
 from policyguard.cli.audit_erase import erase, rotate
@@ -18,6 +17,7 @@ from policyguard.cli.output import (
     FINDINGS,
     FormatOption,
     StoreOption,
+    as_json,
     console,
     dollars,
     fail,
@@ -26,6 +26,7 @@ from policyguard.cli.output import (
     table,
 )
 from policyguard.cli.stores import existing_store
+from policyguard.visible import visible
 
 if TYPE_CHECKING:
     from policyguard.store import Store, StoredEvent
@@ -86,11 +87,11 @@ def _new_rows(store: Store, after: int, filters: Mapping[str, Any]) -> Iterator[
 
 def _print_line(row: StoredEvent, format: str) -> None:
     if format == "json":
-        line = orjson.dumps(_data(row), default=dict).decode()
+        line = as_json(_data(row), indent=False)
     else:
         where = "/".join(row.event.dimensions.get(name) or "-" for name in ("surface", "tenant"))
         cells = (f"{row.event.at:%H:%M:%S}", row.event.type, where, row.event.outcome or "-", _summary(row))
-        line = "  ".join((str(row.seq), *cells, row.event.decision_id or ""))
+        line = visible("  ".join((str(row.seq), *cells, row.event.decision_id or "")))
     sys.stdout.write(line.rstrip() + "\n")
     sys.stdout.flush()
 

@@ -13,6 +13,7 @@ import typer
 from policyguard.cli.output import FINDINGS, FormatOption, StoreOption, console, fail, print_json, rounds, table
 from policyguard.cli.stores import existing_store, vault_of
 from policyguard.errors import PolicyguardError
+from policyguard.settings import masked
 
 if TYPE_CHECKING:
     from policyguard.audit.private import Vault
@@ -67,7 +68,7 @@ def _begun(store: Store, name: str, to: str | None, background: bool) -> Cursor:
     if not target:
         fail(f"where to is missing for the new cursor `{name}`", hint="give a file or a URL with --to")
     if known is not None and known.target != target:
-        fail(f"the cursor `{name}` goes to `{known.target}`", hint="take another name, or --forget it first")
+        fail(f"the cursor `{name}` goes to `{masked(known.target)}`", hint="take another name, or --forget it first")
     if background and target == STDOUT:
         fail("the standard output cannot be left to the background", hint="give a file or a URL with --to")
     with open_sink(target):  # an address that cannot work is said now
@@ -105,10 +106,12 @@ def _list(store: Store, format: str) -> None:
     size = newest.size if newest else 0
     cursors = store.exports.all()
     if format == "json":
-        print_json([{**asdict(cursor), "waiting": size - cursor.leaf} for cursor in cursors])
+        print_json(
+            [{**asdict(cursor), "target": masked(cursor.target), "waiting": size - cursor.leaf} for cursor in cursors]
+        )
         return
     rows = [
-        (c.name, c.target, "jobs" if c.background else "", f"{size - c.leaf:,}", str(c.attempts), c.error or "")
+        (c.name, masked(c.target), "jobs" if c.background else "", f"{size - c.leaf:,}", str(c.attempts), c.error or "")
         for c in cursors
     ]
     columns = ("cursor", "to", "run by", "rows waiting", "failures", "error")

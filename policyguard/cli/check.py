@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from policyguard.cli.formats import ReportFormat, ReportFormatOption, file_cases, github, junit, rows, sarif
-from policyguard.cli.output import FINDINGS, console, fail, policies_folder, print_json, progress
+from policyguard.cli.output import FINDINGS, Lines, console, fail, policies_folder, print_json, progress
 from policyguard.errors import Diagnostic
 
 if TYPE_CHECKING:
@@ -135,14 +134,14 @@ def _print(path: str, policies: PolicySet | None, problems: list[Diagnostic]) ->
         out.print(f"  {name:<16} {policy.stakes:<5} {policy.mode:<8} {policy.digest[:19]}  {policy.title}")
 
 
-def _print_problems(out: Console, problems: list[Diagnostic]) -> None:
+def _print_problems(out: Lines, problems: list[Diagnostic]) -> None:
     from policyguard.policy.diagnostics import render, text_of
 
     sources: dict[str, str] = {}
     for problem in problems:
         if problem.file not in sources:
             sources[problem.file] = text_of(problem.file)
-        out.print(render(problem, sources[problem.file]))
+        out.lines(render(problem, sources[problem.file]))
         out.print()
 
 

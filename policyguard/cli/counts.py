@@ -1,100 +1,93 @@
-"""The provider's own counts, as a file of CSV or JSON: by request id, or by day and model.
+"""What the provider counted: for requests, and for days and models; and how a count is read. Pure.
 
-Columns: `request_id`, or `day` and `model`; then `input_text_tokens`, `input_image_tokens`, `output_image_tokens` and
-`output_text_tokens`, of which missing ones are 0. Other columns are not looked at.
+A count that is absent is not zero.
 """
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from datetime import date
-from io import StringIO
-from pathlib import Path
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
-
-import orjson
 
 from policyguard.errors import ConfigError
 from policyguard.request import Usage
 
 KINDS = ("input_text_tokens", "input_image_tokens", "output_image_tokens", "output_text_tokens")
-MAX_BYTES = 64 * 1024 * 1024
+NEEDED = "output_image_tokens"  # every image that was billed has some: without it nothing can be priced
+Row = Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Count:
-    """What the provider counted for one request, or for a day (UTC) and model."""
+@dataclass(slots=True)
+class Day:
+    """What the provider says of a day (UTC) and a model, or of all models together where that is None."""
 
-    usage: Usage
-    request_id: str | None
-    day: str | None
+    day: str
     model: str | None
+    usage: Usage | None = None
+    micros: int | None = None
+    images: int | None = None
 
 
-def read_counts(path: Path) -> list[Count]:
-    """Raises `ConfigError` with the row that cannot be read."""
-    try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise ConfigError(f"`{path}` cannot be read: {(error.strerror or 'unknown').lower()}") from None
-    if len(raw) > MAX_BYTES:
-        raise ConfigError(f"`{path}` is larger than {MAX_BYTES // 1_048_576} MB")
-    return [_count(path, number, row) for number, row in enumerate(_rows(path, raw), 1)]
+@dataclass(slots=True)
+class Counts:
+    """`others` are rows of models that draw no images, by name: they are not compared."""
+
+    requests: dict[str, Usage] = field(default_factory=dict)
+    days: list[Day] = field(default_factory=list)
+    others: Counter[str] = field(default_factory=Counter)
 
 
-def _rows(path: Path, raw: bytes) -> Iterator[Mapping[str, Any]]:
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise ConfigError(f"`{path}` is no text") from None
-    if not text.lstrip().startswith(("[", "{")):
-        yield from csv.DictReader(StringIO(text))
-        return
-    try:
-        found = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        raise ConfigError(f"`{path}` is no JSON") from None
-    rows = found.get("data") if isinstance(found, dict) else found
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise ConfigError(f"`{path}` has no list of counts, alone or under `data`")
-    yield from rows
-
-
-def _count(path: Path, number: int, row: Mapping[str, Any]) -> Count:
-    request_id, day, model = (_text(row.get(name)) for name in ("request_id", "day", "model"))
-    if request_id is None and (day is None or model is None or not _is_day(day)):
-        raise ConfigError(
-            f"row {number} of `{path}` has neither a `request_id` nor a `day` like 2026-11-24 and a `model`"
-        )
-    try:
-        usage = usage_of({kind: row.get(kind) for kind in KINDS})
-    except ValueError as error:
-        raise ConfigError(f"row {number} of `{path}`: {error}") from None
-    return Count(usage, request_id, day, model)
-
-
-def _text(value: Any) -> str | None:
+def text_in(row: Row, name: str) -> str | None:
+    value = row.get(name)
     return value.strip() or None if isinstance(value, str) else None
 
 
-def _is_day(text: str) -> bool:
-    try:
-        return date.fromisoformat(text).isoformat() == text
-    except ValueError:
-        return False
+def number_in(where: str, row: Row, name: str) -> int:
+    """Raises `ConfigError` for one that is absent, empty, or no whole number."""
+    value = row.get(name)
+    if value is None or value == "":
+        raise ConfigError(f"{where} has no `{name}`; a count that is absent is not zero")
+    return whole(where, name, value)
+
+
+def whole(where: str, name: str, value: Any) -> int:
+    """7, "7" and, as OpenAI writes them, "7.0"."""
+    text = str(value).strip()
+    digits, point, rest = text.partition(".")
+    is_number = digits.isascii() and digits.isdigit() and len(digits) < 13 and (not point or rest.strip("0") == "")
+    if isinstance(value, bool) or not is_number:
+        raise ConfigError(f"{where}: `{name}` is no number of tokens, images or seconds")
+    return int(digits)
+
+
+def together(days: Iterable[Day]) -> list[Day]:
+    """One for each day and model: exports have rows for projects, keys and minutes."""
+    found: dict[tuple[str, str | None], Day] = {}
+    for one in days:
+        known = found.get((one.day, one.model))
+        found[one.day, one.model] = one if known is None else _sum(known, one)
+    return [found[key] for key in sorted(found, key=lambda key: (key[0], key[1] or ""))]
+
+
+def _sum(a: Day, b: Day) -> Day:
+    usage = None
+    if a.usage is not None and b.usage is not None:
+        usage = Usage(**{kind: getattr(a.usage, kind) + getattr(b.usage, kind) for kind in KINDS})
+    return Day(a.day, a.model, usage, _plus(a.micros, b.micros), _plus(a.images, b.images))
+
+
+def _plus(a: int | None, b: int | None) -> int | None:
+    return None if a is None or b is None else a + b
+
+
+# ---- typed ------------------------------------------------------------------------------------------------
 
 
 def usage_of(values: Mapping[str, Any]) -> Usage:
-    """Token counts by name; what is missing or empty is 0. Raises ValueError where one is none."""
-    found = {}
-    for kind, value in values.items():
-        if kind not in KINDS:
-            raise ValueError(f"there is no `{kind}`; there are {', '.join(f'`{k}`' for k in KINDS)}")
-        text = "0" if value is None or value == "" else str(value)
-        if not (text.isascii() and text.isdigit()) or len(text) > 9 or isinstance(value, bool):
-            raise ValueError(f"`{kind}` is no number of tokens")
-        found[kind] = int(text)
-    return Usage(**found)
+    """Token counts by name, as they are typed for one leg. Raises `ConfigError`."""
+    unknown = next((name for name in values if name not in KINDS), None)
+    if unknown is not None:
+        raise ConfigError(f"there is no `{unknown}`; there are {', '.join(f'`{kind}`' for kind in KINDS)}")
+    number_in("it", values, NEEDED)
+    return Usage(**{kind: number_in("it", values, kind) for kind in values})

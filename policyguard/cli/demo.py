@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
-from policyguard.cli.output import FINDINGS, FormatOption, console, dollars, fail, print_json, progress, table
+from policyguard.cli.output import FINDINGS, FormatOption, Lines, console, dollars, fail, print_json, progress, table
 from policyguard.cli.spend import bar
 from policyguard.settings import setting
 
@@ -59,7 +58,7 @@ def demo(
         raise typer.Exit(FINDINGS)
 
 
-def print_summary(summary: Summary, out: Console) -> None:
+def print_summary(summary: Summary, out: Lines) -> None:
     """The report as a person reads it: outcomes, reasons, money, and what to look at next."""
     out.print()
     out.print(f"{summary.requests} requests in {summary.seconds} s, {_doors(summary)}")
@@ -103,14 +102,14 @@ def _doors(summary: Summary) -> str:
     return f"by door: {', '.join(counted)}"
 
 
-def _print_reasons(summary: Summary, out: Console) -> None:
+def _print_reasons(summary: Summary, out: Lines) -> None:
     top = max(summary.by_reason.values(), default=0)
     rows = [(reason, str(count), bar(count, top)) for reason, count in summary.by_reason.items()]
     out.print()
     out.print(table(("denied or held because of", "requests", ""), rows, right=("requests",)))
 
 
-def _print_groups(name: str, groups: dict[str, dict[str, Any]], out: Console) -> None:
+def _print_groups(name: str, groups: dict[str, dict[str, Any]], out: Lines) -> None:
     columns = (name, "admitted", "images", "refused", "estimated", "spent", "")
     top = max((g["spent_micros"] for g in groups.values()), default=0)
     rows = [

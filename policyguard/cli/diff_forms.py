@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import orjson
-
+from policyguard.cli import output
 from policyguard.cli.formats import annotation
 from policyguard.decision import Place
 from policyguard.testing.diff import Finding, PolicyDiff, SurfaceDiff
 from policyguard.testing.diff_values import Change
 from policyguard.testing.witness import command, request_row
+from policyguard.visible import visible
 
 Reasons = tuple[tuple[str, Place | None], ...]
 _SHOWN_REASONS = 2
@@ -79,8 +79,8 @@ def text(found: PolicyDiff) -> str:
 
 
 def _plain(lines: list[str]) -> str:
-    """Nothing but printable text: a control character of a policy could pass for a command to a terminal or to CI."""
-    return "".join("".join(c if c.isprintable() else "\ufffd" for c in line) + "\n" for line in lines)
+    """Each text is one line: a control character of a policy could pass for a command to a terminal or to CI."""
+    return "".join(visible(line) + "\n" for line in lines)
 
 
 def _surface(surface: SurfaceDiff, found: PolicyDiff) -> Iterator[str]:
@@ -119,7 +119,7 @@ def as_json(found: PolicyDiff) -> str:
         "organisation": [_change_row(change) for change in found.organisation],
         "surfaces": [_surface_row(surface, found) for surface in found.surfaces],
     }
-    return orjson.dumps(data, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS).decode() + "\n"
+    return output.as_json(data) + "\n"
 
 
 def _surface_row(surface: SurfaceDiff, found: PolicyDiff) -> dict[str, Any]:

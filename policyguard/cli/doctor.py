@@ -15,7 +15,7 @@ import typer
 
 from policyguard.cli.output import FINDINGS, FormatOption, console, print_json, table
 from policyguard.errors import ConfigError, PolicyError, StoreUnavailable
-from policyguard.settings import SETTINGS, openai_key, setting
+from policyguard.settings import SETTINGS, masked, openai_key, setting, without_secrets
 
 if TYPE_CHECKING:
     from policyguard.adapters.probe import Found
@@ -46,7 +46,7 @@ def doctor(
       POLICYGUARD_POLICIES=config policyguard doctor --format json
     """
     looks = _LOOKS if offline else (*_LOOKS, _upstream)
-    found = [finding for look in looks for finding in look()]
+    found = [finding._replace(says=without_secrets(finding.says)) for look in looks for finding in look()]
     if format == "json":
         print_json([finding._asdict() for finding in found])
     else:
@@ -72,7 +72,9 @@ def _settings() -> Iterator[Finding]:
         if spec.secret:
             says = "set" if given else "not set"
         else:
-            says = f"{given or spec.default or 'not set'}{'' if given else ' (default)' if spec.default else ''}"
+            says = (
+                f"{masked(given or spec.default or 'not set')}{'' if given else ' (default)' if spec.default else ''}"
+            )
         yield Finding("ok" if given or spec.default else "note", spec.environment, says)
 
 
@@ -81,7 +83,7 @@ def _policies() -> Iterator[Finding]:
 
     folder = setting("policies") or "policies"
     if not Path(folder).is_dir():
-        yield Finding("problem", "policies", f"there is no folder `{folder}`; `policyguard init` writes one")
+        yield Finding("problem", "policies", f"there is no folder `{masked(folder)}`; `policyguard init` writes one")
         return
     try:
         loaded = load(folder)
@@ -184,7 +186,7 @@ def _telemetry() -> Iterator[Finding]:
         yield Finding("ok" if given else "note", "opentelemetry", f"SDK installed; {configured}")
     folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     if folder and not Path(folder).is_dir():
-        yield Finding("problem", "prometheus", f"PROMETHEUS_MULTIPROC_DIR names `{folder}`, which is no folder")
+        yield Finding("problem", "prometheus", f"PROMETHEUS_MULTIPROC_DIR names `{masked(folder)}`, which is no folder")
     elif folder:
         yield Finding("ok", "prometheus", "several processes count together in PROMETHEUS_MULTIPROC_DIR")
 

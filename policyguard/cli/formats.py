@@ -7,7 +7,6 @@ hosts expect them; texts never carry a character that the format cannot hold.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
@@ -20,14 +19,13 @@ import typer
 
 from policyguard import __version__
 from policyguard.errors import Diagnostic
+from policyguard.visible import visible
 
 ReportFormat = Literal["text", "json", "sarif", "github", "junit"]
 ReportFormatOption = Annotated[
     ReportFormat,
     typer.Option("--format", help="Text for people; JSON, SARIF, GitHub annotations or JUnit for programs."),
 ]
-
-_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +106,7 @@ def annotation(level: str, message: str, **properties: object) -> str:
 
 
 def _data(text: str) -> str:
+    text = visible(text, keep="\r\n")
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
@@ -124,7 +123,7 @@ def junit(suite: str, cases: Sequence[Case]) -> str:
     counts = {"tests": str(len(cases)), "failures": str(failed), "errors": "0", "skipped": "0"}
     counts["time"] = f"{sum(case.seconds for case in cases):.3f}"
     root = xml.Element("testsuites", counts)
-    parent = xml.SubElement(root, "testsuite", {"name": _xml(suite), **counts})
+    parent = xml.SubElement(root, "testsuite", {"name": visible(suite), **counts})
     for case in cases:
         _case(parent, suite, case)
     xml.indent(root)
@@ -135,17 +134,17 @@ def _case(parent: xml.Element, suite: str, case: Case) -> None:
     named = {"classname": suite, "name": case.name, "time": f"{case.seconds:.3f}"}
     if case.file:
         named["file"] = relative(case.file)
-    element = xml.SubElement(parent, "testcase", {key: _xml(value) for key, value in named.items()})
+    element = xml.SubElement(parent, "testcase", {key: visible(value) for key, value in named.items()})
     if case.failures:
         more = len(case.failures) - 1
         message = case.failures[0] + (f" (and {more} more)" if more else "")
-        xml.SubElement(element, "failure", {"message": _xml(message)}).text = _xml("\n".join(case.failures))
+        xml.SubElement(element, "failure", {"message": visible(message)}).text = _lines(case.failures)
     if case.notes:
-        xml.SubElement(element, "system-out").text = _xml("\n".join(case.notes))
+        xml.SubElement(element, "system-out").text = _lines(case.notes)
 
 
-def _xml(text: str) -> str:
-    return _NOT_XML.sub("\ufffd", text)
+def _lines(texts: Iterable[str]) -> str:
+    return "\n".join(map(visible, texts))
 
 
 def file_cases(files: Iterable[str], problems: Iterable[Diagnostic], *, strict: bool = False) -> list[Case]:

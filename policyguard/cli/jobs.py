@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import orjson
 import typer
 
-from policyguard.cli.output import FINDINGS, FormatOption, StoreOption
+from policyguard.cli.output import FINDINGS, FormatOption, StoreOption, as_json
 from policyguard.cli.stores import existing_store, vault_of
 from policyguard.settings import setting
+from policyguard.visible import visible
 
 if TYPE_CHECKING:
     from policyguard.audit.jobs import Did
@@ -86,8 +86,8 @@ def _tell(did: Did, format: str) -> None:
     now = datetime.now(UTC)
     if format == "json":
         document = {"at": now.isoformat(), "job": did.job, "message": did.message, "failed": did.failed}
-        line = orjson.dumps(document).decode()
+        line = as_json(document, indent=False)
     else:
-        line = f"{now:%H:%M:%S}  {did.job}: {'failed, ' if did.failed else ''}{did.message}"
+        line = f"{now:%H:%M:%S}  {did.job}: {'failed, ' if did.failed else ''}{visible(did.message)}"
     sys.stdout.write(line + "\n")
     sys.stdout.flush()

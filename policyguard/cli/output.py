@@ -1,25 +1,29 @@
 """How verbs speak: one `--format` option, tables for people, JSON for programs, one way to end with a finding.
 
-Exit codes: 0 ok, 1 findings, 2 usage or configuration, 3 internal. Colours only on a terminal.
+Exit codes: 0 ok, 1 findings, 2 usage or configuration, 3 internal. Colours only on a terminal. Everything that is
+printed passes here: a text is one line, and what a terminal would obey or nobody would see in it becomes an escape.
+What others print in this process (usage errors, warnings, tracebacks) passes `Visible`.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal, NoReturn, TextIO, cast
 
 import orjson
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from policyguard.settings import setting
+from policyguard.settings import setting, without_secrets
+from policyguard.visible import visible, visible_json
 
 FormatOption = Annotated[Literal["text", "json"], typer.Option("--format", help="Text for people, JSON for programs.")]
 PoliciesOption = Annotated[
@@ -41,16 +45,73 @@ FINDINGS, USAGE, INTERNAL = 1, 2, 3
 FOLLOW_EVERY_S = 1.0
 
 
-def console(*, stderr: bool = False) -> Console:
+class Visible:
+    """A stream whose readers see every character: only line ends are left as they are."""
+
+    def __init__(self, raw: TextIO) -> None:
+        self.raw = raw
+
+    def write(self, text: str) -> int:
+        self.raw.write(visible(text, keep="\n"))
+        return len(text)
+
+    def writelines(self, texts: Iterable[str]) -> None:
+        for text in texts:
+            self.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.raw, name)
+
+
+def show_all() -> None:
+    """From now on, whatever this process prints is visible."""
+    sys.stdout = cast("TextIO", Visible(sys.stdout))
+    sys.stderr = cast("TextIO", Visible(sys.stderr))
+
+
+class Lines(Console):
+    """Prints each text as one line: a line end in it is somebody's text, and no second line."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(*(visible(each) if isinstance(each, str) else each for each in objects), **options)
+
+    def lines(self, text: str) -> None:
+        """Print a layout of several lines."""
+        for line in text.split("\n"):
+            self.print(line)
+
+
+def console(*, stderr: bool = False) -> Lines:
     """A console that wraps nothing when its output is read by a program."""
     stream = sys.stderr if stderr else sys.stdout
+    stream = stream.raw if isinstance(stream, Visible) else stream  # colours are made of control characters
     width = None if stream.isatty() else 120
-    return Console(file=stream, width=width, highlight=False, emoji=False, markup=False, soft_wrap=not stream.isatty())
+    return Lines(file=stream, width=width, highlight=False, emoji=False, markup=False, soft_wrap=not stream.isatty())
+
+
+def as_json(data: Any, *, indent: bool = True) -> str:
+    """JSON in the one form that all verbs write."""
+    options = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS if indent else 0
+    try:
+        text = orjson.dumps(data, option=options, default=_plain).decode()
+    except TypeError:  # a file's name that is no UTF-8
+        text = json.dumps(data, ensure_ascii=False, indent=2 if indent else None, sort_keys=indent, default=_plain)
+    return visible_json(text)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return dict(value) if isinstance(value, Mapping) else str(value)
 
 
 def print_json(data: Any) -> None:
-    text = orjson.dumps(data, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS, default=str).decode()
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(as_json(data) + "\n")
+
+
+def csv_cell(text: str) -> str:
+    """Spreadsheets run what begins so, and callers choose their names."""
+    return visible(f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text)
 
 
 def table(
@@ -61,14 +122,15 @@ def table(
     numbers = set(right)
     uncut = numbers.union(whole)
     for name in columns:
-        result.add_column(name, justify="right" if name in numbers else "left", no_wrap=name in uncut)
+        result.add_column(visible(name), justify="right" if name in numbers else "left", no_wrap=name in uncut)
     for row in rows:
-        result.add_row(*row)
+        result.add_row(*map(visible, row))
     return result
 
 
-def print_rows(out: Console, rows: Sequence[tuple[Sequence[str], str]]) -> None:
+def print_rows(out: Lines, rows: Sequence[tuple[Sequence[str], str]]) -> None:
     """Short cells in columns, each row with what is longer below it: nothing is cut on a narrow terminal."""
+    rows = [(tuple(map(visible, cells)), visible(below)) for cells, below in rows]
     columns = zip(*(cells for cells, _ in rows), strict=True)
     widths = [max(map(len, column)) for column in columns]
     for cells, below in rows:
@@ -112,9 +174,9 @@ def dollars(micros: int | None, *, places: int = 4) -> str:
 def fail(message: str, *, hint: str = "", code: int = USAGE) -> NoReturn:
     """End with an error in plain words."""
     out = console(stderr=True)
-    out.print(f"error: {message}")
+    out.print(f"error: {without_secrets(message)}")
     if hint:
-        out.print(f"hint: {hint}")
+        out.print(f"hint: {without_secrets(hint)}")
     raise typer.Exit(code)
 
 

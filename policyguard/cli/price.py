@@ -12,6 +12,7 @@ from rich.table import Table
 
 from policyguard.cli.output import FormatOption, PoliciesOption, console, dollars, fail, print_json
 from policyguard.suggest import did_you_mean
+from policyguard.visible import visible
 
 if TYPE_CHECKING:
     from policyguard.pricing import ModelPrice, PriceBook, Quote
@@ -160,7 +161,7 @@ def _print(answer: dict[str, Any]) -> None:
     out.print(_table(answer))
     out.print()
     for label, text in _details(answer):
-        out.print(fill(f"{label:<{LABEL}}{text}", WIDTH, subsequent_indent=" " * LABEL))
+        out.lines(fill(f"{label:<{LABEL}}{visible(text)}", WIDTH, subsequent_indent=" " * LABEL))
 
 
 def _table(answer: dict[str, Any]) -> Table:
@@ -174,7 +175,7 @@ def _table(answer: dict[str, Any]) -> Table:
     for line in answer["lines"]:
         rate = Decimal(line["milli_micros"]) / (1000 * line["tokens"])
         cost = Decimal(line["milli_micros"]).scaleb(-9)
-        table.add_row(line["what"], f"{line['tokens']:,}", f"{rate:.2f}", f"{cost:.6f}", line["note"])
+        table.add_row(visible(line["what"]), f"{line['tokens']:,}", f"{rate:.2f}", f"{cost:.6f}", visible(line["note"]))
     return table
 
 

@@ -13,6 +13,7 @@ import typer
 from policyguard.cli.output import (
     FINDINGS,
     FormatOption,
+    Lines,
     NowOption,
     PoliciesOption,
     StoreOption,
@@ -25,12 +26,19 @@ from policyguard.cli.output import (
 )
 from policyguard.cli.prices import book_of
 from policyguard.cli.stores import existing_store
+from policyguard.errors import ConfigError
 
 if TYPE_CHECKING:
-    from policyguard.cli.counts import Count
+    from policyguard.cli.counts import Day
     from policyguard.pricing import PriceBook
     from policyguard.request import Usage
     from policyguard.store import PresumedLeg, Store
+
+
+_UNITS = {
+    "micros": ("billed", "actual", "presumed", "unexplained"),
+    "images": ("made", "ours", "unexplained"),
+}
 
 
 def reconcile(
@@ -41,7 +49,7 @@ def reconcile(
     ] = None,
     release: Annotated[bool, typer.Option("--release", help="It was not billed: give its money back.")] = False,
     counts: Annotated[
-        Path | None, typer.Option("--import", help="The provider's counts, as CSV or JSON.", metavar="FILE")
+        Path | None, typer.Option("--import", help="The provider's counts, or OpenAI's export of them.", metavar="FILE")
     ] = None,
     by: Annotated[str | None, typer.Option("--by", help="Who answers for it; needed for every change.")] = None,
     why: Annotated[str | None, typer.Option("--why", help="The reason; it goes into the record, encrypted.")] = None,
@@ -53,7 +61,8 @@ def reconcile(
     """List legs that were presumed at their ceiling, and put them right by the provider's counts.
 
     A timeout, a cut connection or a 500 may have been billed, so such a leg is charged in full until somebody knows
-    better. With `--import`, legs whose request id is in the file are settled; rows by day and model are compared.
+    better. With `--import`, legs whose request id is in the file are settled, all or none; rows by day and model are
+    compared. OpenAI's exports of usage and costs (JSON of the API, CSV of the dashboard) are of that kind.
 
     Examples:
 
@@ -114,7 +123,7 @@ def _usage(text: str) -> Usage:
     pairs = [part.partition("=") for part in text.split(",")]
     try:
         return usage_of({name.strip(): value.strip() for name, _, value in pairs})
-    except ValueError as error:
+    except ConfigError as error:
         fail(f"`--usage` cannot be read: {error}")
 
 
@@ -140,43 +149,42 @@ def _cost(model: str | None, usage: Usage, book: PriceBook) -> int:
 
 
 def _import(store: Store, path: Path, by: str | None, why: str, book: PriceBook, now: datetime) -> dict[str, Any]:
-    from policyguard.cli.counts import read_counts
+    """All of the file is read and priced before anything changes, and then all of it changes together."""
+    from policyguard.cli.count_files import read_counts
 
-    counts = read_counts(path)
-    by_request = {count.request_id: count for count in counts if count.request_id is not None}
-    legs = [leg for leg in store.presumed(limit=1_000_000) if leg.request_id in by_request]
+    counts = read_counts(path, book.models)
+    legs = [leg for leg in store.presumed(limit=1_000_000) if leg.request_id in counts.requests]
+    found = [(leg, counts.requests[leg.request_id or ""]) for leg in legs]
+    costs = {leg.leg_id: (_cost(leg.model, usage, book), usage) for leg, usage in found}
+    days = [_compared(store, day, book) for day in counts.days]
+    settled = store.reconcile_all(costs, by=by, why=why, now=now) if by and costs else {}
     rows = []
     for leg in legs:
-        usage = by_request[leg.request_id or ""].usage
-        if by:
-            rows.append(_settle(store, leg, usage, by, why, book, now))
-        else:
-            cost = _cost(leg.model, usage, book)
-            rows.append(
-                {"leg": leg.leg_id, "charged_micros": cost, "was_micros": leg.charged_micros, "result": "would settle"}
-            )
-    return {"legs": rows, "days": list(_compared(store, counts, book))}
+        ended = settled.get(leg.leg_id)
+        charged = ended.charged_micros if ended else costs[leg.leg_id][0]
+        result = "would settle" if ended is None else ended.state.value if ended.changed else "not changed"
+        rows.append({"leg": leg.leg_id, "charged_micros": charged, "was_micros": leg.charged_micros, "result": result})
+    return {"legs": rows, "days": days, "left_out": dict(counts.others)}
 
 
-def _compared(store: Store, counts: Iterable[Count], book: PriceBook) -> Iterable[dict[str, Any]]:
-    """Each day and model of the provider beside ours: what is billed beyond `actual` are presumed legs that cost."""
-    for count in counts:
-        if count.day is None or count.request_id is not None:
-            continue
-        since = datetime.fromisoformat(count.day).replace(tzinfo=UTC)
-        ours = [
-            row for row in store.spend(["model"], since, since + timedelta(days=1)) if row.by["model"] == count.model
-        ]
-        actual = sum(row.actual_micros for row in ours)
-        billed = _cost(count.model, count.usage, book)
-        yield {
-            "day": count.day,
-            "model": count.model,
-            "billed_micros": billed,
-            "actual_micros": actual,
-            "presumed_micros": sum(row.presumed_micros for row in ours),
-            "unexplained_micros": billed - actual,
-        }
+def _compared(store: Store, day: Day, book: PriceBook) -> dict[str, Any]:
+    """A day and model of the provider beside ours: what is billed beyond `actual` are presumed legs that cost."""
+    since = datetime.fromisoformat(day.day).replace(tzinfo=UTC)
+    rows = store.spend(["model"], since, since + timedelta(days=1))
+    ours = [row for row in rows if day.model in (None, row.by["model"])]
+    named = {"day": day.day, "model": day.model}
+    if day.images is not None:
+        images = sum(row.images for row in ours)
+        return {**named, "made_images": day.images, "ours_images": images, "unexplained_images": day.images - images}
+    billed = day.micros if day.usage is None else _cost(day.model, day.usage, book)
+    actual = sum(row.actual_micros for row in ours)
+    return {
+        **named,
+        "billed_micros": billed,
+        "actual_micros": actual,
+        "presumed_micros": sum(row.presumed_micros for row in ours),
+        "unexplained_micros": (billed or 0) - actual,
+    }
 
 
 # ---- text -------------------------------------------------------------------------------------------------
@@ -197,12 +205,20 @@ def _print(answer: dict[str, Any]) -> None:
             for r in answer["legs"]
         ]
         out.print(table(("leg", "presumed", "cost", "result", ""), rows, right=("presumed", "cost"), whole=("leg",)))
-    if answer.get("days"):
-        names = ("billed", "actual", "presumed", "unexplained")
-        days = [(d["day"], d["model"], *(dollars(d[f"{name}_micros"]) for name in names)) for d in answer["days"]]
-        out.print(table(("day", "model", *names), days, right=names, whole=("day", "model")))
+    _print_days(out, answer.get("days", ()))
+    if left_out := answer.get("left_out"):
+        out.print(f"left out: {sum(left_out.values())} rows of models that draw no images ({', '.join(left_out)})")
     if not answer["legs"] and not answer.get("days"):
         out.print("none of these requests is presumed")
+
+
+def _print_days(out: Lines, days: Iterable[dict[str, Any]]) -> None:
+    for unit, names in _UNITS.items():
+        shown = [day for day in days if f"unexplained_{unit}" in day]
+        write = dollars if unit == "micros" else str
+        cells = [(d["day"], d["model"] or "all", *(write(d[f"{name}_{unit}"]) for name in names)) for d in shown]
+        if cells:
+            out.print(table(("day", "model", *names), cells, right=names, whole=("day", "model")))
 
 
 def _print_presumed(legs: list[dict[str, Any]]) -> None:

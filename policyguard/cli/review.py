@@ -19,7 +19,7 @@ from policyguard.cli.output import (
     print_json,
     table,
 )
-from policyguard.cli.review_content import Shown, content, save_images
+from policyguard.cli.review_content import Shown, content, save_pictures
 from policyguard.cli.stores import existing_store, me
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ app = typer.Typer(no_args_is_help=True, help="Held requests and answers: list, s
 ReviewId = Annotated[str, typer.Argument(help="The review's id, for example `rev_01J...`.")]
 By = Annotated[str, typer.Option("--by", help="Who decides: one of the item's reviewers.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why; kept encrypted beside the vote.")]
-RESTRICTED = "moderation.sexual/minors"  # never rendered, whoever asks
 
 
 @app.command("list")
@@ -82,14 +81,14 @@ def list_(
 def show(
     review_id: ReviewId,
     by: Annotated[str | None, typer.Option("--by", help="Who looks.", show_default="the login name")] = None,
-    save: Annotated[Path | None, typer.Option("--save", help="Write the images of a held answer there.")] = None,
+    save: Annotated[Path | None, typer.Option("--save", help="Write its pictures there, to be looked at.")] = None,
     store: StoreOption = None,
     format: FormatOption = "text",
 ) -> None:
     """Show one held request, or the request of a held answer, with its prompt. That somebody looked is recorded.
 
-    With `--save` the images of a held answer are written to a folder, to be looked at and deleted; those of a category
-    that is never rendered are not.
+    With `--save` its pictures are written to a folder, to be looked at and deleted: those of a held answer, or the
+    photos, the mask and the markup of a held edit. Those of a category that is never rendered are not.
 
     Examples:
 
@@ -99,18 +98,22 @@ def show(
     """
     with existing_store(store) as opened:
         item = _find(opened, review_id)
-        if save is not None and item.kind != "output":
-            fail("this review is about a request: there is no answer to save", hint="leave `--save` out")
-        shown = Shown(None, (), True) if RESTRICTED in item.reasons else content(opened, item, by or me())
-    if shown.restricted and save is not None:
-        fail("these images are in a category that is never rendered", code=FINDINGS)
-    written = save_images(shown.images, save, review_id) if save is not None else []
+        shown = content(opened, item, by or me())
+    written = [] if save is None else _saved(shown, save, item.review_id)
     if format == "json":
         print_json({**_data(item), "request": shown.request, "saved": [str(path) for path in written]})
         return
     _print(item, shown)
     for path in written:
         console().print(f"saved        {path}")
+
+
+def _saved(shown: Shown, folder: Path, review_id: str) -> list[Path]:
+    if shown.restricted:
+        fail("this is in a category that is never rendered", code=FINDINGS)
+    if not any(picture.data for picture in shown.pictures):
+        fail("this review has no pictures to save", hint="leave `--save` out", code=FINDINGS)
+    return save_pictures(shown.pictures, folder, review_id)
 
 
 @app.command()
@@ -192,9 +195,17 @@ def _print(item: ReviewItem, shown: Shown) -> None:
     else:
         out.print(f"asked for    {', '.join(f'{k} {v}' for k, v in request['parameters'].items())}")
         out.print(f"caller       {', '.join(f'{k} {v}' for k, v in request['caller'].items())}")
-        for image in request.get("images", []):
-            out.print(f"image        {image}")
-        out.print(f"prompt       {request['prompt']}")
+        for image in request["images"]:
+            out.print(f"{image['part']:<12} {_picture(image)}")
+        for number, line in enumerate(request["prompt"].split("\n")):
+            out.print(f"{'prompt' if number == 0 else '':<12} {line}")
+
+
+def _picture(row: dict[str, Any]) -> str:
+    if "url" in row:
+        return f"at {row['url']}, not fetched"
+    size = f"{row['pixels']}, " if row["pixels"] else ""
+    return f"{row['media_type']}, {size}{row['bytes'] // 1000} kB, sha256 {row['sha256'][:12]}"
 
 
 def _left(time: timedelta) -> str:

@@ -1,21 +1,49 @@
-"""What a review is about, decrypted for the person who decides: the request, and the images of a held answer."""
+"""What a review is about, decrypted for the person who decides: the request with its pictures, or a held answer's.
+
+Pictures are never printed: their type, size and digest stand in their place, and `--save` writes them to a folder.
+"""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
 from policyguard.cli.output import fail
 
 if TYPE_CHECKING:
-    from policyguard.request import InputImage
     from policyguard.steps import ReviewItem
     from policyguard.store import Store
+
+_ENDINGS = {"image/png": "png", "image/jpeg": "jpeg", "image/webp": "webp"}
+
+
+class Picture(NamedTuple):
+    """One picture of a request or an answer. With a `url` it is elsewhere, and its bytes are not known."""
+
+    part: str  # `image`, `mask` or `markup`
+    number: int
+    media_type: str = ""
+    data: bytes = b""
+    url: str = ""
+
+    def row(self) -> dict[str, Any]:
+        """What may be printed of it."""
+        if self.url:
+            return {"part": self.part, "url": self.url}
+        row = {"part": self.part, "media_type": self.media_type, "bytes": len(self.data), "pixels": _pixels(self.data)}
+        return {**row, "sha256": hashlib.sha256(self.data).hexdigest()}
+
+    def name(self, review_id: str) -> str:
+        part = "" if self.part == "image" else f"-{self.part}"
+        return f"{review_id}{part or f'-{self.number}'}.{_ENDINGS.get(self.media_type, 'bin')}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,26 +51,42 @@ class Shown:
     """`request` is None where it is not kept any more, or where it is `restricted`: never rendered for anybody."""
 
     request: dict[str, Any] | None
-    images: tuple[InputImage, ...] = ()
+    pictures: tuple[Picture, ...] = ()
     restricted: bool = False
 
 
 def content(store: Store, item: ReviewItem, by: str) -> Shown:
-    """That somebody looked goes into the record."""
+    """That somebody looked goes into the record. What may be of a category that is never rendered stays closed."""
+    if _is_restricted(store, item):
+        return Shown(None, restricted=True)
     sealed = store.private(f"{item.kind}:{item.review_id}", by=by, now=datetime.now(UTC))
     if sealed is None:
         return Shown(None)
-    return _answer(sealed) if item.kind == "output" else Shown(_request(sealed))
+    return _answer(sealed) if item.kind == "output" else _request(sealed)
 
 
-def _request(sealed: bytes) -> dict[str, Any]:
-    """The stored request without its image bytes."""
-    request: dict[str, Any] = orjson.loads(sealed)
-    for image in [*request.pop("images"), request.pop("mask")]:
-        if image is not None:
-            kilobytes = len(image["base64"]) * 3 // 4 // 1000
-            request.setdefault("images", []).append(f"{image['media_type']}, {kilobytes} kB")
-    return request
+def _is_restricted(store: Store, item: ReviewItem) -> bool:
+    """By any reason of its decision, those that were only noted included: the review names only those that hold it."""
+    from policyguard.inspection import RESTRICTED
+
+    rows = store.events(decision_id=item.decision_id, limit=1_000)
+    noted = (reason["id"] for row in rows for reason in row.event.body.get("reasons") or ())
+    return any(name.endswith(RESTRICTED) for name in (*item.reasons, *noted))
+
+
+def _request(sealed: bytes) -> Shown:
+    document = orjson.loads(sealed)
+    return _shown(document, tuple(_pictures(document)))
+
+
+def _pictures(document: Mapping[str, Any]) -> Iterator[Picture]:
+    listed = [("image", image) for image in document.get("images") or ()]
+    listed += [(part, document[part]) for part in ("mask", "markup") if document.get(part)]
+    for number, (part, image) in enumerate(listed, start=1):
+        if "url" in image:
+            yield Picture(part, number, url=image["url"])
+        else:
+            yield Picture(part, number, image["media_type"], base64.b64decode(image["base64"]))
 
 
 def _answer(sealed: bytes) -> Shown:
@@ -52,20 +96,36 @@ def _answer(sealed: bytes) -> Shown:
     head, answer = unpacked(sealed)
     if head["restricted"]:
         return Shown(None, restricted=True)
-    images = images_of(answer)
-    listed = [f"{i.media_type}, {i.size}, {len(i.data) // 1000} kB" for i in images]
-    return Shown({name: head[name] for name in ("prompt", "parameters", "caller")} | {"images": listed}, images)
+    images = enumerate(images_of(answer), start=1)
+    return _shown(head, tuple(Picture("image", number, image.media_type, image.data) for number, image in images))
 
 
-def save_images(images: tuple[InputImage, ...], folder: Path, review_id: str) -> list[Path]:
+def _shown(stored: Mapping[str, Any], pictures: tuple[Picture, ...]) -> Shown:
+    said = {name: stored[name] for name in ("prompt", "parameters", "caller")}
+    return Shown({**said, "images": [picture.row() for picture in pictures]}, pictures)
+
+
+def _pixels(data: bytes) -> str | None:
+    from policyguard.errors import PolicyguardError
+    from policyguard.wire.image_header import input_image
+
+    try:
+        return str(input_image(data).size)
+    except PolicyguardError:  # there is no Pillow here
+        return None
+
+
+def save_pictures(pictures: tuple[Picture, ...], folder: Path, review_id: str) -> list[Path]:
     """Write them for their owner alone; a file that is there already is not written over."""
     written = []
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for number, image in enumerate(images, start=1):
-            path = folder / f"{review_id}-{number}.{image.media_type.removeprefix('image/')}"
+        for picture in pictures:
+            if picture.url:
+                continue
+            path = folder / picture.name(review_id)
             with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-                file.write(image.data)
+                file.write(picture.data)
             written.append(path)
     except OSError as error:
         fail(f"`{folder}` cannot be written: {(error.strerror or 'unknown').lower()}")

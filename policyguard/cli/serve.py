@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import typer
 
 from policyguard.cli.output import FormatOption, PoliciesOption, StoreOption, console, fail, policies_folder, print_json
+from policyguard.settings import masked
 
 _INSTALL = "pip install 'policyguard[serve]'"
 
@@ -111,7 +112,7 @@ def serve(
             "the upstream is this proxy itself",
             hint="OPENAI_BASE_URL or --upstream is OpenAI's address, not serve's own",
         )
-    say = partial(_say, format, url_of(listening), above.base_url, sorted(guard.policies.surfaces))
+    say = partial(_say, format, url_of(listening), masked(above.base_url), sorted(guard.policies.surfaces))
     if workers == 1:
         run(options, listening, say, opened)
     else:  # each worker opens its own

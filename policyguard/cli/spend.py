@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from policyguard.cli.output import NowOption, StoreOption, console, dollars, fail, moment, print_json, table
+from policyguard.cli.output import NowOption, StoreOption, console, csv_cell, dollars, fail, moment, print_json, table
 from policyguard.cli.stores import existing_store
 from policyguard.suggest import shown
 
@@ -115,13 +115,8 @@ def _write(rows: list[SpendRow], names: tuple[str, ...]) -> None:
     out.writerow((*names, "requests", "images", *(f"{name}_micros" for name in MONEY), "refused", "refused_micros"))
     for row in rows:
         money = (getattr(row, f"{name}_micros") for name in MONEY)
-        group = (_plain(row.by[name] or "") for name in names)
+        group = (csv_cell(row.by[name] or "") for name in names)
         out.writerow((*group, row.requests, row.images, *money, row.refused, row.refused_micros))
-
-
-def _plain(text: str) -> str:
-    """Spreadsheets run what begins so, and callers choose their names."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 def _print(rows: list[SpendRow], names: tuple[str, ...]) -> None:
@@ -157,7 +152,7 @@ def _say_budgets(windows: list[BudgetWindow], format: str) -> None:
         out = csv.writer(sys.stdout, lineterminator="\n")
         names = ("budget_id", "key", "unit", "mode", "limit", "spent", "reserved", "starts", "ends")
         out.writerow(names)
-        out.writerows([_plain(str(getattr(window, name) or "")) for name in names] for window in windows)
+        out.writerows([csv_cell(str(getattr(window, name) or "")) for name in names] for window in windows)
 
 
 def _print_budgets(windows: list[BudgetWindow]) -> None:

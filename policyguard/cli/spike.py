@@ -7,7 +7,7 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from policyguard.cli.output import console, dollars, fail, print_json, table
+from policyguard.cli.output import console, csv_cell, dollars, fail, print_json, table
 
 if TYPE_CHECKING:
     from policyguard.store.spike import Moved, Part, Spike
@@ -30,7 +30,7 @@ def _write(spike: Spike) -> None:
     out.writerow(("dimension", "value", "day_micros", "mean_micros", "change_micros"))
     for moved in spike.dimensions:
         for part in moved.parts:
-            out.writerow((moved.by, part.value or "", part.day_micros, part.mean_micros, part.change_micros))
+            out.writerow((moved.by, csv_cell(part.value or ""), part.day_micros, part.mean_micros, part.change_micros))
 
 
 def _print(spike: Spike) -> None:
@@ -49,7 +49,8 @@ def _print(spike: Spike) -> None:
     others = [m for m in spike.dimensions[1:] if m.moved_micros * EVEN > spike.spent_micros]
     if others:
         says = ", ".join(f"{m.by} ({m.parts[0].value or 'none'}, {_signed(m.parts[0].change_micros)})" for m in others)
-        out.print(f"\nThen: {says}")
+        out.print()
+        out.print(f"Then: {says}")
 
 
 def sentence(spike: Spike) -> str:

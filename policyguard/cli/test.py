@@ -87,6 +87,6 @@ def _print(found: Report, min_coverage: int, *, enough: bool) -> None:
 
     out = console()
     for index, paragraph in enumerate(report(found)):
-        out.print(("\n" if index else "") + paragraph)
+        out.lines(("\n" if index else "") + paragraph)
     if not enough and found.results:
         out.print(f"that is too little, {min_coverage} % are asked for")

@@ -25,30 +25,48 @@ _UNFIT = Broken(
     "this does not fit to what stands before it",
     "look at the indentation, and put quotes around a whole text of which only the start is quoted",
 )
-_BLOCK = Broken("nothing can stand after `|` or `>` in its line", "write the text into the lines below, indented")
-_QUOTES = "put it into quotes"
+_BLOCK = Broken(
+    "nothing can stand after `|` or `>` in its line",
+    "write the text into the lines below, indented; a text that begins with one of them needs quotes",
+)
+_QUOTES = "put the whole text into quotes"
+TAG = "a `!` before a text is a tag, and tags are not used in policies"
+TAG_HINT = "put the whole text into quotes, with its `!`: leaving it out changes what the text means"
+COMMENT_HINT = "the ` #` begins a comment and ends the text: put the whole text into quotes, or take the comment out"
 _ESCAPE = Broken("an escape that YAML does not have", "a backslash in double quotes is written `\\\\`")
 
 
-def explain(problem: str, context: str, character: str, opened: int) -> Broken:
+def explain(problem: str, context: str, character: str, opened: int, line_above: str = "") -> Broken:
     """`character` is the one at the place, `opened` the line where the part that is broken starts."""
     if character == "\t":
         return _TAB
+    if line_above and " #" in line_above and not line_above.lstrip().startswith("#"):
+        return Broken("this does not belong to the text of the line above", COMMENT_HINT)
     if "unexpected end of stream" in problem and "quoted" in context:
         return _QUOTE
     if "cannot start any token" in problem:
-        return Broken(f"a text cannot begin with {'a backtick' if character == '`' else f'`{character}`'}", _QUOTES)
+        return _beginning("a backtick" if character == "`" else f"`{character}`")
+    if character in _STARTS and ("not allowed in this context" in problem or "node content" in problem):
+        return _beginning(_STARTS[character])
     if "an alias" in context or "an anchor" in context:
         return Broken("a text cannot begin with `*` or `&`", _QUOTES, from_start=True)
     if "',' or" in problem:
         bracket, closing = ("[", "]") if "']'" in problem else ("{", "}")
-        return Broken(f"a `,` or `{closing}` is missing before this", f"the `{bracket}` of line {opened} is still open")
+        return Broken(
+            f"a `,` or `{closing}` is missing before this", f"the `{bracket}` of line {opened} is still open; {_FLOW}"
+        )
     for part, found in _BY_PART.items():
         if part in problem:
             return found
     return Broken(f"this is not YAML: {problem or context}")
 
 
+def _beginning(what: str) -> Broken:
+    return Broken(f"a text cannot begin with {what}", _QUOTES)
+
+
+_STARTS = {"-": "`- `", "?": "`? `"}
+_FLOW = "a text with a quote, a bracket, a `: ` or a ` #` in it needs quotes around all of it"
 _BY_PART = {
     "mapping values are not allowed": _COLON,
     "could not find expected ':'": _NO_COLON,

@@ -16,6 +16,7 @@ from policyguard.decision import Effect, Place
 from policyguard.identity import identity, likeness
 from policyguard.policy import limits as limiting
 from policyguard.policy import units
+from policyguard.policy.broken import COMMENT_HINT
 from policyguard.policy.document import MAX_ITEMS
 from policyguard.policy.expr import Compiled, Environment, ExpressionErrors, compile_expression
 from policyguard.policy.limits import Effective, Leaf, Leaves, thresholds
@@ -305,7 +306,8 @@ def condition(source: Source, path: Path, text: str, environment: Environment) -
     except ExpressionErrors as errors:
         for p in errors.problems:
             line, column = source.inside(path, p.line, p.column)
-            source.problem_at(line, column, path, p.code, p.message, p.hint)
+            hint = COMMENT_HINT if p.code == "PG401" and source.is_cut(path) else p.hint
+            source.problem_at(line, column, path, p.code, p.message, hint)
         return None
 
 

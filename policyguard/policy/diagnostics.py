@@ -19,6 +19,7 @@ from policyguard.policy.document import Organisation, Surface
 from policyguard.policy.expr import CODES as EXPRESSION_CODES
 from policyguard.policy.source import MAX_PROBLEMS, Path, Source
 from policyguard.suggest import did_you_mean, known_names, shown
+from policyguard.visible import visible
 
 CODES: Mapping[str, str] = {
     "PG101": "the file cannot be read",
@@ -108,7 +109,6 @@ _DIGITS = re.compile(r"\s*([-+]?\d{1,18}(?:\.\d{1,18})?)\s*(%?)\s*", re.ASCII)
 _TRUTH = {"yes": "true", "on": "true", "true": "true", "y": "true", "1": "true"} | {
     **dict.fromkeys(("no", "off", "false", "n", "0"), "false")
 }
-_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")  # they would move what follows
 _SHOWN = 140  # characters of a line
 
 
@@ -309,7 +309,7 @@ def render(diagnostic: Diagnostic, text: str) -> str:
         shown += [f"{gutter} |", f"{diagnostic.line} | {line}", f"{gutter} | {' ' * _width(before)}^"]
     if diagnostic.hint:
         shown.append(f"  hint: {diagnostic.hint}")
-    return "\n".join(shown)
+    return "\n".join(map(visible, shown))
 
 
 @lru_cache(maxsize=4)
@@ -319,19 +319,19 @@ def _lines(text: str) -> list[str]:
 
 
 def _window(line: str, column: int) -> tuple[str, str]:
-    """The line and what stands before the caret, as they are printed: tabs widened, long lines cut, controls hidden."""
+    """The line and what stands before the caret, as they are printed: tabs widened, long lines cut, nothing hidden."""
     start = max(0, column - _SHOWN // 2) if len(line) > _SHOWN else 0
     part, cut = line[start : start + _SHOWN], "..." if start else ""
-    before, whole = (_CONTROLS.sub("\ufffd", text.expandtabs(4)) for text in (part[: column - start], part))
+    before, whole = (visible(text.expandtabs(4)) for text in (part[: column - start], part))
     return cut + whole + ("..." if start + _SHOWN < len(line) else ""), cut + before
 
 
 def _width(text: str) -> int:
-    """Columns on a terminal: wide characters take two, combining and invisible ones none."""
+    """Columns on a terminal: wide characters take two, combining ones none."""
     return sum(_columns(character) for character in text)
 
 
 def _columns(character: str) -> int:
-    if unicodedata.category(character) in ("Mn", "Me", "Cf"):
+    if unicodedata.category(character) in ("Mn", "Me"):
         return 0
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1

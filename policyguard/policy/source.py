@@ -20,7 +20,7 @@ import yaml
 
 from policyguard.decision import Place
 from policyguard.errors import Diagnostic
-from policyguard.policy.broken import explain
+from policyguard.policy.broken import TAG, TAG_HINT, explain
 from policyguard.policy.written import offset_of
 
 MAX_BYTES = 1_000_000
@@ -41,6 +41,9 @@ _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", re.ASCII)
 _NUMERIC = frozenset("0123456789+-.")  # what the text of a number begins with
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x84\x86-\x9f\ufeff\ufffe\uffff]")
 _SPECIAL = re.compile(r"(?<![^\s\[{,])(?:&[^\s&]|\*\S|!(?!=))")  # what could be an anchor, an alias or a tag
+# A value that begins with `!`, up to where it stopped to be YAML; no quote is open before it.
+_BANG = re.compile(r"""(?:[^'"]|'[^']*'|"[^"]*")*?(?:(?<=[:\-,{\[])[ ]+|(?<=[{\[]))(!)(?!=)""")
+_TYPES = {f"tag:yaml.org,2002:{name}": f"!!{name}" for name in ("str", "int", "float", "bool", "null", "seq", "map")}
 _CONFLICT = re.compile(r"^<{7} ", re.MULTILINE)
 _LINE_BREAKS = re.compile("[\u0085\u2028\u2029]")  # line breaks for YAML, not for editors: lines would differ
 _HARMLESS = bytes([9, 10, *range(32, 127)])  # where a file has nothing else, there is nothing to look for
@@ -148,6 +151,15 @@ class Source:
         index = min(len(value), sum(len(text) + 1 for text in before) + column - 1)
         return _line_column(self.text, offset_of(self.text, mark.offset, mark.style, value, index))
 
+    def is_cut(self, path: Path) -> bool:
+        """Whether a comment ends the plain text at `path`: a ` #` in it was meant to belong to it."""
+        spot = self.spot
+        for part in path:
+            spot = spot.below.get(part) if spot is not None else None
+        if spot is None or type(spot.event) is not _Scalar or not spot.event.implicit[0]:
+            return False
+        return self.text[spot.event.end_mark.index :].lstrip(" \t").startswith("#")
+
     def at(self, path: Path) -> Any:
         """The value at `path`."""
         value = self.formless if self.data is None else self.data
@@ -171,7 +183,10 @@ def read(file: str, raw: bytes) -> Source:
         source.text = _text(raw)
         source.data = _Reader(source).read()
     except SourceProblem as p:
+        noted = {(problem.line, problem.column, problem.code) for problem in source.problems}
         with suppress(TooManyProblems):
+            if (p.line, p.column, p.code) in noted:  # a tag that is known already is all that is wrong
+                return source
             source.problem_at(p.line, p.column, (), p.code, p.message, p.hint)
     except TooManyProblems:
         source.data = None
@@ -207,7 +222,12 @@ def _not_yaml(error: yaml.MarkedYAMLError, text: str) -> SourceProblem:
         return SourceProblem("PG102", *_line_column(text, conflict.start()), "a merge conflict is not resolved", hint)
     mark: Any = error.problem_mark or error.context_mark
     start: Any = error.context_mark or mark
-    found = explain(error.problem or "", error.context or "", text[mark.index : mark.index + 1], start.line + 1)
+    lines = text[: mark.index].split("\n")
+    if bang := _BANG.match(lines[-1] + text[mark.index : mark.index + 1]):
+        return SourceProblem("PG105", mark.line + 1, bang.start(1) + 1, TAG, TAG_HINT)
+    goes_on = text[mark.index - len(lines[-1]) :].lstrip(" ").startswith(("&&", "||"))
+    above = lines[-2] if goes_on and len(lines) > 1 else ""
+    found = explain(error.problem or "", error.context or "", text[mark.index : mark.index + 1], start.line + 1, above)
     place = start if found.from_start else mark
     line, column = (place.line + 1, place.column + 1) if place.index < len(text) else _line_column(text, len(text))
     return SourceProblem("PG102", line, column, found.message, found.hint)
@@ -342,9 +362,13 @@ class _Reader:
     def _unused(self, event: Any, name: str | int | None = None) -> None:
         """Parts of YAML that policies do not use: what they do is easy to overlook."""
         if type(event) is _Alias or event.anchor:
-            self._note("PG105", event, "anchors and aliases are not used in policies", "write the value out", at=name)
+            hint = "write the value out; a text that begins with `&` or `*` needs quotes around all of it"
+            self._note("PG105", event, "anchors and aliases are not used in policies", hint, at=name)
+        elif event.tag in _TYPES:
+            hint = f"leave `{_TYPES[event.tag]}` out"
+            self._note("PG105", event, "tags are not used in policies", hint, at=name)
         elif event.tag is not None or self.source.text.startswith("!", event.start_mark.index):
-            self._note("PG105", event, "tags are not used in policies", "leave the `!` out, or use quotes", at=name)
+            self._note("PG105", event, TAG, TAG_HINT, at=name)
 
     def _note(self, code: str, event: Any, message: str, hint: str = "", *, at: str | int | None = None) -> None:
         """A problem that does not end the reading; the first part of the path is the document itself."""

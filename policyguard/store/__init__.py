@@ -361,13 +361,22 @@ class Store:
         usage: Usage | None = None,
     ) -> Settled:
         """Settle a presumed leg at what it cost, or give it back where that is None. A person answers for it."""
+        return self.reconcile_all({leg_id: (charge_micros, usage)}, by=by, why=why, now=now)[leg_id]
+
+    def reconcile_all(
+        self, costs: Mapping[str, tuple[int | None, Usage | None]], *, by: str, why: str, now: datetime
+    ) -> dict[str, Settled]:
+        """Put presumed legs right, by their ids, each by its cost: all of them, or none where one cannot be."""
         if not by.strip():
             raise ConfigError("a presumed leg is put right by somebody with a name")
         note = self._note(by, why)
 
-        def work(connection: Connection) -> Settled:
-            settled = reconcile.resolve(connection, leg_id, charge_micros, usage, note, now)
-            if settled.changed:
+        def work(connection: Connection) -> dict[str, Settled]:
+            settled = {
+                leg_id: reconcile.resolve(connection, leg_id, cost, usage, note, now)
+                for leg_id, (cost, usage) in costs.items()
+            }
+            if any(one.changed for one in settled.values()):
                 record.write_private(connection, [(note.envelope, None)], now)
             return settled
 

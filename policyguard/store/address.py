@@ -8,7 +8,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from policyguard.errors import ConfigError
-from policyguard.settings import setting
+from policyguard.settings import masked, setting
 from policyguard.store.database import Backend
 from policyguard.store.sqlite import SQLite
 
@@ -36,12 +36,22 @@ def server_url(url: str) -> URL | None:
         raise ConfigError(f"the store's URL cannot be read; {HINT}") from None
     if not parsed.database:
         raise ConfigError(f"the store's URL names no database; {HINT}")
-    return parsed.set(drivername="postgresql+psycopg")
+    if url.count("@") > 1:  # what is behind the first would be taken for the host
+        raise ConfigError("the store's URL has an `@` too many; in a password it is written `%40`")
+    return _password_in_its_place(parsed).set(drivername="postgresql+psycopg")
+
+
+def _password_in_its_place(url: URL) -> URL:
+    """Taken out of the query, where SQLAlchemy would show it."""
+    given = url.query.get("password")
+    return url.difference_update_query(["password"]).set(password=given) if isinstance(given, str) else url
 
 
 def sqlite_path(url: str) -> Path:
     """The file that a store's URL names: `sqlite:///relative`, `sqlite:////absolute`, or a path alone."""
     scheme, separator, rest = url.partition("://")
+    if masked(url) != url and scheme != "sqlite":  # what has a password is no file
+        raise ConfigError(f"the store's URL cannot be read; {HINT}")
     if not separator:
         scheme, rest = "sqlite", f"/{url}"
     if scheme != "sqlite":
@@ -60,7 +70,7 @@ def is_missing(url: str) -> bool:
 def place(url: str) -> str:
     """The address as it may be shown: without a password."""
     server = server_url(url)
-    return str(sqlite_path(url)) if server is None else server.render_as_string(hide_password=True)
+    return str(sqlite_path(url)) if server is None else masked(server.render_as_string(hide_password=True))
 
 
 def key_beside(url: str) -> Path:

@@ -20,7 +20,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import OperationalError
 
 from policyguard.errors import ConfigError
-from policyguard.settings import setting
+from policyguard.settings import setting, without_secrets
 from policyguard.store.database import DEADLINE
 from policyguard.suggest import did_you_mean
 
@@ -109,7 +109,7 @@ class Postgres:
             return type(error).__name__
         if error.sqlstate and error.sqlstate.startswith(_VALUES):
             return f"{type(error).__name__} {error.diag.constraint_name or ''}".rstrip()
-        return error.diag.message_primary or " ".join(str(error).split())
+        return without_secrets(error.diag.message_primary or " ".join(str(error).split()))
 
     def is_broken(self, error: BaseException) -> bool:
         if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) or self.may_repeat(error):

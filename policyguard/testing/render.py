@@ -11,6 +11,7 @@ from policyguard.policy.load import ORG
 from policyguard.testing.compare import Difference
 from policyguard.testing.coverage import Condition, Coverage
 from policyguard.testing.run import Report, Result
+from policyguard.visible import visible
 
 _WIDEST = 32  # of a reason's name; longer ones push the rest of their line to the right
 
@@ -18,7 +19,8 @@ _WIDEST = 32  # of a reason's name; longer ones push the rest of their line to t
 def failure(result: Result) -> str:
     """What was expected and what was seen, with the places of the test and of each rule."""
     test = result.test
-    return "\n".join((f"{test.file}:{test.line}  {test.name}", *_lines(result.differences)))
+    lines = (f"{test.file}:{test.line}  {test.name}", *_lines(result.differences))
+    return "\n".join(map(visible, lines))
 
 
 def _lines(found: tuple[Difference, ...]) -> Iterator[str]:
@@ -80,7 +82,7 @@ def report(found: Report) -> Iterator[str]:
 def _coverage(found: Coverage) -> Iterator[str]:
     yield "\n".join(_table(found))
     if lines := [f"  {missing(condition)}" for condition in found.conditions if condition.missing]:
-        yield "\n".join(("not seen by any test:", *lines))
+        yield "\n".join(("not seen by any test:", *map(visible, lines)))
 
 
 def _table(found: Coverage) -> Iterator[str]:
@@ -95,7 +97,7 @@ def _table(found: Coverage) -> Iterator[str]:
 
 def summary(found: Report) -> str:
     files = len({result.test.file for result in found.results})
-    parts = [f"{found.folder}: {_count(len(found.results), 'test')} in {_count(files, 'file')}"]
+    parts = [f"{visible(found.folder)}: {_count(len(found.results), 'test')} in {_count(files, 'file')}"]
     parts.append(f"{len(found.failed)} failed" if found.failed else "all pass" if found.results else "nothing tested")
     if found.problems:
         parts.append(_count(len(found.problems), "problem"))

@@ -18,6 +18,7 @@ from policyguard.policy.model import Policy, PolicySet
 from policyguard.policy.world import World
 from policyguard.pricing import Quote
 from policyguard.request import CATEGORIES, IMAGE_CATEGORIES, Caller, ImageRequest, Verdict
+from policyguard.visible import visible
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +138,7 @@ def command(surface: str, world: World, now: datetime) -> str:
 
 def _quoted(word: str) -> str:
     """For a shell, in one line: what cannot be printed is written as bash's `$'...'` does."""
-    if word.isprintable():
+    if word.isprintable() and visible(word) == word:
         return shlex.quote(word)
     return "$'" + "".join(_escaped(character) for character in word) + "'"
 
@@ -145,7 +146,7 @@ def _quoted(word: str) -> str:
 def _escaped(character: str) -> str:
     if character in "'\\":
         return f"\\{character}"
-    return character if character.isprintable() else f"\\U{ord(character):08x}"
+    return character if character.isprintable() and visible(character) == character else f"\\U{ord(character):08x}"
 
 
 def _request(world: World) -> Iterator[str]:

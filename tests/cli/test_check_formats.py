@@ -19,6 +19,7 @@ from support import CLEAN, SURFACE, write_policies
 from policyguard.cli.formats import Case, file_cases, github, junit, relative, rows, sarif
 from policyguard.errors import Diagnostic
 from policyguard.policy.diagnostics import CODES
+from policyguard.visible import visible
 
 KEYS = {"code", "severity", "file", "line", "column", "path", "message", "hint"}
 
@@ -135,10 +136,9 @@ def test_a_github_command_is_one_line_and_says_the_message(message: str, file: s
     (line,) = github([problem(message=message, file=file)])
     assert not {"\n", "\r"} & set(line)
     text = line.split("::", 2)[2]
-    assert text.replace("%0D", "\r").replace("%0A", "\n").replace("%25", "%") == message
-    assert (
-        unquote(line.split("file=", 1)[1].split(",", 1)[0]) == os.path.relpath(file).encode(errors="replace").decode()
-    )
+    assert text.replace("%0D", "\r").replace("%0A", "\n").replace("%25", "%") == visible(message, keep="\r\n")
+    name = os.path.relpath(file).encode(errors="replace").decode()
+    assert unquote(line.split("file=", 1)[1].split(",", 1)[0]) == visible(name, keep="\r\n")
 
 
 # ---- JUnit ------------------------------------------------------------------------------------------------

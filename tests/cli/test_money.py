@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
+import sys
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 from support import SURFACE, caller, request, write_policies
 from typer.testing import CliRunner
 
-from policyguard.cli import app
+from policyguard.cli import app, main
 from policyguard.guard import Guard
 from policyguard.moderation.scripted import ScriptedModerator
 from policyguard.request import Failure, Outcome, Usage
@@ -29,10 +31,18 @@ def run(*arguments: str, code: int = 0) -> str:
 
 
 @pytest.fixture
-def record(tmp_path: Path) -> str:
+def record(week: Path, tmp_path: Path) -> str:
+    """A copy of the week for one test."""
+    shutil.copytree(week, tmp_path, dirs_exist_ok=True)
+    return f"sqlite:///{tmp_path / 'record.sqlite3'}"
+
+
+@pytest.fixture(scope="module")
+def week(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A week with two requests a day, then a day on which one tenant asks for high quality; one timeout, one denial."""
-    folder = write_policies(tmp_path / "policies", avatars=SURFACE + BIG)
-    url = f"sqlite:///{tmp_path / 'record.sqlite3'}"
+    place = tmp_path_factory.mktemp("week")
+    folder = write_policies(place / "policies", avatars=SURFACE + BIG)
+    url = f"sqlite:///{place / 'record.sqlite3'}"
     clock = Clock()
     with Guard.open(folder, store=url, moderator=ScriptedModerator(), clock=clock, watch=False) as guard:
         for days in range(7, 0, -1):
@@ -45,7 +55,7 @@ def record(tmp_path: Path) -> str:
             spent(guard, "acme", "high", Outcome(status=200, usage=usage))
         spent(guard, "beta", "low", Outcome(failure=Failure.TIMEOUT, request_id="req_1"))
         guard.admit(request(n=9), caller(tenant="beta"), surface="avatars")
-    return url
+    return place
 
 
 class Clock:
@@ -122,9 +132,9 @@ def test_what_is_mistyped_is_said(record: str, option: tuple[str, ...], says: st
 
 
 def test_no_name_of_a_tenant_is_a_formula(tmp_path: Path) -> None:
-    from policyguard.cli.spend import _plain
+    from policyguard.cli.output import csv_cell
 
-    assert [_plain(text) for text in ("=1+1", "@x", "acme")] == ["'=1+1", "'@x", "acme"]
+    assert [csv_cell(text) for text in ("=1+1", "@x", "acme")] == ["'=1+1", "'@x", "acme"]
 
 
 def test_a_spike_is_explained_in_plain_sentences(record: str) -> None:
@@ -217,7 +227,7 @@ def test_days_of_the_provider_stand_beside_ours(record: str, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("model,output_image_tokens\nm,1\n", "row 1"),
+        ("request_id,model,output_image_tokens\n,m,1\n", "row 1"),
         ("request_id,output_image_tokens\nreq_1,many\n", "is no number of tokens"),
         ("{", "is no JSON"),
         ('{"data": 1}', "no list of counts"),
@@ -228,6 +238,158 @@ def test_a_file_that_cannot_be_read_is_said(record: str, tmp_path: Path, text: s
     file.write_text(text)
     result = CliRunner().invoke(app, ["reconcile", "--import", str(file), "--store", record])
     assert says in result.output + str(result.exception)
+
+
+# What OpenAI exports, in the shapes of the SDK's types and of files that people have posted.
+NOVEMBER_20, A_DAY = 1_795_132_800, 86_400
+TIMES = {"start_time": NOVEMBER_20, "end_time": NOVEMBER_20 + A_DAY}
+IMAGE_MODEL = "gpt-image-2-2026-04-21"
+USED = {
+    "object": "organization.usage.completions.result",
+    "input_tokens": 0,
+    "output_tokens": 21_268,
+    "num_model_requests": 4,
+    "input_uncached_tokens": 0,
+    "input_text_tokens": 0,
+    "input_cached_text_tokens": 0,
+    "input_image_tokens": 0,
+    "input_cached_image_tokens": 0,
+    "output_text_tokens": 0,
+    "output_image_tokens": 21_268,
+    "model": IMAGE_MODEL,
+    "project_id": None,
+}
+LISTED = {"object": "organization.costs.result", "project_id": None, "quantity": None}
+MADE = {"object": "organization.usage.images.result", "num_model_requests": 7, "model": IMAGE_MODEL}
+
+
+def page(*results: dict[str, Any], **more: Any) -> dict[str, Any]:
+    empty = {"object": "bucket", "start_time": NOVEMBER_20 - A_DAY, "end_time": NOVEMBER_20, "results": []}
+    bucket = {"object": "bucket", **TIMES, "results": list(results)}
+    return {"object": "page", "data": [empty, bucket], "has_more": False, "next_page": None, **more}
+
+
+def cost(dollars: float, line: str | None) -> dict[str, Any]:
+    return {**LISTED, "amount": {"value": dollars, "currency": "usd"}, "line_item": line}
+
+
+USAGE_CSV = (
+    "start_time,end_time,start_time_iso,end_time_iso,project_id,num_model_requests,user_id,api_key_id,model,batch,"
+    "service_tier,input_tokens,output_tokens,input_cached_tokens,input_uncached_tokens,input_text_tokens,"
+    "output_text_tokens,input_cached_text_tokens,input_audio_tokens,input_cached_audio_tokens,output_audio_tokens,"
+    "input_image_tokens,input_cached_image_tokens,output_image_tokens\n"
+    f"{NOVEMBER_20 - A_DAY},{NOVEMBER_20},2026-11-19T00:00:00+00:00,2026-11-20T00:00:00+00:00" + "," * 20 + "\n"
+) + "".join(
+    f"{NOVEMBER_20 + 60 * n},{NOVEMBER_20 + 60 * n + 60},,,proj_1,2.0,user-1,key_1,{model},FALSE,default,"
+    f"0.0,{tokens}.0,0.0,0.0,0.0,0.0,0.0,0.0,0.0,0.0,0.0,0.0,{tokens}.0\n"
+    for n, (model, tokens) in enumerate([(IMAGE_MODEL, 21_072), (IMAGE_MODEL, 196), ("gpt-5-2025-08-07", 9)])
+)
+COSTS_CSV = (
+    "start_time,end_time,start_time_iso,end_time_iso,amount_value,amount_currency,line_item,project_id,"
+    "organization_id,organization_name\n"
+    f'{NOVEMBER_20},{NOVEMBER_20 + A_DAY},,,0.6380400000000000,usd,"{IMAGE_MODEL}, output",,org-1,Personal\n'
+    f"{NOVEMBER_20 + A_DAY},{NOVEMBER_20 + 2 * A_DAY},,,,,,,,\n"
+)
+MONEY = {"billed_micros": 638_040, "actual_micros": 632_160, "presumed_micros": 5_985, "unexplained_micros": 5_880}
+IMAGES = {"made_images": 9, "ours_images": 4, "unexplained_images": 5}
+EXPORTS = {
+    "usage of completions as JSON": (json.dumps(page(USED, {**USED, "model": "gpt-5-2025-08-07"})), MONEY),
+    "its pages in one list": (json.dumps([page(USED, has_more=True), page()]), MONEY),
+    "usage of completions as CSV": (USAGE_CSV, MONEY),
+    "costs as JSON": (
+        json.dumps(page(cost(0.5, f"{IMAGE_MODEL}, output"), cost(0.13804, f"{IMAGE_MODEL}, input"))),
+        MONEY,
+    ),
+    "costs as CSV": (COSTS_CSV, MONEY),
+    "costs of all models together": (json.dumps(page(cost(0.63804, None))), MONEY),
+    "usage of images as JSON": (json.dumps(page({**MADE, "images": 4}, {**MADE, "images": 5})), IMAGES),
+}
+
+
+@pytest.mark.parametrize("kind", EXPORTS)
+def test_openais_own_exports_are_compared_by_day_and_settle_nothing(record: str, tmp_path: Path, kind: str) -> None:
+    text, numbers = EXPORTS[kind]
+    file = tmp_path / "export"
+    file.write_text(text)
+    options = ("--import", str(file), "--store", record, "--by", "ada@example.com")
+    found = json.loads(run("reconcile", *options, "--format", "json"))
+    model = None if "together" in kind else IMAGE_MODEL
+    assert found["days"] == [{"day": "2026-11-20", "model": model, **numbers}]
+    assert found["legs"] == []
+    assert ("gpt-5-2025-08-07" in found["left_out"]) == ("gpt-5" in text)
+    assert "2026-11-20" in run("reconcile", *options)
+    leg(record)  # still presumed
+
+
+def without(*names: str) -> dict[str, Any]:
+    return {name: value for name, value in USED.items() if name not in names}
+
+
+REFUSED = {
+    "no token columns": ("request_id,tokens\nreq_1,196\n", ("`tokens`", "`output_image_tokens`")),
+    "no output tokens": ("request_id,input_text_tokens\nreq_1,7\n", ("`input_text_tokens`", "expected are")),
+    "a row without counts": ("request_id,output_image_tokens\nreq_1,196\nreq_2,\n", ("row 2", "absent is not zero")),
+    "one count missing": ("request_id,input_text_tokens,output_image_tokens\nreq_1,,196\n", ("row 1", "input_text")),
+    "one key missing in JSON": (
+        json.dumps([{"request_id": "req_1", "output_image_tokens": 1}, {"request_id": "req_2"}]),
+        ("row 2", "`output_image_tokens`"),
+    ),
+    "a request twice": ("request_id,output_image_tokens\nreq_1,196\nreq_1,1\n", ("row 2", "twice")),
+    "half a row": ("request_id,input_text_tokens,output_image_tokens\nreq_1,7\n", ("row 1", "fewer values")),
+    "nothing": ("", ("its columns are none",)),
+    "an empty export": (
+        "start_time,end_time,start_time_iso,end_time_iso\n1,2,a,b\n",
+        ("`start_time_iso`", "expected are"),
+    ),
+    "a page of several": (json.dumps(page(USED, has_more=True)), ("has_more",)),
+    "no parts of the tokens": (json.dumps(page(without("output_image_tokens"))), ("expected are",)),
+    "a part that is null": (json.dumps(page({**USED, "input_image_tokens": None})), ("`input_image_tokens`",)),
+    "parts that are not the total": (json.dumps(page({**USED, "input_tokens": 5})), ("are not its `input_tokens`",)),
+    "no model": (json.dumps(page({**USED, "model": None})), ("grouped by model",)),
+    "another currency": (
+        json.dumps(page({**LISTED, "amount": {"value": 1, "currency": "eur"}, "line_item": None})),
+        ("another currency",),
+    ),
+    "no amount": (
+        json.dumps(page({**LISTED, "amount": {"value": None, "currency": "usd"}, "line_item": IMAGE_MODEL})),
+        ("`amount_value`",),
+    ),
+    "a bucket of two days": (
+        json.dumps(page(USED)).replace(str(NOVEMBER_20 + A_DAY), str(NOVEMBER_20 + 2 * A_DAY)),
+        ("more than one day",),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_a_count_that_is_absent_is_not_zero_and_nothing_is_changed(
+    record: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    text, says = REFUSED[kind]
+    file = tmp_path / "counts"
+    file.write_text(text)
+    monkeypatch.setattr(
+        "sys.argv", ["policyguard", "reconcile", "--import", str(file), "--store", record, "--by", "ada"]
+    )
+    monkeypatch.setattr("sys.stdout", sys.stdout)  # the command line puts its own there
+    monkeypatch.setattr("sys.stderr", sys.stderr)
+    with pytest.raises(SystemExit) as end:
+        main()
+    shown = capsys.readouterr().err
+    assert (end.value.code, [word for word in says if word not in shown]) == (2, [])
+    leg(record)  # still presumed, at its ceiling
+
+
+def test_one_request_that_cannot_be_priced_leaves_all_as_they_are(record: str, tmp_path: Path) -> None:
+    file = tmp_path / "counts"
+    file.write_text(COUNTS + "req_3,x,1\n")
+    CliRunner().invoke(app, ["reconcile", "--import", str(file), "--store", record, "--by", "ada@example.com"])
+    leg(record)
+
+
+def test_what_is_typed_for_one_leg_says_its_output(record: str) -> None:
+    options = ("--leg", leg(record), "--usage", "input_text_tokens=7", "--by", "ada@example.com", "--store", record)
+    assert "no `output_image_tokens`" in run("reconcile", *options, code=2)
 
 
 # ---- prices -----------------------------------------------------------------------------------------------

@@ -90,10 +90,10 @@ def test_what_is_never_rendered_is_neither_shown_nor_written(
     assert not (tmp_path / "looking").exists()
 
 
-def test_a_request_has_no_answer_to_be_written(tmp_path: Path) -> None:
+def test_a_request_without_pictures_has_nothing_to_be_written(tmp_path: Path) -> None:
     folder, url = write_policies(tmp_path / "policies", avatars=POLICY), f"sqlite:///{tmp_path / 'r.sqlite3'}"
     moderator = ScriptedModerator({"sexual": 0.4})
     with Guard.open(folder, store=url, moderator=moderator) as guard:
         held: Any = guard.admit(request(), caller(), surface="avatars")
     show = ("review", "show", held.review_id, "--by", "ada@example.com", "--store", url)
-    assert "there is no answer to save" in run(*show, "--save", str(tmp_path / "looking"), code=2)
+    assert "no pictures to save" in run(*show, "--save", str(tmp_path / "looking"), code=1)

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 from support import NOW, SURFACE, caller, request, write_policies
 
 from policyguard.cli import app
-from policyguard.cli.output import print_rows
+from policyguard.cli.output import Lines, print_rows
 from policyguard.guard import Guard
 from policyguard.moderation.scripted import ScriptedModerator
 from policyguard.request import Outcome, Usage
@@ -179,7 +178,7 @@ def test_explain_follows_the_path_of_a_request() -> None:
 
 
 def test_nothing_is_cut_on_a_narrow_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    out = Console(file=sys.stdout, width=40, force_terminal=True, highlight=False, color_system=None)
+    out = Lines(file=sys.stdout, width=40, force_terminal=True, highlight=False, color_system=None)
     print_rows(out, [(("screen", "pro-quality"), "policies/avatars.yaml:41: a condition of some length")])
     assert capsys.readouterr().out.splitlines() == [
         "screen  pro-quality",

@@ -107,13 +107,14 @@ def shown(line: str, column: int) -> tuple[str, str]:
 def test_the_caret_stands_under_its_character() -> None:
     assert shown("a: b", 4) == ("a: b", "   ^")
     assert shown("漢字: b", 5) == ("漢字: b", " " * 6 + "^")  # two columns each
-    assert shown("e\u0301\u200d: b", 6) == ("e\u0301\u200d: b", "   ^")  # none for marks that join
+    assert shown("e\u0301: b", 5) == ("e\u0301: b", "   ^")  # none for marks that join
+    assert shown("e\u200d: b", 5) == ("e\\u200d: b", " " * 9 + "^")
     assert shown("a:\tb", 4) == ("a:  b", "    ^")
     assert shown("漢\tb", 3) == ("漢   b", " " * 5 + "^")
 
 
-def test_what_would_move_the_terminal_is_shown_as_a_mark() -> None:
-    assert shown("a: \x1b[31m\u202eb", 4) == ("a: \ufffd[31m\ufffdb", "   ^")
+def test_what_would_move_the_terminal_is_shown_as_an_escape() -> None:
+    assert shown("a: \x1b[31m\u202eb", 4) == (r"a: \x1b[31m\u202eb", "   ^")
 
 
 def test_a_very_long_line_is_cut_around_the_caret() -> None:

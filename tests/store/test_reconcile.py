@@ -109,3 +109,17 @@ def test_the_name_and_the_reason_are_kept_encrypted(presumed: Store, url: str) -
 def test_a_leg_that_does_not_exist_is_said(store: Store) -> None:
     with pytest.raises(PolicyguardError, match="no leg `leg_9`"):
         right(store, "leg_9", None)
+
+
+def test_several_are_put_right_together_or_not_at_all(presumed: Store) -> None:
+    costs = {"known": (2 * CENTS, None), "nowhere": (1, None)}
+    with pytest.raises(PolicyguardError, match="there is no leg `nowhere`"):
+        presumed.reconcile_all(costs, by="ada@example.com", why="the invoice", now=LATER)
+    assert [leg.leg_id for leg in presumed.presumed()] == ["known", "lost"]
+    costs = {"known": (2 * CENTS, None), "lost": (3 * CENTS, None)}
+    done = presumed.reconcile_all(costs, by="ada@example.com", why="the invoice", now=LATER)
+    assert [(leg, one.charged_micros, one.changed) for leg, one in done.items()] == [
+        ("known", 2 * CENTS, True),
+        ("lost", 3 * CENTS, True),
+    ]
+    assert presumed.presumed() == []
