@@ -325,7 +325,8 @@ def test_a_review_says_what_to_do(guard: Guard) -> None:
         (
             held.review_id,
             {"n": 2},
-            "the review is about another request (send exactly the request that was reviewed, with every field and the query unchanged)",
+            "the review is about another request"
+            " (send exactly the request that was reviewed, with every field and the query unchanged)",
         ),
         ("rev_none", {}, f"no such review for this caller ({anew})"),
     ):

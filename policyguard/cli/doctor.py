@@ -35,7 +35,7 @@ def doctor(
     offline: Annotated[bool, typer.Option("--offline", help="Do not ask the upstream.")] = False,
     format: FormatOption = "text",
 ) -> None:
-    """Look at the settings, policies, store, key file, price book, upstream, telemetry and the optional parts.
+    """Look at the settings, policies, store, key file, price book, upstream, telemetry, optional parts.
 
     Nothing is made or changed. Where OPENAI_API_KEY is set, the upstream is asked for its list of models, which is free.
 

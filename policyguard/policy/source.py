@@ -158,7 +158,8 @@ class Source:
             spot = spot.below.get(part) if spot is not None else None
         if spot is None or type(spot.event) is not _Scalar or not spot.event.implicit[0]:
             return False
-        return self.text[spot.event.end_mark.index :].lstrip(" \t").startswith("#")
+        end = spot.event.end_mark
+        return end is not None and self.text[end.index :].lstrip(" \t").startswith("#")
 
     def at(self, path: Path) -> Any:
         """The value at `path`."""

@@ -212,7 +212,8 @@ def _saying(item: Mapping[str, Any], place: Mapping[str, Any]) -> Iterator[tuple
 
 
 def _unmade(item: Mapping[str, Any]) -> dict[str, Any]:
-    return {"message": {"content": []}, "image_generation_call": {"result": None}}.get(item["type"], {})
+    unmade: Mapping[str, dict[str, Any]] = {"message": {"content": []}, "image_generation_call": {"result": None}}
+    return unmade.get(item["type"], {})
 
 
 def _drawing(item: Mapping[str, Any], place: Mapping[str, Any], partial: int) -> Iterator[tuple[str, dict[str, Any]]]:

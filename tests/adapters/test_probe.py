@@ -1,4 +1,4 @@
-"""The look at the upstream: what lasts is told once and answered as what it is; what passes by itself stays an outage."""
+"""The look at the upstream: what lasts is told once and answered as what it is; what passes stays an outage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Faults of the database under load, on two `policyguard serve` processes: what each costs, and how it is recovered from.
+"""Faults of the database under load, on two `policyguard serve` processes: what each costs, and how each recovers.
 
 `make faults` runs all and prints the table of docs/faults.md; it needs PgBouncer (`apt-get install pgbouncer`) and, for
 the full disk, to be root, and fails where they are missing. The suite runs none of these: its short form is

@@ -1,4 +1,4 @@
-"""A database that goes mute, is cut, read-only, replaced or locked: nobody hangs, nothing is lost, it recovers alone."""
+"""A database that goes mute, is cut, read-only, replaced or locked: nobody hangs, nothing is lost, it recovers."""
 
 from __future__ import annotations
 
@@ -113,7 +113,12 @@ async def test_tasks_are_released_from_a_mute_server_together(far: Store, networ
 def test_a_store_whose_server_is_mute_closes(far: Store, network: Forwarder) -> None:
     works(far)
     network.mute()
-    asking = threading.Thread(target=lambda: pytest.raises(StoreUnavailable, far.perform, refused("dec_1"), NOW))
+
+    def ask() -> None:
+        with pytest.raises(StoreUnavailable):
+            far.perform(refused("dec_1"), NOW)
+
+    asking = threading.Thread(target=ask)
     asking.start()
     wait_until(lambda: bool(far._database._process().watchdog._running))
     far.close()
