@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, MutableMapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
-from policyguard.adapters.body import AppFailed, ClientLeft, Message, Receive, Replay, Send, read_body
+from policyguard.adapters.body import AppFailed, ClientLeft, Message, Receive, Replay, Send, read_body, respond
 from policyguard.adapters.held_back import HeldBack
 from policyguard.adapters.identity import CallerOf, caller_of, header, origin
 from policyguard.adapters.offer import Offer, offered
+from policyguard.adapters.room import BODIES_BYTES, Full, Room, too_many
 from policyguard.adapters.routes import OVERRIDES, READS, Table
 from policyguard.current import one_request
 from policyguard.decision import Admitted, Decision, Held, Reason, Refused, Released
@@ -40,6 +41,7 @@ Scope = MutableMapping[str, Any]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Parsed = forms.Parsed | Own
 T = TypeVar("T")
+MAX_UNCLAIMED_BYTES = 8 * 1024 * 1024  # a conversation with some pictures
 _SHORT = 32 * 1024  # bytes of a body that is read at once
 KEY = "policyguard"  # our place in the scope, and in `request.state`
 
@@ -78,7 +80,9 @@ class PolicyGuardMiddleware:
     proxies and `policyguard.caller(...)` count. `root_path` is a prefix that the app takes off paths by itself, empty
     for none; while it is None, a path that could be a claimed route behind such a prefix is refused. A body with
     pictures larger than `max_body_bytes`, JSON without its pictures larger than `max_json_bytes`, and a body slower
-    than `body_timeout_s` are refused.
+    than `body_timeout_s` are refused. The bodies in flight take `max_bodies_bytes` at most, those of one address half
+    of it. A request to the Responses API that no surface claims is read only to see that it makes no image, up to
+    `max_unclaimed_bytes`.
     """
 
     def __init__(
@@ -90,6 +94,8 @@ class PolicyGuardMiddleware:
         root_path: str | None = None,
         max_body_bytes: int = MAX_BODY_BYTES,
         max_json_bytes: int = MAX_JSON_BYTES,
+        max_bodies_bytes: int = BODIES_BYTES,
+        max_unclaimed_bytes: int = MAX_UNCLAIMED_BYTES,
         body_timeout_s: float = 60.0,
     ) -> None:
         self.app = app
@@ -102,6 +108,8 @@ class PolicyGuardMiddleware:
             max_json_bytes=max_json_bytes,
             body_timeout_s=body_timeout_s,
         )
+        self._room = Room(max_bodies_bytes)
+        self._max_unclaimed_bytes = max_unclaimed_bytes
         self._root_path = root_path
         self._table = Table(guard.policies, root_path)
 
@@ -123,13 +131,26 @@ class PolicyGuardMiddleware:
         match = table.match(scope["method"], *places)
         if match is not None:
             who = caller_of(scope, table.policies, self.caller)
-            await Guarded(self._door, scope, receive, send, table.policies, *match, who).run()
+            async with self._entered(table.policies, scope, receive, send) as counted:
+                await Guarded(self._door, scope, counted, send, table.policies, *match, who).run()
         elif why := table.evaded(scope["method"], *places, overridden=overridden):
             await self._no_surface(table.policies, scope, send, no_surface_reason(why))
         elif (overridden or scope["method"].upper() not in READS) and table.looks_like_responses(*places):
-            await self._responses(table.policies, scope, receive, send)
+            async with self._entered(table.policies, scope, receive, send) as counted:
+                await self._responses(table.policies, scope, counted, send)
         else:
             await self.app(scope, receive, send)
+
+    @asynccontextmanager
+    async def _entered(self, policies: PolicySet, scope: Scope, receive: Receive, send: Send) -> AsyncIterator[Receive]:
+        """Its place among the bodies in flight. Without room the answer is 503."""
+        guest = self._room.enter(origin(scope, policies) or "")
+        try:
+            yield guest.counted(receive)
+        except Full:
+            await respond(too_many(), send)
+        finally:
+            guest.leave()
 
     def _routes(self) -> Table:
         table, policies = self._table, self.guard.policies
@@ -156,7 +177,12 @@ class PolicyGuardMiddleware:
     async def _responses(self, policies: PolicySet, scope: Scope, receive: Receive, send: Send) -> None:
         """No surface claims it: it passes where it can make no image."""
         try:
-            body = await self._door.body(scope, receive, "responses")
+            body = await read_body(
+                receive,
+                header(scope["headers"], "content-length"),
+                limit=self._max_unclaimed_bytes,
+                timeout_s=self._door.body_timeout_s,
+            )
             reached = await reached_by(scope, body)
         except ClientLeft:
             return
@@ -193,10 +219,7 @@ async def _read(body: bytes, read: Callable[[], T]) -> T:
 
 
 async def say(answer: Refused | Held | Released, send: Send, *, reasons: bool) -> None:
-    status, headers, body = render(answer, reasons=reasons)
-    raw = [(name.encode(), value.encode("latin-1", "replace")) for name, value in headers]
-    await send({"type": "http.response.start", "status": status, "headers": raw})
-    await send({"type": "http.response.body", "body": body})
+    await respond(render(answer, reasons=reasons), send)
 
 
 class Guarded:

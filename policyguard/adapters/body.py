@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
 import anyio
 
 from policyguard.errors import InvalidRequest
 from policyguard.request import Failure
+from policyguard.wire.refusals import Rendered
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -53,6 +54,16 @@ async def read_body(receive: Receive, declared: str | None, *, limit: int, timeo
 
 def _too_large(limit: int) -> InvalidRequest:
     return InvalidRequest(f"the body is larger than {limit:,} bytes", status=413)
+
+
+def raw(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+    return [(name.encode(), value.encode("latin-1", "replace")) for name, value in headers]
+
+
+async def respond(answer: Rendered, send: Send) -> None:
+    """A whole answer of our own."""
+    await send({"type": "http.response.start", "status": answer.status, "headers": raw(answer.headers)})
+    await send({"type": "http.response.body", "body": answer.body})
 
 
 class Replay:

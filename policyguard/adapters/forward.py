@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 
 from policyguard.adapters.addresses import BASE
-from policyguard.adapters.body import Message, Receive, Send
+from policyguard.adapters.body import Message, Receive, Send, raw
 from policyguard.adapters.upstream import Answer, Header, Upstream, to_upstream
 from policyguard.wire.errors import render_error
 
@@ -98,7 +98,3 @@ class ToClient:
 
 
 NO_RETRY = ("x-should-retry", "false")
-
-
-def raw(headers: list[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
-    return [(name.encode(), value.encode("latin-1", "replace")) for name, value in headers]

@@ -20,11 +20,21 @@ from policyguard.wire.refusals import Rendered
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionLimits:
-    """`header_s`: seconds from the first byte of a request, or from the connection, until its headers are there."""
+    """`header_s`: seconds from the first byte of a request, or from the connection, until its headers are there.
+
+    `write_s`: seconds in which a client takes nothing of what is written to it, before it is cut off. One address gets
+    half of `connections`.
+    """
 
     connections: int = 2_000
+    write_s: float = 60.0
     header_bytes: int = 32_768
     header_s: float = 20.0
+
+    @property
+    def each(self) -> int:
+        """Connections of one address."""
+        return -(-self.connections // 2)
 
 
 class LimitedProtocol(HttpToolsProtocol):
@@ -35,17 +45,52 @@ class LimitedProtocol(HttpToolsProtocol):
         self._limits = limits
         self._head_bytes: int | None = 0  # of a request whose headers are still to come; None: they are there
         self._late: asyncio.TimerHandle | None = None
+        self._stuck: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if len(self.connections) > self._limits.connections:
+        if len(self.connections) > self._limits.connections or self._of_this_address() > self._limits.each:
             transport.abort()
             return
         self._wait_for_headers()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._headers_are_there()
+        self._moves()
         super().connection_lost(exc)
+
+    def _of_this_address(self) -> int:
+        """Counted only where there are many: it looks at every connection."""
+        if len(self.connections) <= self._limits.each or not self.client:
+            return 0
+        peers = (getattr(other, "client", None) for other in self.connections)
+        return sum(peer is not None and peer[0] == self.client[0] for peer in peers)
+
+    # ---- a client that reads nothing --------------------------------------------------------------------------
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch_writing()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._moves()
+
+    def _watch_writing(self) -> None:
+        left = self.transport.get_write_buffer_size()
+        self._stuck = self.loop.call_later(self._limits.write_s, self._look_at_writing, left)
+
+    def _look_at_writing(self, before: int) -> None:
+        """A slow client is none that reads nothing."""
+        if self.transport.get_write_buffer_size() >= before:
+            self.transport.abort()
+        else:
+            self._watch_writing()
+
+    def _moves(self) -> None:
+        if self._stuck is not None:
+            self._stuck.cancel()
+            self._stuck = None
 
     def data_received(self, data: bytes) -> None:
         before = self._head_bytes

@@ -16,12 +16,13 @@ from typing import Any
 
 from policyguard.adapters.addresses import BASE, advice, canonical
 from policyguard.adapters.asgi import Door, Guarded, say
-from policyguard.adapters.body import AppFailed, Message, Receive, Send
-from policyguard.adapters.forward import NO_RETRY, Forward, ToClient, raw
+from policyguard.adapters.body import AppFailed, Receive, Send, respond
+from policyguard.adapters.forward import NO_RETRY, Forward, ToClient
 from policyguard.adapters.identity import header, name_in
 from policyguard.adapters.key_ring import KeyRing
 from policyguard.adapters.models import model_answer
 from policyguard.adapters.probe import LOOP, PROBE, REALM, Probe
+from policyguard.adapters.room import BODIES_BYTES, REQUESTS, Full, Room, too_many
 from policyguard.adapters.routes import normal
 from policyguard.adapters.upstream import Upstream
 from policyguard.decision import Effect, Kind, Place, Reason
@@ -68,47 +69,15 @@ _IMAGES = re.compile(r"/(images|responses|batches)(?:/|$)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What one process takes: requests in flight, and bytes of all their bodies together; bytes of headers and of one
-    body; seconds for a body to arrive."""
+    """What one process takes: requests in flight, and bytes of all their bodies together, of which one key gets half;
+    bytes of headers and of one body; seconds for a body to arrive."""
 
-    requests: int = 1_000
-    bodies_bytes: int = 512 * 1024 * 1024
+    requests: int = REQUESTS
+    bodies_bytes: int = BODIES_BYTES
     body_bytes: int = MAX_BODY_BYTES
     json_bytes: int = MAX_JSON_BYTES
     header_bytes: int = 32_768
     body_timeout_s: float = 60.0
-
-
-class _Full(Exception):
-    """The bodies in flight take all the memory that there is for them."""
-
-
-class _Room:
-    """Memory for the bodies of requests in flight."""
-
-    def __init__(self, limit: int) -> None:
-        self.left = limit
-
-
-class _Counted:
-    """What arrives of one body, as long as there is room for it."""
-
-    def __init__(self, receive: Receive, room: _Room) -> None:
-        self._receive, self._room = receive, room
-        self._taken = 0
-
-    async def __call__(self) -> Message:
-        message = await self._receive()
-        size = len(message.get("body", b""))
-        if size > self._room.left:
-            raise _Full
-        self._room.left -= size
-        self._taken += size
-        return message
-
-    def over(self) -> None:
-        self._room.left += self._taken
-        self._taken = 0
 
 
 class Proxy:
@@ -140,7 +109,7 @@ class Proxy:
             max_json_bytes=self.limits.json_bytes,
             body_timeout_s=self.limits.body_timeout_s,
         )
-        self._room = _Room(self.limits.bodies_bytes)
+        self._room = Room(self.limits.bodies_bytes, self.limits.requests)
         self._in_flight = 0
         self._idle = asyncio.Event()
 
@@ -149,7 +118,7 @@ class Proxy:
             await self._pages(scope, receive, send)
             return
         if self._in_flight >= self.limits.requests:
-            await _send(_too_many(), send)
+            await respond(too_many(), send)
             return
         self._in_flight += 1
         try:
@@ -176,34 +145,39 @@ class Proxy:
 
     async def _known(self, scope: Scope, receive: Receive, send: Send) -> None:
         if sum(len(name) + len(value) for name, value in scope["headers"]) > self.limits.header_bytes:
-            await _send(headers_too_large(self.limits.header_bytes), send)
+            await respond(headers_too_large(self.limits.header_bytes), send)
             return
         if self._probe is not None and header(scope["headers"], PROBE) == self._probe.instance:
-            await _send(_itself(), send)
+            await respond(_itself(), send)
             return
         try:
             key = await self._keys.of(scope["headers"])
         except StoreUnavailable:
-            await _send(_unavailable(), send)
+            await respond(_unavailable(), send)
             return
         if key is None:
-            await _send(_wrong_key(), send)
+            await respond(_wrong_key(), send)
             return
         if self._probe is not None and self._probe.stops:
-            await _send(_misconfigured(), send)
+            await respond(_misconfigured(), send)
             return
-        client, body = ToClient(send), _Counted(receive, self._room)
         try:
-            await self._decide(scope, body, client, key)
-        except _Full:
-            await _send(_too_many(), send)
+            guest = self._room.enter(key.id)
+        except Full:
+            await respond(too_many(), send)
+            return
+        client = ToClient(send)
+        try:
+            await self._decide(scope, guest.counted(receive), client, key)
+        except Full:
+            await respond(too_many(), send)
         except Exception as error:
             why = str(error) if isinstance(error, AppFailed) else type(error).__name__
             log_line(logging.ERROR, "proxy.no_answer", "no answer to a request: %s", why, raised=type(error).__name__)
             if not client.started:  # else the server cuts the connection, so that nobody takes what came for all of it
-                await _send(_no_answer(error), send)
+                await respond(_no_answer(error), send)
         finally:
-            body.over()
+            guest.leave()
 
     async def _decide(self, scope: Scope, receive: Receive, send: Send, key: ProxyKey) -> None:
         caller = _caller(key, scope, self.guard.policies)
@@ -227,18 +201,18 @@ class Proxy:
         path: str = scope["path"]
         if scope["method"] in ("GET", "HEAD") and (path == MODELS or path.startswith(f"{MODELS}/")):
             surfaces = key.surfaces if surface is None else (surface,)
-            await _send(model_answer(self.guard.policies, surfaces, path), send)
+            await respond(model_answer(self.guard.policies, surfaces, path), send)
             return
         right = advice(path, _SERVED)
         if not _IMAGES.search(normal(path)):
-            await _send(_not_found(right), send)
+            await respond(_not_found(right), send)
         elif right is None:
             await self._refuse(no_surface_reason(), surface, caller, send)
         else:
             refused = await self.guard.areject(
                 no_surface_reason(), surface=surface, caller=caller, door=self._door.name
             )
-            await _send(_not_found(right, ("x-policyguard-decision", refused.decision.id)), send)
+            await respond(_not_found(right, ("x-policyguard-decision", refused.decision.id)), send)
 
     async def _refuse(self, error: InvalidRequest | Reason, surface: str | None, caller: Caller, send: Send) -> None:
         refused = await self.guard.areject(error, surface=surface, caller=caller, door=self._door.name)
@@ -289,11 +263,6 @@ def _not_this_key(key: ProxyKey) -> Reason:
 # ---- answers that are no decisions -------------------------------------------------------------------------
 
 
-async def _send(answer: Rendered, send: Send) -> None:
-    await send({"type": "http.response.start", "status": answer.status, "headers": raw(answer.headers)})
-    await send({"type": "http.response.body", "body": answer.body})
-
-
 def _wrong_key() -> Rendered:
     words = "the API key is missing, wrong or revoked; send one made by `policyguard keys create`"
     challenge = ("www-authenticate", REALM)
@@ -319,11 +288,6 @@ def _not_found(right: str | None = None, *more: tuple[str, str]) -> Rendered:
 def headers_too_large(limit: int) -> Rendered:
     words = f"the headers are larger than {limit:,} bytes"
     return render_error(431, "invalid_request_error", "invalid_request", words, NO_RETRY)
-
-
-def _too_many() -> Rendered:
-    words = "the proxy has as much in flight as it takes"
-    return render_error(503, "service_unavailable_error", "policy_unavailable", words, ("retry-after", "1"))
 
 
 def _unavailable() -> Rendered:

@@ -37,7 +37,7 @@ def doctor(
 ) -> None:
     """Look at the settings, policies, store, key file, price book, upstream, telemetry, optional parts.
 
-    Nothing is made or changed. Where OPENAI_API_KEY is set, the upstream is asked for its list of models, which is free.
+    Nothing is made or changed. With OPENAI_API_KEY, the upstream is asked for its list of models, which is free.
 
     Examples:
 

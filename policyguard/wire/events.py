@@ -7,6 +7,7 @@ completed, and their usage. Lines and events may end anywhere between two pieces
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,9 @@ _COMPLETED = frozenset({"image_generation.completed", "image_edit.completed"})
 _READ = ("usage", "size", "quality", "b64_json")
 # The last event of a stream of the Responses API holds all that a body would have held.
 _ENDED = frozenset({"response.completed", "response.incomplete", "response.failed"})
+_DENSE = 16  # bytes for each line end; in an honest stream a line has more
+_EMPTY_LINES = re.compile(rb"[\r\n]{6,}")  # three ends of lines at least: what is after two of them says nothing
+_MAX_LINES = 1_000_000  # of one stream; a long text in small pieces has some hundred thousand
 _MAX_FIELD = 64  # a field's name
 _MAX_NAME = 100  # an event's name
 
@@ -121,6 +125,16 @@ class EventReader(EventScan):
         self.error: Mapping[str, Any] | None = None
         self.response: Mapping[str, Any] = {}
         self._data = Skeleton()
+        self._lines = 0
+
+    def feed(self, chunk: bytes) -> None:
+        """What comes after very many lines is not read any more: such a stream has no usage."""
+        lines = chunk.count(b"\n") + chunk.count(b"\r")
+        if lines > len(chunk) // _DENSE:
+            chunk = _EMPTY_LINES.sub(b"\n\n", chunk)
+        self._lines += lines
+        if self._lines <= _MAX_LINES:
+            super().feed(chunk)
 
     def on_data(self, piece: bytes) -> None:
         self._data.digests = not self.name.endswith(b".partial_image")

@@ -98,19 +98,83 @@ async def test_what_is_no_http_is_answered_in_the_one_shape() -> None:
     assert (status, json.loads(body)["error"]["message"]) == (400, "this is no HTTP request")
 
 
-async def test_connections_beyond_the_limit_are_closed_and_a_free_place_is_taken_again() -> None:
-    async with serving(connections=2) as port:
-        kept = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
-        assert [await ask(*one) for one in kept] == [b"ok"] * 2
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        async with asyncio.timeout(HANGS_S):
-            with suppress(ConnectionError):  # closed, by either way of saying so
-                assert await reader.read() == b""
-        writer.close()
+async def closed(port: int, host: str) -> bool:
+    """Whether a new connection from `host` is closed at once, by either way of saying so."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(host, 0))
+    async with asyncio.timeout(HANGS_S):
+        with suppress(ConnectionError):
+            writer.write(ASK)
+            found = await reader.read(1)
+            writer.close()
+            return not found
+    return True
+
+
+async def test_connections_have_a_limit_of_which_one_address_gets_half() -> None:
+    async with serving(connections=4) as port:
+        first, second = "127.0.0.1", "127.0.0.2"
+        kept = [
+            await asyncio.open_connection("127.0.0.1", port, local_addr=(host, 0))
+            for host in (first, first, second, second)
+        ]
+        assert [await ask(*one) for one in kept[:2]] == [b"ok"] * 2
+        assert await closed(port, first)
+        assert [await ask(*one) for one in kept[2:]] == [b"ok"] * 2
+        assert await closed(port, "127.0.0.3")
         kept[0][1].close()
         await kept[0][1].wait_closed()
         await asyncio.sleep(0)
-        again = await asyncio.open_connection("127.0.0.1", port)
-        assert await ask(*again) == b"ok"
-        for _, open_ in (*kept, again):
+        assert not await closed(port, first)
+        for _, open_ in kept:
             open_.close()
+
+
+class Transport(asyncio.Transport):
+    """A connection whose client reads what the test says."""
+
+    def __init__(self) -> None:
+        super().__init__({"peername": ("127.0.0.1", 1), "sockname": ("127.0.0.1", 2)})
+        self.left, self.aborted = 100, False
+
+    def get_write_buffer_size(self) -> int:
+        return self.left
+
+    def abort(self) -> None:
+        self.aborted = True
+
+    def is_closing(self) -> bool:
+        return self.aborted
+
+    def close(self) -> None: ...
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+
+async def test_a_client_that_reads_nothing_is_cut_off_and_a_slow_one_is_not() -> None:
+    config = uvicorn.Config(app, log_level="critical", lifespan="off", ws="none")
+    config.load()
+    waits: list[Any] = []
+
+    class Loop:
+        """Time passes when the test says so."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(asyncio.get_running_loop(), name)
+
+        def call_later(self, seconds: float, call: Any, *args: Any) -> Any:
+            waits.append((seconds, call, args))
+            return asyncio.get_running_loop().call_later(3_600, lambda: None)
+
+    connection = LimitedProtocol(ConnectionLimits(write_s=7), config=config, server_state=ServerState(), app_state={})
+    connection.loop = Loop()  # type: ignore[assignment]
+    transport = Transport()
+    connection.connection_made(transport)
+    connection.pause_writing()
+    for left, aborted in ((60, False), (59, False), (59, True)):
+        seconds, look, args = waits.pop()
+        transport.left = left
+        look(*args)
+        assert (seconds, transport.aborted) == (7, aborted)
+    connection.connection_lost(None)

@@ -585,7 +585,7 @@ async def test_more_requests_than_it_takes_are_told_to_come_again(start: Callabl
 
 
 async def test_bodies_in_flight_have_a_bound_together(start: Callable[..., Client]) -> None:
-    client = start(limits=Limits(bodies_bytes=2_000))
+    client = start(limits=Limits(bodies_bytes=4_000))
     key, over, body = client.key(), asyncio.Event(), {"prompt": "x" * 1_500}
     client.upstream.answers["/v1/moderations"] = [b"", over]
     first = asyncio.create_task(client.ask(key, body))
@@ -595,7 +595,7 @@ async def test_bodies_in_flight_have_a_bound_together(start: Callable[..., Clien
     assert (second.status, second.headers["retry-after"]) == (503, "1")
     over.set()
     await first
-    assert client.proxy._room.left == 2_000
+    assert client.proxy._room.bytes.left == 4_000
     assert (await client.ask(key, {"prompt": "x" * 3_000})).status == 503
 
 
@@ -634,3 +634,19 @@ async def test_an_answer_without_a_body_comes_to_its_end(start: Callable[..., Cl
     client.upstream.answers[GENERATIONS] = [f"HTTP/1.1 {status} X\r\ncontent-length: 0\r\n\r\n".encode()]
     answer = await client.ask(client.key())
     assert (answer.status, answer.body, answer.whole) == (status, b"", True)
+
+
+async def test_one_key_takes_half_of_the_room_at_most(start: Callable[..., Client]) -> None:
+    client = start(limits=Limits(requests=4))
+    greedy, other, over = client.key(), client.key(), asyncio.Event()
+    client.upstream.answers["/v1/moderations"] = [b"", over]
+    held = [asyncio.create_task(client.ask(greedy)) for _ in range(2)]
+    while len(client.upstream.seen) < 2:
+        await asyncio.sleep(0)
+    assert (await client.ask(greedy)).status == 503
+    third = asyncio.create_task(client.ask(other))
+    while len(client.upstream.seen) < 3:
+        await asyncio.sleep(0)
+    over.set()
+    await asyncio.gather(*held, third)
+    assert client.proxy._room.requests.left == 4

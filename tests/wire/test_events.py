@@ -135,3 +135,53 @@ def test_an_event_that_a_mark_hides_is_not_uncovered_when_the_one_before_is_left
     answer = read_output(200, "text/event-stream", partial + MARK + completed()).answer
     assert answer is not None
     assert by_the_standard(answer.body) == []
+
+
+class Counted(EventReader):
+    """Counts the lines that are read."""
+
+    read = 0
+
+    def line(self, piece: bytes) -> None:
+        self.read += 1
+        super().line(piece)
+
+
+@pytest.mark.parametrize("ends", [b"\n", b"\r\n", b"\r", b"\n\r"])
+def test_ends_of_lines_without_anything_between_them_cost_nothing(ends: bytes) -> None:
+    reader = Counted()
+    for _ in range(1_000):
+        reader.feed(ends * 10_000)
+    reader.feed(completed(usage={"output_tokens": 196}))
+    assert reader.read < 5_000
+
+
+def test_a_stream_of_very_many_lines_is_read_no_further() -> None:
+    reader = Counted()
+    for _ in range(300):
+        reader.feed(b":\n" * 10_000)
+    assert reader.read <= 1_000_000
+
+
+@given(st.lists(st.sampled_from([b"\n", b"\r", b"\r\n", b"data: {}", b"event: a", b": c", b"x"]), max_size=30))
+def test_what_is_left_out_changes_nothing(pieces: list[bytes]) -> None:
+    """The same events, however many ends of lines stand between them."""
+    plain, crowded = Told(), Told()
+    stream = b"".join(pieces)
+    plain.feed(stream)
+    plain.end()
+    crowded.feed(re.sub(rb"[\r\n]+", lambda run: run[0] + b"\n" * 50 * (len(run[0].splitlines()) > 1), stream))
+    crowded.end()
+    assert crowded.seen == plain.seen
+
+
+class Told(EventReader):
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[bytes, object]] = []
+
+    def on_event(self) -> None:
+        document = dict(self._data.document())
+        if document or self.name:
+            self.seen.append((self.name, document))
+        super().on_event()
