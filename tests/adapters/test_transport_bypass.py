@@ -12,6 +12,7 @@ from adapters.upstream import ANSWER, URL, Upstream, ends, rows
 from openai import OpenAI
 
 import policyguard
+from policyguard.adapters.calls import Call, call_of, is_plain
 from policyguard.adapters.transport import guarded
 from policyguard.guard import Guard
 
@@ -174,6 +175,13 @@ def test_a_body_that_is_not_plain_is_refused_before_the_network(
         client.post(path, content=content, options={"headers": headers}, cast_to=object)
     assert (caught.value.status_code, upstream.requests) == (status, [])
     assert [event.outcome for event in rows(guard, "request.decided")] == ["deny"]
+
+
+@pytest.mark.parametrize("method", ["post", "Post"])
+def test_a_method_counts_in_any_case(method: str) -> None:
+    assert call_of(method, "/v1/images/generations", {}) is Call.GENERATIONS
+    assert call_of(method, "/v1/responses", {}) is Call.RESPONSES
+    assert is_plain(method, "/v1/responses")
 
 
 def test_another_method_in_a_header_is_refused(guard: Guard) -> None:
