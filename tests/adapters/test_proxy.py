@@ -280,6 +280,12 @@ async def test_the_key_selects_the_surface(
         assert [event.outcome for event in client.events("request.decided")] == ["deny"]
 
 
+async def test_a_method_counts_in_any_case(start: Callable[..., Client]) -> None:
+    client = start()
+    answer = await client.ask(client.key(user="u1"), method="post")
+    assert (answer.status, len(client.events("request.decided"))) == (200, 1)
+
+
 @pytest.mark.parametrize(
     "path",
     [

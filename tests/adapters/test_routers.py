@@ -179,6 +179,17 @@ async def test_where_the_root_path_is_known_other_routes_with_the_same_end_pass(
     assert (len(app.bodies), decisions(guard)) == (2, [])
 
 
+async def test_below_a_claimed_root_every_path_could_be_it_unless_the_root_path_is_known(
+    open_guard: Callable[..., Guard],
+) -> None:
+    """What the app takes off can be all of a path."""
+    guard, app = open_guard(avatars=SURFACE.replace("POST /v1/images/edits", OWN.replace(ROUTE, "/"))), App()
+    for path in ("/outer", "/outer/", "/other"):
+        assert (await ask(PolicyGuardMiddleware(app, guard=guard), BODY, path=path)).code == "policy_no_surface"
+    assert app.bodies == []
+    assert (await ask(PolicyGuardMiddleware(app, guard=guard, root_path=""), BODY, path="/other")).status == 200
+
+
 async def test_a_root_path_that_runs_into_the_path_leads_around_nothing(guard: Guard) -> None:
     """A server adds `--root-path` to a target without a slash; Werkzeug puts the slash there."""
     reached = Reached()

@@ -15,6 +15,7 @@ from wire.client_forms import CLIENTS
 from wire.form_grammar import HOSTILE, TYPES
 
 import policyguard
+from policyguard.adapters.calls import Call, call_of, is_plain
 from policyguard.adapters.transport import guarded
 from policyguard.guard import Guard
 
@@ -204,6 +205,13 @@ def test_a_form_whose_content_type_says_more_is_refused_before_the_network(guard
     said = [kind.replace("{b}", "----WebKitFormBoundary7MA4YWxkTrZu0gW") for kind in TYPES[HOSTILE]]
     assert {kind: edited(client, body, kind) for kind in said} == dict.fromkeys(said, 400)
     assert upstream.requests == []
+
+
+@pytest.mark.parametrize("method", ["post", "Post"])
+def test_a_method_counts_in_any_case(method: str) -> None:
+    assert call_of(method, "/v1/images/generations", {}) is Call.GENERATIONS
+    assert call_of(method, "/v1/responses", {}) is Call.RESPONSES
+    assert is_plain(method, "/v1/responses")
 
 
 def test_another_method_in_a_header_is_refused(guard: Guard) -> None:
