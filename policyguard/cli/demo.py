@@ -83,8 +83,8 @@ def _asked(columns: Sequence[str]) -> str:
     out = console(stderr=True)
     for number, name in enumerate(columns, start=1):
         out.print(f"{number:>3}  {name}")
-    number = typer.prompt("which column holds the prompts", type=click.IntRange(1, len(columns)), err=True)
-    return columns[number - 1]
+    chosen: int = typer.prompt("which column holds the prompts", type=click.IntRange(1, len(columns)), err=True)
+    return columns[chosen - 1]
 
 
 def print_summary(summary: Summary, out: Lines) -> None:
