@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import click
 import typer
 
 from policyguard.cli.output import FINDINGS, FormatOption, Lines, console, dollars, fail, print_json, progress, table
@@ -16,11 +18,15 @@ from policyguard.settings import setting
 
 if TYPE_CHECKING:
     from policyguard.demo.report import Summary
+    from policyguard.sandbox.prompts import DemoPrompt
 
 
 def demo(
     prompts: Annotated[
-        Path | None, typer.Option(help="Your own prompts: JSON lines, CSV or text, one a line.", exists=True)
+        Path | None, typer.Option(help="Your own prompts: JSON, CSV or text, one a line.", exists=True)
+    ] = None,
+    column: Annotated[
+        str | None, typer.Option("--column", help="The column or key that holds them.", show_default="text, or prompt")
     ] = None,
     folder: Annotated[Path, typer.Option(help="Where the record is left.")] = Path("policyguard-demo"),
     limit: Annotated[int | None, typer.Option(help="Only the first so many prompts.", min=1)] = None,
@@ -41,6 +47,8 @@ def demo(
 
       policyguard demo --prompts my-prompts.jsonl --format json
 
+      policyguard demo --prompts export.csv --column description
+
       OPENAI_API_KEY=... policyguard demo --live --limit 5
     """
     from policyguard.demo.run import run
@@ -48,14 +56,35 @@ def demo(
     key = setting("openai_key")
     if live and key is None:
         fail("`--live` needs OPENAI_API_KEY", hint="without --live the demo needs no key")
+    own = None if prompts is None else _prompts(prompts, column)
     with progress("requests") as report:
-        summary = run(folder, prompts=prompts, limit=limit, live_key=key if live else None, report=report)
+        summary = run(folder, prompts=own, limit=limit, live_key=key if live else None, report=report)
     if format == "json":
         print_json(asdict(summary))
     else:
         print_summary(summary, console())
     if summary.unaccounted:
         raise typer.Exit(FINDINGS)
+
+
+def _prompts(path: Path, column: str | None) -> list[DemoPrompt]:
+    from policyguard.sandbox.prompts import UnknownColumn, read_prompts
+
+    try:
+        return read_prompts(path, column)
+    except UnknownColumn as unknown:
+        if not (unknown.columns and sys.stdin.isatty()):
+            fail(str(unknown), hint="say with `--column NAME` which one holds the prompts")
+        return read_prompts(path, _asked(unknown.columns))
+
+
+def _asked(columns: Sequence[str]) -> str:
+    """The one that somebody at a terminal chooses."""
+    out = console(stderr=True)
+    for number, name in enumerate(columns, start=1):
+        out.print(f"{number:>3}  {name}")
+    chosen: int = typer.prompt("which column holds the prompts", type=click.IntRange(1, len(columns)), err=True)
+    return columns[chosen - 1]
 
 
 def print_summary(summary: Summary, out: Lines) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -191,7 +192,7 @@ def _annotation(direction: str, place: Place | None, subject: str, message: str)
 
 def markdown(found: PolicyDiff) -> str:
     """A comment for a pull request: one section for each surface that changed."""
-    lines = [f"### Policies: `{found.old.label}` -> `{found.new.label}`", "", _summary(found), ""]
+    lines = [f"### Policies: {_code(found.old.label)} -> {_code(found.new.label)}", "", _summary(found), ""]
     if found.organisation:
         lines += ["**org.yaml**", "", *(_item(change) for change in found.organisation), ""]
     for surface in found.surfaces:
@@ -200,7 +201,7 @@ def markdown(found: PolicyDiff) -> str:
         lines += [f"**{surface.surface}**: {_headline(surface)}", ""]
         for finding in surface.findings:
             why = "; ".join(_why(finding))
-            lines.append(f"- {finding.direction}: {_what(finding)}" + (f" ({why})" if why else ""))
+            lines.append(f"- {finding.direction}: " + _markdown(_what(finding) + (f" ({why})" if why else "")))
             lines += ["", "  ```sh", f"  {command(surface.surface, finding.witness.world, found.now)}", "  ```", ""]
         lines += [_item(change) for change in surface.changes]
         lines += ["", f"_{_tried(surface)}_", ""] if surface.status == "changed" else [""]
@@ -209,7 +210,30 @@ def markdown(found: PolicyDiff) -> str:
 
 def _item(change: Change) -> str:
     places = _places(change)
-    return f"- {change.direction}: {change.what}" + (f" ({places})" if places else "")
+    return f"- {change.direction}: " + _markdown(change.what + (f" ({places})" if places else ""))
+
+
+def _markdown(text: str) -> str:
+    """Words of policies as words: no link, no HTML and no mention. What stands in backticks is code already."""
+    parts = text.split("`")
+    if len(parts) % 2 == 0:  # one that is alone: nobody can say where code begins
+        return _code(text)
+    return "`".join(part if at % 2 else _ACTIVE.sub(_inert, part) for at, part in enumerate(parts))
+
+
+def _inert(found: re.Match[str]) -> str:
+    return "@<!-- -->" if found[0] == "@" else f"\\{found[0]}"
+
+
+def _code(text: str) -> str:
+    """As code, within more backticks than it has in a row."""
+    ticks = "`" * (1 + max(map(len, _TICKS.findall(text)), default=0))
+    space = " " if text.startswith("`") or text.endswith("`") else ""
+    return f"{ticks}{space}{text}{space}{ticks}"
+
+
+_ACTIVE = re.compile(r"[\\<\[\]&]|(?<!\w)@")
+_TICKS = re.compile("`+")
 
 
 FORMS: Mapping[str, Callable[[PolicyDiff], str]] = {

@@ -6,7 +6,7 @@ Every run starts a new record in its folder; the key beside it stays.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from policyguard.demo.report import Summary, summarise
 from policyguard.demo.traffic import Answer, Traffic
 from policyguard.guard import Guard
 from policyguard.moderation.openai import OpenAIModerator
-from policyguard.sandbox.prompts import DemoPrompt, demo_prompts, read_prompts
+from policyguard.sandbox.prompts import DemoPrompt, demo_prompts
 from policyguard.sandbox.server import Server
 from policyguard.starter import starter_folder
 
@@ -39,10 +39,15 @@ class Upstream:
 
 
 def run(
-    folder: Path, *, prompts: Path | None, limit: int | None, live_key: str | None, report: Report | None
+    folder: Path,
+    *,
+    prompts: Sequence[DemoPrompt] | None,
+    limit: int | None,
+    live_key: str | None,
+    report: Report | None,
 ) -> Summary:
     """Send `prompts` (else the demo's own) and say what became of them. `report(done, total)` shows progress."""
-    chosen = (read_prompts(prompts) if prompts else demo_prompts())[:limit]
+    chosen = list(demo_prompts() if prompts is None else prompts)[:limit]
     record = _fresh_record(folder)
     started = time.monotonic()
     with ExitStack() as stack:

@@ -156,10 +156,11 @@ class Source:
         spot = self.spot
         for part in path:
             spot = spot.below.get(part) if spot is not None else None
-        if spot is None or type(spot.event) is not _Scalar or not spot.event.implicit[0]:
+        event = None if spot is None else spot.event
+        if type(event) is not _Scalar or not event.implicit[0]:
             return False
-        end = spot.event.end_mark
-        return end is not None and self.text[end.index :].lstrip(" \t").startswith("#")
+        end: Any = event.end_mark
+        return self.text[end.index :].lstrip(" \t").startswith("#")
 
     def at(self, path: Path) -> Any:
         """The value at `path`."""

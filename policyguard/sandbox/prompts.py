@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from policyguard.errors import ConfigError
+from policyguard.suggest import known_names, shown
 
 # Who asks where a file does not say: many users, so that budgets per user do not decide everything.
 _SURFACES = ("avatars", "marketing")
@@ -40,11 +42,20 @@ def demo_prompts() -> list[DemoPrompt]:
     return [_prompt(json.loads(line), number) for number, line in enumerate(text.splitlines(), start=1)]
 
 
-def read_prompts(path: Path) -> list[DemoPrompt]:
-    """Prompts from JSON lines (`text` or `prompt`), CSV, TSV or plain text. Raises `ConfigError` with file and line.
+class UnknownColumn(ConfigError):
+    """A file of several columns, of which none is called `text` or `prompt`: somebody has to say which it is."""
 
-    A table without a column `text` or `prompt` is read by its first column. Surface, user, tenant and tier are filled
-    in, in turn, where the file does not say.
+    def __init__(self, path: Path, number: int, columns: Sequence[str]) -> None:
+        names = ", ".join(f"`{name}`" for name in columns)
+        super().__init__(f"{path}:{number}: there is no `text` or `prompt`; there is {names or 'nothing else'}")
+        self.columns = tuple(columns)
+
+
+def read_prompts(path: Path, column: str | None = None) -> list[DemoPrompt]:
+    """Prompts from JSON (lines, or one array), CSV with `,`, `;` or tabs, or plain text, or `ConfigError`.
+
+    They stand in `column`, else in `text` or `prompt`; a table of one column needs no header. Surface, user, tenant and
+    tier are filled in, in turn, where the file does not say. Raises `UnknownColumn` where nobody said which it is.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -52,41 +63,67 @@ def read_prompts(path: Path) -> list[DemoPrompt]:
         raise ConfigError(f"`{path}` is no UTF-8 text") from None
     except OSError as error:
         raise ConfigError(f"`{path}` cannot be read: {(error.strerror or 'unknown').lower()}") from None
-    read = _READERS.get(path.suffix.lower(), _lines)
-    prompts = [_prompt(row, number, path) for number, row in read(text, path)]
-    if not prompts:
+    rows = list(_READERS.get(path.suffix.lower(), _lines)(text, path, column))
+    if not rows:
         raise ConfigError(f"`{path}` has no prompts")
-    return prompts
+    name = _column(path, rows, column)
+    return [_prompt(row, number, path, name) for number, row in rows]
 
 
-def _json_lines(text: str, path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            raise ConfigError(f"{path}:{number}: this is no JSON") from None
+def _column(path: Path, rows: Sequence[tuple[int, Row]], column: str | None) -> str | None:
+    """The name as the file writes it; None for the usual ones."""
+    number, first = rows[0]
+    names = list(dict.fromkeys(name for _, row in rows for name in row))
+    if column is None:
+        if not _USUAL & set(names):
+            raise UnknownColumn(path, number, [name for name in names if isinstance(first.get(name), str)])
+        return None
+    found = next((name for name in names if name.strip().lower() == column.strip().lower()), None)
+    if found is None:
+        raise ConfigError(f"`{path}` has no column {shown(column)}; {known_names(column, names)}")
+    return found
+
+
+def _json(text: str, path: Path, column: str | None) -> Iterator[tuple[int, Row]]:
+    """Of an array the number is the item's, else the line's."""
+    try:
+        whole = json.loads(text)
+    except (ValueError, RecursionError):
+        whole = None
+    items = enumerate(whole, start=1) if isinstance(whole, list) else _json_lines(text, path)
+    for number, item in items:
+        row = {"text": item} if isinstance(item, str) else item
         if not isinstance(row, dict):
             raise ConfigError(f"{path}:{number}: this is no JSON object")
         yield number, row
 
 
-def _csv(text: str, path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def _json_lines(text: str, path: Path) -> Iterator[tuple[int, Any]]:
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            yield number, json.loads(line)
+        except (ValueError, RecursionError):
+            raise ConfigError(f"{path}:{number}: this is no JSON") from None
+
+
+def _csv(text: str, path: Path, column: str | None) -> Iterator[tuple[int, Row]]:
     rows = _table_rows(text, path)
     number, first = next(rows, (1, []))
     header = [name.strip().lower() for name in first]
-    named = "text" in header or "prompt" in header
-    if not named and first:
+    if _USUAL & set(header) or column is not None:
+        yield from ((number, dict(zip(header, row, strict=False))) for number, row in rows)
+    elif len(header) > 1:
+        raise UnknownColumn(path, number, [name for name in header if name])
+    elif first:
         yield number, {"text": first[0]}
-    for number, row in rows:
-        yield number, dict(zip(header, row, strict=False)) if named else {"text": row[0]}
+        yield from ((number, {"text": row[0]}) for number, row in rows)
 
 
 def _table_rows(text: str, path: Path) -> Iterator[tuple[int, list[str]]]:
     """Rows that have something in them. Strict: a quote that is never closed must not swallow the rest of the file."""
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=_delimiter(text))
     before = csv.field_size_limit(max(len(text), 1))  # a prompt may be longer than the module's 131,072 characters
     try:
         rows = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
@@ -97,26 +134,36 @@ def _table_rows(text: str, path: Path) -> Iterator[tuple[int, list[str]]]:
     return iter(rows)
 
 
-def _lines(text: str, path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def _delimiter(text: str) -> str:
+    """The one that the header has most of, outside of quotes: spreadsheets of many countries write `;`."""
+    header = _IN_QUOTES.sub("", text.lstrip().partition("\n")[0])
+    return max(",;\t", key=header.count)
+
+
+def _lines(text: str, path: Path, column: str | None) -> Iterator[tuple[int, Row]]:
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             yield number, {"text": line.strip()}
 
 
-_READERS: Mapping[str, Callable[[str, Path], Iterator[tuple[int, Mapping[str, Any]]]]] = {
-    ".json": _json_lines,
-    ".jsonl": _json_lines,
-    ".ndjson": _json_lines,
+Row = Mapping[str, Any]
+_USUAL = frozenset(("text", "prompt"))
+_IN_QUOTES = re.compile(r'"[^"]*"')
+_READERS: Mapping[str, Callable[[str, Path, str | None], Iterator[tuple[int, Row]]]] = {
+    ".json": _json,
+    ".jsonl": _json,
+    ".ndjson": _json,
     ".csv": _csv,
     ".tsv": _csv,
 }
 _NAMES = frozenset(f.name for f in fields(DemoPrompt))
 
 
-def _prompt(row: Mapping[str, Any], number: int, path: Path | None = None) -> DemoPrompt:
-    text = row.get("text") or row.get("prompt")
+def _prompt(row: Row, number: int, path: Path | None = None, column: str | None = None) -> DemoPrompt:
+    text = row.get(column) if column else row.get("text") or row.get("prompt")
     if not isinstance(text, str) or not text.strip():
-        raise ConfigError(f"{path or 'the demo'}:{number}: there is no `text` or `prompt`")
+        what = f"`{column}`" if column else "`text` or `prompt`"
+        raise ConfigError(f"{path or 'the demo'}:{number}: there is no {what}")
     if not _is_text(text):
         raise ConfigError(f"{path or 'the demo'}:{number}: the prompt is no text (half of a surrogate pair)")
     filled = {

@@ -14,6 +14,7 @@ from support import ORG, SURFACE, write_policies
 from typer.testing import CliRunner, Result
 
 from policyguard.cli import app
+from policyguard.cli.diff_forms import _code, _markdown
 from policyguard.errors import ConfigError
 
 NOW = "2026-11-24T12:00:00Z"
@@ -214,3 +215,11 @@ def test_a_time_without_its_zone_is_a_usage_error(folders: Path) -> None:
     result = run("diff", "old", "new", "--now", "2026-11-24")
     assert result.exit_code == 2
     assert "hint: write it like `2026-11-24T12:00:00Z`, with its zone" in result.stderr
+
+
+def test_words_of_policies_are_no_markdown_and_no_mention() -> None:
+    assert _markdown("`day` -> <img src=x> [go](http://x) @team a@b `<b>`") == (
+        "`day` -> \\<img src=x> \\[go\\](http://x) @<!-- -->team a@b `<b>`"
+    )
+    assert _markdown("a ` <b>") == "``a ` <b>``"
+    assert _code("``x`") == "``` ``x` ```"

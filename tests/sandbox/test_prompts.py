@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policyguard.errors import ConfigError
-from policyguard.sandbox.prompts import DemoPrompt, demo_prompts, read_prompts
+from policyguard.sandbox.prompts import DemoPrompt, UnknownColumn, demo_prompts, read_prompts
 from policyguard.sandbox.scores import text_scores
 
 
@@ -54,10 +54,37 @@ def test_a_prompt_is_not_in_its_repr() -> None:
         ("a.tsv", "Prompt\tCategory\na boat\tBasic\na kite\tBasic\n"),
         ("a.json", '{"text": "a boat"}\n{"text": "a kite"}\n'),
         ("a.txt", "a boat\n\n  a kite\n"),
+        ("a.csv", "id;prompt;n\n1;a boat;\n2;a kite;\n"),
+        ("a.csv", '"what, for whom";prompt\n"x, y";a boat\nz;a kite\n'),
+        ("a.csv", "Prompt\tid\r\na boat\t1\r\na kite\t2\r\n"),
+        ("a.json", '[{"prompt": "a boat"}, {"text": "a kite"}]'),
+        ("a.json", '[\n  "a boat",\n  "a kite"\n]\n'),
+        ("a.jsonl", '"a boat"\n"a kite"\n'),
     ],
 )
 def test_json_lines_csv_and_plain_text_are_read(tmp_path: Path, name: str, text: str) -> None:
     assert [prompt.text for prompt in read_prompts(written(tmp_path, name, text))] == ["a boat", "a kite"]
+
+
+TABLE = "id;Beschreibung;Titel\n1;a boat;x\n2;a kite;y\n"
+OBJECTS = '[{"id": 1, "Beschreibung": "a boat", "Titel": "x"}, {"id": 2, "Beschreibung": "a kite"}]'
+
+
+@pytest.mark.parametrize(("name", "text"), [("a.csv", TABLE), ("a.json", OBJECTS)])
+def test_a_file_with_other_columns_says_which_there_are_and_reads_the_one_that_is_named(
+    tmp_path: Path, name: str, text: str
+) -> None:
+    path = written(tmp_path, name, text)
+    with pytest.raises(UnknownColumn, match=r"there is .*`[Bb]eschreibung`, `[Tt]itel`"):
+        read_prompts(path)
+    assert [prompt.text for prompt in read_prompts(path, " beschreibung ")] == ["a boat", "a kite"]
+    with pytest.raises(ConfigError, match=r"did you mean `[Tt]itel`"):
+        read_prompts(path, "titl")
+
+
+def test_a_prompt_with_a_comma_in_it_is_not_cut(tmp_path: Path) -> None:
+    with pytest.raises(UnknownColumn):
+        read_prompts(written(tmp_path, "a.csv", "a boat, by night\na kite, by day\n"))
 
 
 def test_a_prompt_keeps_its_capitals_and_its_length(tmp_path: Path) -> None:
