@@ -34,7 +34,9 @@ def test_a_key_of_white_space_alone_is_none(monkeypatch: pytest.MonkeyPatch, wri
     assert openai_key() is None
 
 
-@pytest.mark.parametrize("written", ["sk-can\nary", "sk-can ary", "sk-canary\n# a comment", "sk-canäry", "sk-can\x00ary"])
+@pytest.mark.parametrize(
+    "written", ["sk-can\nary", "sk-can ary", "sk-canary\n# a comment", "sk-canäry", "sk-can\x00ary"]
+)
 def test_a_key_that_no_header_can_carry_is_an_error_without_the_key(written: str) -> None:
     with pytest.raises(ConfigError, match="OPENAI_API_KEY") as raised:
         openai_key(written)

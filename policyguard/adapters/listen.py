@@ -65,7 +65,9 @@ def _leads_to(address: IPv4Address | IPv6Address, bound: IPv4Address | IPv6Addre
     local = address.is_loopback or address.is_unspecified  # an unspecified one is reached over loopback
     if bound.is_unspecified:
         return local or _is_ours(address)
-    return address == bound or (local and bound.is_loopback and (address.is_unspecified or address.version != bound.version))
+    return address == bound or (
+        local and bound.is_loopback and (address.is_unspecified or address.version != bound.version)
+    )
 
 
 def _is_ours(address: IPv4Address | IPv6Address) -> bool:

@@ -124,9 +124,7 @@ _LASTING: Mapping[int, str] = {
 }
 
 
-def _models(
-    upstream: Upstream, instance: str, base_url: str | None = None
-) -> AbstractAsyncContextManager[Answer]:
+def _models(upstream: Upstream, instance: str, base_url: str | None = None) -> AbstractAsyncContextManager[Answer]:
     headers = {"accept": "application/json", "user-agent": "policyguard", PROBE: instance}
     return upstream.get("/models", headers, within_s=WITHIN_S, base_url=base_url)
 

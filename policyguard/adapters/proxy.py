@@ -230,7 +230,9 @@ class Proxy:
         elif right is None:
             await self._refuse(no_surface_reason(), surface, caller, send)
         else:
-            refused = await self.guard.areject(no_surface_reason(), surface=surface, caller=caller, door=self._door.name)
+            refused = await self.guard.areject(
+                no_surface_reason(), surface=surface, caller=caller, door=self._door.name
+            )
             await _send(_not_found(right, ("x-policyguard-decision", refused.decision.id)), send)
 
     async def _refuse(self, error: InvalidRequest | Reason, surface: str | None, caller: Caller, send: Send) -> None:

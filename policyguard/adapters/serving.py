@@ -121,7 +121,14 @@ def create_app(options: Options, opened: tuple[Guard, Upstream] | None = None) -
 
 
 # What a browser's code may read of an answer.
-_EXPOSED = ("x-policyguard-decision", "x-policyguard-adjusted", "x-request-id", "x-should-retry", "retry-after", "location")
+_EXPOSED = (
+    "x-policyguard-decision",
+    "x-policyguard-adjusted",
+    "x-request-id",
+    "x-should-retry",
+    "retry-after",
+    "location",
+)
 
 
 def _for_browsers(app: ASGIApp, origins: tuple[str, ...]) -> ASGIApp:

@@ -116,7 +116,9 @@ class Upstream:
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
             raise ConfigError("the upstream's address must be like `https://api.openai.com/v1`")
         if parts.username is not None or parts.password is not None:
-            raise ConfigError("the upstream's address cannot have a name or a password in it: the key is the credential")
+            raise ConfigError(
+                "the upstream's address cannot have a name or a password in it: the key is the credential"
+            )
         self.host = parts.hostname  # what the breaker counts for
         self._authorization = f"Bearer {key}"
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s, sock_read=read_timeout_s)

@@ -107,7 +107,10 @@ def serve(
     if is_here(listening, above.base_url):
         listening.close()
         guard.close()
-        fail("the upstream is this proxy itself", hint="OPENAI_BASE_URL or --upstream is OpenAI's address, not serve's own")
+        fail(
+            "the upstream is this proxy itself",
+            hint="OPENAI_BASE_URL or --upstream is OpenAI's address, not serve's own",
+        )
     say = partial(_say, format, url_of(listening), above.base_url, sorted(guard.policies.surfaces))
     if workers == 1:
         run(options, listening, say, opened)
@@ -130,7 +133,9 @@ def _origin(text: str) -> str:
     """As browsers write it: what is written otherwise would never match."""
     parts = urlsplit(text)
     plain = f"{parts.scheme}://{parts.netloc}".lower()
-    if text != "*" and (parts.scheme not in ("http", "https") or not parts.hostname or text.rstrip("/").lower() != plain):
+    if text != "*" and (
+        parts.scheme not in ("http", "https") or not parts.hostname or text.rstrip("/").lower() != plain
+    ):
         fail(f"--cors-origin: `{text}` is no origin", hint="write it like https://app.example.com, without a path")
     return text if text == "*" else plain
 

@@ -314,9 +314,7 @@ async def test_an_address_that_is_written_wrongly_is_told_the_right_one_and_reco
         ("/v1/v1/models", "GET", "/v1/models"),
     ],
 )
-async def test_the_rest_is_not_found(
-    start: Callable[..., Client], path: str, method: str, right: str | None
-) -> None:
+async def test_the_rest_is_not_found(start: Callable[..., Client], path: str, method: str, right: str | None) -> None:
     client = start()
     answer = await client.ask(client.key(), path=path, method=method)
     assert (answer.status, answer.code, client.upstream.seen) == (404, "not_found", [])
@@ -405,7 +403,9 @@ async def test_that_header_means_nothing_with_another_key(start: Callable[..., C
 
 async def test_a_stream_is_neither_gathered_nor_kept_on_its_way(start: Callable[..., Client]) -> None:
     client = start()
-    event = b'data: {"type":"image_generation.completed","b64_json":"","usage":{"input_tokens":1,"output_tokens":1}}\n\n'
+    event = (
+        b'data: {"type":"image_generation.completed","b64_json":"","usage":{"input_tokens":1,"output_tokens":1}}\n\n'
+    )
     head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\n"
     client.upstream.answers[GENERATIONS] = head + f"content-length: {len(event)}\r\n\r\n".encode() + event
     answer = await client.ask(client.key(), {"prompt": "a cat", "stream": True})

@@ -90,7 +90,17 @@ def test_a_header_of_its_own_names_the_user(shell: Any) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["Authorization", "api-key", "X-Api-Key", "Content-Type", "X-Forwarded-For", "X-Policyguard-User", "x y", "x-é", "x-"],
+    [
+        "Authorization",
+        "api-key",
+        "X-Api-Key",
+        "Content-Type",
+        "X-Forwarded-For",
+        "X-Policyguard-User",
+        "x y",
+        "x-é",
+        "x-",
+    ],
 )
 def test_a_header_that_says_something_else_cannot_name_the_user(shell: Any, name: str) -> None:
     done = shell(*CREATE, "--user-header", name, code=1)

@@ -103,7 +103,9 @@ def test_an_origin_that_no_browser_writes_is_refused(shell: Any, origin: str) ->
     assert "--cors-origin" in result.stderr
 
 
-@pytest.mark.parametrize("origin", ["https://app.example.com", "https://App.example.com:8443/", "http://localhost:3000", "*"])
+@pytest.mark.parametrize(
+    "origin", ["https://app.example.com", "https://App.example.com:8443/", "http://localhost:3000", "*"]
+)
 def test_an_origin_is_taken(shell: Any, origin: str) -> None:
     assert shell("--cors-origin", origin).exit_code == 0
 
