@@ -1,4 +1,4 @@
-"""`GET /v1/models` at the proxy: what the surfaces of a key let through, in OpenAI's form. The upstream is not asked."""
+"""`GET /v1/models` at the proxy: what the surfaces of a key let through, in OpenAI's form. Nobody upstream is asked."""
 
 from __future__ import annotations
 

@@ -47,8 +47,8 @@ _OWN: Mapping[int, str] = {
     404: "`not_found`: the proxy does not serve this route; `model_not_found`",
     408: "`invalid_request`: the headers did not arrive in time",
     431: "`invalid_request`: the headers are too large",
-    502: "`upstream_unavailable`, `upstream_key_refused`, `upstream_misconfigured`: OpenAI cannot be reached, refuses the"
-    " proxy's key, or is not where the proxy was told",
+    502: "`upstream_unavailable`, `upstream_key_refused`, `upstream_misconfigured`: OpenAI cannot be reached, refuses"
+    " the proxy's key, or is not where the proxy was told",
     504: "`upstream_unavailable`: OpenAI did not answer in time",
 }
 

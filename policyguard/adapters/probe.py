@@ -1,4 +1,4 @@
-"""Whether the upstream is what it should be: a look that costs nothing, now and then, for `/readyz`, `doctor` and the log.
+"""Whether the upstream is what it should be: a look that costs nothing, for `/readyz`, `doctor` and the log.
 
 An upstream that is down comes back by itself. One that is misnamed, refuses the key or is this proxy itself does not:
 what `stops` is told once, and requests are answered with what it is, not with a 503 that asks them to come again.

@@ -37,7 +37,7 @@ def doctor(
 ) -> None:
     """Look at the settings, policies, store, key file, price book, upstream, telemetry and the optional parts.
 
-    Nothing is made or changed. Where OPENAI_API_KEY is set, the upstream is asked for its list of models, which is free.
+    Nothing is made or changed. Where OPENAI_API_KEY is set, the upstream is asked for its models, which is free.
 
     Examples:
 

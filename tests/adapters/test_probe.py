@@ -1,4 +1,4 @@
-"""The look at the upstream: what lasts is told once and answered as what it is; what passes by itself stays an outage."""
+"""The look at the upstream: what lasts is told once and answered as what it is; an outage stays an outage."""
 
 from __future__ import annotations
 
@@ -226,13 +226,13 @@ async def test_readyz_says_what_lasts_and_warns_of_the_rest(
         ("127.0.0.1", "http://LOCALHOST:{port}/v1", True),
         ("127.0.0.1", "http://[::1]:{port}/v1", True),
         ("127.0.0.1", "http://0.0.0.0:{port}/v1", True),
-        ("0.0.0.0", "http://127.0.0.1:{port}/v1", True),  # noqa: S104 (a socket that nobody is told of)
-        ("0.0.0.0", "http://localhost:{port}/v1", True),  # noqa: S104
+        ("0.0.0.0", "http://127.0.0.1:{port}/v1", True),
+        ("0.0.0.0", "http://localhost:{port}/v1", True),
         ("127.0.0.1", "http://127.0.0.1:1/v1", False),
         ("127.0.0.1", "http://127.0.0.1/v1", False),
         ("127.0.0.1", "https://api.openai.com:{port}/v1", False),
         ("127.0.0.1", "http://192.0.2.1:{port}/v1", False),
-        ("0.0.0.0", "http://192.0.2.1:{port}/v1", False),  # noqa: S104
+        ("0.0.0.0", "http://192.0.2.1:{port}/v1", False),
     ],
 )
 def test_an_upstream_that_is_the_socket_itself_is_noticed(bound: str, url: str, here: bool) -> None:
