@@ -61,7 +61,7 @@ SETTINGS: Mapping[str, Setting] = {
             "webhook_secret",
             "POLICYGUARD_WEBHOOK_SECRET",
             None,
-            "signs exports of the record to a webhook: `whsec_` and base64",
+            "signs exports of the record to a webhook: `whsec_` and 24 to 64 bytes in base64",
             secret=True,
         ),
         Setting("openai_key", "OPENAI_API_KEY", None, "OpenAI's key, for moderation and the proxy", secret=True),

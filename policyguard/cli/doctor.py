@@ -35,9 +35,9 @@ def doctor(
     offline: Annotated[bool, typer.Option("--offline", help="Do not ask the upstream.")] = False,
     format: FormatOption = "text",
 ) -> None:
-    """Look at the settings, policies, store, key file, price book, upstream, telemetry, optional parts.
+    """Look at the settings, policies, store, key file, price book, upstream, telemetry and optional parts.
 
-    Nothing is made or changed. With OPENAI_API_KEY, the upstream is asked for its list of models, which is free.
+    Nothing is made or changed. Where OPENAI_API_KEY is set, the upstream is asked for its models, which is free.
 
     Examples:
 

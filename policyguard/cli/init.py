@@ -12,7 +12,13 @@ from policyguard.cli.output import FormatOption, console, fail, print_json
 from policyguard.cli.schema import first_line, write_schemas
 from policyguard.starter import starter_folder
 
-APP = '''"""An app whose image route is guarded. Run it: uvicorn app:app"""
+APP = '''"""An app whose image route is guarded. From the folder that `init` ran in, with OPENAI_API_KEY set:
+
+    {start}
+
+uvicorn comes with policyguard[serve]. Behind a reverse proxy name it in org.yaml's `trusted_proxies`; uvicorn must not
+take the peer from a header (`--no-proxy-headers`), because then anybody could say who asks.
+"""
 
 from openai import AsyncOpenAI
 from starlette.applications import Starlette
@@ -23,8 +29,9 @@ from starlette.routing import Route
 
 from policyguard import Guard
 from policyguard.adapters.asgi import PolicyGuardMiddleware
+from policyguard.adapters.fastapi import lifespan
 
-guard = Guard.open("policies")  # OPENAI_API_KEY moderates; POLICYGUARD_STORE says where the record goes
+guard = Guard.open("{folder}")  # OPENAI_API_KEY moderates; POLICYGUARD_STORE says where the record goes
 client = AsyncOpenAI(max_retries=0)
 
 
@@ -37,6 +44,7 @@ async def avatar(request: Request) -> Response:
 app = Starlette(
     routes=[Route("/avatars/v1/images/generations", avatar, methods=["POST"])],
     middleware=[Middleware(PolicyGuardMiddleware, guard=guard)],
+    lifespan=lifespan(guard),
 )
 '''
 
@@ -58,7 +66,8 @@ def init(
     if existing:
         fail(f"`{existing[0]}` is there already, nothing was written", hint="name another place, or move it away")
     shutil.copytree(starter_folder(), folder, ignore=shutil.ignore_patterns(".*"))
-    app.write_text(APP)
+    start = start_command(app)
+    app.write_text(APP.format(start=start, folder=folder.as_posix()))
     for path in folder.rglob("*.yaml"):
         path.write_text(first_line(path) + path.read_text())
     write_schemas(folder)
@@ -69,4 +78,10 @@ def init(
     out = console()
     for path in written:
         out.print(f"wrote {path}")
-    out.print("next: edit the policies, then `policyguard check` and `policyguard test`, then `uvicorn app:app`")
+    out.print(f"next: edit the policies, then `policyguard check` and `policyguard test`, then `{start}`")
+
+
+def start_command(app: Path) -> str:
+    """How the app is started from this folder."""
+    place = f" --app-dir {app.parent.as_posix()}" if app.parent != Path() else ""
+    return f"uvicorn {app.stem}:app{place} --no-proxy-headers"

@@ -106,7 +106,7 @@ def test_refusals_are_the_typed_errors_of_the_sdk(proxy: Callable[..., Any], san
     with pytest.raises(openai.NotFoundError) as address:
         client.with_options(base_url=f"{app.url}").images.generate(prompt="a cat")
     assert "`/v1/images/generations`" in address.value.message
-    assert [model.id for model in client.models.list()] == ["gpt-image-2-2026-04-21"]
+    assert "gpt-image-2-2026-04-21" in [model.id for model in client.models.list()]
     assert client.models.retrieve("gpt-image-2-2026-04-21").object == "model"
     assert sandbox.counts()["generations"] == 0
     client.images.generate(prompt="a cat")

@@ -15,6 +15,7 @@ import pytest
 from support import NOW, SURFACE, caller, request, write_policies
 
 from policyguard.cli import app
+from policyguard.cli.init import start_command
 from policyguard.cli.output import Lines, print_rows
 from policyguard.guard import Guard
 from policyguard.moderation.scripted import ScriptedModerator
@@ -245,10 +246,23 @@ def test_db_brings_a_database_to_this_versions_schema(tmp_path: Path) -> None:
 
 def test_init_writes_a_folder_that_loads_and_overwrites_nothing(tmp_path: Path) -> None:
     assert "app.py" in data("init", cwd=tmp_path)["written"]
+    assert 'Guard.open("policies")' in (tmp_path / "app.py").read_text()
     assert "no problems" in run("check", cwd=tmp_path)
     assert "all pass" in run("test", "--require-tests", "--min-coverage", "100", cwd=tmp_path)
     compile((tmp_path / "app.py").read_text(), "app.py", "exec")
     assert "there already" in run("init", cwd=tmp_path, code=2)
+
+
+@pytest.mark.parametrize(
+    ("app", "start"),
+    [
+        ("app.py", "uvicorn app:app --no-proxy-headers"),
+        ("service.py", "uvicorn service:app --no-proxy-headers"),
+        ("src/web/service.py", "uvicorn service:app --app-dir src/web --no-proxy-headers"),
+    ],
+)
+def test_init_says_how_its_app_is_started_wherever_it_stands(app: str, start: str) -> None:
+    assert start_command(Path(app)) == start
 
 
 def test_init_tells_editors_where_the_schemas_are(tmp_path: Path) -> None:
