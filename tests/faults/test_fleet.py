@@ -143,23 +143,18 @@ def test_the_server_may_only_be_read(sandbox: Any, tmp_path: Path) -> None:
 
 
 def test_a_synchronous_standby_takes_over(sandbox: Any, tmp_path: Path) -> None:
-    with pair() as servers, servers.server.database(fresh=True) as url:
+    with pair() as servers:
+        name, url = servers.create()
         servers.follow(synchronous=True)
-        name = str(make_url(url).database)
         forwarder, through = Forwarder.before(url)
 
         def fail_over() -> None:
             forwarder.move(servers.fail_over())
             forwarder.reset()
 
-        try:
-            with forwarder:
-                run(
-                    "failover to a synchronous standby", through, sandbox, tmp_path, fail_over, lambda: None,
-                    seconds=0, truth=servers.url(name),
-                )
-        finally:
-            servers.server.database = lambda **_: None  # type: ignore[method-assign, assignment]
+        with forwarder:
+            title, truth = "failover to a synchronous standby", servers.url(name)
+            run(title, through, sandbox, tmp_path, fail_over, lambda: None, seconds=0, truth=truth)
 
 
 def test_pgbouncer_lends_a_connection_for_each_transaction(postgres: Server, sandbox: Any, tmp_path: Path) -> None:
