@@ -312,7 +312,7 @@ class Guard:
             yield
 
     def settle(self, ticket: Ticket, outcome: Outcome) -> Settled:
-        """Say what happened upstream. Twice is once. With the store down it is tried again until the leg's time is over."""
+        """Say what happened upstream. Twice is once. With the store down it is told again, in the leg's time."""
         return self._drive(self._settling(ticket, outcome), anew=True)
 
     async def asettle(self, ticket: Ticket, outcome: Outcome) -> Settled:

@@ -25,7 +25,9 @@ pytestmark = pytest.mark.anyio
 
 
 @contextmanager
-def down(guard: Guard, kind: type = Settle, *, after: bool = False, error: type[Exception] = StoreUnavailable) -> Iterator[None]:
+def down(
+    guard: Guard, kind: type = Settle, *, after: bool = False, error: type[Exception] = StoreUnavailable
+) -> Iterator[None]:
     """The store fails at one kind of step; `after`: when it was done."""
     perform, aperform = guard.store.perform, guard.store.aperform
 
@@ -108,7 +110,9 @@ def test_what_cannot_be_told_in_time_is_given_up_and_said(guard: Guard, caplog: 
     assert "will be presumed at its ceiling" in caplog.text
 
 
-def test_what_waits_has_a_bound(guard: Guard, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_waits_has_a_bound(
+    guard: Guard, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(module, "MOST", 1)
     with down(guard):
         for _ in range(2):

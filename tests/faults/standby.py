@@ -33,7 +33,19 @@ class Pair:
 
     def follow(self, *, synchronous: bool) -> None:
         """Start the standby, and wait until it streams."""
-        backup = ("-h", str(self._handle.pgdata), "-U", "postgres", "-D", str(self._copy), "-R", "-X", "stream", "-c", "fast")
+        backup = (
+            "-h",
+            str(self._handle.pgdata),
+            "-U",
+            "postgres",
+            "-D",
+            str(self._copy),
+            "-R",
+            "-X",
+            "stream",
+            "-c",
+            "fast",
+        )
         self._run("pg_basebackup", *backup)
         (self._copy / ".s.PGSQL.5432.lock").unlink()  # the primary's, whose socket stands among its data
         self._standby = self._popen("postgres", "-D", str(self._copy), "-k", str(self._copy), "-c", "listen_addresses=")

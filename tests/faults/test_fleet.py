@@ -1,4 +1,4 @@
-"""Faults of the database under load, on two `policyguard serve` processes: what each costs, and how it is recovered from.
+"""Faults of the database under load, on two `policyguard serve` processes: what each costs.
 
 `make faults` runs all and prints the table of docs/faults.md; it needs PgBouncer (`apt-get install pgbouncer`) and, for
 the full disk, to be root, and fails where they are missing. The suite runs none of these: its short form is
@@ -92,9 +92,7 @@ NETWORK: dict[str, Callable[[Forwarder], None]] = {
 @pytest.mark.parametrize("name", NETWORK)
 def test_the_network_fails(name: str, behind: tuple[str, str, Forwarder], sandbox: Any, tmp_path: Path) -> None:
     url, through, forwarder = behind
-    found = run(
-        name, through, sandbox, tmp_path, lambda: NETWORK[name](forwarder), forwarder.heal, truth=url
-    )
+    found = run(name, through, sandbox, tmp_path, lambda: NETWORK[name](forwarder), forwarder.heal, truth=url)
     if name != "connections are reset":
         assert found.not_ready_s is not None
 
@@ -133,7 +131,10 @@ def test_the_server_may_only_be_read(sandbox: Any, tmp_path: Path) -> None:
 
         def heal() -> None:
             with psycopg.connect(
-                host=str(servers.server.handle.pgdata), user="postgres", dbname="postgres", autocommit=True,
+                host=str(servers.server.handle.pgdata),
+                user="postgres",
+                dbname="postgres",
+                autocommit=True,
                 options="-c default_transaction_read_only=off",
             ) as beside:
                 beside.execute("ALTER SYSTEM RESET default_transaction_read_only")
@@ -161,8 +162,15 @@ def test_a_synchronous_standby_takes_over(sandbox: Any, tmp_path: Path) -> None:
 def test_pgbouncer_lends_a_connection_for_each_transaction(postgres: Server, sandbox: Any, tmp_path: Path) -> None:
     with postgres.database() as url, bouncer(url) as (through, restart):
         run(
-            "PgBouncer in transaction mode is restarted", through, sandbox, tmp_path, restart, lambda: None,
-            seconds=1, truth=url, POLICYGUARD_POSTGRES_POOLER="transaction",
+            "PgBouncer in transaction mode is restarted",
+            through,
+            sandbox,
+            tmp_path,
+            restart,
+            lambda: None,
+            seconds=1,
+            truth=url,
+            POLICYGUARD_POSTGRES_POOLER="transaction",
         )
 
 
@@ -231,8 +239,15 @@ def test_the_file_is_replaced(sandbox: Any, tmp_path: Path) -> None:
         migrate(f"sqlite:///{path}")
 
     found = run(
-        "the SQLite file is replaced", f"sqlite:///{path}", sandbox, tmp_path, replace, lambda: None,
-        seconds=1, truth=f"sqlite:///{away}", recovers=False,
+        "the SQLite file is replaced",
+        f"sqlite:///{path}",
+        sandbox,
+        tmp_path,
+        replace,
+        lambda: None,
+        seconds=1,
+        truth=f"sqlite:///{away}",
+        recovers=False,
     )
     assert found.not_ready_s is not None
 
@@ -261,4 +276,6 @@ def test_the_disk_is_full(sandbox: Any, tmp_path: Path) -> None:
                 except OSError:
                     return
 
-        run("the disk of SQLite is full", f"sqlite:///{disk / 'record.sqlite3'}", sandbox, tmp_path, fill, filler.unlink)
+        run(
+            "the disk of SQLite is full", f"sqlite:///{disk / 'record.sqlite3'}", sandbox, tmp_path, fill, filler.unlink
+        )

@@ -1,4 +1,4 @@
-"""A database that goes mute, is cut, read-only, replaced or locked: nobody hangs, nothing is lost, it recovers alone."""
+"""A database that goes mute, is cut, read-only, replaced or locked: nobody hangs, nothing is lost, it recovers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from databases import Server, connect
 from forwarder import Forwarder
 from sqlalchemy import Connection
-from store.books import HOUR, NOW, assert_books_balance, balance, open_at, refused, reserve, rows, settle
+from store.books import HOUR, NOW, assert_books_balance, balance, hold, open_at, refused, reserve, rows, settle
 from store.test_sqlite import other_writer
 
 from policyguard.errors import ConfigError, StoreUnavailable
@@ -113,7 +113,12 @@ async def test_tasks_are_released_from_a_mute_server_together(far: Store, networ
 def test_a_store_whose_server_is_mute_closes(far: Store, network: Forwarder) -> None:
     works(far)
     network.mute()
-    asking = threading.Thread(target=lambda: pytest.raises(StoreUnavailable, far.perform, refused("dec_1"), NOW))
+
+    def ask() -> None:
+        with pytest.raises(StoreUnavailable):
+            far.perform(refused("dec_1"), NOW)
+
+    asking = threading.Thread(target=ask)
     asking.start()
     wait_until(lambda: bool(far._database._process().watchdog._running))
     far.close()
@@ -307,7 +312,9 @@ def test_a_pooler_is_one_that_we_know(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_the_server_may_take_back_is_told(own: str, store: Store) -> None:
     assert store.durability() is None
     with connect(own) as beside:
-        beside.execute("ALTER DATABASE {} SET synchronous_commit = off".format(own.partition("?")[0].rpartition("/")[2]))
+        beside.execute(
+            "ALTER DATABASE {} SET synchronous_commit = off".format(own.partition("?")[0].rpartition("/")[2])
+        )
     other = open_at(own)
     assert "synchronous_commit is off" in (other.durability() or "")
     other.close()
@@ -417,8 +424,6 @@ def fill(connection: Connection) -> None:
 
 
 def test_what_has_run_out_is_not_offered_for_review(store: Store) -> None:
-    from store.books import hold
-
     store.perform(hold("rev_1"), NOW)
     assert len(store.reviews(now=NOW + HOUR)) == 1
     assert store.reviews(now=NOW + 5 * HOUR) == []
