@@ -264,7 +264,7 @@ class Guard:
         try:
             return waiting(self.store_timeout_s, self.store.mark_sent, ticket.leg_id, now + SENT_FOR, now)
         except StoreUnavailable as error:
-            return self._not_sent(ticket, error)
+            return self._later.not_sent(ticket, error)
 
     async def asent(self, ticket: Ticket) -> bool:
         """`sent` for async code."""
@@ -273,12 +273,7 @@ class Guard:
             with patience(self.store_timeout_s, within=True):
                 return await self.store.amark_sent(ticket.leg_id, now + SENT_FOR, now)
         except StoreUnavailable as error:
-            return self._not_sent(ticket, error)
-
-    def _not_sent(self, ticket: Ticket, error: StoreUnavailable) -> bool:
-        lines.not_sent(ticket, error)
-        self._later.give_back(ticket.leg_id, error)
-        return False
+            return self._later.not_sent(ticket, error)
 
     @contextmanager
     def alive(self, ticket: Ticket, *, current: bool = True) -> Iterator[None]:

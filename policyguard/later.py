@@ -78,6 +78,12 @@ class Later:
         if isinstance(error, Unanswered):
             self._put(leg_id, lambda: self._store.give_back(leg_id, self._clock()))
 
+    def not_sent(self, ticket: Ticket, error: StoreUnavailable) -> bool:
+        """The leg was not marked as sent, or nobody knows: it is not sent. False, for who asked."""
+        lines.not_sent(ticket, error)
+        self.give_back(ticket.leg_id, error)
+        return False
+
     def _put(self, leg_id: str, tell: Callable[[], object]) -> None:
         process = self._processes.setdefault(os.getpid(), _Process())
         with process.lock:

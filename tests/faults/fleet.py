@@ -171,9 +171,10 @@ class Result:
     def row(self) -> str:
         seen = ", ".join(f"{status or 'cut'}: {count}" for status, count in sorted(self.statuses.items()))
         ready = "-" if self.not_ready_s is None else f"{self.not_ready_s:.1f} s"
+        again = "-" if self.recovered_s == float("inf") else f"{self.recovered_s:.1f} s"
         return (
             f"| {self.fault} | {self.made} / {self.charged} | {self.overspent} | {self.unaccounted} | {self.presumed}"
-            f" | {ready} | {self.recovered_s:.1f} s | {seen}; slowest {self.slowest_s:.1f} s | {self.end_s:.1f} s |"
+            f" | {ready} | {again} | {seen}; slowest {self.slowest_s:.1f} s | {self.end_s:.1f} s |"
         )
 
 

@@ -26,6 +26,11 @@ class Pair:
         self._copy = folder / "standby"
         self._standby: subprocess.Popen[bytes] | None = None
 
+    def create(self) -> tuple[str, str]:
+        """A database of the primary: its name and its URL."""
+        name = self.server._create(migrated=True)
+        return name, self.server.address(name)
+
     def follow(self, *, synchronous: bool) -> None:
         """Start the standby, and wait until it streams."""
         backup = (
@@ -42,9 +47,10 @@ class Pair:
             "fast",
         )
         self._run("pg_basebackup", *backup)
+        (self._copy / ".s.PGSQL.5432.lock").unlink()  # the primary's, whose socket stands among its data
         self._standby = self._popen("postgres", "-D", str(self._copy), "-k", str(self._copy), "-c", "listen_addresses=")
         while not self._ask("SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'"):
-            pass
+            assert self._standby.poll() is None, "the standby does not start"
         if synchronous:
             self.server.run("ALTER SYSTEM SET synchronous_standby_names = '*'")
             self.server.run("SELECT pg_reload_conf()")

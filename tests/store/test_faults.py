@@ -15,7 +15,7 @@ import pytest
 from databases import Server, connect
 from forwarder import Forwarder
 from sqlalchemy import Connection
-from store.books import HOUR, NOW, assert_books_balance, balance, open_at, refused, reserve, rows, settle
+from store.books import HOUR, NOW, assert_books_balance, balance, hold, open_at, refused, reserve, rows, settle
 from store.test_sqlite import other_writer
 
 from policyguard.errors import ConfigError, StoreUnavailable
@@ -424,8 +424,6 @@ def fill(connection: Connection) -> None:
 
 
 def test_what_has_run_out_is_not_offered_for_review(store: Store) -> None:
-    from store.books import hold
-
     store.perform(hold("rev_1"), NOW)
     assert len(store.reviews(now=NOW + HOUR)) == 1
     assert store.reviews(now=NOW + 5 * HOUR) == []
