@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from databases import Server, server
+from databases import Server, migrations_of_the_package, server, upgrade_quickly
 from hypothesis import HealthCheck, settings
+
+from policyguard.store import schema
 
 # How long an example takes says something of the machine, and nothing of what is tested.
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -19,6 +21,19 @@ settings.load_profile("suite")
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _migrated_once() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(schema, "_upgrade", upgrade_quickly)
+        yield
+
+
+@pytest.fixture
+def migrations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Databases are migrated step by step, for tests that are about it."""
+    monkeypatch.setattr(schema, "_upgrade", migrations_of_the_package)
 
 
 @pytest.fixture(scope="session")

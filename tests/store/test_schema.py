@@ -20,6 +20,8 @@ from policyguard.store import SchemaStatus, Store, migrate, open_store, status
 from policyguard.store.schema import HEAD, VERSION_TABLE
 from policyguard.store.tables import metadata
 
+pytestmark = pytest.mark.usefixtures("migrations")
+
 
 def test_the_migrations_build_exactly_the_tables(url: str) -> None:
     migrate(url)

@@ -113,6 +113,7 @@ def names(url: str) -> list[Any]:
     return [windows, rows(url, "SELECT leg_id, starts_us, amount FROM leg_charges ORDER BY leg_id, starts_us")]
 
 
+@pytest.mark.usefixtures("migrations")
 def test_an_open_window_goes_on_after_the_upgrade(url: str) -> None:
     migrate(url)
     with_money = open_at(url)
@@ -132,6 +133,7 @@ def test_an_open_window_goes_on_after_the_upgrade(url: str) -> None:
     assert_books_balance(url)
 
 
+@pytest.mark.usefixtures("migrations")
 def test_two_windows_that_two_tables_had_opened_for_a_day_become_one(url: str) -> None:
     migrate(url)
     store = open_at(url)
