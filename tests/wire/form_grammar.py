@@ -40,8 +40,8 @@ class Form:
     content_type: str
     tags: set[tuple[str, str]] = field(default_factory=set)
 
-    def has(self, kind: str) -> bool:
-        return any(tag[0] == kind for tag in self.tags)
+    def of(self, kind: str) -> list[str]:
+        return [choice for found, choice in self.tags if found == kind]
 
 
 BOUNDARIES = (
@@ -347,7 +347,7 @@ class Writer:
     def line(self) -> bytes:
         return self.boundary.encode()
 
-    def choose(self, what: str, ways: dict[str, tuple], plain: object = None) -> object:  # type: ignore[type-arg]
+    def choose(self, what: str, ways: dict[str, tuple], plain: object = None) -> object:
         """The first honest way, or `plain`, mostly."""
         kind = HONEST
         if self.rng.random() < self.hostility and HOSTILE in ways:
@@ -375,16 +375,16 @@ class Writer:
     def part(self, name: str, data: bytes, *, file: bool) -> bytes:
         said: list[bytes] = [self._name(name)]
         if file:
-            said.append(self.choose("filename", FILENAMES))  # type: ignore[arg-type]
+            said.append(self.choose("filename", FILENAMES))
             if self.rng.random() < self.spice:
                 said.reverse()  # a file name first
         shape = self.choose("disposition", DISPOSITIONS)
-        headers = [shape.replace(b"%s", b"; ".join(said))]  # type: ignore[attr-defined]
+        headers = [shape.replace(b"%s", b"; ".join(said))]
         type_ = self.choose("file type", FILE_TYPES) if file else self._field_type(data)
         if type_ is not None:
-            headers.append(b"Content-Type: " + type_)  # type: ignore[operator]
+            headers.append(b"Content-Type: " + type_)
         if self.rng.random() < self.spice + self.hostility:
-            headers.append(self.choose("header", MORE))  # type: ignore[arg-type]
+            headers.append(self.choose("header", MORE))
         if self.rng.random() < self.spice:
             self.rng.shuffle(headers)
         head = b"\r\n".join(headers)
@@ -398,18 +398,18 @@ class Writer:
         shape = self.choose("name", NAMES)
         if b"[" in raw and shape == b"name=%s":  # which needs quotes
             shape = NAMES[HONEST][0]
-        return shape.replace(b"%s", raw).replace(b"%%", b"%")  # type: ignore[attr-defined, no-any-return]
+        return shape.replace(b"%s", raw).replace(b"%%", b"%")
 
     def _field_type(self, data: bytes) -> object:
         type_ = self.choose("field type", FIELD_TYPES)
-        if type_ and b"utf" not in type_.lower() and b"charset" in type_.lower() and not data.isascii():  # type: ignore
+        if type_ and b"utf" not in type_.lower() and b"charset" in type_.lower() and not data.isascii():
             self.tags.add((HOSTILE, "no ASCII, as it says"))
         return type_
 
     def text(self) -> bytes:
         if self.hostile("the boundary in a field"):
             return self._holding()
-        return self.choose("text", TEXTS)  # type: ignore[return-value]
+        return self.choose("text", TEXTS)
 
     def _holding(self) -> bytes:
         return self.rng.choice((*HOLDING, NESTED)).replace(b"%s", self.line)
