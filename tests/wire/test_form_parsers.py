@@ -14,8 +14,9 @@ from collections.abc import Iterator
 import pytest
 from support import request
 from wire.client_forms import lines
-from wire.form_grammar import HONEST, HOSTILE, ODD, Form, made, png_with
+from wire.form_grammar import Form, made, png_with
 from wire.form_readers import READERS, Seen, as_seen_by, django
+from wire.form_ways import HONEST, HOSTILE, ODD
 
 from policyguard.errors import InvalidRequest
 from policyguard.wire.edits import Edit, read_edit
