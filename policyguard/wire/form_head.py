@@ -19,7 +19,7 @@ _NAME = re.compile(rb"%s+(?:\[%s*\])*" % (_TOKEN, _TOKEN))
 _HEADER_NAME = re.compile(rb"[a-z0-9-]{1,100}")
 _HEADER_VALUE = re.compile(rb"[\x20-\x7e\x80-\xff\t]*")
 _PARAMETER = re.compile(
-    rb'[ \t]*;[ \t]*(name|filename\*?)=(?:"((?:[^"\\]|\\.)*)"|([^\x00-\x20\x7f"\\;]*))', re.IGNORECASE
+    rb'[ \t]*;[ \t]*(name|filename\*?)=(?:"((?:[^"\\]|\\.)*)"|([^\x00-\x20\x7f"\\;]*))(?=[ \t]*(?:;|$))', re.IGNORECASE
 )
 _ESCAPE = re.compile(rb'\\(["\\])')  # and no other: old browsers write whole Windows paths
 _NOTHING_MORE = re.compile(rb"[ \t]*;?[ \t]*")

@@ -16,7 +16,8 @@ from typing import Any
 from acceptance.forms import BOUNDARY, as_form, as_json, png
 from tool_bodies import MAIN, data_url
 from wire.client_forms import CLIENTS
-from wire.form_grammar import HOSTILE, TYPES, png_with
+from wire.form_grammar import png_with
+from wire.form_ways import HOSTILE, TYPES
 
 GENERATIONS, EDITS, RESPONSES = "/v1/images/generations", "/v1/images/edits", "/v1/responses"
 PROMPT = "a swordfight at dawn"

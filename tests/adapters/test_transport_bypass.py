@@ -12,7 +12,7 @@ import pytest
 from adapters.upstream import ANSWER, URL, Upstream, ends, png, rows
 from openai import OpenAI
 from wire.client_forms import CLIENTS
-from wire.form_grammar import HOSTILE, TYPES
+from wire.form_ways import HOSTILE, TYPES
 
 import policyguard
 from policyguard.adapters.calls import Call, call_of, is_plain

@@ -51,7 +51,7 @@ def field(name: str, value: str) -> Seen:
 
 
 def starlette(body: bytes, content_type: str, rng: random.Random) -> list[Seen]:
-    parser = StarletteParser(Headers({"content-type": content_type}), chunks(body, rng))  # type: ignore[arg-type]
+    parser = StarletteParser(Headers({"content-type": content_type}), chunks(body, rng))
     form = run(parser.parse())
     seen = [
         (name, value.filename, value.file.read()) if isinstance(value, UploadFile) else field(name, value)
@@ -67,7 +67,7 @@ def memory(*_: Any, **__: Any) -> io.BytesIO:
 
 def werkzeug(body: bytes, content_type: str, rng: random.Random) -> list[Seen]:
     kind, options = parse_options_header(content_type)
-    parser = WerkzeugParser(cls=list, silent=False, stream_factory=memory)  # type: ignore[arg-type]
+    parser = WerkzeugParser(cls=list, silent=False, stream_factory=memory)
     fields, files = parser.parse(io.BytesIO(body), kind.lower(), len(body), options)[1:]
     return _split(fields, files)
 
@@ -75,8 +75,8 @@ def werkzeug(body: bytes, content_type: str, rng: random.Random) -> list[Seen]:
 def quart(body: bytes, content_type: str, rng: random.Random) -> list[Seen]:
     """In one piece, as the middleware hands it on: in several, Werkzeug 3.1.9 leaves a `\\r` behind some values."""
     kind, options = parse_options_header(content_type)
-    parser = QuartParser(cls=list, silent=False, stream_factory=memory)  # type: ignore[arg-type]
-    fields, files = run(parser.parse(chunks(body, None), kind.lower(), len(body), options))  # type: ignore[arg-type]
+    parser = QuartParser(cls=list, silent=False, stream_factory=memory)
+    fields, files = run(parser.parse(chunks(body, None), kind.lower(), len(body), options))
     return _split(fields, files)
 
 

@@ -7,7 +7,7 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from wire.form_grammar import HOLDING, HOSTILE, TYPES
+from wire.form_ways import HOLDING, HOSTILE, TYPES
 
 from policyguard.errors import InvalidRequest
 from policyguard.wire.form import FormPart, parse_form, write_form
