@@ -188,7 +188,9 @@ def _events(body: Mapping[str, Any], begun: Mapping[str, Any], partial: int) -> 
 
 
 def _unmade(item: Mapping[str, Any]) -> dict[str, Any]:
-    return {"message": {"content": []}, "image_generation_call": {"result": None}}.get(item["type"], {})
+    if item["type"] == "message":
+        return {"content": []}
+    return {"result": None} if "result" in item else {}
 
 
 def _drawing(item: Mapping[str, Any], place: Mapping[str, Any], partial: int) -> Iterator[tuple[str, dict[str, Any]]]:
