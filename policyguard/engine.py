@@ -14,13 +14,12 @@ from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
 from policyguard import pricing
-from policyguard.decision import Adjustment, Effect, Kind, Mode, Place, Reason
-from policyguard.errors import ConfigError
+from policyguard.callers import caller_reason
+from policyguard.decision import Adjustment, Effect, Kind, Mode, Reason
 from policyguard.fit import Fitting, fit, fits, forced, with_defaults
 from policyguard.policy.expr import EvaluationError, Unavailable, field_of
 from policyguard.policy.model import (
     Armed,
-    CallerField,
     Exemption,
     Expression,
     ModerationRules,
@@ -33,13 +32,11 @@ from policyguard.policy.model import (
 from policyguard.policy.questions import answers_in
 from policyguard.pricing import Quote
 from policyguard.request import AUTO, CATEGORIES, IMAGE_CATEGORIES, Answers, Caller, ImageRequest, Verdict
-from policyguard.suggest import known_names, one_of, shown
 
 Stage = Literal["input", "output"]
 _NAMESPACES: Mapping[Stage, str] = {"input": "moderation", "output": "output"}  # of reasons
 _SCORED: Mapping[str, Collection[str]] = {"scores": CATEGORIES, "output": IMAGE_CATEGORIES}
 _UNCHANGED: tuple[Adjustment, ...] = ()
-_MAX_CALLER_CHARS = 256
 # Caller values that may stand in a record as they are; the others name a person or may do so.
 _OPEN_CALLER_FIELDS = frozenset({"tenant", "tier", "cohort", "feature"})
 
@@ -80,47 +77,7 @@ def _checks(policy: Policy) -> frozenset[str]:
     return frozenset(policy.moderation.check | policy.limit_moderation.check)
 
 
-# ---- who asks ---------------------------------------------------------------------------------------------
-
-
-def check_caller(fields: tuple[CallerField, ...], given: Caller) -> None:
-    """Raises `ConfigError` for a name that means nothing: it is misspelt, and the value that was meant is missing.
-
-    The six names that a `Caller` has are none of these, also where the organisation does not use one.
-    """
-    for name in given.attributes:
-        declared = [spec.name for spec in fields]
-        if name not in declared:
-            hint = known_names(str(name), declared) or "it declares none"
-            raise ConfigError(f"org.yaml declares no caller value {shown(str(name))}: {hint}")
-
-
-def resolve_caller(fields: tuple[CallerField, ...], given: Caller) -> tuple[Caller, tuple[Reason, ...]]:
-    """The caller as the organisation declares it: its defaults filled in, values that it does not declare dropped."""
-    values: dict[str, str | None] = {}
-    reasons: list[Reason] = []
-    for spec in fields:
-        value = given.get(spec.name) or spec.default
-        problem = _caller_problem(spec, value)
-        if problem:
-            reasons.append(caller_reason(spec.name, problem, spec.place, one_of(spec.values)))
-        else:
-            values[spec.name] = value
-    return Caller.of(values), tuple(reasons)
-
-
-def _caller_problem(spec: CallerField, value: str | None) -> str | None:
-    if value is None:
-        return f"the caller's `{spec.name}` is missing" if spec.required else None
-    if len(value) > _MAX_CALLER_CHARS or not value.isprintable():
-        return f"the caller's `{spec.name}` is no short printable text"
-    if spec.values and value not in spec.values:
-        return f"the caller's `{spec.name}` is not one of the declared values"
-    return None
-
-
-def caller_reason(name: str, message: str, place: Place | None = None, hint: str = "") -> Reason:
-    return Reason(f"caller.{name}", Kind.CALLER, Effect.DENY, message, place, hint=hint)
+# ---- before moderation ------------------------------------------------------------------------------------
 
 
 def _missing_callers(policy: Policy, caller: Caller) -> Iterator[Reason]:
@@ -128,9 +85,6 @@ def _missing_callers(policy: Policy, caller: Caller) -> Iterator[Reason]:
         if name not in caller.values:
             place = next(budget.place for budget in policy.budgets if budget.per == name)
             yield caller_reason(name, f"the caller's `{name}` is missing, and a budget is kept per `{name}`", place)
-
-
-# ---- before moderation ------------------------------------------------------------------------------------
 
 
 def screen(

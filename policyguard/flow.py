@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal, Protocol, TypedDict
 
 from policyguard import engine, pricing, record
+from policyguard.callers import caller_reason, resolve_caller
 from policyguard.decision import (
     Admission,
     Admitted,
@@ -160,7 +161,7 @@ def admit(policies: PolicySet, ask: Ask, keys: Keys) -> Flow:
             address=ask.address,
         )
         return (yield from reject(policies, what, keys))
-    caller, reasons = engine.resolve_caller(policies.caller, ask.caller)
+    caller, reasons = resolve_caller(policies.caller, ask.caller)
     dimensions = record.dimensions(ask.surface, caller, keys.pseudonym)
     pause: Pause | None = yield CheckPaused(policy.surface, dimensions["tenant"], dimensions["user"])
     if pause is not None:
@@ -342,7 +343,7 @@ def _hold(path: _Path) -> Flow:
 
 
 def _nobodys() -> Reason:
-    return engine.caller_reason("user", "a request that is reviewed needs a user")
+    return caller_reason("user", "a request that is reviewed needs a user")
 
 
 def _holds_every_answer(policy: Policy) -> bool:
@@ -431,7 +432,7 @@ def no_surface_reason(message: str = "no surface claims this image route") -> Re
 
 def reject(policies: PolicySet, what: Unreadable, keys: Keys) -> Generator[Step, Any, Refused]:
     """One decision row for what was refused before it became a request."""
-    caller, _ = engine.resolve_caller(policies.caller, what.caller)
+    caller, _ = resolve_caller(policies.caller, what.caller)
     decision = Decision(
         id=what.decision_id,
         surface=what.surface,

@@ -25,11 +25,11 @@ from policyguard import flow, inspection, looking, settlement
 from policyguard.audit.keys import open_vault
 from policyguard.audit.private import Vault
 from policyguard.audit.seal import seal
+from policyguard.callers import check_caller
 from policyguard.current import current_caller, current_review
 from policyguard.decision import Admission, Decision, Effect, Held, Reason, Refused, Ticket
 from policyguard.draws import draw
 from policyguard.driving import adrive, drive
-from policyguard.engine import check_caller
 from policyguard.errors import ConfigError, InvalidRequest, PolicyguardError, StoreUnavailable
 from policyguard.flow import AskOptions
 from policyguard.ids import new_id

@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from policyguard import engine, record
+from policyguard.callers import caller_reason
 from policyguard.decision import Decision, Effect, Held, Kind, Reason, Refused, Released, combine
 from policyguard.events import Event, event_id
 from policyguard.policy.model import Policy
@@ -101,7 +102,7 @@ def _seen(looking: Looking, output: Output, verdict: Verdict | None, now: dateti
 def _not_to_be_held(looking: Looking, output: Output) -> tuple[Reason, ...]:
     """Why what should be held has to be withheld: it cannot be kept, or it would be nobody's."""
     if looking.facts.dimensions["user"] is None:
-        return (engine.caller_reason("user", "an answer that is reviewed needs a user"),)
+        return (caller_reason("user", "an answer that is reviewed needs a user"),)
     if output.answer is not None:
         return ()
     message = "the answer is too large to be kept for a review"

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from support import MODEL, NOW, ORG, SURFACE, caller, policies, policy, request, verdict
 
-from policyguard import engine, pricing
+from policyguard import pricing
+from policyguard.callers import resolve_caller
 from policyguard.decision import Effect, Kind, combine
 from policyguard.engine import judge, price, screen
 from policyguard.errors import PolicyError
@@ -248,7 +249,7 @@ def test_a_shadow_rule_is_recorded_and_never_decides(tmp_path: Path) -> None:
 
 def test_callers_get_defaults_and_lose_what_is_not_declared(tmp_path: Path) -> None:
     fields = policies(tmp_path, avatars=SURFACE).caller
-    resolved, reasons = engine.resolve_caller(fields, Caller.of({"user": "u1", "cohort": "beta", "shoe": "42"}))
+    resolved, reasons = resolve_caller(fields, Caller.of({"user": "u1", "cohort": "beta", "shoe": "42"}))
     assert (dict(resolved.items()), reasons) == ({"user": "u1", "tenant": "public", "tier": "free"}, ())
 
 
@@ -258,7 +259,7 @@ def test_callers_get_defaults_and_lose_what_is_not_declared(tmp_path: Path) -> N
 )
 def test_a_missing_or_undeclared_caller_value_denies(tmp_path: Path, given: dict[str, str], reason: str) -> None:
     fields = policies(tmp_path, avatars=SURFACE).caller
-    _, reasons = engine.resolve_caller(fields, Caller.of(given))
+    _, reasons = resolve_caller(fields, Caller.of(given))
     assert [(r.id, r.kind) for r in reasons] == [(reason, Kind.CALLER)]
 
 

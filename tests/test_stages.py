@@ -10,6 +10,7 @@ import pytest
 from support import NOW, ORG, SURFACE, policies
 
 from policyguard import engine
+from policyguard.callers import resolve_caller
 from policyguard.decision import Reason
 from policyguard.policy.model import PolicySet
 from policyguard.policy.world import caller as caller_of
@@ -45,7 +46,7 @@ def found(policies: PolicySet) -> dict[str, Check]:
 
 def decided(policies: PolicySet, request: ImageRequest, caller: Caller) -> list[Reason]:
     """What the engine says of the rule while moderation is down."""
-    known, unknown = engine.resolve_caller(policies.caller, caller)
+    known, unknown = resolve_caller(policies.caller, caller)
     assert not unknown
     screened = engine.screen(policies.surfaces["avatars"], request, known, NOW)
     return [reason for reason in engine.judge(screened, DOWN).reasons if reason.id == "late"]
@@ -87,7 +88,7 @@ def test_an_example_is_admitted_and_decided_without_scores(tmp_path: Path, condi
     example: Any = found(loads)["late"].example
     request, caller = request_of(example), caller_of(example)
     assert said(decided(loads, request, caller)) == "fires"
-    screened = engine.screen(loads.surfaces["avatars"], request, engine.resolve_caller(loads.caller, caller)[0], NOW)
+    screened = engine.screen(loads.surfaces["avatars"], request, resolve_caller(loads.caller, caller)[0], NOW)
     assert screened.reasons == ()
 
 
@@ -143,7 +144,7 @@ def test_what_happens_to_the_surface_as_a_whole_is_what_the_engine_does(
     policy = loads.surfaces["avatars"]
     down = outage(policy)
     assert (down.effect, down.whom) == (effect, whom)
-    known = engine.resolve_caller(loads.caller, Caller.of({"user": "u"}))[0]
+    known = resolve_caller(loads.caller, Caller.of({"user": "u"}))[0]
     judged = engine.judge(engine.screen(policy, ImageRequest(prompt="a cat"), known, NOW), DOWN)
     enforced = [reason for reason in judged.reasons if reason.id == "moderation.unavailable" and reason.enforced]
     assert [(reason.effect.word, reason.place) for reason in enforced] == (

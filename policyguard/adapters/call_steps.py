@@ -21,8 +21,8 @@ from policyguard.adapters.guard_steps import Admit, GuardStep, Inspect, Reject, 
 from policyguard.adapters.identity import said_by
 from policyguard.adapters.offer import Offer, admission, caller_within, current_offer, looks
 from policyguard.adapters.passing import Ending, failure_of, output_of
+from policyguard.callers import check_caller
 from policyguard.decision import Admitted, Held, Reason, Refused, Released, Ticket
-from policyguard.engine import check_caller
 from policyguard.errors import ConfigError, InvalidRequest, PolicyguardError
 from policyguard.flow import AskOptions, no_surface_reason
 from policyguard.guard import Guard

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from policyguard.callers import resolve_caller
 from policyguard.cli.explain_stages import show_stages
 from policyguard.cli.output import (
     FormatOption,
@@ -120,7 +121,7 @@ def _explain(
     from policyguard.request import Verdict
 
     (scores, answers, output), policy = said, loaded.surfaces[surface]
-    caller, reasons = engine.resolve_caller(loaded.caller, given)
+    caller, reasons = resolve_caller(loaded.caller, given)
     screened = engine.price(engine.screen(policy, request, caller, now)).after(reasons)
     verdict = None
     if screened.check_prompt or screened.check_images:

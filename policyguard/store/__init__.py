@@ -112,14 +112,12 @@ _TOGETHER: Mapping[type, Callable[[Any, datetime], Steps[Any]]] = {
 }
 _UNCHANGED = (OverBudget, NotResumable, UpstreamDown, ledger.Due)
 ACCESS_KEEP_DAYS = 400  # how long it stays known who read private data
-_PSEUDONYM = re.compile("user_[0-9a-f]{32}")
 
 
 def open_store(url: str, *, vault: Cipher, synchronous: str | None = None) -> Store:
-    """A store at `sqlite:///path` (or a path alone), or at `postgresql+psycopg://user@host/name`. Opened at first use.
+    """A store at `sqlite:///path` or `postgresql+psycopg://user@host/name`, opened at first use. Raises `ConfigError`.
 
-    `synchronous` is SQLite's `FULL` (survives power loss) or `NORMAL`. Raises `ConfigError` for an address that cannot
-    work.
+    `synchronous` is SQLite's `FULL` (survives power loss) or `NORMAL`.
     """
     return Store(address.backend(url, synchronous), cipher=vault)
 
@@ -129,8 +127,8 @@ class Store:
 
     def __init__(self, backend: Backend, *, cipher: Cipher, host: Callable[[], datetime] = host_now) -> None:
         self._cipher = cipher
-        self.clock = Clock(self._time if backend.clock_sql else None, host=host)
         self._database = Database(backend, opened=self._opened)
+        self.clock = Clock(self._database.now if backend.clock_sql else None, host=host)
         self._write = self._database.write
         self._read = self._database.read
 
@@ -153,11 +151,6 @@ class Store:
         schema.ensure(database)
         schema.check_key(database, self._cipher.key_id)
         self.clock.set()
-
-    def _time(self) -> datetime:
-        sql = self._database.clock_sql
-        said: datetime = self._read(lambda c: c.exec_driver_sql(sql or "").scalar_one())
-        return said.astimezone(UTC)
 
     # ---- the flow ---------------------------------------------------------------------------------------------
 
@@ -248,7 +241,7 @@ class Store:
         """The value as rows have it, however it was typed."""
         value = identity(value)
         pauses.check_scope(scope, value)
-        return self._pseudonym(value) if scope == "user" and not _PSEUDONYM.fullmatch(value) else value
+        return self._pseudonym(value) if scope == "user" and not re.fullmatch("user_[0-9a-f]{32}", value) else value
 
     # ---- reviews ----------------------------------------------------------------------------------------------
 
@@ -397,8 +390,7 @@ class Store:
         )
 
     def _sweep_legs(self, now: datetime) -> tuple[int, int]:
-        released = presumed = 0
-        more = True
+        released, presumed, more = 0, 0, True
         while more:
             counts = self._write(lambda c: due.sweep_legs(c, now))
             released, presumed, more = released + counts[0], presumed + counts[1], counts[2]

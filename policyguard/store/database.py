@@ -14,6 +14,7 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
+from datetime import UTC, datetime
 from typing import Any, NoReturn, Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine, Transaction, event
@@ -89,10 +90,10 @@ class Database:
             return (process.reader if reads else process.writer).submit(call)
         return None
 
-    @property
-    def clock_sql(self) -> str | None:
-        """What asks for the time of the database; None where it has this host's."""
-        return self._backend.clock_sql
+    def now(self) -> datetime:
+        """The time of the database, in UTC; only for one that has a clock of its own."""
+        said: datetime = self.read(lambda c: c.exec_driver_sql(self._backend.clock_sql or "").scalar_one())
+        return said.astimezone(UTC)
 
     def scrub(self) -> bool:
         """After rows were deleted for good. Copies that others made of the files are out of reach."""

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any, Final, Literal
 
 from policyguard import engine, flow
+from policyguard.callers import resolve_caller
 from policyguard.decision import Adjustment, Admitted, Decision, Reason, combine
 from policyguard.driving import drive
 from policyguard.engine import Screened
@@ -121,7 +122,7 @@ def output_verdict(policy: Policy, case: Case) -> Verdict | None:
 
 def screened(policies: PolicySet, surface: str, case: Case) -> tuple[Screened, bool]:
     """What the engine knows before moderation, and whether the request came that far without a denial."""
-    caller, reasons = engine.resolve_caller(policies.caller, case.caller)
+    caller, reasons = resolve_caller(policies.caller, case.caller)
     pause = _pause(case)
     if pause is not None:
         reasons = (*reasons, paused_reason(pause))

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from policyguard import engine
+from policyguard.callers import resolve_caller
 from policyguard.decision import Adjustment, Effect, Place, Reason, combine
 from policyguard.policy import world as worlds
 from policyguard.policy.model import Policy, PolicySet
@@ -59,7 +60,7 @@ _Known = tuple[engine.Screened, tuple[Reason, ...]]
 
 
 def _screened(policies: PolicySet, policy: Policy, world: World, request: ImageRequest, given: Caller) -> _Known:
-    caller, unknown = engine.resolve_caller(policies.caller, given)
+    caller, unknown = resolve_caller(policies.caller, given)
     return engine.screen(policy, request, caller, world["now"]), unknown
 
 

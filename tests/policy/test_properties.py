@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from support import MODEL, NOW
 
 from policyguard import engine
+from policyguard.callers import resolve_caller
 from policyguard.decision import Effect, Reason, combine
 from policyguard.engine import Screened
 from policyguard.errors import PolicyError
@@ -228,7 +229,7 @@ def decided(
     policies: PolicySet, policy: Policy, asked: ImageRequest, who: Caller, said: Verdict
 ) -> tuple[Screened, tuple[Reason, ...], Verdict | None]:
     """As the flow does it: moderation is only asked where the policy has something looked at."""
-    caller, unknown = engine.resolve_caller(policies.caller, who)
+    caller, unknown = resolve_caller(policies.caller, who)
     screened = engine.price(engine.screen(policy, asked, caller, NOW))
     verdict = said if screened.check_prompt or screened.check_images else None
     judged = engine.judge(screened, verdict)

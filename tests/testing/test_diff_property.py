@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from support import MODEL, NOW, ORG, policies
 
 from policyguard import engine
+from policyguard.callers import resolve_caller
 from policyguard.decision import Effect, combine
 from policyguard.policy.model import PolicySet
 from policyguard.policy.world import NO_IMAGES, Images, answered, caller, request, verdict
@@ -129,7 +130,7 @@ def changes(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Any]]:
 def decided(policies: PolicySet, world: Any) -> Effect:
     """By the engine alone."""
     policy = policies.surfaces["avatars"]
-    who, unknown = engine.resolve_caller(policies.caller, caller(world))
+    who, unknown = resolve_caller(policies.caller, caller(world))
     screened = engine.screen(policy, request(world), who, world["now"])
     seen = verdict(world, "omni", prompt=screened.check_prompt, images=screened.check_images)
     return combine((*unknown, *engine.judge(screened, seen, answered(world)).reasons))

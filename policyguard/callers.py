@@ -1,0 +1,51 @@
+"""Who asks, as the organisation declares it: values that are missing, unknown or not among the declared ones."""
+
+from __future__ import annotations
+
+from policyguard.decision import Effect, Kind, Place, Reason
+from policyguard.errors import ConfigError
+from policyguard.policy.model import CallerField
+from policyguard.request import Caller
+from policyguard.suggest import known_names, one_of, shown
+
+_MAX_CHARS = 256
+
+
+def check_caller(fields: tuple[CallerField, ...], given: Caller) -> None:
+    """Raises `ConfigError` for a name that means nothing: it is misspelt, and the value that was meant is missing.
+
+    The six names that a `Caller` has are none of these, also where the organisation does not use one.
+    """
+    for name in given.attributes:
+        declared = [spec.name for spec in fields]
+        if name not in declared:
+            hint = known_names(str(name), declared) or "it declares none"
+            raise ConfigError(f"org.yaml declares no caller value {shown(str(name))}: {hint}")
+
+
+def resolve_caller(fields: tuple[CallerField, ...], given: Caller) -> tuple[Caller, tuple[Reason, ...]]:
+    """The caller as the organisation declares it: its defaults filled in, values that it does not declare dropped."""
+    values: dict[str, str | None] = {}
+    reasons: list[Reason] = []
+    for spec in fields:
+        value = given.get(spec.name) or spec.default
+        problem = _caller_problem(spec, value)
+        if problem:
+            reasons.append(caller_reason(spec.name, problem, spec.place, one_of(spec.values)))
+        else:
+            values[spec.name] = value
+    return Caller.of(values), tuple(reasons)
+
+
+def _caller_problem(spec: CallerField, value: str | None) -> str | None:
+    if value is None:
+        return f"the caller's `{spec.name}` is missing" if spec.required else None
+    if len(value) > _MAX_CHARS or not value.isprintable():
+        return f"the caller's `{spec.name}` is no short printable text"
+    if spec.values and value not in spec.values:
+        return f"the caller's `{spec.name}` is not one of the declared values"
+    return None
+
+
+def caller_reason(name: str, message: str, place: Place | None = None, hint: str = "") -> Reason:
+    return Reason(f"caller.{name}", Kind.CALLER, Effect.DENY, message, place, hint=hint)
