@@ -25,7 +25,7 @@ Json = dict[str, Any]
 REVIEW = "x-policyguard-review"
 
 _TEXT: Json = {"type": "string"}
-_SECURITY = [{"key": []}, {"azure": []}]
+_SECURITY: list[dict[str, list[str]]] = [{"key": []}, {"azure": []}]
 _MODEL: Json = {"name": "model", "in": "path", "required": True, "schema": _TEXT}
 _SUMMARIES: Mapping[Shape, str] = {
     "generations": "Make images from a prompt",
