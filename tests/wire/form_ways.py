@@ -80,7 +80,7 @@ DISPOSITIONS = {
         b"Content-Disposition: form-data;\x0b%s",
         b"Content-Disposition: form-data; %s\x0b",
         b"Content-Disposition: form-data; %s\x00",
-        b"Content-Disposition: form-data; %s\x85",
+        b"Content-Disposition: form-data; %s;\x85",
         b"Content-Disposition: \x0bform-data; %s",
         b"Content-Disposition : form-data; %s",
         b"Content-Disposition\x0b: form-data; %s",
