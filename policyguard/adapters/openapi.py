@@ -25,7 +25,7 @@ Json = dict[str, Any]
 REVIEW = "x-policyguard-review"
 
 _TEXT: Json = {"type": "string"}
-_SECURITY: list[Json] = [{"key": []}, {"azure": []}]
+_SECURITY: list[dict[str, list[str]]] = [{"key": []}]
 _MODEL: Json = {"name": "model", "in": "path", "required": True, "schema": _TEXT}
 _SUMMARIES: Mapping[Shape, str] = {
     "generations": "Make images from a prompt",
@@ -68,8 +68,11 @@ def document() -> Json:
         "components": {
             "schemas": {"Error": _error()},
             "securitySchemes": {
-                "key": {"type": "http", "scheme": "bearer"},
-                "azure": {"type": "apiKey", "in": "header", "name": "api-key"},
+                "key": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "Azure's clients send it in the header `api-key` instead.",
+                }
             },
         },
     }
