@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -20,6 +20,7 @@ from types import FrameType
 from policyguard.errors import ConfigError
 from policyguard.identity import value_of
 from policyguard.request import Caller, Value
+from policyguard.suggest import known_names, shown
 
 _numbers = count()
 
@@ -68,6 +69,18 @@ def current_caller() -> Caller:
 def current_review() -> str | None:
     reviews = [block.review_id for block in _around() if block.review_id is not None]
     return reviews[-1] if reviews else None
+
+
+def check_names(given: Caller, declared: Iterable[str]) -> None:
+    """Raises `ConfigError` for a name that means nothing: it is misspelt, and the value that was meant is missing.
+
+    The six names that a `Caller` has are none of these, also where the organisation does not declare one.
+    """
+    known = list(declared)
+    for name in given.attributes:
+        if name not in known:
+            hint = known_names(str(name), known) or "it declares none"
+            raise ConfigError(f"org.yaml declares no caller value {shown(str(name))}: {hint}")
 
 
 @contextmanager

@@ -15,7 +15,6 @@ from typing import Any, Literal, NamedTuple
 
 from policyguard import pricing
 from policyguard.decision import Adjustment, Effect, Kind, Mode, Place, Reason
-from policyguard.errors import ConfigError
 from policyguard.fit import Fitting, fit, fits, forced, with_defaults
 from policyguard.policy.expr import EvaluationError, Unavailable, field_of
 from policyguard.policy.model import (
@@ -33,7 +32,6 @@ from policyguard.policy.model import (
 from policyguard.policy.questions import answers_in
 from policyguard.pricing import Quote
 from policyguard.request import AUTO, CATEGORIES, IMAGE_CATEGORIES, Answers, Caller, ImageRequest, Verdict
-from policyguard.suggest import known_names, shown
 
 Stage = Literal["input", "output"]
 _NAMESPACES: Mapping[Stage, str] = {"input": "moderation", "output": "output"}  # of reasons
@@ -81,18 +79,6 @@ def _checks(policy: Policy) -> frozenset[str]:
 
 
 # ---- who asks ---------------------------------------------------------------------------------------------
-
-
-def check_caller(fields: tuple[CallerField, ...], given: Caller) -> None:
-    """Raises `ConfigError` for a name that means nothing: it is misspelt, and the value that was meant is missing.
-
-    The six names that a `Caller` has are none of these, also where the organisation does not use one.
-    """
-    for name in given.attributes:
-        declared = [spec.name for spec in fields]
-        if name not in declared:
-            hint = known_names(str(name), declared) or "it declares none"
-            raise ConfigError(f"org.yaml declares no caller value {shown(str(name))}: {hint}")
 
 
 def resolve_caller(fields: tuple[CallerField, ...], given: Caller) -> tuple[Caller, tuple[Reason, ...]]:

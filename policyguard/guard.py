@@ -25,11 +25,10 @@ from policyguard import flow, inspection, looking, settlement
 from policyguard.audit.keys import open_vault
 from policyguard.audit.private import Vault
 from policyguard.audit.seal import seal
-from policyguard.current import current_caller, current_review
+from policyguard.current import check_names, current_caller, current_review
 from policyguard.decision import Admission, Decision, Effect, Held, Reason, Refused, Ticket
 from policyguard.draws import draw
 from policyguard.driving import adrive, drive
-from policyguard.engine import check_caller
 from policyguard.errors import ConfigError, InvalidRequest, PolicyguardError, StoreUnavailable
 from policyguard.ids import new_id
 from policyguard.logs import say
@@ -226,7 +225,7 @@ class Guard:
         self, request: ImageRequest, caller: Caller | None, surface: str, options: AskOptions
     ) -> Deciding[Admission]:
         policies, caller = options.get("policies") or self.policies, caller or current_caller()
-        check_caller(policies.caller, caller)
+        check_names(caller, (spec.name for spec in policies.caller))
         ask = self._ask(request, caller, surface, options)
         known = surface if surface in policies.surfaces else None
         steps = self._surely(flow.admit(policies, ask, self.vault), known, ask.decision_id)

@@ -21,8 +21,8 @@ from policyguard.adapters.guard_steps import Admit, GuardStep, Inspect, Reject, 
 from policyguard.adapters.identity import said_by
 from policyguard.adapters.offer import Offer, admission, caller_within, current_offer, looks
 from policyguard.adapters.passing import Ending, failure_of, output_of
+from policyguard.current import check_names
 from policyguard.decision import Admitted, Held, Reason, Refused, Released, Ticket
-from policyguard.engine import check_caller
 from policyguard.errors import ConfigError, InvalidRequest, PolicyguardError
 from policyguard.flow import no_surface_reason
 from policyguard.guard import AskOptions, Guard
@@ -161,7 +161,7 @@ def _image_call(door: Door, request: httpx2.Request, shape: Shape) -> Steps:
     offer = current_offer(door.guard)
     try:
         caller = door.who(offer)
-        check_caller(door.guard.policies.caller, caller)
+        check_names(caller, (spec.name for spec in door.guard.policies.caller))
     except ConfigError as error:
         return _misconfigured(error)
     try:
