@@ -30,8 +30,8 @@ ADDRESSES = {
     "pg:hunter2@db/x": "pg:***@db/x",
     "postgresql:/pg:hunter2@db/x": "postgresql:/pg:***@db/x",  # as a path has it
     "postgresql://pg@db/x": "postgresql://pg@db/x",
-    "sqlite:////home/me@work/a#1.sqlite3": "sqlite:////home/me@work/a#1.sqlite3",
-    "/home/me@work/policies#1": "/home/me@work/policies#1",
+    "sqlite:////srv/me@work/a#1.sqlite3": "sqlite:////srv/me@work/a#1.sqlite3",
+    "/srv/me@work/policies#1": "/srv/me@work/policies#1",
     "off": "off",
 }
 

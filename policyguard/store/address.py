@@ -50,7 +50,7 @@ def _password_in_its_place(url: URL) -> URL:
 def sqlite_path(url: str) -> Path:
     """The file that a store's URL names: `sqlite:///relative`, `sqlite:////absolute`, or a path alone."""
     scheme, separator, rest = url.partition("://")
-    if masked(url) != url and scheme != "sqlite":  # what has a password is no file
+    if masked(scheme) != scheme:  # without `://` it is all of the URL, and what has a password is no file
         raise ConfigError(f"the store's URL cannot be read; {HINT}")
     if not separator:
         scheme, rest = "sqlite", f"/{url}"
