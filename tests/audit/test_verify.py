@@ -4,7 +4,7 @@ import sqlite3
 
 import pytest
 from audit.sealing import DAYS, Sealed, written
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from store.books import NOW
 
@@ -57,6 +57,8 @@ def test_any_byte_of_any_text_that_is_changed_is_found(
     after = bytearray(before or b"")
     if after:
         after[data.draw(st.integers(0, len(after) - 1))] ^= data.draw(st.integers(1, 255))
+    ids = {id_ for (id_,) in connection.execute("SELECT id FROM events")}
+    assume(column != "id" or bytes(after) not in ids)  # the database takes no id twice
     change = f'UPDATE events SET "{column}" = CAST(? AS TEXT) WHERE seq = ?'
     connection.execute(change, (bytes(after), seq))
     try:
