@@ -99,7 +99,8 @@ def differences(one: Any, other: Any) -> dict[str, tuple[Any, Any]]:
 def error(answer: Answer) -> Any:
     found = answer.document["error"]
     policy = {name: value if name not in IDS else value is not None for name, value in found["policy"].items()}
-    return {**found, "policy": policy}
+    message = found["message"].replace(str(found["policy"]["review_id"]), "<review>")
+    return {**found, "message": message, "policy": policy}
 
 
 def headers(answer: Answer, review_id: str | None) -> dict[str, str]:
