@@ -37,9 +37,9 @@ bench: $(READY)
 mutations: $(READY)
 	POLICYGUARD_MUTATIONS=all $(BIN)/python -m pytest -n auto -rP tests/policy/test_mutations.py
 
-# minutes of hostile policies and of made-up requests to the proxy instead of seconds
+# minutes of hostile policies, of diffs and of made-up requests to the proxy instead of seconds
 fuzz: $(READY)
-	POLICYGUARD_FUZZ=long $(BIN)/python -m pytest -n auto tests/policy/test_fuzz.py tests/acceptance/test_openapi.py
+	POLICYGUARD_FUZZ=long $(BIN)/python -m pytest -n auto tests/policy/test_fuzz.py tests/testing/test_diff_property.py tests/acceptance/test_openapi.py
 
 # a hundred kills at random points under load, of clients on each engine and of the server; the suite does some
 crash: $(READY)
