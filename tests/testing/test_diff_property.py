@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from support import MODEL, NOW, ORG, policies
 
@@ -168,7 +169,8 @@ def compared(old: Side, new: Side) -> tuple[PolicyDiff, SurfaceDiff]:
     return found, found.surfaces[0]
 
 
-GENERATED = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+TIMES = 20 if os.environ.get("POLICYGUARD_FUZZ") == "long" else 1
+GENERATED = settings(max_examples=20 * TIMES)
 
 
 @GENERATED
@@ -185,7 +187,7 @@ def test_every_witness_is_decided_differently_by_the_engine(pair: Any) -> None:
             assert request(world) is not None
 
 
-@settings(GENERATED, max_examples=60)
+@settings(GENERATED, max_examples=30 * TIMES)
 @given(changes(), st.integers(0, 2**32))
 def test_where_nothing_is_found_and_that_is_exact_random_requests_are_decided_alike(pair: Any, seed: int) -> None:
     with both(*pair) as (old, new):
