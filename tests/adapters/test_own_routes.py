@@ -71,7 +71,7 @@ async def test_an_approval_does_not_cover_an_edited_request(reviewed: Reviewed, 
     answer = await reviewed.send(**edit)
     reason = answer.document["error"]["policy"]["reasons"][-1]
     assert (answer.status, reason["id"], reviewed.app.bodies) == (403, "review.mismatch", [])
-    assert "every field and the query unchanged" in reason["message"]
+    assert "every field and the query unchanged" in answer.document["error"]["message"]
     assert (await reviewed.send()).status == 200  # the approval is still there
 
 
