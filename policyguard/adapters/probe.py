@@ -50,7 +50,12 @@ class Probe:
         return any(found.stops for found in self.found)
 
     async def look(self) -> tuple[Found, ...]:
-        """What is wrong, as it was found at most minutes ago, or seconds where something was."""
+        """What is wrong, as it was found at most minutes ago, or seconds where something was.
+
+        After the first look nobody waits for one that is under way: a mute upstream takes its time, `/readyz` has none.
+        """
+        if self._next is not None and self._looking.locked():
+            return self.found
         async with self._looking:  # one look for all who ask meanwhile
             if self._next is None or self._clock() >= self._next:
                 found = await look_at(self._upstream, self.instance)

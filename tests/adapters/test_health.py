@@ -30,9 +30,16 @@ def guard_at(store: str, tmp_path: Path) -> Guard:
     return Guard.open(folder, store=store, moderator=ScriptedModerator(), key_file=tmp_path / "key", watch=False)
 
 
+class Reachable:
+    """A look at an upstream where nothing is wrong."""
+
+    async def look(self) -> tuple[()]:
+        return ()
+
+
 class Page:
     def __init__(self, guard: Guard) -> None:
-        self.app: Any = health.pages(guard, None)  # type: ignore[arg-type]
+        self.app: Any = health.pages(guard, None, Reachable())  # type: ignore[arg-type]
 
     async def problems(self) -> list[str]:
         async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=self.app), base_url="http://x") as client:

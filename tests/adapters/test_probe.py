@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -12,6 +13,7 @@ from adapters.test_proxy import Client, no_pages
 from adapters.wire_upstream import WireUpstream, http, wire_upstream
 from support import ORG, SURFACE
 
+from policyguard.adapters import probe
 from policyguard.adapters.health import pages
 from policyguard.adapters.listen import is_here
 from policyguard.adapters.moderator import UpstreamModerator
@@ -239,3 +241,24 @@ def test_an_upstream_that_is_the_socket_itself_is_noticed(bound: str, url: str, 
     with socket.socket() as listening:
         listening.bind((bound, 0))
         assert is_here(listening, url.format(port=listening.getsockname()[1])) is here
+
+
+async def test_nobody_waits_for_a_look_that_is_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, mute, looks = [0.0], asyncio.Event(), []
+
+    async def look_at(*_: object) -> tuple[object, ...]:
+        looks.append(now[0])
+        if len(looks) > 1:
+            await mute.wait()
+        return ()
+
+    monkeypatch.setattr(probe, "look_at", look_at)
+    watched = Probe(None, "", lambda: now[0])  # type: ignore[arg-type]
+    assert await watched.look() == ()
+    now[0] = 2 * GOOD_S
+    under_way = asyncio.create_task(watched.look())
+    await asyncio.sleep(0)
+    assert await watched.look() == ()
+    mute.set()
+    await under_way
+    assert len(looks) == 2
