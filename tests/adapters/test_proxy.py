@@ -610,10 +610,10 @@ async def test_without_the_store_nothing_passes(start: Callable[..., Client], mo
 
     client = start()
 
-    def down(_: str) -> None:
+    async def down(_: str) -> None:
         raise StoreUnavailable("the store cannot answer")
 
-    monkeypatch.setattr(client.proxy._keys, "_find", down)
+    monkeypatch.setattr(client.proxy.guard.store, "aproxy_key", down)
     answer = await client.ask("sk-1")
     assert (answer.status, answer.code, client.upstream.seen) == (503, "policy_unavailable", [])
 
