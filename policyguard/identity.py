@@ -11,6 +11,7 @@ import unicodedata
 
 from policyguard.errors import ConfigError
 from policyguard.text.lookalikes import ALIKE, REAL
+from policyguard.text.normal import normalize
 
 # Marks and letters without width that no category tells: joiners, fillers, variation selectors, the empty Braille sign.
 _UNSEEN = frozenset(
@@ -22,7 +23,7 @@ _ALIKE = str.maketrans({letter: plain.casefold() for letter, plain in ALIKE.item
 def identity(text: str) -> str:
     """Trimmed, and in composed form (NFC): the same letters are the same text, whoever typed them. Case stays."""
     plain = text.strip()
-    return plain if plain.isascii() else unicodedata.normalize("NFC", plain).strip()
+    return plain if plain.isascii() else normalize("NFC", plain).strip()
 
 
 def value_of(name: str, value: object) -> str | None:
@@ -58,7 +59,7 @@ def likeness(text: str) -> str:
 
     Accents count: Zoe and Zoë are two people.
     """
-    plain = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).translate(_ALIKE)
+    plain = normalize("NFKC", normalize("NFKC", text).casefold()).translate(_ALIKE)
     seen = "".join(char for char in plain if char not in _UNSEEN and unicodedata.category(char) not in ("Cc", "Cf"))
     words = " ".join(seen.replace("\u3002", ".").split())
     ends = [at for at, char in enumerate(words) if char.isalnum()]
@@ -67,5 +68,5 @@ def likeness(text: str) -> str:
 
 def spellings(text: str) -> frozenset[str]:
     """What earlier versions took for other people: decomposed letters, and UTF-8 that was read as Latin-1."""
-    forms = {text, identity(text), unicodedata.normalize("NFD", identity(text))}
+    forms = {text, identity(text), normalize("NFD", identity(text))}
     return frozenset(forms | {form.encode("utf-8", "surrogatepass").decode("latin-1").strip() for form in forms})

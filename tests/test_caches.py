@@ -30,7 +30,7 @@ PARAMETERS = (
 
 def kept() -> Iterator[str]:
     """Long texts with the mark that some cache of any module holds in its keys or values."""
-    caches = [found for found in gc.get_objects() if isinstance(found, functools._lru_cache_wrapper)]
+    caches = [found for found in gc.get_objects() if type(found) is functools._lru_cache_wrapper]
     assert len(caches) > 10
     todo: list[Any] = [part for cache in caches for part in gc.get_referents(cache) if isinstance(part, dict)]
     while todo:

@@ -31,7 +31,7 @@ from policyguard.events import DIMENSIONS, Event, event_id
 from policyguard.states import Leg
 from policyguard.steps import Charge, Reserve, Reserved, Settle
 from policyguard.store import Store, open_store, sql
-from policyguard.store.postgres import TURN, _by_index
+from policyguard.store.postgres import BY_INDEX, TURN
 from policyguard.store.sql import Query
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
@@ -215,7 +215,8 @@ def raw_sqlite(url: str, calls: list[Call]) -> Iterator[Raw]:
 @contextmanager
 def raw_postgres(url: str, calls: list[Call]) -> Iterator[Raw]:
     driver = connect(url)
-    _by_index(driver, None)
+    for name, value in BY_INDEX.items():
+        driver.execute(f"SET {name} = {value}")
 
     def run(group: list[Call]) -> None:
         with driver.pipeline():

@@ -28,10 +28,7 @@ from sqlalchemy.engine import make_url
 
 from policyguard.store import migrate, postgres
 
-pytestmark = [
-    pytest.mark.acceptance,
-    pytest.mark.skipif(os.environ.get("POLICYGUARD_FAULTS") != "long", reason="minutes long: `make faults`"),
-]
+pytestmark = pytest.mark.acceptance
 MUTE_S = 8.0
 _results: list[Result] = []
 
