@@ -168,7 +168,8 @@ def test_nothing_names_a_machine_or_a_registry() -> None:
     own = [
         p
         for p in files
-        if not any(part.startswith(".") or part == "node_modules" for part in p.relative_to(ROOT).parts[:-1])
+        if p.name != ".git"
+        and not any(part.startswith(".") or part == "node_modules" for part in p.relative_to(ROOT).parts[:-1])
     ]
     texts = {p: p.read_text(errors="replace") for p in own if p != Path(__file__)}
     assert [p for p, text in texts.items() if re.search(r"--(extra-)?index-url|(?<![\w.])/(work|home)/", text)] == []
