@@ -58,7 +58,7 @@ class Upload:
 
     def __init__(self, app: Any, address: str, path: str = EDITS, sent: bytes = b"x" * 1_000) -> None:
         self.status = 0
-        self.over = asyncio.Event()
+        self.over, self.waits = asyncio.Event(), asyncio.Event()
         self._sent = [sent]
         kind = b"multipart/form-data; boundary=b" if path == EDITS else b"application/json"
         scope = {
@@ -74,6 +74,7 @@ class Upload:
     async def _receive(self) -> dict[str, Any]:
         if self._sent:
             return {"type": "http.request", "body": self._sent.pop(), "more_body": True}
+        self.waits.set()
         await self.over.wait()
         return {"type": "http.disconnect"}
 
@@ -81,8 +82,10 @@ class Upload:
         self.status = message.get("status", self.status)
 
     async def begun(self) -> int:
-        for _ in range(20):
-            await asyncio.sleep(0)
+        """Its status so far: 0 while it waits for more of its body."""
+        waiting = asyncio.create_task(self.waits.wait())
+        await asyncio.wait({waiting, self.task}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
         return self.status
 
 
