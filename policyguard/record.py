@@ -244,13 +244,20 @@ def prompt(facts: Facts) -> tuple[Private, ...]:
 # ---- held requests ----------------------------------------------------------------------------------------
 
 
+_DETAILS = ("output_compression", "input_fidelity")
+
+
+def _details(request: ImageRequest) -> dict[str, Any]:
+    """What else was asked for, that an approval covers though no row shows it."""
+    return {name: value for name in _DETAILS if (value := getattr(request, name)) is not None}
+
+
 def request_digest(request: ImageRequest) -> str:
     """Over the prompt, every parameter, every image and what else came: what an approval is bound to."""
     canonical = {
         **parameters(request),
         "prompt": request.prompt,
-        "output_compression": request.output_compression,
-        "input_fidelity": request.input_fidelity,
+        **_details(request),
         "extra": dict(request.extra),
         "images": [image.digest for image in request.images],
         "mask": request.mask.digest if request.mask else None,
@@ -260,7 +267,7 @@ def request_digest(request: ImageRequest) -> str:
     if request.main is not None:
         canonical["main"] = request.main.digest
     if request.whole is not None:
-        canonical["whole"] = request.whole
+        canonical["whole"] = hashlib.sha256(request.whole).hexdigest()
     return "sha256:" + hashlib.sha256(orjson.dumps(canonical, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
@@ -340,7 +347,9 @@ def _whole_request(request: ImageRequest, caller: Caller) -> bytes:
     mask, markup = request.mask, request.markup
     document = {
         "prompt": request.prompt,
-        "parameters": parameters(request),
+        "parameters": {**parameters(request), **_details(request)},
+        "more": dict(request.extra),
+        "whole": orjson.Fragment(request.whole) if request.whole else None,
         "caller": {name: value for name, value in caller.items() if name in CALLER_FIELDS},
         "images": images,
         "mask": _image(mask.data, mask.media_type, mask.filename) if mask else None,

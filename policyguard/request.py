@@ -141,8 +141,8 @@ class ImageRequest:
     """One request for images. None means that the client did not say; the policy then decides.
 
     `size` is `auto` or `WIDTHxHEIGHT` in pixels. `extra` holds parameters that policyguard does not know. Where a main
-    model asks for the images, `prompt` is all the text that it reads, and n how often it may ask. `whole` is a digest
-    of the whole request where an app reads more of it than is named here: an approval covers that, too.
+    model asks for the images, `prompt` is all the text that it reads, and n how often it may ask. `whole` is a JSON
+    text of the whole request where an app reads more of it than is named here: an approval covers that, too.
     """
 
     prompt: str = field(repr=False)
@@ -166,7 +166,7 @@ class ImageRequest:
     main: MainModel | None = None
     max_output_tokens: int | None = None  # of the main model
     extra: Mapping[str, Any] = field(default_factory=_empty, repr=False)
-    whole: str | None = None
+    whole: bytes | None = field(default=None, repr=False)
     _reading: Reading | None = field(default=None, init=False, repr=False, compare=False)
     _read_chars: int = field(default=MAX_PROMPT_CHARS, init=False, repr=False, compare=False)
 

@@ -8,7 +8,6 @@ itself: a leg whose usage was seen by then is settled by it, every other one is 
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, MutableMapping
 from contextlib import asynccontextmanager, contextmanager
@@ -33,7 +32,7 @@ from policyguard.threads import in_thread
 from policyguard.wire import forms
 from policyguard.wire.forms import MAX_BODY_BYTES, MAX_JSON_BYTES, check_query, largest, one_content_type
 from policyguard.wire.outcome import OutcomeReader, plain_word
-from policyguard.wire.own import Own, read_own
+from policyguard.wire.own import Own, also_read, read_own
 from policyguard.wire.reach import DRAWS, Reach, Reached, reach
 from policyguard.wire.refusals import render
 
@@ -209,10 +208,6 @@ async def reached_by(scope: Scope, body: bytes) -> Reached:
     return await _read(body, partial(reach, body, kind, encoded=False, responses=True))
 
 
-def _digest(query: bytes) -> str:
-    return hashlib.sha256(query).hexdigest()
-
-
 async def _read(body: bytes, read: Callable[[], T]) -> T:
     """What takes long to read is not read on the event loop."""
     return read() if len(body) <= _SHORT else await in_thread(read)
@@ -299,7 +294,7 @@ class Guarded:
         else:  # pictures to look at, however short
             parsed = await in_thread(forms.read, self.route.shape, body, kind, self.door.max_json_bytes)
         # an app may read more from there
-        return replace(parsed, request=replace(parsed.request, whole=_digest(query))) if query else parsed
+        return replace(parsed, request=replace(parsed.request, whole=also_read(query))) if query else parsed
 
     async def _refuse(self, error: InvalidRequest | Reason) -> None:
         refused = await self.guard.areject(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import orjson
 import typer
 
 from policyguard.cli.output import (
@@ -87,8 +89,9 @@ def show(
 ) -> None:
     """Show one held request, or the request of a held answer, with its prompt. That somebody looked is recorded.
 
-    With `--save` its pictures are written to a folder, to be looked at and deleted: those of a held answer, or the
-    photos, the mask and the markup of a held edit. Those of a category that is never rendered are not.
+    With `--save` its pictures are written to a folder, to be looked at and deleted: those of a held answer; the photos,
+    the mask and the markup of a held edit; and what other fields of an own route hold. Those of a category that is
+    never rendered are not.
 
     Examples:
 
@@ -199,6 +202,30 @@ def _print(item: ReviewItem, shown: Shown) -> None:
             out.print(f"{image['part']:<12} {_picture(image)}")
         for number, line in enumerate(request["prompt"].split("\n")):
             out.print(f"{'prompt' if number == 0 else '':<12} {line}")
+        for line in _also_sent(request):
+            out.print(f"also sent    {line}")
+
+
+def _also_sent(request: dict[str, Any]) -> Iterator[str]:
+    """What no policy looked at and the approval covers, a line for each value."""
+    whole = request.get("whole") or {}
+    if whole.get("query"):
+        yield f"?{whole['query']}"
+    for path, value in _leaves({**request.get("more", {}), **whole.get("body", {})}):
+        if value != request["prompt"]:
+            yield f"{path}: {orjson.dumps(value).decode()}"
+
+
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Each value that holds no others, with its path, like `style.colors[0]`."""
+    if isinstance(value, dict) and value:
+        for name, each in value.items():
+            yield from _leaves(each, f"{path}.{name}" if path else name)
+    elif isinstance(value, list) and value:
+        for at, each in enumerate(value):
+            yield from _leaves(each, f"{path}[{at}]")
+    else:
+        yield path, value
 
 
 def _picture(row: dict[str, Any]) -> str:

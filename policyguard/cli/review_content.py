@@ -1,6 +1,7 @@
 """What a review is about, decrypted for the person who decides: the request with its pictures, or a held answer's.
 
 Pictures are never printed: their type, size and digest stand in their place, and `--save` writes them to a folder.
+What else an app reads of its own route's request is shown as well, since the approval covers it.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,12 +25,13 @@ if TYPE_CHECKING:
     from policyguard.store import Store
 
 _ENDINGS = {"image/png": "png", "image/jpeg": "jpeg", "image/webp": "webp"}
+_ENCODED = re.compile(r"(?:data:[^,]{0,200},)?([A-Za-z0-9+/_-]{64,}={0,2})\s*")  # long base64, for nobody to read
 
 
 class Picture(NamedTuple):
     """One picture of a request or an answer. With a `url` it is elsewhere, and its bytes are not known."""
 
-    part: str  # `image`, `mask` or `markup`
+    part: str  # `image`, `mask`, `markup`, or `field`: of an own route, where no policy looked at it
     number: int
     media_type: str = ""
     data: bytes = b""
@@ -42,8 +45,8 @@ class Picture(NamedTuple):
         return {**row, "sha256": hashlib.sha256(self.data).hexdigest()}
 
     def name(self, review_id: str) -> str:
-        part = "" if self.part == "image" else f"-{self.part}"
-        return f"{review_id}{part or f'-{self.number}'}.{_ENDINGS.get(self.media_type, 'bin')}"
+        part = self.part if self.part in ("mask", "markup") else self.number
+        return f"{review_id}-{part}.{_ENDINGS.get(self.media_type, 'bin')}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,9 @@ def _is_restricted(store: Store, item: ReviewItem) -> bool:
 
 def _request(sealed: bytes) -> Shown:
     document = orjson.loads(sealed)
-    return _shown(document, tuple(_pictures(document)))
+    pictures = list(_pictures(document))
+    others = {name: _without_bytes(document.get(name), pictures) for name in ("more", "whole") if document.get(name)}
+    return _shown({**document, **others}, tuple(pictures))
 
 
 def _pictures(document: Mapping[str, Any]) -> Iterator[Picture]:
@@ -87,6 +92,31 @@ def _pictures(document: Mapping[str, Any]) -> Iterator[Picture]:
             yield Picture(part, number, url=image["url"])
         else:
             yield Picture(part, number, image["media_type"], base64.b64decode(image["base64"]))
+
+
+def _without_bytes(value: Any, pictures: list[Picture]) -> Any:
+    """The same with a note in the place of each encoded text; where that is a picture, it joins the pictures."""
+    from policyguard.wire.image_header import media_type
+
+    if isinstance(value, dict):
+        return {name: _without_bytes(each, pictures) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_without_bytes(each, pictures) for each in value]
+    found = _ENCODED.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        return value
+    data = _decoded(found[1])
+    digest = hashlib.sha256(data).hexdigest()
+    if kind := media_type(data):
+        pictures.append(Picture("field", len(pictures) + 1, kind, data))
+    return f"({kind or 'encoded'}, {len(data)} bytes, sha256 {digest[:12]})"
+
+
+def _decoded(text: str) -> bytes:
+    """As most decoders read it: without its padding, in either alphabet."""
+    plain = text.rstrip("=").replace("-", "+").replace("_", "/")
+    plain = plain[: len(plain) - (len(plain) % 4 == 1)]
+    return base64.b64decode(plain + "=" * (-len(plain) % 4))
 
 
 def _answer(sealed: bytes) -> Shown:
@@ -101,7 +131,7 @@ def _answer(sealed: bytes) -> Shown:
 
 
 def _shown(stored: Mapping[str, Any], pictures: tuple[Picture, ...]) -> Shown:
-    said = {name: stored[name] for name in ("prompt", "parameters", "caller")}
+    said = {name: stored[name] for name in ("prompt", "parameters", "caller", "more", "whole") if stored.get(name)}
     return Shown({**said, "images": [picture.row() for picture in pictures]}, pictures)
 
 

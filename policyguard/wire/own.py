@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -47,18 +46,18 @@ def read_own(body: bytes, content_type: str, route: Route, query: bytes = b"") -
             raise InvalidRequest(f"`{'.'.join(path)}` is there more than once", param=name)
         values[name] = found[0] if found else None
         _check_place(document, path, name)
-    request = replace(build(values, "generate"), whole=_whole(document, route, query))
+    request = replace(
+        build(values, "generate"), whole=also_read(query, route=[route.method, route.path], body=document)
+    )
     return Own(request, document, body, route)
 
 
-def _whole(document: dict[str, Any], route: Route, query: bytes) -> str:
-    """A digest of all that the app can read: what its other fields say may be anything, also another picture.
+def also_read(query: bytes, **parts: Any) -> bytes:
+    """What an app can read beside what is declared, in one form: it may be anything, also another picture.
 
-    Of JSON by value (order of keys and spaces are nobody's meaning; 1 and 1.0 are two), of the query by the byte.
+    A body by value (order of keys and spaces are nobody's meaning; 1 and 1.0 are two), the query by the byte.
     """
-    body = orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
-    parts = (route.method.encode(), route.path.encode(), query, body)
-    return hashlib.sha256(b"".join(b"%d:%b" % (len(part), part) for part in parts)).hexdigest()
+    return orjson.dumps({"query": query.decode("latin-1"), **parts}, option=orjson.OPT_SORT_KEYS)
 
 
 def at(value: Any, path: tuple[str, ...]) -> Iterator[Any]:

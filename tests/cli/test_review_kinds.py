@@ -111,7 +111,7 @@ REQUESTS: dict[str, tuple[Callable[[PolicySet], ImageRequest], dict[str, bytes]]
     "an edit of a listed address": (listed, {"-2.png": PHOTO}),
     "an edit with a markup": (with_markup, {"-1.png": PHOTO, "-markup.png": MARKUP}),
     "the tool of the Responses API": (tool, {"-1.png": PHOTO}),
-    "an own route": (own_route, {}),
+    "an own route": (own_route, {"-1.png": PHOTO}),
 }
 
 ENCODED = base64.b64encode(PHOTO).decode()
@@ -141,7 +141,8 @@ class Place:
     def open(self, review: str, *, org: str = ORG, **scores: float) -> Guard:
         surface = RESPONSES.replace("POST /v1/responses]", f"POST /v1/responses, {OWN}]") + review
         surface = surface.replace(
-            "  n:       {max: 2}", "  n:       {max: 2}\n  input_images: {hosts: [pictures.example.com]}"
+            "  n:       {max: 2}",
+            "  n:       {max: 2}\n  input_images: {hosts: [pictures.example.com]}\n  unknown_parameters: pass",
         )
         policies = write_policies(self.folder / "policies", org=org, avatars=surface)
         (policies / "prices.yaml").write_text(PRICES)
@@ -183,12 +184,46 @@ def test_every_kind_of_held_request_is_shown_whole_and_without_its_bytes(place: 
     assert [(row["bytes"], row["pixels"]) for row in rows if "bytes" in row] == [
         (len(d), "64x48") for d in files.values()
     ]
-    assert [row["part"] for row in rows if row["part"] != "image"] == [name[1:-4] for name in files if "ma" in name]
+    assert [row["part"] for row in rows if row["part"] not in ("image", "field")] == [
+        name[1:-4] for name in files if "ma" in name
+    ]
     if files:
         assert place.saved(review_id) == files
         assert "cannot be written" in place.show(review_id, "--save", str(place.folder / "looking"), code=2)
     else:
         assert "no pictures to save" in place.show(review_id, "--save", str(place.folder / "looking"), code=1)
+
+
+def test_what_an_app_reads_beside_its_declared_fields_is_shown(place: Place) -> None:
+    """The approval covers it: what the reviewer does not see could turn the picture into another."""
+
+    def make(policies: PolicySet) -> ImageRequest:
+        (route,) = (route for route in policies.surfaces["avatars"].routes if route.fields)
+        what = {"prompt": "a duel", "style": {"moods": ["noir", "b\u202eg"]}, "seed": 7, "empty": {}}
+        body = {"what": what, "photo": base64.urlsafe_b64encode(PHOTO).decode().rstrip("="), "token": "QUJD" * 30}
+        return read_own(json.dumps(body).encode(), JSON, route, b"style=oil&x=%0A").request
+
+    review_id = held_request(place, make)
+    shown = [line for line in place.show(review_id).split("\n") if line.startswith("also sent")]
+    assert shown == [
+        "also sent    ?style=oil&x=%0A",
+        f'also sent    photo: "(image/png, {len(PHOTO)} bytes, sha256 {hashlib.sha256(PHOTO).hexdigest()[:12]})"',
+        f'also sent    token: "(encoded, 90 bytes, sha256 {hashlib.sha256(b"ABC" * 30).hexdigest()[:12]})"',
+        "also sent    what.empty: {}",
+        "also sent    what.seed: 7",
+        'also sent    what.style.moods[0]: "noir"',
+        r'also sent    what.style.moods[1]: "b\u202eg"',
+    ]
+    as_json = json.loads(place.show(review_id, "--format", "json"))["request"]["whole"]
+    assert (as_json["query"], as_json["body"]["what"]["seed"]) == ("style=oil&x=%0A", 7)
+    assert place.saved(review_id) == {"-1.png": PHOTO}
+
+
+def test_unknown_parameters_that_a_policy_allows_are_shown(place: Place) -> None:
+    review_id = held_request(place, lambda _: request(prompt="a duel", extra={"seed": 7}, output_compression=40))
+    shown = place.show(review_id)
+    assert "also sent    seed: 7\n" in shown
+    assert "output_compression 40" in shown
 
 
 def test_an_address_is_shown_and_not_fetched(place: Place) -> None:
