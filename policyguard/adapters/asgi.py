@@ -8,17 +8,17 @@ itself: a leg whose usage was seen by then is settled by it, every other one is 
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, MutableMapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
-from policyguard.adapters.body import AppFailed, ClientLeft, Message, Receive, Replay, Send, read_body, respond
-from policyguard.adapters.held_back import HeldBack
+from policyguard.adapters.body import AppFailed, ClientLeft, Receive, Replay, Send, read_body, respond
 from policyguard.adapters.identity import CallerOf, caller_of, header, origin
-from policyguard.adapters.offer import Offer, offered
+from policyguard.adapters.leg import LiveLeg
+from policyguard.adapters.offer import Offer
+from policyguard.adapters.reply import Reply
 from policyguard.adapters.room import BODIES_BYTES, Full, Room, too_many
 from policyguard.adapters.routes import OVERRIDES, READS, Table
 from policyguard.current import one_request
@@ -27,11 +27,11 @@ from policyguard.errors import InvalidRequest
 from policyguard.flow import no_surface_reason
 from policyguard.guard import Guard
 from policyguard.policy.model import PolicySet, Route
-from policyguard.request import Caller, Failure, Outcome
+from policyguard.request import Caller, Failure
 from policyguard.threads import in_thread
 from policyguard.wire import forms
 from policyguard.wire.forms import MAX_BODY_BYTES, MAX_JSON_BYTES, check_query, largest, one_content_type
-from policyguard.wire.outcome import OutcomeReader, plain_word
+from policyguard.wire.outcome import plain_word
 from policyguard.wire.own import Own, also_read, read_own
 from policyguard.wire.reach import DRAWS, Reach, Reached, reach
 from policyguard.wire.refusals import render
@@ -315,11 +315,12 @@ class Guarded:
     async def _forward(self, admitted: Admitted, receive: Replay) -> None:
         offer = Offer(self.guard, admitted, self.caller)
         offer.reported = self.door.upstream is not None  # what answers is the API itself
-        answer = _Answer(self.send, offer, self.route, self._say)
+        leg = LiveLeg(self.guard, admitted, looks=admitted.ticket.output is not None, offer=offer)
+        reply = Reply(self.send, leg, self.route, self._say)
         failure = Failure.CANCELLED
         try:
-            with offered(offer), self.guard.alive(admitted.ticket):
-                await self.door.app(self.scope, receive, answer.send)
+            with leg.within():
+                await self.door.app(self.scope, receive, reply.send)
             failure = Failure.CUT
         except AppFailed as error:
             failure, error.decision_id = error.failure, admitted.decision.id
@@ -328,11 +329,9 @@ class Guarded:
             failure = Failure.ERROR
             raise
         finally:
-            if receive.left or answer.left:
+            if receive.left or reply.left:
                 failure = Failure.CANCELLED
-            # a call that took the ticket settles it, by what OpenAI itself answered
-            if offer.close() and not answer.settled:
-                await self.guard.asettle(admitted.ticket, answer.outcome(failure))
+            await leg.aend(reply.outcome(failure))  # nothing, where it has ended with its answer
 
     def _changes(self, admitted: Admitted, length: int, content_type: str) -> dict[str, Any]:
         """What the app reads in the scope: the request as it was decided."""
@@ -366,74 +365,3 @@ def _decided(scope: Scope, changes: Mapping[str, Any], decision: Decision) -> It
         for name in changes:
             scope.pop(name, None)
         scope.update(before)
-
-
-class _Answer:
-    """The app's answer: passed on with our headers, and read as it passes. `left`: the client does not take it."""
-
-    def __init__(
-        self, send: Send, offer: Offer, route: Route, say: Callable[[Refused | Held], Awaitable[None]]
-    ) -> None:
-        self.left = False
-        self._send = send
-        self._offer = offer
-        decision = offer.admitted.decision
-        self._headers = [(b"x-policyguard-decision", decision.id.encode())]
-        if decision.adjustments:
-            adjusted = ",".join(map(str, decision.adjustments))
-            self._headers.append((b"x-policyguard-adjusted", adjusted.encode("latin-1", "replace")))
-        self._route = route
-        self._started = time.monotonic()
-        self._reader: OutcomeReader | None = None
-        self._complete = False
-        inspected = offer.ticket.output is not None
-        self._back = HeldBack(offer, route, self._pass, self._whole, say) if inspected else None
-
-    @property
-    def settled(self) -> bool:
-        return self._back is not None and self._back.settled
-
-    async def send(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            headers = list(message.get("headers", ()))  # any iterable, and it is needed twice
-            answered = {n.decode("latin-1").lower(): v.decode("latin-1") for n, v in headers}
-            asked = self._offer.admitted.request
-            self._reader = OutcomeReader(
-                message["status"],
-                answered,
-                images=asked.n or 1,
-                route=self._route,
-                main=asked.main is not None,
-            )
-            message = {**message, "headers": [*headers, *self._headers]}
-        elif message["type"] == "http.response.body" and self._reader is not None:
-            # read before it is passed on: a client that has left does not change what the app answered
-            self._reader.feed(message.get("body", b""))
-            self._complete = not message.get("more_body", False)
-            if self._complete:
-                self._offer.close()  # what runs on after the answer has not been admitted
-        if self._back is not None:
-            await self._back.send(message, self._complete)
-        else:
-            await self._pass(message)
-
-    async def _pass(self, message: Message) -> None:
-        try:
-            await self._send(message)
-        except OSError:
-            self.left = True
-            raise
-
-    def _whole(self) -> Outcome:
-        return self.outcome(Failure.CUT)
-
-    def outcome(self, failure: Failure) -> Outcome:
-        """What the app's answer says. Not definite by itself: the app may have called the API any number of times.
-
-        `failure` is why there is no more of it, where it is not complete.
-        """
-        latency_ms = round((time.monotonic() - self._started) * 1000)
-        if self._reader is None:
-            return Outcome(failure=failure, latency_ms=latency_ms)
-        more = None if self._complete else failure
-        return self._reader.outcome(failure=more, latency_ms=latency_ms, definite=self._offer.reported)

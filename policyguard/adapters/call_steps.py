@@ -6,31 +6,28 @@ a timeout, a lost connection, a cancelled task. The answer comes from OpenAI its
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Generator, Mapping
-from contextlib import ExitStack
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import httpx2
 
 from policyguard.adapters.calls import Call, call_of, can_hold_tools, is_plain
-from policyguard.adapters.guard_steps import Admit, GuardStep, Inspect, Reject, SettleLeg
+from policyguard.adapters.guard_steps import Admit, GuardStep, Reject
 from policyguard.adapters.identity import said_by
+from policyguard.adapters.leg import LiveLeg, WatchedAnswer
 from policyguard.adapters.offer import Offer, admission, caller_within, current_offer, looks
-from policyguard.adapters.passing import Ending, failure_of, output_of
+from policyguard.adapters.passing import failure_of
 from policyguard.callers import check_caller
-from policyguard.decision import Admitted, Held, Reason, Refused, Released, Ticket
-from policyguard.errors import ConfigError, InvalidRequest, PolicyguardError
+from policyguard.decision import Admitted, Held, Reason, Refused, Released
+from policyguard.errors import ConfigError, InvalidRequest
 from policyguard.flow import AskOptions, no_surface_reason
 from policyguard.guard import Guard
-from policyguard.request import Caller, Failure, ImageRequest, Outcome, Output, Value
+from policyguard.request import Caller, Outcome, Output, Value
 from policyguard.wire.errors import render_error
 from policyguard.wire.forms import Parsed, Shape, check_query, largest, one_content_type, read
-from policyguard.wire.outcome import read_outcome
-from policyguard.wire.output import Kept
 from policyguard.wire.reach import Reach, Reached, reach
 from policyguard.wire.refusals import render
 
@@ -79,10 +76,10 @@ class Body:
 
 @dataclass(frozen=True, slots=True)
 class Gather:
-    """Read a whole answer, by `ending`, which keeps what there is room for. Answer: None."""
+    """Read a whole answer, of which `answer` keeps what there is room for. Answer: None."""
 
     response: httpx2.Response
-    ending: Ending
+    answer: WatchedAnswer
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +87,7 @@ class Pass:
     """Let an answer pass that is streamed, and end its leg with it. Answer: `Stream`."""
 
     response: httpx2.Response
-    ending: Ending
-    ticket: Ticket
+    answer: WatchedAnswer
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,67 +200,54 @@ def _forward(
     attempt: _Attempt,
     offer: Offer | None,
 ) -> Steps:
-    ticket, asked = admitted.ticket, admitted.request
-    sendable = _rewritten(request, *parsed.write(asked, ticket.safety_identifier))
-    started = time.monotonic()
-    outcome: Outcome | None = Outcome(failure=Failure.CANCELLED)
-    output: Output | None = None
+    ticket = admitted.ticket
+    sendable = _rewritten(request, *parsed.write(admitted.request, ticket.safety_identifier))
+    leg = LiveLeg(door.guard, admitted, looks=looks(offer, ticket), tried=attempt.reasons)
+    lives_on = False
     try:
-        with ExitStack() as alive:
-            alive.enter_context(door.guard.alive(ticket, current=False))
-            with door.guard.telemetry.spans.within(ticket):
-                response: httpx2.Response = yield Send(sendable)
-            looking = looks(offer, ticket)
-            if looking and ticket.output.policy.holds_back:
-                inspected = yield from _inspected(door, response, admitted, attempt, started)
-                outcome = None  # the leg was ended with it
-                return inspected
-            if _is_stream(response):  # it lives on, and is settled when it ends
-                outcome = None
-                attempt.ended(admitted.decision.id, str(response.status_code))
-                ending = Ending(response, asked, started, attempt.reasons, alive.pop_all())
-                ending.kept = Kept() if looking else None
-                stream: Stream = yield Pass(response, ending, ticket)
-                return _answered(response, stream, admitted)
-            body: bytes = yield Body(response)
-        outcome = _outcome(response, body, asked, started)
-        output = (yield Work(partial(output_of, response, body, asked))) if looking else None
+        with leg.within():
+            response: httpx2.Response = yield Send(sendable)
+        attempt.ended(admitted.decision.id, str(response.status_code))
+        answer = WatchedAnswer(leg, response.status_code, _decoded(response))
+        if leg.holds_back:
+            return (yield from _inspected(door, response, leg, answer))
+        if answer.is_stream:  # it lives on, and its leg ends when it does
+            lives_on = True
+            stream: Stream = yield Pass(response, answer)
+            return _answered(response, stream, admitted)
+        body: bytes = yield Body(response)
+        yield from _ending(leg, answer, body)
+        return _answered(response, httpx2.ByteStream(body), admitted, len(body))
     except BaseException as error:
-        outcome = outcome and Outcome(failure=failure_of(error), latency_ms=_since(started))
+        if not leg.has_ended and not lives_on:
+            failure = failure_of(error)
+            attempt.ended(admitted.decision.id, failure)
+            yield from leg.ending(Outcome(failure=failure))
         raise
-    finally:
-        if outcome is not None:
-            attempt.ended(admitted.decision.id, str(outcome.status or outcome.failure))
-            ended = replace(outcome, attempts=attempt.number, retry_reasons=attempt.reasons)
-            yield SettleLeg(ticket, ended) if output is None else Inspect(ticket, ended, output)
-    return _answered(response, httpx2.ByteStream(body), admitted, len(body))
 
 
-def _outcome(response: httpx2.Response, body: bytes, asked: ImageRequest, started: float) -> Outcome:
-    main, took = asked.main is not None, _since(started)
-    return read_outcome(response.status_code, response.headers, body, latency_ms=took, definite=True, main=main)
+def _ending(leg: LiveLeg, answer: WatchedAnswer, body: bytes) -> Generator[Step, Any, Refused | Held | None]:
+    answer.feed(body)
+    answer.whole = True
+    output: Output | None = (yield Work(answer.output)) if leg.looks else None
+    return (yield from leg.ending(answer.outcome(), output))
 
 
-def _inspected(door: Door, response: httpx2.Response, admitted: Admitted, attempt: _Attempt, started: float) -> Steps:
+def _inspected(door: Door, response: httpx2.Response, leg: LiveLeg, answer: WatchedAnswer) -> Steps:
     """The answer, whole, once its pictures were looked at; or the refusal in its place. A stream is one piece then."""
-    ending = Ending(response, admitted.request, started, attempt.reasons, ExitStack())
-    ending.kept = kept = Kept()
-    yield Gather(response, ending)
-    outcome = ending.outcome(None)
-    if outcome is None:
-        raise PolicyguardError("an answer that ended twice")
-    attempt.ended(admitted.decision.id, str(outcome.status))
-    output: Output = yield Work(partial(output_of, response, kept.body, admitted.request))
-    said: Refused | Held | None = yield Inspect(admitted.ticket, outcome, output)
+    yield Gather(response, answer)
+    answer.whole = True
+    output: Output = yield Work(answer.output)
+    said = yield from leg.ending(answer.outcome(), output)
     if said is not None or output.answer is None:
         return _refusal(door, said) if said else httpx2.Response(502)
     body = output.answer.body
-    return _answered(response, httpx2.ByteStream(body), admitted, len(body))
+    return _answered(response, httpx2.ByteStream(body), leg.admitted, len(body))
 
 
-def _is_stream(response: httpx2.Response) -> bool:
-    kind: str = response.headers.get("content-type", "")
-    return kind.partition(";")[0].strip().lower() == "text/event-stream"
+def _decoded(response: httpx2.Response) -> dict[str, str]:
+    """What is read of it has no encoding any more."""
+    return {name: value for name, value in response.headers.items() if name.lower() != "content-encoding"}
 
 
 def _rewritten(request: httpx2.Request, body: bytes, content_type: str) -> httpx2.Request:
@@ -289,10 +272,6 @@ def _answered(
     if length is not None:
         headers.append(("content-length", str(length)))
     return httpx2.Response(response.status_code, headers=headers, stream=stream, extensions=response.extensions)
-
-
-def _since(started: float) -> int:
-    return round((time.monotonic() - started) * 1000)
 
 
 # ---- attempts ---------------------------------------------------------------------------------------------

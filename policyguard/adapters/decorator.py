@@ -77,68 +77,30 @@ _RETURNED = (None, Failure.NO_USAGE)  # what is raised can have a status of 200,
 def _guard_sync(door: _Door, function: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(function)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
-        call = door.bind(args, kwargs)
-        offer = drive(_begin(door, call), partial(perform, door.guard))
-        if isinstance(offer, Released):
-            return cast(R, door.restored(offer))
-        started = time.monotonic()
-        outcome = Outcome(failure=Failure.CANCELLED)
-        result: Any = None
-        try:
-            with offered(offer), door.guard.alive(offer.ticket):
-                result = function(*call.args, **call.kwargs)
-            if inspect.isawaitable(result):  # a plain function that hands on a coroutine: it ends when that ends
-                return cast(R, _settled(door, offer, result, started))
-            outcome = door.outcome(result, started)
-        except Exception as error:
-            outcome = _failed(error, started)
-            raise
-        finally:
-            looked_at = outcome.failure in _RETURNED and door.looks(offer)
-            if not looked_at and not inspect.isawaitable(result) and offer.close():
-                door.guard.settle(offer.ticket, replace(outcome, definite=offer.reported))
-        if looked_at:
-            ours, ended = offer.close(), replace(outcome, definite=offer.reported)
-            _raise(offer, door.guard.inspect(offer.ticket, ended, door.output(result), settles=ours))
+        def perform_(step: Run | GuardStep) -> Any:
+            if not isinstance(step, Run):
+                return perform(door.guard, step)
+            with step.leg.within():
+                return function(*step.call.args, **step.call.kwargs)
+
+        result = drive(_steps(door, door.bind(args, kwargs)), perform_)
+        if isinstance(result, _LivesOn):  # a plain function that hands on a coroutine: it ends when that ends
+            return cast(R, _awaited(door, result.leg, result.awaitable))
         return cast(R, result)
 
     return guarded
 
 
-async def _settled(door: _Door, offer: Offer, result: Awaitable[Any], started: float) -> Any:
-    """Await what a call gave, and settle by it, unless a guarded call inside has done that."""
-    outcome = Outcome(failure=Failure.CANCELLED)
-    try:
-        with offered(offer), door.guard.alive(offer.ticket):
-            value = await result
-        outcome = door.outcome(value, started)
-    except Exception as error:
-        outcome = _failed(error, started)
-        raise
-    finally:
-        looked_at = outcome.failure in _RETURNED and door.looks(offer)
-        if not looked_at and offer.close():
-            await door.guard.asettle(offer.ticket, replace(outcome, definite=offer.reported))
-    if looked_at:
-        ours, ended = offer.close(), replace(outcome, definite=offer.reported)
-        _raise(offer, await door.guard.ainspect(offer.ticket, ended, door.output(value), settles=ours))
-    return value
-
-
-def _raise(offer: Offer, said: Refused | Held | None) -> None:
-    """Unless it is in shadow, what was refused is not returned."""
-    if said is not None and offer.ticket.output.policy.holds_back:
-        raise refused_error(said)
-
-
 def _guard_async(door: _Door, function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     async def guarded(*args: Any, **kwargs: Any) -> Any:
-        call = door.bind(args, kwargs)
-        offer = await adrive(_begin(door, call), partial(aperform, door.guard))
-        if isinstance(offer, Released):
-            return door.restored(offer)
-        return await _settled(door, offer, function(*call.args, **call.kwargs), time.monotonic())
+        async def perform_(step: Run | GuardStep) -> Any:
+            if not isinstance(step, Run):
+                return await aperform(door.guard, step)
+            with step.leg.within():
+                return await function(*step.call.args, **step.call.kwargs)
+
+        return await adrive(_steps(door, door.bind(args, kwargs)), perform_)
 
     return guarded
 

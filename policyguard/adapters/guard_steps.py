@@ -45,11 +45,15 @@ class SettleLeg:
 
 @dataclass(frozen=True, slots=True)
 class Inspect:
-    """Look at an answer, and settle its leg. Answer: `Refused`, `Held`, or None where it is released."""
+    """Look at an answer, and settle its leg where it `settles`: else a call inside did.
+
+    Answer: `Refused`, `Held`, or None where it is released.
+    """
 
     ticket: Ticket
     outcome: Outcome
     output: Output
+    settles: bool
 
 
 GuardStep = Admit | Reject | SettleLeg | Inspect
@@ -64,7 +68,7 @@ def perform(guard: Guard, step: GuardStep) -> Any:
         case SettleLeg():
             return guard.settle(step.ticket, step.outcome)
         case Inspect():
-            return guard.inspect(step.ticket, step.outcome, step.output)
+            return guard.inspect(step.ticket, step.outcome, step.output, settles=step.settles)
 
 
 async def aperform(guard: Guard, step: GuardStep) -> Any:
@@ -77,4 +81,4 @@ async def aperform(guard: Guard, step: GuardStep) -> Any:
         case SettleLeg():
             return await guard.asettle(step.ticket, step.outcome)
         case Inspect():
-            return await guard.ainspect(step.ticket, step.outcome, step.output)
+            return await guard.ainspect(step.ticket, step.outcome, step.output, settles=step.settles)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import aclosing, closing
-from functools import partial
 from typing import Any, TypeVar, overload
 
 import anyio
@@ -23,7 +22,7 @@ from policyguard.adapters.surface import check_surface
 from policyguard.driving import adrive, drive
 from policyguard.errors import ConfigError
 from policyguard.guard import Guard
-from policyguard.request import Caller, Outcome, Value
+from policyguard.request import Caller, Value
 from policyguard.threads import in_thread
 
 CallerNow = Callable[[], Caller | Mapping[str, Value] | None]
@@ -109,10 +108,10 @@ class GuardTransport(httpx2.BaseTransport):
             case Gather():
                 with closing(step.response) as response:
                     for chunk in response.iter_bytes():
-                        step.ending.feed(chunk)
+                        step.answer.feed(chunk)
                 return None
             case Pass():
-                return Passing(step.response, step.ending, partial(_settle, self._door.guard, step))
+                return Passing(step.response, step.answer)
         return perform(self._door.guard, step)
 
     def close(self) -> None:
@@ -143,31 +142,17 @@ class AsyncGuardTransport(httpx2.AsyncBaseTransport):
             case Gather():
                 async with aclosing(step.response) as response:
                     async for chunk in response.aiter_bytes():
-                        step.ending.feed(chunk)
+                        step.answer.feed(chunk)
                 return None
             case Pass():
-                return AsyncPassing(step.response, step.ending, partial(_asettle, self._door.guard, step))
+                return AsyncPassing(step.response, step.answer)
         return await aperform(self._door.guard, step)
 
     async def aclose(self) -> None:
         await self._below.aclose()
 
 
-def _settle(guard: Guard, step: Pass, outcome: Outcome) -> object:
-    """End the leg of a stream that has passed. In shadow what came out is looked at afterwards."""
-    output = step.ending.output()
-    return guard.settle(step.ticket, outcome) if output is None else guard.inspect(step.ticket, outcome, output)
-
-
 async def _elsewhere(call: Callable[[], Any]) -> Any:
     """Off the event loop. An answer that is there is settled by what it says, so this is shielded."""
     with anyio.CancelScope(shield=True):
         return await in_thread(call)
-
-
-async def _asettle(guard: Guard, step: Pass, outcome: Outcome) -> object:
-    """`_settle` for async."""
-    output = step.ending.output()
-    if output is None:
-        return await guard.asettle(step.ticket, outcome)
-    return await guard.ainspect(step.ticket, outcome, output)
