@@ -18,14 +18,14 @@ from typing import Any, TypeVar
 from policyguard.adapters.body import AppFailed, ClientLeft, Message, Receive, Replay, Send, read_body, respond
 from policyguard.adapters.held_back import HeldBack
 from policyguard.adapters.identity import CallerOf, caller_of, header, origin
-from policyguard.adapters.offer import Offer, offered
 from policyguard.adapters.room import BODIES_BYTES, Full, Room, too_many
 from policyguard.adapters.routes import OVERRIDES, READS, Table
-from policyguard.current import one_request
 from policyguard.decision import Admitted, Decision, Held, Reason, Refused, Released
 from policyguard.errors import InvalidRequest
-from policyguard.flow import no_surface_reason
-from policyguard.guard import Guard
+from policyguard.flow.admit import no_surface_reason
+from policyguard.guard.current import one_request
+from policyguard.guard.guard import Guard
+from policyguard.guard.offer import Offer, offered
 from policyguard.policy.model import PolicySet, Route
 from policyguard.request import Caller, Failure, Outcome
 from policyguard.threads import in_thread

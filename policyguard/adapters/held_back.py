@@ -12,8 +12,8 @@ from typing import Any
 import anyio
 
 from policyguard.adapters.body import Message, Send
-from policyguard.adapters.offer import Offer
 from policyguard.decision import Held, Refused
+from policyguard.guard.offer import Offer
 from policyguard.policy.model import Route
 from policyguard.request import Outcome, Output
 from policyguard.threads import in_thread

@@ -74,11 +74,11 @@ def serve(
       OPENAI_BASE_URL=http://127.0.0.1:8080/v1 OPENAI_API_KEY=sk-policyguard-... python app.py
     """
     try:
-        from policyguard.adapters.http_limits import ConnectionLimits
-        from policyguard.adapters.listen import is_here, listen, url_of
-        from policyguard.adapters.proxy import Limits
-        from policyguard.adapters.serving import Options, open_guard
-        from policyguard.adapters.serving import serve as run
+        from policyguard.proxy.http_limits import ConnectionLimits
+        from policyguard.proxy.listen import is_here, listen, url_of
+        from policyguard.proxy.proxy import Limits
+        from policyguard.proxy.serving import Options, open_guard
+        from policyguard.proxy.serving import serve as run
     except ImportError as error:
         fail(f"the proxy needs more than is installed ({error.name})", hint=_INSTALL)
     options = Options(

@@ -17,8 +17,8 @@ from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import Span, TracerProvider
 
 from policyguard.decision import Admission, Admitted, Held, Refused, Ticket
+from policyguard.flow.steps import CheckPaused, Look, Moderate, Settled
 from policyguard.request import Outcome
-from policyguard.steps import CheckPaused, Look, Moderate, Settled
 from policyguard.telemetry import lines, names, spans
 from policyguard.telemetry.measures import Measures
 from policyguard.telemetry.otel import OtelSink

@@ -16,7 +16,7 @@ from support import ORG, SURFACE
 
 import policyguard
 from policyguard.adapters.asgi import PolicyGuardMiddleware
-from policyguard.guard import Guard
+from policyguard.guard.guard import Guard
 from policyguard.moderation.scripted import ScriptedModerator
 from policyguard.wire import image_header, output
 

@@ -26,7 +26,8 @@ from faults.standby import pair
 from forwarder import Forwarder
 from sqlalchemy.engine import make_url
 
-from policyguard.store import migrate, postgres
+from policyguard.store import migrate
+from policyguard.store.db import postgres
 
 pytestmark = pytest.mark.acceptance
 MUTE_S = 8.0
