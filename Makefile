@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 NODE   := tests/node/node_modules/.package-lock.json
 
-.PHONY: demo test check format differential mutations fuzz crash faults load bench lock clean
+.PHONY: demo test check format differential mutations fuzz crash faults stall load bench lock clean
 
 demo: $(READY)
 	$(BIN)/policyguard demo
@@ -42,16 +42,23 @@ fuzz: $(READY)
 	POLICYGUARD_FUZZ=long $(BIN)/python -m pytest -n auto tests/policy/test_fuzz.py tests/diff/test_property.py \
 	  tests/acceptance/test_openapi.py tests/wire/test_form_parsers.py
 
-# a hundred kills at random points under load, of clients on each engine and of the server; the suite does some
+# a hundred kills at random points under load, of clients on each engine, of the server, and of two processes that
+# serve on each engine; the suite does some of the first two
 crash: $(READY)
 	POLICYGUARD_CRASH=100 $(BIN)/python -m pytest -n auto tests/store/test_crash.py
+	POLICYGUARD_CRASH=100 POLICYGUARD_FAULTS=long $(BIN)/python -m pytest -n0 -s tests/faults/test_kills.py
 
 # minutes of databases that go mute, are reset, read-only, full, replaced and failed over, under load on two processes:
 # the table of docs/faults.md. Needs PgBouncer (apt-get install pgbouncer), and root for a small file system
 faults: $(READY)
 	@command -v pgbouncer >/dev/null || { echo "this needs PgBouncer: apt-get install pgbouncer" >&2; exit 1; }
 	@test "$$(id -u)" = 0 || { echo "this needs root, to mount a small file system" >&2; exit 1; }
-	POLICYGUARD_FAULTS=long $(BIN)/python -m pytest -n0 -s tests/faults
+	POLICYGUARD_FAULTS=long $(BIN)/python -m pytest -n0 -s tests/faults/test_fleet.py
+
+# two hundred cheap requests of each kind that wants much, while a probe measures how quickly others are answered:
+# the second table of docs/faults.md. Needs an idle machine
+stall: $(READY)
+	POLICYGUARD_STALL=200 $(BIN)/python -m pytest -n0 -s tests/stall
 
 # two thousand requests at the proxy, 64 at once, over a slow and failing upstream; the suite sends some hundred
 load: $(READY)

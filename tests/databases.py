@@ -99,6 +99,9 @@ class Server:
         postmaster = psutil.Process(self.handle.get_pid())
         everybody = [postmaster, *postmaster.children(recursive=True)]
         postmaster.kill()
+        for child in everybody[1:]:
+            with suppress(psutil.NoSuchProcess):
+                child.kill()  # one that is stopped does not notice by itself
         while any(_lives(process) for process in everybody):
             threading.Event().wait(0.01)
 

@@ -53,7 +53,10 @@ def _say(subject: str, erased: Erased) -> None:
     out = console()
     out.print(f"erased {erased.rows} private rows and {erased.keys} keys; backups and archives of the log keep theirs")
     if not erased.scrubbed:
-        out.print("old pages are still in the write-ahead log, because the database is in use: run it again soon")
+        out.print(
+            "old pages are still on the disk, because the database is in use or behind a pooler: run it again soon,"
+        )
+        out.print("on PostgreSQL with the server's own address")
 
 
 def rotate(by: By, why: Why, store: StoreOption = None, format: FormatOption = "text") -> None:

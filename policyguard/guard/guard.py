@@ -94,6 +94,7 @@ class Guard:
         self.clock = clock = clock or store.clock.now
         self.ledger = Ledger(lambda: replace(store.gauges(clock()), clock_skew_s=store.clock.skew_s))
         self.telemetry.otel.show(self.ledger)
+        store.on_cut.append(self.telemetry.measures.cut)
         self._moderator = moderator
         self.store_timeout_s = waits_s = request_s()
         self._renewal = Renewal(lambda leg_id: waiting(waits_s, store.renew, leg_id, clock() + SENT_FOR))

@@ -87,6 +87,7 @@ class Store:
         self._cipher = cipher
         self._database = Database(backend, opened=self._opened)
         self.clock = Clock(self._database.now if backend.clock_sql else None, host=host)
+        self.on_cut = self._database.on_cut
         self._write = self._database.write
         self._read = self._database.read
 

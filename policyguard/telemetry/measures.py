@@ -92,6 +92,9 @@ class Measures:
     def decided(self, answer: Admission) -> None:
         self._say(names.DECISIONS, 1, answer.decision.surface or NONE, outcome_of(answer), kind_of(answer))
 
+    def cut(self) -> None:
+        self._say(names.CUT, 1)
+
     def inspected(self, ticket: Ticket, said: Refused | Held | None) -> None:
         self._say(names.INSPECTED, 1, ticket.surface, inspection_of(said))
 

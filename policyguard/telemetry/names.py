@@ -114,6 +114,9 @@ UNAVAILABLE = Metric(
 )
 BREAKER = Metric("policyguard.breaker.opened", "counter", "{time}", "an upstream failed too often", (SURFACE,))
 ALERTS = Metric("policyguard.budget.alerts", "counter", "{alert}", "a budget reached a threshold", (BUDGET,))
+CUT = Metric(
+    "policyguard.store.cut", "counter", "{connection}", "connections to the database that were cut for silence"
+)
 DURATION = Metric(
     "gen_ai.client.operation.duration",
     "histogram",
@@ -130,7 +133,21 @@ TOKENS = Metric(
     (GEN_AI_OPERATION, GEN_AI_PROVIDER, GEN_AI_REQUEST_MODEL, GEN_AI_TOKEN_TYPE),
     _TOKENS,
 )
-MEASURED = (DECISIONS, INSPECTED, RESERVED, COST, IMAGES, LEGS, STAGES, UNAVAILABLE, BREAKER, ALERTS, DURATION, TOKENS)
+MEASURED = (
+    DECISIONS,
+    INSPECTED,
+    RESERVED,
+    COST,
+    IMAGES,
+    LEGS,
+    STAGES,
+    UNAVAILABLE,
+    BREAKER,
+    ALERTS,
+    CUT,
+    DURATION,
+    TOKENS,
+)
 
 # What is read from the store when somebody looks.
 _BUDGET = (OWNER, BUDGET, UNIT, MODE)

@@ -29,8 +29,8 @@ from policyguard.store.proxy_keys import new_secret
 
 GENERATIONS = "/v1/images/generations"
 LIMIT = 450  # images
-POLICY = AVATARS + f"budgets: [{{id: images, limit: {LIMIT} images / day}}]\n"
-CLIENTS = 8  # of each process
+BOTH = range(2)  # processes
+CLIENTS = 8  # of each
 GRACE_S = 12
 # A breaker that never opens: what fails here is the database. A fault of the sandbox would be another test.
 SERVE = "from policyguard.store import breaker; breaker.FAULTS = 10**9; from policyguard.cli import main; main()"
@@ -48,18 +48,20 @@ class Seen(NamedTuple):
 class Fleet:
     """The processes and what their clients saw."""
 
-    urls: list[str]
     key: str
+    start: Callable[[int], subprocess.Popen[str]]
     processes: list[subprocess.Popen[str]]
+    urls: list[str] = field(default_factory=list)
     seen: list[Seen] = field(default_factory=list)
     ready: list[tuple[float, int]] = field(default_factory=list)
+    pause_s: float = 0.1  # of each client between two requests: the budget is to last
 
     async def under(self, fault: Callable[[], None], heal: Callable[[], None], seconds: float) -> tuple[float, float]:
         """Ask all the time, with the fault in the middle: when it began, and when it was over."""
         over = asyncio.Event()
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as http:
-            clients = [asyncio.create_task(self._ask(http, url, over)) for url in self.urls for _ in range(CLIENTS)]
-            clients += [asyncio.create_task(self._probe(http, url, over)) for url in self.urls]
+            clients = [asyncio.create_task(self._ask(http, at, over)) for at in BOTH for _ in range(CLIENTS)]
+            clients += [asyncio.create_task(self._probe(http, at, over)) for at in BOTH]
             await asyncio.sleep(2)
             began = time.monotonic()
             await asyncio.to_thread(fault)
@@ -72,22 +74,32 @@ class Fleet:
             await asyncio.gather(*clients)
         return began, healed
 
+    def kill(self, at: int) -> None:
+        self.processes[at].kill()
+        self.processes[at].wait(30)
+
+    def restart(self, at: int) -> None:
+        """After it was killed; it listens elsewhere, and its clients follow."""
+        _close(self.processes[at])
+        self.processes[at] = self.start(at)
+        self.urls[at] = _url(self.processes[at])
+
     async def _recovered(self, since: float) -> None:
         while time.monotonic() < since + 40:
             if any(ask.status in (200, 429) and ask.at > since for ask in self.seen):
                 return
             await asyncio.sleep(0.1)
 
-    async def _ask(self, http: aiohttp.ClientSession, url: str, over: asyncio.Event) -> None:
+    async def _ask(self, http: aiohttp.ClientSession, at_process: int, over: asyncio.Event) -> None:
         while not over.is_set():
-            at = time.monotonic()
+            at, url = time.monotonic(), self.urls[at_process]
             status = await _status(http.post(url + GENERATIONS, json={"prompt": "a cat"}, headers=self._headers))
             self.seen.append(Seen(at, time.monotonic() - at, status))
-            await asyncio.sleep(0.1)  # the budget is to last
+            await asyncio.sleep(self.pause_s)
 
-    async def _probe(self, http: aiohttp.ClientSession, url: str, over: asyncio.Event) -> None:
+    async def _probe(self, http: aiohttp.ClientSession, at_process: int, over: asyncio.Event) -> None:
         while not over.is_set():
-            status = await _status(http.get(url + "/readyz"))
+            status = await _status(http.get(self.urls[at_process] + "/readyz"))
             self.ready.append((time.monotonic(), status))
             await asyncio.sleep(0.2)
 
@@ -115,8 +127,10 @@ async def _status(answering: Any) -> int:
 
 
 @contextmanager
-def fleet(store: str, sandbox_url: str, folder: Path, **settings: str) -> Iterator[Fleet]:
-    policies, key_file = write_policies(folder / "policies", org=ORG, avatars=POLICY), folder / "record.key"
+def fleet(store: str, sandbox_url: str, folder: Path, *, limit: int = LIMIT, **settings: str) -> Iterator[Fleet]:
+    policy = AVATARS + f"budgets: [{{id: images, limit: {limit} images / day}}]\n"
+    key_file = folder / "record.key"
+    policies = write_policies(folder / "policies", org=ORG, avatars=policy)
     environment = {
         **os.environ,
         "POLICYGUARD_POLICIES": str(policies),
@@ -132,19 +146,27 @@ def fleet(store: str, sandbox_url: str, folder: Path, **settings: str) -> Iterat
     opened.proxy_keys.create(secret, by="ada", now=datetime.now(UTC), **given)  # type: ignore[arg-type]
     opened.close()
     command = [sys.executable, "-c", SERVE, "serve", "--port", "0", "--format", "json", "--grace", str(GRACE_S)]
-    processes = []
+
+    def start(at: int) -> subprocess.Popen[str]:
+        with (folder / f"log{at}").open("a") as log:
+            return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment)
+
+    running = Fleet(secret, start, [])
     try:
-        for i in range(2):
-            with (folder / f"log{i}").open("w") as log:
-                process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment)
-            processes.append(process)
-        yield Fleet([_url(process) for process in processes], secret, processes)
+        for at in BOTH:
+            running.processes.append(start(at))
+        running.urls = [_url(process) for process in running.processes]
+        yield running
     finally:
-        for process in processes:
+        for process in running.processes:
             process.kill()
             process.wait(30)
-            if process.stdout is not None:
-                process.stdout.close()
+            _close(process)
+
+
+def _close(process: subprocess.Popen[str]) -> None:
+    if process.stdout is not None:
+        process.stdout.close()
 
 
 def _url(process: subprocess.Popen[str]) -> str:
@@ -185,7 +207,15 @@ HEAD = (
 
 
 def result(
-    fault: str, running: Fleet, times: tuple[float, float], made: int, store: str, folder: Path, end_s: float
+    fault: str,
+    running: Fleet,
+    times: tuple[float, float],
+    made: int,
+    store: str,
+    folder: Path,
+    end_s: float,
+    *,
+    limit: int = LIMIT,
 ) -> Result:
     """After the processes have ended: the books balance, the record verifies, time accounts for the rest."""
     began, healed = times
@@ -205,7 +235,7 @@ def result(
         fault=fault,
         made=made,
         charged=int(charged),
-        overspent=max(0, made - LIMIT),
+        overspent=max(0, made - limit),
         unaccounted=max(0, made - int(charged)),
         presumed=int(presumed),
         recovered_s=min(again) - healed if again else float("inf"),

@@ -57,6 +57,11 @@ class Pair:
             while not self._ask("SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'"):
                 pass
 
+    def lag(self) -> None:
+        """From now on the standby receives nothing, and the primary does not mind."""
+        self._sender = int(self._ask("SELECT pid FROM pg_stat_replication"))
+        os.kill(self._sender, signal.SIGSTOP)
+
     def fail_over(self) -> str:
         """The primary dies, the standby takes its place: the socket of that."""
         self.server.kill()

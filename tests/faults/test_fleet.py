@@ -15,6 +15,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,14 @@ from faults.standby import pair
 from forwarder import Forwarder
 from sqlalchemy.engine import make_url
 
-from policyguard.store import migrate
+from policyguard.audit.keys import open_vault
+from policyguard.audit.seal import seal
+from policyguard.audit.verify import verify
+from policyguard.store import migrate, open_store
 from policyguard.store.db import postgres
 
 pytestmark = pytest.mark.acceptance
-MUTE_S = 8.0
+MUTE_S, LAG_S = 8.0, 1.5
 _results: list[Result] = []
 
 
@@ -56,16 +60,20 @@ def run(
     seconds: float = MUTE_S,
     truth: str | None = None,
     recovers: bool = True,
+    loses: bool = False,
     **settings: str,
 ) -> Result:
-    """`truth` is the database as it is looked at afterwards, where that is not the address of the processes."""
+    """`truth` is the database as it is looked at afterwards, where that is not the address of the processes.
+
+    `loses`: the fault takes what was committed, budgets and record alike.
+    """
     with fleet(store, sandbox.url, folder, **settings) as running:
         times = asyncio.run(running.under(fault, heal, seconds))
         end_s = running.end()
         found = result(name, running, times, made(sandbox), truth or store, folder, end_s)
     _results.append(found)
     print(found.row())
-    assert found.overspent == found.unaccounted == 0
+    assert loses or found.overspent == found.unaccounted == 0
     assert found.slowest_s < 20
     assert end_s < GRACE_S + 2
     assert (found.recovered_s < 40) == recovers
@@ -155,6 +163,44 @@ def test_a_synchronous_standby_takes_over(sandbox: Any, tmp_path: Path) -> None:
         with forwarder:
             title, truth = "failover to a synchronous standby", servers.url(name)
             run(title, through, sandbox, tmp_path, fail_over, lambda: None, seconds=0, truth=truth)
+
+
+def test_an_asynchronous_standby_takes_over_and_what_it_lacks_is_noticed(sandbox: Any, tmp_path: Path) -> None:
+    """What the standby did not receive is lost, budgets and record alike: only a checkpoint kept elsewhere shows it."""
+    published: dict[int, bytes] = {}
+    with pair() as servers:
+        name, url = servers.create()
+        servers.follow(synchronous=False)
+        forwarder, through = Forwarder.before(url)
+
+        def fail_over() -> None:
+            servers.lag()
+            threading.Event().wait(LAG_S)
+            published.update(sealed(url, tmp_path))
+            forwarder.move(servers.fail_over())
+            forwarder.reset()
+
+        with forwarder:
+            title, truth = "failover to an asynchronous standby that lags", servers.url(name)
+            found = run(title, through, sandbox, tmp_path, fail_over, lambda: None, seconds=0, truth=truth, loses=True)
+        assert found.unaccounted > 0
+        vault = open_vault(tmp_path / "record.key", create=False)
+        opened = open_store(truth, vault=vault)
+        assert verify(opened, vault, datetime.now(UTC)).clean
+        findings = verify(opened, vault, datetime.now(UTC), published=published).findings
+        opened.close()
+        assert {finding.what for finding in findings} & {"cut", "replaced"}
+
+
+def sealed(url: str, folder: Path) -> dict[int, bytes]:
+    """The checkpoint over all that there is."""
+    vault = open_vault(folder / "record.key", create=False)
+    opened = open_store(url, vault=vault)
+    seal(opened, vault, datetime.now(UTC))
+    newest = opened.seals.newest()
+    opened.close()
+    assert newest is not None
+    return {newest.size: newest.root}
 
 
 def test_pgbouncer_lends_a_connection_for_each_transaction(postgres: Server, sandbox: Any, tmp_path: Path) -> None:

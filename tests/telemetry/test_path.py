@@ -96,6 +96,12 @@ def test_without_a_span_of_the_host_the_call_and_its_end_belong_to_the_admission
     assert len({span.context.trace_id for span in heard.spans if span.context}) == 1
 
 
+def test_connections_to_the_database_that_were_cut_are_counted(open_guard: Opener, heard: Heard) -> None:
+    for told in open_guard().store.on_cut:
+        told()
+    assert heard.metric("policyguard.store.cut") == [({}, 1)]
+
+
 def test_the_call_says_what_was_asked_and_what_it_used(open_guard: Opener, heard: Heard) -> None:
     ticket = upstream(open_guard())
     assert dict(heard.span(f"generate_content {MODEL}").attributes or {}) == {

@@ -12,7 +12,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime
 from typing import Any, NoReturn, Protocol, TypeVar
@@ -65,6 +65,7 @@ class Database:
     def __init__(self, backend: Backend, *, opened: Callable[[Database], None]) -> None:
         self._backend = backend
         self._opened = opened
+        self.on_cut: list[Callable[[], None]] = []  # called, in any thread, when a connection was cut
         self._processes: dict[int, _Process] = {}
         weakref.finalize(self, _close, self._processes)
 
@@ -107,7 +108,7 @@ class Database:
         """The connections of this process, one set for each process id: what a fork inherited is left alone."""
         process = self._processes.get(os.getpid())
         if process is None:
-            process = self._processes.setdefault(os.getpid(), _Process(self._backend))
+            process = self._processes.setdefault(os.getpid(), _Process(self._backend, self.on_cut))
         if not process.ready:
             self._open(process)
         return process
@@ -141,14 +142,19 @@ def _close(processes: dict[int, _Process]) -> None:
         process.readers.dispose()
 
 
+def _call(each: Iterable[Callable[[], None]]) -> None:
+    for one in each:
+        one()
+
+
 class _Process:
     """What one process holds open."""
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, on_cut: list[Callable[[], None]]) -> None:
         self.opening = threading.RLock()
         self.opener: int | None = None
         self.ready = False
-        self.watchdog = watchdog = Watchdog(backend.cut)
+        self.watchdog = watchdog = Watchdog(backend.cut, lambda: _call(on_cut))
         self.writer = Writer(self._commit, self._disconnect, watchdog.cut_all)
         # reads of tasks, those that wait together on one snapshot
         self.reader = Writer(self._look, lambda: None, watchdog.cut_all)

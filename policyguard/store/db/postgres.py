@@ -133,8 +133,11 @@ class Postgres:
     def scrub(self) -> bool:
         """Write the table of keys anew: VACUUM alone leaves the bytes of deleted rows in the gaps of its pages.
 
-        Rows that somebody's older snapshot still sees would be written with the rest.
+        Rows that somebody's older snapshot still sees would be written with the rest. Not through a pooler: there is no
+        session there that could give up waiting for the lock, and everybody would wait behind it.
         """
+        if self._pooled:
+            return False
         engine = self._engine({}, isolation_level="AUTOCOMMIT", poolclass=NullPool)
         try:
             with engine.connect() as connection:

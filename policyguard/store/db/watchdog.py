@@ -21,11 +21,10 @@ MARGIN_S = 0.2  # the server's own limit answers first, with better words
 
 
 class Watchdog:
-    """`cut` ends the wait of a driver's connection, from another thread."""
+    """`cut` ends the wait of a driver's connection, from another thread; `heard` is called after each."""
 
-    def __init__(self, cut: Callable[[Any], None]) -> None:
-        self.count = 0  # connections that were cut
-        self._cut = cut
+    def __init__(self, cut: Callable[[Any], None], heard: Callable[[], None]) -> None:
+        self._cut, self._heard = cut, heard
         self._running: dict[int, tuple[float, Any]] = {}  # by thread: when it is over, and on which connection
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -70,5 +69,5 @@ class Watchdog:
             return
         self._running[thread] = inf, entry[1]  # once is enough; a migration is never cut
         self._cut(entry[1])
-        self.count += 1
+        self._heard()
         say(logging.ERROR, "store.cut", "a connection to the database was cut, it did not answer in time")
