@@ -39,7 +39,7 @@ mutations: $(READY)
 
 # minutes of hostile policies, of diffs, of made-up requests to the proxy and of forms before other parsers, not seconds
 fuzz: $(READY)
-	POLICYGUARD_FUZZ=long $(BIN)/python -m pytest -n auto tests/policy/test_fuzz.py tests/testing/test_diff_property.py \
+	POLICYGUARD_FUZZ=long $(BIN)/python -m pytest -n auto tests/policy/test_fuzz.py tests/diff/test_property.py \
 	  tests/acceptance/test_openapi.py tests/wire/test_form_parsers.py
 
 # a hundred kills at random points under load, of clients on each engine, of the server, and of two processes that

@@ -10,7 +10,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from policyguard.current import caller, resume
     from policyguard.decision import (
         Admitted,
         BudgetExceeded,
@@ -23,7 +22,8 @@ if TYPE_CHECKING:
         ReviewRequired,
     )
     from policyguard.errors import ConfigError, PolicyError
-    from policyguard.guard import Guard
+    from policyguard.guard.current import caller, resume
+    from policyguard.guard.guard import Guard
     from policyguard.request import Caller, ImageRequest, Outcome, Output, Usage
 
 __version__ = "0.1.0"
@@ -33,7 +33,7 @@ _HOMES = {
     "BudgetExceeded": "decision",
     "Caller": "request",
     "ConfigError": "errors",
-    "Guard": "guard",
+    "Guard": "guard.guard",
     "Held": "decision",
     "ImageRequest": "request",
     "Outcome": "request",
@@ -46,8 +46,8 @@ _HOMES = {
     "Released": "decision",
     "ReviewRequired": "decision",
     "Usage": "request",
-    "caller": "current",
-    "resume": "current",
+    "caller": "guard.current",
+    "resume": "guard.current",
 }
 
 __all__ = [

@@ -21,7 +21,7 @@ from weakref import WeakSet
 import orjson
 
 from policyguard.settings import without_secrets
-from policyguard.visible import visible, visible_json
+from policyguard.text.visible import visible, visible_json
 
 LogFormat = Literal["text", "json"]
 log = logging.getLogger("policyguard")

@@ -17,8 +17,8 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from policyguard.errors import InvalidRequest
-from policyguard.identity import value_of
 from policyguard.text import Reading, read
+from policyguard.text.identity import value_of
 
 Operation = Literal["generate", "edit"]
 Value = str | int | None  # of who asks, as code gives it

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 import tzdata
 
-from policyguard.suggest import did_you_mean
+from policyguard.text.suggest import did_you_mean
 
 VERSION: Final[str] = tzdata.IANA_VERSION  # of the table, like `2026f`
 

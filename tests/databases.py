@@ -28,8 +28,8 @@ from sqlalchemy import Connection, inspect
 from sqlalchemy.engine import URL, make_url
 
 from policyguard.store import migrate, schema
+from policyguard.store.db.tables import metadata
 from policyguard.store.schema import HEAD, VERSION_TABLE
-from policyguard.store.tables import metadata
 
 _numbers = count()
 migrations_of_the_package = schema._upgrade

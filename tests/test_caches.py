@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 from support import AVATARS, write_policies
 
 from policyguard.adapters.asgi import PolicyGuardMiddleware
-from policyguard.guard import Guard
+from policyguard.guard.guard import Guard
 from policyguard.moderation.scripted import ScriptedModerator
 
 MARK = "marked-by-the-test-"

@@ -20,7 +20,7 @@ from support import SURFACE, caller, request
 from telemetry.listening import heard_guard, listening
 
 from policyguard import logs
-from policyguard.guard import Guard
+from policyguard.guard.guard import Guard
 from policyguard.logs import JsonFormatter, TextFormatter, configure, say
 from policyguard.moderation.scripted import ScriptedModerator
 from policyguard.request import Failure, Outcome, Usage

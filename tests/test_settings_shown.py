@@ -88,7 +88,7 @@ def test_a_password_in_the_query_is_used_and_not_shown() -> None:
 
 def test_a_server_that_cannot_be_reached_is_said_without_the_password() -> None:
     pytest.importorskip("psycopg")
-    from policyguard.store.database import Database
+    from policyguard.store.db.database import Database
 
     database = Database(address.backend("postgresql://pg:hunter2@127.0.0.1:1/x"), opened=lambda _: None)
     with pytest.raises(StoreUnavailable) as failed:

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from support import policy
 
 import policyguard
-from policyguard.current import current_caller, current_review
 from policyguard.decision import (
     REFUSALS,
     BudgetExceeded,
@@ -28,9 +27,10 @@ from policyguard.decision import (
     combine,
     refused_error,
 )
+from policyguard.flow.refuse import MESSAGES, refuse
+from policyguard.flow.states import LEG_MOVES, REVIEW_MOVES, Leg, Review, sources
+from policyguard.guard.current import current_caller, current_review
 from policyguard.ids import new_id
-from policyguard.refusal import MESSAGES, refuse
-from policyguard.states import LEG_MOVES, REVIEW_MOVES, Leg, Review, sources
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 reasons = st.builds(

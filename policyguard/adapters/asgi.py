@@ -16,16 +16,16 @@ from typing import Any, TypeVar
 
 from policyguard.adapters.body import AppFailed, ClientLeft, Receive, Replay, Send, read_body, respond
 from policyguard.adapters.identity import CallerOf, caller_of, header, origin
-from policyguard.adapters.leg import LiveLeg
-from policyguard.adapters.offer import Offer
 from policyguard.adapters.reply import Reply
 from policyguard.adapters.room import BODIES_BYTES, Full, Room, too_many
 from policyguard.adapters.routes import OVERRIDES, READS, Table
-from policyguard.current import one_request
 from policyguard.decision import Admitted, Decision, Held, Reason, Refused, Released
 from policyguard.errors import InvalidRequest
-from policyguard.flow import no_surface_reason
-from policyguard.guard import Guard
+from policyguard.flow.admit import no_surface_reason
+from policyguard.guard.current import one_request
+from policyguard.guard.guard import Guard
+from policyguard.guard.leg import LiveLeg
+from policyguard.guard.offer import Offer
 from policyguard.policy.model import PolicySet, Route
 from policyguard.request import Caller, Failure
 from policyguard.threads import in_thread

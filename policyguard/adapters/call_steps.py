@@ -15,16 +15,17 @@ from typing import Any
 import httpx2
 
 from policyguard.adapters.calls import Call, call_of, can_hold_tools, is_plain
-from policyguard.adapters.guard_steps import Admit, GuardStep, Reject
 from policyguard.adapters.identity import said_by
-from policyguard.adapters.leg import LiveLeg, WatchedAnswer
-from policyguard.adapters.offer import Offer, admission, caller_within, current_offer, looks
 from policyguard.adapters.passing import failure_of
-from policyguard.callers import check_caller
 from policyguard.decision import Admitted, Held, Reason, Refused, Released
+from policyguard.engine.callers import check_caller
 from policyguard.errors import ConfigError, InvalidRequest
-from policyguard.flow import AskOptions, no_surface_reason
-from policyguard.guard import Guard
+from policyguard.flow.admit import no_surface_reason
+from policyguard.flow.ask import AskOptions
+from policyguard.guard.guard import Guard
+from policyguard.guard.leg import LiveLeg, WatchedAnswer
+from policyguard.guard.offer import Offer, admission, caller_within, current_offer, looks
+from policyguard.guard.steps import Admit, GuardStep, Reject
 from policyguard.request import Caller, Outcome, Output, Value
 from policyguard.wire.errors import render_error
 from policyguard.wire.forms import Parsed, Shape, check_query, largest, one_content_type, read

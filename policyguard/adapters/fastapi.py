@@ -15,8 +15,8 @@ from starlette.requests import Request
 from policyguard.adapters.asgi import KEY
 from policyguard.decision import REFUSALS, Decision, Kind
 from policyguard.errors import ConfigError
-from policyguard.guard import Guard
-from policyguard.refusal import MESSAGES
+from policyguard.flow.refuse import MESSAGES
+from policyguard.guard.guard import Guard
 
 Lifespan = Callable[[Any], AbstractAsyncContextManager[Any]]
 

@@ -7,10 +7,10 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
-from policyguard.current import current_caller
-from policyguard.identity import decoded
+from policyguard.guard.current import current_caller
 from policyguard.policy.model import PolicySet
 from policyguard.request import Caller, Value
+from policyguard.text.identity import decoded
 
 CallerOf = Callable[[Any], Caller | Mapping[str, Value] | None]  # from an ASGI scope
 _MAX_CHARS = 256

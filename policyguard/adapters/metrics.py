@@ -20,8 +20,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from policyguard.adapters.health import not_allowed
-from policyguard.guard import Guard
+from policyguard.adapters.page_errors import not_allowed
+from policyguard.guard.guard import Guard
 from policyguard.telemetry.ledger import Ledger, Reading
 from policyguard.telemetry.measures import Labels
 from policyguard.telemetry.names import MEASURED, READ, Metric

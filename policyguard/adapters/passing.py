@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 import anyio
 import httpx2
 
-from policyguard.adapters.leg import WatchedAnswer
+from policyguard.guard.leg import WatchedAnswer
 from policyguard.request import Failure
 from policyguard.threads import in_thread
 

@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable
 import anyio
 
 from policyguard.adapters.body import Message, Send
-from policyguard.adapters.leg import LiveLeg, WatchedAnswer
 from policyguard.decision import Decision, Held, Refused
+from policyguard.guard.leg import LiveLeg, WatchedAnswer
 from policyguard.policy.model import Route
 from policyguard.request import Failure, Outcome
 from policyguard.threads import in_thread

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, ParamSpec, TypedDict, TypeVar
 
-from policyguard.adapters.offer import caller_around
-from policyguard.current import caller, resume
 from policyguard.decision import PolicyRefused, PolicyUnavailable
 from policyguard.errors import ConfigError
+from policyguard.guard.current import caller, resume
+from policyguard.guard.offer import caller_around
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -16,12 +16,12 @@ import httpx2
 from openai import AsyncOpenAI, OpenAI
 
 from policyguard.adapters.call_steps import Body, Door, Gather, Pass, Read, Send, Step, Work, answer
-from policyguard.adapters.guard_steps import aperform, perform
 from policyguard.adapters.passing import AsyncPassing, Passing
-from policyguard.adapters.surface import check_surface
-from policyguard.driving import adrive, drive
 from policyguard.errors import ConfigError
-from policyguard.guard import Guard
+from policyguard.flow.drive import adrive, drive
+from policyguard.guard.guard import Guard
+from policyguard.guard.steps import aperform, perform
+from policyguard.guard.surface import check_surface
 from policyguard.request import Caller, Value
 from policyguard.threads import in_thread
 

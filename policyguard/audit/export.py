@@ -13,14 +13,14 @@ from typing import Any
 
 import orjson
 
+from policyguard.audit.batch import Batch, Sink, SinkError
 from policyguard.audit.private import Vault
 from policyguard.audit.proof import document
-from policyguard.audit.sinks import Batch, Sink, SinkError
-from policyguard.events import DIMENSIONS
+from policyguard.flow.events import DIMENSIONS
 from policyguard.store import Store
+from policyguard.store.db.sql import moment
 from policyguard.store.exports import Cursor
 from policyguard.store.seals import LEAF, ROW, Checkpoint
-from policyguard.store.sql import moment
 
 BATCH = 500
 LEASE = timedelta(seconds=120)  # longer than a receiver may take for one batch

@@ -20,9 +20,9 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from policyguard.errors import ConfigError
-from policyguard.identity import person, spellings
-from policyguard.steps import Private
+from policyguard.flow.steps import Private
 from policyguard.store.cipher import DataKey, Sealed
+from policyguard.text.identity import person, spellings
 
 KEY_BYTES = 32
 _CACHED_SUBJECTS = 4096
@@ -54,7 +54,7 @@ class Vault:
     def pseudonym(self, kind: str, text: str) -> str:
         """`kind` and 32 hex digits, for example `user_3f...`: the same for the same text, nobody else's to guess.
 
-        However a person's name is spelt (`policyguard.identity.person`), so that nobody gets a second budget, or a
+        However a person's name is spelt (`policyguard.text.identity.person`), so that nobody gets a second budget, or a
         vote on a request of their own, by another spelling.
         """
         return self._keyed(kind, person(text))

@@ -22,8 +22,8 @@ from policyguard.audit.merkle import Tree, leaf_hash
 from policyguard.audit.private import Vault, verify_signature
 from policyguard.errors import PolicyguardError
 from policyguard.store import Store
+from policyguard.store.db.sql import us
 from policyguard.store.seals import Checkpoint, Leaf, Unsealed
-from policyguard.store.sql import us
 
 BATCH = 500  # rows under one checkpoint, so that nobody waits long for the writer
 _LEAF = struct.Struct(">qq32s")

@@ -4,49 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 
 import orjson
 
-from policyguard.errors import PolicyguardError
+from policyguard.audit.batch import Batch, Sink, SinkError
 from policyguard.settings import setting
-from policyguard.visible import visible_json
+from policyguard.text.visible import visible_json
 
 STDOUT = "-"
-
-
-class SinkError(PolicyguardError):
-    """The receiver did not take a batch. `wait` is how long it asked for; `gone`: it wants no more, ever."""
-
-    def __init__(self, message: str, *, wait: timedelta | None = None, gone: bool = False) -> None:
-        super().__init__(message)
-        self.wait = wait
-        self.gone = gone
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Rows of the leaves from `first` until before `stop`; fewer, where retention has removed some."""
-
-    cursor: str
-    first: int
-    stop: int
-    events: Sequence[Mapping[str, Any]]
-    checkpoint: Mapping[str, Any]
-
-
-class Sink(Protocol):
-    """A receiver. `limit` bytes of rows at most go into a batch, or one row."""
-
-    limit: int
-
-    def send(self, batch: Batch, now: datetime) -> None:
-        """Returns when the batch is safe there. Raises `SinkError`."""
 
 
 class Lines:

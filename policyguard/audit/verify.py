@@ -18,8 +18,8 @@ from policyguard.audit.private import Vault
 from policyguard.audit.seal import data_of, digest_of, is_signed, mac_of
 from policyguard.errors import StoreUnavailable
 from policyguard.store import Store
+from policyguard.store.db.sql import moment, us
 from policyguard.store.seals import LEAF, Checkpoint
-from policyguard.store.sql import moment, us
 
 Progress = Callable[[int, int], None]  # leaves done, of how many
 

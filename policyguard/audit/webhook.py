@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import httpx2
 import orjson
 
-from policyguard.audit.sinks import Batch, SinkError
+from policyguard.audit.batch import Batch, SinkError
 from policyguard.errors import ConfigError
 
 TIMEOUT_S = 20.0

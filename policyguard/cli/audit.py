@@ -26,7 +26,7 @@ from policyguard.cli.output import (
     table,
 )
 from policyguard.cli.stores import existing_store
-from policyguard.visible import visible
+from policyguard.text.visible import visible
 
 if TYPE_CHECKING:
     from policyguard.store import Store, StoredEvent

@@ -9,7 +9,7 @@ import typer
 
 from policyguard.cli.output import FINDINGS, FormatOption, StoreOption, console, fail, print_json
 from policyguard.cli.stores import existing_store, key_file_of
-from policyguard.suggest import shown
+from policyguard.text.suggest import shown
 
 if TYPE_CHECKING:
     from policyguard.store import Erased

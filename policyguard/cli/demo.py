@@ -12,8 +12,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import click
 import typer
 
-from policyguard.cli.output import FINDINGS, FormatOption, Lines, console, dollars, fail, print_json, progress, table
-from policyguard.cli.spend import bar
+from policyguard.cli.output import (
+    FINDINGS,
+    FormatOption,
+    Lines,
+    bar,
+    console,
+    dollars,
+    fail,
+    print_json,
+    progress,
+    table,
+)
 from policyguard.settings import setting
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from policyguard.cli.output import FINDINGS, USAGE, NowOption, PoliciesOption, c
 from policyguard.settings import setting
 
 if TYPE_CHECKING:
-    from policyguard.testing.diff import PolicyDiff
-    from policyguard.testing.witness import Side
+    from policyguard.diff.diff import PolicyDiff
+    from policyguard.diff.witness import Side
 
 Format = Literal["text", "json", "github", "markdown"]
 FailOn = Literal["loosen", "tighten", "any"]
@@ -49,7 +49,7 @@ def diff(
       policyguard diff old/ new/ --format markdown
     """
     from policyguard.cli.diff_forms import FORMS
-    from policyguard.testing.diff import diff as compare
+    from policyguard.diff.diff import diff as compare
 
     folder = Path(setting("policies", policies) or "policies")
     with TemporaryDirectory(prefix="policyguard-diff-") as space:
@@ -64,10 +64,10 @@ def diff(
 
 def _side(text: str, folder: Path, target: Path) -> Side:
     """A folder by that name, else a revision of the policies folder."""
+    from policyguard.diff.revisions import extract
+    from policyguard.diff.witness import Side
     from policyguard.errors import PolicyError
     from policyguard.policy.load import load
-    from policyguard.testing.revisions import extract
-    from policyguard.testing.witness import Side
 
     if Path(text).is_dir():
         source, label = Path(text), f"{text.rstrip('/')}/"

@@ -9,10 +9,10 @@ from typing import Any
 from policyguard.cli import output
 from policyguard.cli.formats import annotation
 from policyguard.decision import Place
-from policyguard.testing.diff import Finding, PolicyDiff, SurfaceDiff
-from policyguard.testing.diff_values import Change
-from policyguard.testing.witness import command, request_row
-from policyguard.visible import visible
+from policyguard.diff.diff import Finding, PolicyDiff, SurfaceDiff
+from policyguard.diff.values import Change
+from policyguard.diff.witness import command, request_row
+from policyguard.text.visible import visible
 
 Reasons = tuple[tuple[str, Place | None], ...]
 _SHOWN_REASONS = 2

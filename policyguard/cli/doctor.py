@@ -18,7 +18,7 @@ from policyguard.errors import ConfigError, PolicyError, StoreUnavailable
 from policyguard.settings import SETTINGS, masked, openai_key, setting, without_secrets
 
 if TYPE_CHECKING:
-    from policyguard.adapters.probe import Found
+    from policyguard.proxy.probe import Found
 
 Mark = Literal["ok", "note", "problem"]
 
@@ -149,8 +149,8 @@ def _upstream() -> Iterator[Finding]:
         key = openai_key()
         if key is None:
             return
-        from policyguard.adapters.probe import look_at
-        from policyguard.adapters.upstream import Upstream
+        from policyguard.proxy.probe import look_at
+        from policyguard.proxy.upstream import Upstream
 
         upstream = Upstream(key=key, base_url=setting("openai_url"), trust_env=True)
     except ConfigError as error:

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 import typer
 
-from policyguard.callers import resolve_caller
 from policyguard.cli.explain_stages import show_stages
 from policyguard.cli.output import (
     FormatOption,
@@ -21,6 +20,7 @@ from policyguard.cli.output import (
     print_json,
     print_rows,
 )
+from policyguard.engine.callers import resolve_caller
 from policyguard.settings import setting
 
 
@@ -115,33 +115,34 @@ def _request(prompt: str, input_images: int, mask: bool, main_model: str | None,
 def _explain(
     loaded: Any, surface: str, request: Any, given: Any, said: tuple[Any, Any, Any], now: datetime
 ) -> dict[str, Any]:
-    from policyguard import engine, record
     from policyguard.decision import combine
-    from policyguard.explain import explain as lines
+    from policyguard.engine import decide
+    from policyguard.engine.explain import explain as lines
+    from policyguard.flow import rows
     from policyguard.request import Verdict
 
     (scores, answers, output), policy = said, loaded.surfaces[surface]
     caller, reasons = resolve_caller(loaded.caller, given)
-    screened = engine.price(engine.screen(policy, request, caller, now)).after(reasons)
+    screened = decide.price(decide.screen(policy, request, caller, now)).after(reasons)
     verdict = None
     if screened.check_prompt or screened.check_images:
         error = "down" if scores is None else None
         verdict = Verdict(model=policy.moderation.model, scores=scores or {}, error=error)
-    judged = engine.judge(screened, verdict, answers)
-    dimensions = record.dimensions(surface, caller, lambda kind, text: text)
+    judged = decide.judge(screened, verdict, answers)
+    dimensions = rows.dimensions(surface, caller, lambda kind, text: text)
     seen = output if policy.checks_output else None
     reasons = judged.reasons
     if policy.inspects_output and combine(reasons).word in ("allow", "flag"):
-        reasons += engine.inspect(policy, judged.request, caller, now, verdict, answers, seen)
+        reasons += decide.inspect(policy, judged.request, caller, now, verdict, answers, seen)
     return {
         "surface": surface,
         "outcome": combine(reasons).word,
         "digest": policy.digest,
         "mode": policy.mode,
-        "request": record.parameters(judged.request),
+        "request": rows.parameters(judged.request),
         "adjusted": [str(a) for a in judged.adjustments],
         "ceiling_micros": judged.quote.ceiling_micros if judged.quote else None,
-        "reasons": [record.reason_row(r) for r in reasons],
+        "reasons": [rows.reason_row(r) for r in reasons],
         "lines": [
             {**asdict(line), "place": str(line.place) if line.place else None}
             for line in lines(judged, verdict, dimensions, answers, seen)
@@ -151,7 +152,7 @@ def _explain(
 
 def _callers(loaded: Any, given: list[str]) -> dict[str, str | None]:
     """What is not declared does not count, as in the guard; who typed it should know."""
-    from policyguard.suggest import known_names
+    from policyguard.text.suggest import known_names
 
     pairs, declared = _pairs(given, "--caller"), [field.name for field in loaded.caller]
     for name in pairs:

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 from policyguard.cli.output import console, print_json, print_rows
 
 if TYPE_CHECKING:
+    from policyguard.engine.stages import Check, Outage
     from policyguard.policy.model import PolicySet
     from policyguard.policy.world import World
-    from policyguard.stages import Check, Outage
 
 _DOES = {"deny": "is denied", "review": "is held for review", "recorded": "passes, and that is recorded"}
 
 
 def show_stages(loaded: PolicySet, surface: str, *, as_json: bool) -> None:
     """Print the checks of one surface."""
+    from policyguard.engine.stages import checks, outage
     from policyguard.policy.world import environment_of
-    from policyguard.stages import checks, outage
 
     policy = loaded.surfaces[surface]
     asked = [question.name for question in policy.questions]
@@ -80,7 +80,7 @@ def _lines(found: list[Check]) -> Iterator[tuple[tuple[str, ...], str]]:
 
 
 def _example(surface: str, world: World | None) -> str:
+    from policyguard.diff.witness import SMALL, command
     from policyguard.policy.world import NOON
-    from policyguard.testing.witness import SMALL, command
 
     return command(surface, {**(world or {}), "image_bytes": SMALL}, NOON)

@@ -19,7 +19,7 @@ import typer
 
 from policyguard import __version__
 from policyguard.errors import Diagnostic
-from policyguard.visible import visible
+from policyguard.text.visible import visible
 
 ReportFormat = Literal["text", "json", "sarif", "github", "junit"]
 ReportFormatOption = Annotated[

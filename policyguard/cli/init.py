@@ -10,7 +10,7 @@ import typer
 
 from policyguard.cli.output import FormatOption, console, fail, print_json
 from policyguard.cli.schema import first_line, write_schemas
-from policyguard.starter import starter_folder
+from policyguard.policy.starter import starter_folder
 
 APP = '''"""An app whose image route is guarded. From the folder that `init` ran in, with OPENAI_API_KEY set:
 

@@ -14,7 +14,7 @@ import typer
 from policyguard.cli.output import FINDINGS, FormatOption, StoreOption, as_json
 from policyguard.cli.stores import existing_store, vault_of
 from policyguard.settings import setting
-from policyguard.visible import visible
+from policyguard.text.visible import visible
 
 if TYPE_CHECKING:
     from policyguard.audit.jobs import Did

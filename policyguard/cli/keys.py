@@ -19,8 +19,8 @@ from policyguard.cli.output import (
     table,
 )
 from policyguard.cli.stores import existing_store, made_store, me
-from policyguard.identity import identity
-from policyguard.suggest import known_names
+from policyguard.text.identity import identity
+from policyguard.text.suggest import known_names
 
 if TYPE_CHECKING:
     from policyguard.policy.model import PolicySet

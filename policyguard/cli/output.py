@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from policyguard.settings import setting, without_secrets
-from policyguard.visible import visible, visible_json
+from policyguard.text.visible import visible, visible_json
 
 FormatOption = Annotated[Literal["text", "json"], typer.Option("--format", help="Text for people, JSON for programs.")]
 PoliciesOption = Annotated[
@@ -201,3 +201,8 @@ def moment(text: str | None) -> datetime:
     if given is None or given.tzinfo is None:
         fail(f"`--now {text}` is no time", hint="write it like `2026-11-24T12:00:00Z`, with its zone")
     return given.astimezone(UTC)
+
+
+def bar(value: int, top: int, width: int = 20) -> str:
+    """A bar for tables; anything above nothing is at least visible."""
+    return "" if value <= 0 or top <= 0 else "█" * max(1, round(value / top * width))

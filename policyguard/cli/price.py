@@ -11,8 +11,8 @@ import typer
 from rich.table import Table
 
 from policyguard.cli.output import FormatOption, PoliciesOption, console, dollars, fail, print_json
-from policyguard.suggest import did_you_mean
-from policyguard.visible import visible
+from policyguard.text.suggest import did_you_mean
+from policyguard.text.visible import visible
 
 if TYPE_CHECKING:
     from policyguard.pricing import ModelPrice, PriceBook, Quote

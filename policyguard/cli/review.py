@@ -25,7 +25,7 @@ from policyguard.cli.review_content import Shown, content, save_pictures
 from policyguard.cli.stores import existing_store, me
 
 if TYPE_CHECKING:
-    from policyguard.steps import ReviewItem
+    from policyguard.flow.steps import ReviewItem
     from policyguard.store import Store
 
 app = typer.Typer(no_args_is_help=True, help="Held requests and answers: list, show, approve, reject.")
@@ -48,7 +48,7 @@ def list_(
 
       policyguard review list --all --format json
     """
-    from policyguard.states import Review
+    from policyguard.flow.states import Review
 
     states = [state.value for state in Review] if all else [Review.HELD.value]
     now = datetime.now(UTC)

@@ -21,7 +21,7 @@ import orjson
 from policyguard.cli.output import fail
 
 if TYPE_CHECKING:
-    from policyguard.steps import ReviewItem
+    from policyguard.flow.steps import ReviewItem
     from policyguard.store import Store
 
 _ENDINGS = {"image/png": "png", "image/jpeg": "jpeg", "image/webp": "webp"}
@@ -70,7 +70,7 @@ def content(store: Store, item: ReviewItem, by: str) -> Shown:
 
 def _is_restricted(store: Store, item: ReviewItem) -> bool:
     """By any reason of its decision, those that were only noted included: the review names only those that hold it."""
-    from policyguard.inspection import RESTRICTED
+    from policyguard.flow.inspect import RESTRICTED
 
     rows = store.events(decision_id=item.decision_id, limit=1_000)
     noted = (reason["id"] for row in rows for reason in row.event.body.get("reasons") or ())
@@ -120,7 +120,7 @@ def _decoded(text: str) -> bytes:
 
 
 def _answer(sealed: bytes) -> Shown:
-    from policyguard.inspection import unpacked
+    from policyguard.flow.inspect import unpacked
     from policyguard.wire.output import images_of
 
     head, answer = unpacked(sealed)

@@ -28,7 +28,7 @@ def sandbox(
 
       OPENAI_BASE_URL=http://127.0.0.1:8787/v1 OPENAI_API_KEY=sk-sandbox python app.py
     """
-    from policyguard.adapters.listen import is_loopback, listen, url_of
+    from policyguard.proxy.listen import is_loopback, listen, url_of
 
     if not allow_remote and not is_loopback(host):
         fail(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from functools import partial
 from ipaddress import ip_network
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import typer
@@ -13,7 +13,37 @@ import typer
 from policyguard.cli.output import FormatOption, PoliciesOption, StoreOption, console, fail, policies_folder, print_json
 from policyguard.settings import masked
 
+if TYPE_CHECKING:
+    from policyguard.proxy.serving import Options
+
 _INSTALL = "pip install 'policyguard[serve]'"
+_MB = 1024 * 1024
+
+Upstream = Annotated[
+    str | None,
+    typer.Option(
+        "--upstream", envvar="OPENAI_BASE_URL", help="The API's address.", show_default="https://api.openai.com/v1"
+    ),
+]
+MaxBodies = Annotated[int, typer.Option(help="Bytes of all bodies in flight, for each worker.", min=1_000)]
+MetricsFrom = Annotated[
+    list[str] | None,
+    typer.Option(help="A network that is shown them; may be repeated.", show_default="this machine"),
+]
+MetricsForwarded = Annotated[
+    bool, typer.Option("--metrics-forwarded", help="Show them through a reverse proxy in such a network, too.")
+]
+CorsOrigin = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="An origin whose pages may ask from a browser, like https://app.example.com; may be repeated.",
+        show_default="none",
+    ),
+]
+LogFormat = Annotated[Literal["text", "json"], typer.Option(help="The log, on the error stream.")]
+LogLevel = Annotated[
+    Literal["DEBUG", "INFO", "WARNING", "ERROR"], typer.Option(help="From which level.", case_sensitive=False)
+]
 
 
 def serve(
@@ -21,42 +51,22 @@ def serve(
     port: Annotated[int, typer.Option(help="The port; 0 takes a free one.", min=0, max=65_535)] = 8080,
     policies: PoliciesOption = None,
     store: StoreOption = None,
-    upstream: Annotated[
-        str | None,
-        typer.Option(
-            "--upstream", envvar="OPENAI_BASE_URL", help="The API's address.", show_default="https://api.openai.com/v1"
-        ),
-    ] = None,
+    upstream: Upstream = None,
     workers: Annotated[int, typer.Option(help="Processes that serve.", min=1, max=64)] = 1,
     max_requests: Annotated[int, typer.Option(help="Requests in flight at once, for each worker.", min=1)] = 1_000,
     max_connections: Annotated[int, typer.Option(help="Connections, for each worker.", min=1)] = 2_000,
-    max_body: Annotated[int, typer.Option(help="Bytes of an edit with its pictures.", min=1_000)] = 64 * 1024 * 1024,
-    max_bodies: Annotated[int, typer.Option(help="Bytes of all bodies in flight, for each worker.", min=1_000)] = 512
-    * 1024
-    * 1024,
+    max_body: Annotated[int, typer.Option(help="Bytes of an edit with its pictures.", min=1_000)] = 64 * _MB,
+    max_bodies: MaxBodies = 512 * _MB,
     max_headers: Annotated[int, typer.Option(help="Bytes of a request's headers.", min=1_000)] = 32_768,
     body_timeout: Annotated[float, typer.Option(help="Seconds for a body to arrive.", min=0.1)] = 60.0,
     upstream_timeout: Annotated[float, typer.Option(help="Seconds of silence from upstream.", min=1.0)] = 600.0,
     grace: Annotated[float, typer.Option(help="Seconds until the process has ended, after SIGTERM.", min=1.0)] = 30.0,
     metrics: Annotated[bool, typer.Option(help="Show /metrics.")] = True,
-    metrics_from: Annotated[
-        list[str] | None,
-        typer.Option(help="A network that is shown them; may be repeated.", show_default="this machine"),
-    ] = None,
-    metrics_forwarded: Annotated[
-        bool, typer.Option("--metrics-forwarded", help="Show them through a reverse proxy in such a network, too.")
-    ] = False,
-    cors_origin: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="An origin whose pages may ask from a browser, like https://app.example.com; may be repeated.",
-            show_default="none",
-        ),
-    ] = None,
-    log_format: Annotated[Literal["text", "json"], typer.Option(help="The log, on the error stream.")] = "text",
-    log_level: Annotated[
-        Literal["DEBUG", "INFO", "WARNING", "ERROR"], typer.Option(help="From which level.", case_sensitive=False)
-    ] = "INFO",
+    metrics_from: MetricsFrom = None,
+    metrics_forwarded: MetricsForwarded = False,
+    cors_origin: CorsOrigin = None,
+    log_format: LogFormat = "text",
+    log_level: LogLevel = "INFO",
     format: FormatOption = "text",
 ) -> None:
     """Serve OpenAI's image routes to any client, and decide every request by the policies before it goes upstream.
@@ -74,11 +84,9 @@ def serve(
       OPENAI_BASE_URL=http://127.0.0.1:8080/v1 OPENAI_API_KEY=sk-policyguard-... python app.py
     """
     try:
-        from policyguard.adapters.http_limits import ConnectionLimits
-        from policyguard.adapters.listen import is_here, listen, url_of
-        from policyguard.adapters.proxy import Limits
-        from policyguard.adapters.serving import Options, open_guard
-        from policyguard.adapters.serving import serve as run
+        from policyguard.proxy.http_limits import ConnectionLimits
+        from policyguard.proxy.proxy import Limits
+        from policyguard.proxy.serving import Options
     except ImportError as error:
         fail(f"the proxy needs more than is installed ({error.name})", hint=_INSTALL)
     options = Options(
@@ -102,6 +110,14 @@ def serve(
         ),
         connections=ConnectionLimits(connections=max_connections, header_bytes=max_headers),
     )
+    _run(options, host, port, format)
+
+
+def _run(options: Options, host: str, port: int, format: str) -> None:
+    from policyguard.proxy.listen import is_here, listen, url_of
+    from policyguard.proxy.serving import open_guard
+    from policyguard.proxy.serving import serve as run
+
     opened = open_guard(options)  # what is wrong is said now, and by this process
     guard, above = opened
     listening = listen(host, port)
@@ -113,7 +129,7 @@ def serve(
             hint="OPENAI_BASE_URL or --upstream is OpenAI's address, not serve's own",
         )
     say = partial(_say, format, url_of(listening), masked(above.base_url), sorted(guard.policies.surfaces))
-    if workers == 1:
+    if options.workers == 1:
         run(options, listening, say, opened)
     else:  # each worker opens its own
         guard.close()

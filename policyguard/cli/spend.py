@@ -10,9 +10,20 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from policyguard.cli.output import NowOption, StoreOption, console, csv_cell, dollars, fail, moment, print_json, table
+from policyguard.cli.output import (
+    NowOption,
+    StoreOption,
+    bar,
+    console,
+    csv_cell,
+    dollars,
+    fail,
+    moment,
+    print_json,
+    table,
+)
 from policyguard.cli.stores import existing_store
-from policyguard.suggest import shown
+from policyguard.text.suggest import shown
 
 if TYPE_CHECKING:
     from policyguard.store import BudgetWindow, SpendRow
@@ -133,11 +144,6 @@ def _group(row: SpendRow, names: tuple[str, ...]) -> tuple[str, ...]:
 def _amounts(row: SpendRow) -> tuple[str, ...]:
     money = (dollars(getattr(row, f"{name}_micros")) for name in MONEY)
     return (f"{row.requests:,}", f"{row.images:,}", *money, f"{row.refused:,}", dollars(row.refused_micros))
-
-
-def bar(value: int, top: int, width: int = 20) -> str:
-    """A bar for tables; anything above nothing is at least visible."""
-    return "" if value <= 0 or top <= 0 else "█" * max(1, round(value / top * width))
 
 
 # ---- budgets ----------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from policyguard.cli.output import console, csv_cell, dollars, fail, print_json, table
+from policyguard.cli.output import bar, console, csv_cell, dollars, fail, print_json, table
 
 if TYPE_CHECKING:
     from policyguard.store.spike import Moved, Part, Spike
@@ -84,8 +84,6 @@ def told(part: Part, by: str) -> str:
 
 
 def _table(moved: Moved) -> object:
-    from policyguard.cli.spend import bar
-
     top = max(abs(part.change_micros) for part in moved.parts)
     rows = [
         (

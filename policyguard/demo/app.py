@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from policyguard.adapters.asgi import PolicyGuardMiddleware
-from policyguard.guard import UPSTREAM_TIMEOUT, Guard
+from policyguard.guard.guard import UPSTREAM_TIMEOUT, Guard
 
 SURFACES = ("avatars", "marketing", "storefront", "id-photos")
 # What goes on to OpenAI and comes back from it; everything else is between the client and this app.

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from policyguard.events import Event
+from policyguard.flow.events import Event
 from policyguard.store import Store, StoredEvent
 
 

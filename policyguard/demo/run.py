@@ -13,15 +13,15 @@ from pathlib import Path
 
 import httpx2
 
-from policyguard.adapters import serving
 from policyguard.demo.app import create_app
 from policyguard.demo.report import Summary, summarise
 from policyguard.demo.traffic import Answer, Traffic
-from policyguard.guard import Guard
+from policyguard.guard.guard import Guard
 from policyguard.moderation.openai import OpenAIModerator
+from policyguard.policy.starter import starter_folder
+from policyguard.proxy import serving
 from policyguard.sandbox.prompts import DemoPrompt, demo_prompts
 from policyguard.sandbox.server import Server
-from policyguard.starter import starter_folder
 
 LIVE_URL = "https://api.openai.com/v1"
 RECORD = "record.sqlite3"

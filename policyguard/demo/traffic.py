@@ -19,7 +19,7 @@ import policyguard
 from policyguard.adapters.sdk_results import images, restore
 from policyguard.adapters.transport import guarded
 from policyguard.decision import PolicyRefused
-from policyguard.guard import Guard
+from policyguard.guard.guard import Guard
 from policyguard.sandbox.prompts import DemoPrompt
 from policyguard.store.proxy_keys import new_secret
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
+from policyguard.flow.steps import Inquire, Moderate
 from policyguard.moderation.keyword import KeywordModerator
 from policyguard.moderation.scripted import ScriptedModerator
 from policyguard.request import Answers, Verdict
-from policyguard.steps import Inquire, Moderate
 
 __all__ = ["Answerer", "KeywordModerator", "Moderator", "ScriptedModerator"]
 

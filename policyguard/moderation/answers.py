@@ -14,9 +14,9 @@ from typing import Any, Literal
 
 import orjson
 
+from policyguard.flow.steps import Moderate
 from policyguard.moderation.merge import Part
 from policyguard.request import CATEGORIES, IMAGE_CATEGORIES, InputImage
-from policyguard.steps import Moderate
 
 MAX_IMAGE_BYTES = 20_000_000  # OpenAI's own limit for one image
 MAX_MODEL_CHARS = 100

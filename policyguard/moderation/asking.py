@@ -12,12 +12,12 @@ from typing import Any, TypeVar
 
 import anyio
 
+from policyguard.flow.steps import Moderate
 from policyguard.moderation.answers import Question, questions
 from policyguard.moderation.exchange import Asked, Failure, Reply, exchange
 from policyguard.moderation.inquiry import Inquiry
 from policyguard.moderation.merge import Part, merge
 from policyguard.request import Answers, Verdict
-from policyguard.steps import Moderate
 
 MAX_CONCURRENT = 8  # calls of one request at a time
 MAX_BODY_BYTES = 1_000_000  # of one answer

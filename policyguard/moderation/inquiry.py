@@ -13,9 +13,9 @@ from typing import Any, Final
 
 import orjson
 
+from policyguard.flow.steps import Inquire, texts_of
 from policyguard.moderation.answers import MAX_IMAGE_BYTES, MAX_MODEL_CHARS, Malformed
 from policyguard.request import Answers, InputImage
-from policyguard.steps import Inquire, texts_of
 
 MODEL: Final = "gpt-6-luna"  # the only one that the endpoint has
 _MAX_TOKENS = 10**9

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from policyguard.flow.steps import Moderate
 from policyguard.moderation.merge import Part, merge
 from policyguard.request import CATEGORIES, IMAGE_CATEGORIES, Verdict
-from policyguard.steps import Moderate
 
 MODEL = "keyword"
 WORDS: Mapping[str, tuple[str, ...]] = {

@@ -20,6 +20,7 @@ import anyio.to_thread
 from anyio.lowlevel import RunVar
 
 from policyguard.errors import ConfigError
+from policyguard.flow.steps import Inquire, Moderate
 from policyguard.moderation.answers import Question, questions
 from policyguard.moderation.asking import MAX_BODY_BYTES, MAX_CONCURRENT, MODELS, answer_all, ask_all, timed_out
 from policyguard.moderation.exchange import Asked, Failure, Reply, exchange, refusal
@@ -27,7 +28,6 @@ from policyguard.moderation.inquiry import MODEL, Inquiry
 from policyguard.moderation.merge import Part, merge
 from policyguard.request import Answers, Verdict
 from policyguard.settings import openai_key, setting
-from policyguard.steps import Inquire, Moderate
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI, OpenAI

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 
+from policyguard.flow.steps import Inquire, Moderate
 from policyguard.request import CATEGORIES, IMAGE_CATEGORIES, Answers, Verdict
-from policyguard.steps import Inquire, Moderate
 
 
 class ScriptedModerator:

@@ -13,7 +13,6 @@ from typing import Any
 
 from policyguard import zones
 from policyguard.decision import Effect, Place
-from policyguard.identity import identity, likeness
 from policyguard.policy import limits as limiting
 from policyguard.policy import units
 from policyguard.policy.broken import COMMENT_HINT
@@ -38,7 +37,8 @@ from policyguard.policy.questions import Questions, questions
 from policyguard.policy.source import Path, Source, TooManyProblems, dotted
 from policyguard.policy.world import environment_of
 from policyguard.pricing import PriceBook
-from policyguard.suggest import known_names
+from policyguard.text.identity import identity, likeness
+from policyguard.text.suggest import known_names
 
 _EFFECTS: Mapping[str, Any] = {"deny": Effect.DENY, "review": Effect.REVIEW, "flag": Effect.FLAG}
 MODERATION_TIMEOUT = "10s"

@@ -18,8 +18,8 @@ from policyguard.errors import Diagnostic
 from policyguard.policy.document import Organisation, Surface
 from policyguard.policy.expr import CODES as EXPRESSION_CODES
 from policyguard.policy.source import MAX_PROBLEMS, Path, Source
-from policyguard.suggest import did_you_mean, known_names, shown
-from policyguard.visible import visible
+from policyguard.text.suggest import did_you_mean, known_names, shown
+from policyguard.text.visible import visible
 
 CODES: Mapping[str, str] = {
     "PG101": "the file cannot be read",

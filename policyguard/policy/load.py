@@ -26,7 +26,7 @@ from policyguard.policy.compile import Shared, unique_ids
 from policyguard.policy.diagnostics import report
 from policyguard.policy.document import Organisation, Surface
 from policyguard.policy.limits import Effective
-from policyguard.policy.lint import Progress, lint
+from policyguard.policy.lint.lint import Progress, lint
 from policyguard.policy.meaning import digest, digest_of_all
 from policyguard.policy.model import Policy, PolicySet
 from policyguard.policy.output import check_output

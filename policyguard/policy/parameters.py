@@ -12,7 +12,7 @@ from policyguard.policy.limits import Effective, Leaf, Leaves
 from policyguard.policy.model import RequestRules
 from policyguard.pricing import PriceBook
 from policyguard.request import AUTO, parse_size
-from policyguard.suggest import known_names
+from policyguard.text.suggest import known_names
 
 # Keys of a request, and what the engine calls them.
 _PLACES: Mapping[str | int, str] = {

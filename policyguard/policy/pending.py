@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from policyguard.policy.source import Path, Source
-from policyguard.suggest import shown
+from policyguard.text.suggest import shown
 
 
 def report_pending(source: Source) -> None:

@@ -13,7 +13,7 @@ from policyguard.policy.model import RequestRules, Route
 from policyguard.policy.parameters import model_problem, usable_models
 from policyguard.policy.source import Path, Source
 from policyguard.request import AUTO, ImageRequest, Size, parse_size
-from policyguard.suggest import known_names
+from policyguard.text.suggest import known_names
 
 _SHAPES = {"/images/generations": "generations", "/images/edits": "edits", "/v1/responses": "responses"}
 NEEDED = ("model", "size", "quality", "n")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from policyguard.errors import ConfigError
-from policyguard.suggest import known_names, shown
+from policyguard.text.suggest import known_names, shown
 
 # Who asks where a file does not say: many users, so that budgets per user do not decide everything.
 _SURFACES = ("avatars", "marketing")

@@ -9,8 +9,8 @@ from sqlalchemy.exc import ArgumentError
 
 from policyguard.errors import ConfigError
 from policyguard.settings import masked, setting
-from policyguard.store.database import Backend
-from policyguard.store.sqlite import SQLite
+from policyguard.store.db.database import Backend
+from policyguard.store.db.sqlite import SQLite
 
 HINT = "use `sqlite:///path` or `postgresql+psycopg://user@host/name`"
 _POSTGRES = ("postgresql+psycopg", "postgresql", "postgres")
@@ -21,7 +21,7 @@ def backend(url: str, synchronous: str | None = None) -> Backend:
     server = server_url(url)
     if server is None:
         return SQLite(sqlite_path(url), synchronous=setting("synchronous", synchronous) or "FULL")
-    from policyguard.store.postgres import Postgres  # here, because psycopg is an extra
+    from policyguard.store.db.postgres import Postgres  # here, because psycopg is an extra
 
     return Postgres(server)
 

@@ -10,11 +10,11 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import NamedTuple
 
-from policyguard.events import Event, event_id
+from policyguard.flow.events import Event, event_id
+from policyguard.flow.steps import Alert, Charge
 from policyguard.policy.model import Unit
-from policyguard.steps import Alert, Charge
+from policyguard.store.db.sql import Query, Sql, Steps, ask, moment, us
 from policyguard.store.record import event_queries
-from policyguard.store.sql import Query, Sql, Steps, ask, moment, us
 
 
 class Window(NamedTuple):

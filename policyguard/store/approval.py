@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
-from policyguard.events import Event, EventType, event_id
-from policyguard.states import REVIEW_MOVES, Leg, Review
-from policyguard.steps import NotResumable, Resume
+from policyguard.flow.events import Event, EventType, event_id
+from policyguard.flow.states import REVIEW_MOVES, Leg, Review
+from policyguard.flow.steps import NotResumable, Resume
+from policyguard.store.db.sql import Rollback, Sql, Steps, ask, us
 from policyguard.store.record import event_queries
-from policyguard.store.sql import Rollback, Sql, Steps, ask, us
 
 _CONSUME = Sql(
     """

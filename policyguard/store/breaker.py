@@ -9,10 +9,10 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final
 
-from policyguard.events import Event, EventType, event_id
-from policyguard.steps import UpstreamDown
+from policyguard.flow.events import Event, EventType, event_id
+from policyguard.flow.steps import UpstreamDown
+from policyguard.store.db.sql import Query, Sql, Steps, ask, moment, us
 from policyguard.store.record import event_queries
-from policyguard.store.sql import Query, Sql, Steps, ask, moment, us
 
 FAULTS: Final = 20  # more than so many
 WITHIN: Final = timedelta(minutes=1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from policyguard.steps import Private
+from policyguard.flow.steps import Private
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

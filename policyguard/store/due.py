@@ -13,12 +13,12 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection
 
-from policyguard.events import DIMENSIONS, Event, EventType, event_id
-from policyguard.states import Leg
+from policyguard.flow.events import DIMENSIONS, Event, EventType, event_id
+from policyguard.flow.states import Leg
 from policyguard.store import approval
+from policyguard.store.db.sql import Sql, drive, run, us
 from policyguard.store.ledger import WHENEVER, Ended, end_leg
 from policyguard.store.record import write_events
-from policyguard.store.sql import Sql, drive, run, us
 
 BATCH = 100  # legs in one transaction, so that nobody waits long for the lock
 

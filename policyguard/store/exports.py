@@ -12,8 +12,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row
 
+from policyguard.store.db.sql import Sql, insert, moment, run, us
 from policyguard.store.leases import Runs
-from policyguard.store.sql import Sql, insert, moment, run, us
 
 
 @dataclass(frozen=True, slots=True)

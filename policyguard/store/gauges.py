@@ -8,8 +8,8 @@ from datetime import datetime
 
 from sqlalchemy import Connection, case, func, or_, select
 
-from policyguard.store import tables
-from policyguard.store.sql import us
+from policyguard.store.db import tables
+from policyguard.store.db.sql import us
 
 _NO_SURFACE = "none"
 

@@ -11,12 +11,12 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from policyguard.inspection import stored_id
-from policyguard.states import Review
-from policyguard.steps import NotResumable, Release
+from policyguard.flow.inspect import stored_id
+from policyguard.flow.states import Review
+from policyguard.flow.steps import NotResumable, Release
 from policyguard.store.cipher import Cipher
+from policyguard.store.db.sql import Rollback, Sql, run, us
 from policyguard.store.record import read_private, write_events
-from policyguard.store.sql import Rollback, Sql, run, us
 
 _RELEASE = Sql(
     """

@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 
 from sqlalchemy import Connection
 
-from policyguard.store.sql import Sql, run, us
+from policyguard.store.db.sql import Sql, run, us
 
 T = TypeVar("T")
 

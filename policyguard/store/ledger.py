@@ -15,13 +15,13 @@ from typing import Any, Final, cast
 import orjson
 
 from policyguard.errors import PolicyguardError
-from policyguard.events import DIMENSIONS, Event
-from policyguard.states import LEG_MOVES, Leg, sources
-from policyguard.steps import Charge, OverBudget, Reserve, Reserved, Settle, Settled, UpstreamDown
+from policyguard.flow.events import DIMENSIONS, Event
+from policyguard.flow.states import LEG_MOVES, Leg, sources
+from policyguard.flow.steps import Charge, OverBudget, Reserve, Reserved, Settle, Settled, UpstreamDown
 from policyguard.store import alerts, approval, breaker, review
 from policyguard.store.alerts import Window
+from policyguard.store.db.sql import DAY_US, ByKey, Query, Rollback, Sql, Steps, ask, insert, moment, us
 from policyguard.store.record import event_queries, to_json
-from policyguard.store.sql import DAY_US, ByKey, Query, Rollback, Sql, Steps, ask, insert, moment, us
 from policyguard.store.windows import charge_rows, in_order, move, take
 
 

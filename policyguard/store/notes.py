@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import orjson
 from sqlalchemy import Connection
 
-from policyguard.steps import Private
+from policyguard.flow.steps import Private
 from policyguard.store.cipher import Cipher, Sealed
 from policyguard.store.subjects import Envelope, open_sealed
 

@@ -8,12 +8,12 @@ from typing import Any
 from sqlalchemy import Connection, Row, select
 
 from policyguard.errors import ConfigError
-from policyguard.events import Event, EventType, event_id
-from policyguard.steps import CheckPaused, Pause
-from policyguard.store import tables
+from policyguard.flow.events import Event, EventType, event_id
+from policyguard.flow.steps import CheckPaused, Pause
+from policyguard.store.db import tables
+from policyguard.store.db.sql import Sql, moment, run, us
 from policyguard.store.notes import Note, Opener
 from policyguard.store.record import sealed_of, write_events
-from policyguard.store.sql import Sql, moment, run, us
 
 SCOPES = ("all", "surface", "tenant", "user")
 

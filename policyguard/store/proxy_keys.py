@@ -20,14 +20,14 @@ import orjson
 from sqlalchemy import Connection
 
 from policyguard.errors import ConfigError
-from policyguard.events import Event, EventType, event_id
+from policyguard.flow.events import Event, EventType, event_id
+from policyguard.flow.steps import Private
 from policyguard.ids import new_id
-from policyguard.steps import Private
 from policyguard.store.cipher import Cipher
+from policyguard.store.db.sql import Sql, insert, moment, run, us
 from policyguard.store.leases import Runs
 from policyguard.store.notes import Note, write_note
 from policyguard.store.record import read_private, write_events, write_private
-from policyguard.store.sql import Sql, insert, moment, run, us
 from policyguard.store.subjects import Envelope
 
 PREFIX = "sk-policyguard-"

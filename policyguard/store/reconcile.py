@@ -15,16 +15,16 @@ import orjson
 from sqlalchemy import Connection
 
 from policyguard.errors import PolicyguardError
-from policyguard.events import EventType
+from policyguard.flow.events import EventType
+from policyguard.flow.states import Leg
+from policyguard.flow.steps import Settled
 from policyguard.request import Usage
-from policyguard.states import Leg
-from policyguard.steps import Settled
 from policyguard.store import alerts
+from policyguard.store.db.sql import Sql, drive, moment, run
 from policyguard.store.due import LEGS, leg_event
 from policyguard.store.ledger import Ended, end_leg
 from policyguard.store.notes import Note
 from policyguard.store.record import write_events
-from policyguard.store.sql import Sql, drive, moment, run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

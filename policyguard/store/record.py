@@ -15,11 +15,11 @@ import orjson
 from sqlalchemy import Connection, Row, select
 
 from policyguard.errors import ConfigError
-from policyguard.events import DIMENSIONS, Event
-from policyguard.steps import Private
-from policyguard.store import tables
+from policyguard.flow.events import DIMENSIONS, Event
+from policyguard.flow.steps import Private
 from policyguard.store.cipher import Cipher, Sealed
-from policyguard.store.sql import DAY_US, Query, Steps, delete_after, drive, insert, moment, us
+from policyguard.store.db import tables
+from policyguard.store.db.sql import DAY_US, Query, Steps, delete_after, drive, insert, moment, us
 from policyguard.store.subjects import Envelope, open_sealed, seal_all
 
 _IDS = ("decision_id", "leg_id", "review_id")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from policyguard.events import DIMENSIONS, Event
-from policyguard.steps import Alert, Record, Refusal
+from policyguard.flow.events import DIMENSIONS, Event
+from policyguard.flow.steps import Alert, Record, Refusal
 from policyguard.store import alerts
+from policyguard.store.db.sql import Query, Steps, delete_after, insert, us
 from policyguard.store.record import event_queries
-from policyguard.store.sql import Query, Steps, delete_after, insert, us
 
 _COLUMNS = (
     "decision_id",

@@ -14,10 +14,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, Select, Table, case, func, select
 
 from policyguard.errors import ConfigError
-from policyguard.events import DIMENSIONS
-from policyguard.store import tables
-from policyguard.store.sql import DAY_US, Sql, moment, run, us
-from policyguard.suggest import did_you_mean
+from policyguard.flow.events import DIMENSIONS
+from policyguard.store.db import tables
+from policyguard.store.db.sql import DAY_US, Sql, moment, run, us
+from policyguard.text.suggest import did_you_mean
 
 DAY = "day"
 SPEND_BY = (*DIMENSIONS, "model", "size", "quality", DAY)

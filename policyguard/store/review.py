@@ -13,13 +13,14 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, Row, or_, select
 
-from policyguard.events import DIMENSIONS, Event, EventType, event_id
-from policyguard.states import REVIEW_MOVES, Review
-from policyguard.steps import FindReview, Hold, Reopen, ReviewItem, Vote
-from policyguard.store import held_answers, tables
+from policyguard.flow.events import DIMENSIONS, Event, EventType, event_id
+from policyguard.flow.states import REVIEW_MOVES, Review
+from policyguard.flow.steps import FindReview, Hold, Reopen, ReviewItem, Vote
+from policyguard.store import held_answers
+from policyguard.store.db import tables
+from policyguard.store.db.sql import Query, Sql, Steps, delete_after, insert, moment, run, us
 from policyguard.store.notes import Opener
 from policyguard.store.record import event_queries, sealed_of, to_json, write_events
-from policyguard.store.sql import Query, Sql, Steps, delete_after, insert, moment, run, us
 
 BATCH = 100  # items in one transaction
 _OPEN = [state.value for state, targets in REVIEW_MOVES.items() if Review.EXPIRED in targets]

@@ -14,9 +14,9 @@ from sqlalchemy import Connection, inspect
 
 from policyguard.errors import ConfigError
 from policyguard.store import address
-from policyguard.store.database import Database
-from policyguard.store.patience import FOR_EVER, patience
-from policyguard.store.sql import Sql, insert, run
+from policyguard.store.db.database import Database
+from policyguard.store.db.patience import FOR_EVER, patience
+from policyguard.store.db.sql import Sql, insert, run
 
 HEAD = "0006"
 VERSION_TABLE = "policyguard_alembic_version"  # a host may have its own Alembic in the same database
@@ -75,7 +75,7 @@ def _upgrade(connection: Connection) -> None:
     from alembic.config import Config
 
     if connection.dialect.name == "postgresql":
-        from policyguard.store.postgres import lift_limits
+        from policyguard.store.db.postgres import lift_limits
 
         lift_limits(connection)  # an index may take its time
     config = Config()

@@ -15,9 +15,9 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from policyguard.store import leases
+from policyguard.store.db.sql import Rows, Sql, ask, drive, insert, moment, run, us
 from policyguard.store.leases import Runs
 from policyguard.store.record import EVENT_COLUMNS
-from policyguard.store.sql import Rows, Sql, ask, drive, insert, moment, run, us
 
 LEASE = timedelta(seconds=30)
 LEASE_NAME = "seal"

@@ -15,11 +15,11 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, delete, select, union
 
-from policyguard.events import Event, event_id
-from policyguard.steps import Private
-from policyguard.store import tables
+from policyguard.flow.events import Event, event_id
+from policyguard.flow.steps import Private
 from policyguard.store.cipher import Cipher, DataKey, Sealed
-from policyguard.store.sql import Query, Sql, Steps, insert, run
+from policyguard.store.db import tables
+from policyguard.store.db.sql import Query, Sql, Steps, insert, run
 
 BATCH = 500  # keys that are wrapped anew in one transaction
 

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from policyguard.store.sql import Sql, run, us
+from policyguard.store.db.sql import Sql, run, us
 
 BATCH = 500  # rows of one table in one transaction
 

@@ -15,15 +15,15 @@ import orjson
 from sqlalchemy import Connection, Row
 
 from policyguard.errors import PolicyguardError
-from policyguard.events import EventType
-from policyguard.identity import likeness, person
-from policyguard.states import Review
+from policyguard.flow.events import EventType
+from policyguard.flow.states import Review
 from policyguard.store import held_answers
 from policyguard.store.cipher import Cipher
+from policyguard.store.db.sql import Sql, run, us
 from policyguard.store.notes import Note
 from policyguard.store.record import read_private, write_events
 from policyguard.store.review import item_event, levels
-from policyguard.store.sql import Sql, run, us
+from policyguard.text.identity import likeness, person
 
 Verdict = Literal["approve", "reject"]
 Code = Literal["unknown", "decided", "expired", "not_reviewer", "own_request", "voted", "changed"]

@@ -14,11 +14,11 @@ from itertools import chain
 from operator import attrgetter, itemgetter
 from typing import Any
 
-from policyguard.steps import Charge
+from policyguard.flow.steps import Charge
 from policyguard.store import alerts
 from policyguard.store.alerts import Window
-from policyguard.store.group import Rejected
-from policyguard.store.sql import Params, Query, Rows, Sql, Steps, as_rows, us
+from policyguard.store.db.group import Rejected
+from policyguard.store.db.sql import Params, Query, Rows, Sql, Steps, as_rows, us
 
 Place = tuple[str, int]  # key and local start of a window, which name it
 

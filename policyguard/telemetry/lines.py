@@ -10,10 +10,10 @@ import logging
 from typing import Any
 
 from policyguard.decision import Admission, Admitted, Held, Kind, Reason, Refused, Ticket
+from policyguard.flow.states import Leg
+from policyguard.flow.steps import Settled
 from policyguard.logs import log, say
 from policyguard.request import Outcome
-from policyguard.states import Leg
-from policyguard.steps import Settled
 from policyguard.store.upkeep import Swept
 from policyguard.telemetry.measures import alerts_of, inspection_of, kind_of, outcome_of
 

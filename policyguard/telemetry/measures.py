@@ -11,9 +11,9 @@ from collections.abc import Container
 from typing import Any, Protocol
 
 from policyguard.decision import Admission, Admitted, Held, Kind, Refused, Released, Ticket
+from policyguard.flow.states import Leg
+from policyguard.flow.steps import Alert, Look, Moderate, Reserve, Reserved, Settle, Settled
 from policyguard.request import Answers, Outcome, Usage, Verdict
-from policyguard.states import Leg
-from policyguard.steps import Alert, Look, Moderate, Reserve, Reserved, Settle, Settled
 from policyguard.telemetry import names
 from policyguard.telemetry.names import NONE, OTHER, Metric
 

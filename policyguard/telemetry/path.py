@@ -17,8 +17,9 @@ from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import Span, TracerProvider
 
 from policyguard.decision import Admission, Admitted, Held, Refused, Ticket
+from policyguard.flow.drive import watched
+from policyguard.flow.steps import CheckPaused, Look, Moderate, Settled
 from policyguard.request import Outcome
-from policyguard.steps import CheckPaused, Look, Moderate, Settled
 from policyguard.telemetry import lines, names, spans
 from policyguard.telemetry.measures import Measures
 from policyguard.telemetry.otel import OtelSink
@@ -118,65 +119,69 @@ class Telemetry:
         """
         measured = self.measures.listened
         if around is None and not measured:
-            return (yield from _passed(steps, ended))
-        given: Any = None
-        raised: BaseException | None = None
-        work: str | None = None
-        while True:
-            begun = perf_counter()
-            try:
-                step = steps.send(given) if raised is None else steps.throw(raised)
-            except StopIteration as end:
-                answer: A = end.value
-                return answer
-            finally:
-                raised = None
-            asked = perf_counter()
-            if work is not None:
-                self._worked(work, asked - begun, around, measured)
-            kind: type = type(step)
-            name, work = _name(kind), _PURE.get(kind)
-            try:
-                with self.spans.span(f"policyguard.{name}") if around is not None else _NOTHING:
-                    given = yield step
-            except BaseException as error:
-                raised, work = error, None
-            else:
-                lines.answered(given)
-                if measured:
-                    self.measures.answered(step, given, surface)
-                if ended is not None and isinstance(given, Settled):
-                    ended(given)
-            if measured:
-                self.measures.stage(name, perf_counter() - asked)
-
-    def _worked(self, work: str, seconds: float, around: Span | None, measured: bool) -> None:
-        if measured:
-            self.measures.stage(work, seconds)
-        if around is not None:
-            self.spans.past(f"policyguard.{work}", seconds)
+            return (yield from watched(steps, _Unmeasured(ended)))
+        return (yield from watched(steps, _Stages(self, surface, around, ended)))
 
 
-def _passed(steps: Generator[S, Any, A], ended: Callable[[Settled], None] | None) -> Generator[S, Any, A]:
-    """The same where nobody measures: only what an operator has to know is said."""
-    given: Any = None
-    raised: BaseException | None = None
-    while True:
-        try:
-            step = steps.send(given) if raised is None else steps.throw(raised)
-        except StopIteration as end:
-            answer: A = end.value
-            return answer
-        finally:
-            raised = None
-        try:
-            given = yield step
-        except BaseException as error:
-            raised = error
-        else:
-            lines.answered(given)
-            if ended is not None and isinstance(given, Settled):
-                ended(given)
+class _Unmeasured:
+    """Where nobody measures: only what an operator has to know is said."""
+
+    def __init__(self, ended: Callable[[Settled], None] | None) -> None:
+        self._ended = ended
+
+    def asked(self, step: Any) -> AbstractContextManager[object]:
+        return _NOTHING
+
+    def answered(self, step: Any, answer: Any) -> None:
+        lines.answered(answer)
+        if self._ended is not None and isinstance(answer, Settled):
+            self._ended(answer)
+
+    def failed(self, step: Any) -> None: ...
+
+
+class _Stages(_Unmeasured):
+    """Every step that the flow asks for, and every stretch of its own work that counts, as a stage."""
+
+    def __init__(
+        self, telemetry: Telemetry, surface: str, around: Span | None, ended: Callable[[Settled], None] | None
+    ) -> None:
+        super().__init__(ended)
+        self._spans, self._measures = telemetry.spans, telemetry.measures
+        self._measured = telemetry.measures.listened
+        self._surface, self._around = surface, around
+        self._work: str | None = None  # what the flow does since the last answer
+        self._begun = self._asked = perf_counter()
+
+    def asked(self, step: Any) -> AbstractContextManager[object]:
+        self._asked = perf_counter()
+        if self._work is not None:
+            self._worked(self._work, self._asked - self._begun)
+        kind: type = type(step)
+        return self._spans.span(f"policyguard.{_name(kind)}") if self._around is not None else _NOTHING
+
+    def answered(self, step: Any, answer: Any) -> None:
+        lines.answered(answer)
+        if self._measured:
+            self._measures.answered(step, answer, self._surface)
+        if self._ended is not None and isinstance(answer, Settled):
+            self._ended(answer)
+        self._over(step, _PURE.get(type(step)))
+
+    def failed(self, step: Any) -> None:
+        self._over(step, None)
+
+    def _over(self, step: Any, work: str | None) -> None:
+        kind: type = type(step)
+        if self._measured:
+            self._measures.stage(_name(kind), perf_counter() - self._asked)
+        self._work, self._begun = work, perf_counter()
+
+    def _worked(self, work: str, seconds: float) -> None:
+        if self._measured:
+            self._measures.stage(work, seconds)
+        if self._around is not None:
+            self._spans.past(f"policyguard.{work}", seconds)
 
 
 _NOTHING: AbstractContextManager[None] = nullcontext()

@@ -19,9 +19,9 @@ from opentelemetry.trace import Span, SpanKind, StatusCode, TracerProvider
 from opentelemetry.util.types import AttributeValue
 
 from policyguard.decision import Admission, Admitted, Held, Ticket
+from policyguard.flow.states import Leg
+from policyguard.flow.steps import Settled
 from policyguard.request import Outcome
-from policyguard.states import Leg
-from policyguard.steps import Settled
 from policyguard.telemetry import names
 from policyguard.telemetry.lines import reason_ids
 from policyguard.telemetry.measures import error_type, images_of, kind_of, known, outcome_of, tokens_in, tokens_out

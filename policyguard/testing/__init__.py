@@ -1,5 +1,5 @@
-"""Policies under test: cases in YAML with coverage of every condition, and what a change does to decisions.
+"""Policies under test: cases in YAML, with coverage of every condition.
 
 `simulate` decides one case on the product's own path without I/O, `read` reads the files of a folder, `run` decides
-them all and says what differs; `diff` compares two sets. The command line and the pytest plugin only show the results.
+them all and says what differs. The command line and the pytest plugin only show the results.
 """

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from policyguard.decision import Place
-from policyguard.engine import facts_with
+from policyguard.engine.decide import facts_with
 from policyguard.policy.expr import EvaluationError, Unavailable
 from policyguard.policy.model import Armed, Expression, Policy, PolicySet
 from policyguard.testing.simulate import Case, Simulated, output_verdict, screened

@@ -14,8 +14,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from policyguard.policy.diagnostics import report
 from policyguard.policy.source import Path, Source
-from policyguard.suggest import known_names
 from policyguard.testing.document import Expect, Expectation, Given
+from policyguard.text.suggest import known_names
 
 _AXES: Path = ("matrix", "axes")
 _EXPECT: Path = ("matrix", "expect")

@@ -9,7 +9,7 @@ from typing import Final
 from policyguard.policy.model import PolicySet, Unit
 from policyguard.policy.source import Path, Source
 from policyguard.request import CATEGORIES, IMAGE_CATEGORIES
-from policyguard.suggest import known_names
+from policyguard.text.suggest import known_names
 
 # Reasons that the engine and the flow give whatever a policy says.
 REQUEST_REASONS: Final = (

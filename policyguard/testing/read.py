@@ -19,11 +19,11 @@ from policyguard.policy.pending import report_empty
 from policyguard.policy.source import MAX_BYTES, Path, Source, read
 from policyguard.policy.units import size_in_bytes
 from policyguard.request import CATEGORIES, IMAGE_CATEGORIES, Caller, ImageRequest, InputImage, MainModel, parse_size
-from policyguard.suggest import known_names
 from policyguard.testing import matrix
 from policyguard.testing.document import UNAVAILABLE, SuiteDocument, amount, instant
 from policyguard.testing.names import Names, names
 from policyguard.testing.simulate import NOON, Case, Outcome
+from policyguard.text.suggest import known_names
 from policyguard.wire.remote import remote_image
 
 FOLDER = "tests"

@@ -11,7 +11,7 @@ from policyguard.policy.load import ORG
 from policyguard.testing.compare import Difference
 from policyguard.testing.coverage import Condition, Coverage
 from policyguard.testing.run import Report, Result
-from policyguard.visible import visible
+from policyguard.text.visible import visible
 
 _WIDEST = 32  # of a reason's name; longer ones push the rest of their line to the right
 

@@ -12,15 +12,28 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
-from policyguard import engine, flow
-from policyguard.callers import resolve_caller
 from policyguard.decision import Adjustment, Admitted, Decision, Reason, combine
-from policyguard.driving import drive
-from policyguard.engine import Screened
+from policyguard.engine import decide
+from policyguard.engine.callers import resolve_caller
+from policyguard.engine.decide import Screened
+from policyguard.flow.admit import admit
+from policyguard.flow.ask import Ask
+from policyguard.flow.drive import drive
+from policyguard.flow.refuse import budget_reason, paused_reason
+from policyguard.flow.steps import (
+    CheckPaused,
+    Hold,
+    Inquire,
+    Look,
+    Moderate,
+    OverBudget,
+    Pause,
+    Reserve,
+    Reserved,
+    Step,
+)
 from policyguard.policy.model import Policy, PolicySet
-from policyguard.refusal import budget_reason, paused_reason
 from policyguard.request import CATEGORIES, IMAGE_CATEGORIES, Answers, Caller, ImageRequest, Verdict
-from policyguard.steps import CheckPaused, Hold, Inquire, Look, Moderate, OverBudget, Pause, Reserve, Reserved, Step
 
 Outcome = Literal["allow", "flag", "review", "deny"]
 Scope = Literal["all", "surface", "tenant", "user"]
@@ -84,7 +97,7 @@ class Simulated:
 def simulate(policies: PolicySet, surface: str, case: Case) -> Simulated:
     """Decide `case` as a guard with these policies would. `surface` is one of theirs."""
     world = _World(policies.surfaces[surface], case)
-    ask = flow.Ask(
+    ask = Ask(
         request=case.request,
         caller=case.caller,
         surface=surface,
@@ -93,7 +106,7 @@ def simulate(policies: PolicySet, surface: str, case: Case) -> Simulated:
         leg_id="leg_test",
         new_review_id="rev_test",
     )
-    answer = drive(flow.admit(policies, ask, _Plain()), world.perform)
+    answer = drive(admit(policies, ask, _Plain()), world.perform)
     decision = _inspected(answer, case) if isinstance(answer, Admitted) else answer.decision
     return Simulated(
         decision=decision,
@@ -110,7 +123,7 @@ def _inspected(admitted: Admitted, case: Case) -> Decision:
         return decision
     verdict = output_verdict(looking.policy, case)
     before = (decision.verdict, decision.answers)
-    found = engine.inspect(looking.policy, admitted.request, looking.caller, case.now, *before, verdict)
+    found = decide.inspect(looking.policy, admitted.request, looking.caller, case.now, *before, verdict)
     reasons = (*decision.reasons, *found)
     return replace(decision, effect=combine(reasons), reasons=reasons)
 
@@ -126,7 +139,7 @@ def screened(policies: PolicySet, surface: str, case: Case) -> tuple[Screened, b
     pause = _pause(case)
     if pause is not None:
         reasons = (*reasons, paused_reason(pause))
-    found = engine.screen(policies.surfaces[surface], case.request, caller, case.now)
+    found = decide.screen(policies.surfaces[surface], case.request, caller, case.now)
     return found, combine((*reasons, *found.reasons)).word != "deny"
 
 

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import orjson
 
 from policyguard.decision import REFUSALS, Held, Kind, Reason, Refused, Released
-from policyguard.record import thousandths
-from policyguard.refusal import categories
+from policyguard.flow.refuse import categories
+from policyguard.flow.rows import thousandths
 
 REVIEWS_PATH = "/policyguard/reviews"
 Headers = list[tuple[str, str]]

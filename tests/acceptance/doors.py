@@ -25,14 +25,14 @@ from support import NOW
 import policyguard
 from policyguard.adapters.asgi import PolicyGuardMiddleware
 from policyguard.adapters.fastapi import lifespan
-from policyguard.adapters.moderator import UpstreamModerator
-from policyguard.adapters.serving import Options
-from policyguard.adapters.serving import create_app as create_proxy
 from policyguard.adapters.transport import guarded
-from policyguard.adapters.upstream import Upstream
 from policyguard.decision import PolicyRefused
-from policyguard.guard import Guard
+from policyguard.guard.guard import Guard
 from policyguard.moderation.openai import OpenAIModerator
+from policyguard.proxy.moderator import UpstreamModerator
+from policyguard.proxy.serving import Options
+from policyguard.proxy.serving import create_app as create_proxy
+from policyguard.proxy.upstream import Upstream
 from policyguard.sandbox import create_app as create_sandbox
 from policyguard.sandbox.server import Server
 from policyguard.wire.refusals import render

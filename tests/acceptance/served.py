@@ -8,7 +8,7 @@ import sys
 import uvicorn
 
 from policyguard.demo.app import create_app
-from policyguard.guard import Guard
+from policyguard.guard.guard import Guard
 from policyguard.moderation.openai import OpenAIModerator
 
 KEY = "sk-sandbox"

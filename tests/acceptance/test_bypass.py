@@ -31,7 +31,7 @@ from policyguard.adapters.asgi import PolicyGuardMiddleware
 from policyguard.adapters.fastapi import lifespan
 from policyguard.audit.keys import load_key
 from policyguard.audit.private import Vault
-from policyguard.guard import Guard
+from policyguard.guard.guard import Guard
 from policyguard.moderation.openai import OpenAIModerator
 from policyguard.sandbox.server import Server
 from policyguard.store.proxy_keys import digest

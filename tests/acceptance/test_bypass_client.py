@@ -23,7 +23,7 @@ from tool_bodies import MAIN, PRICES
 import policyguard
 from policyguard.adapters.asgi import PolicyGuardMiddleware
 from policyguard.adapters.transport import guarded
-from policyguard.guard import Guard
+from policyguard.guard.guard import Guard
 from policyguard.moderation.openai import OpenAIModerator
 from policyguard.sandbox.server import Server
 

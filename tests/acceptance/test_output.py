@@ -15,7 +15,7 @@ from support import AVATARS, write_policies
 from tool_bodies import PRICES, RESPONSES, asked
 
 from policyguard.adapters.transport import guarded
-from policyguard.guard import Guard
+from policyguard.guard.guard import Guard
 from policyguard.moderation.openai import OpenAIModerator
 
 pytestmark = pytest.mark.acceptance

@@ -224,7 +224,7 @@ def test_workers_whose_parent_was_killed_end_in_good_order(proxy: Callable[..., 
 
 def test_it_does_without_the_sdk() -> None:
     code = (
-        "import sys; from policyguard.adapters import serving; from policyguard.cli import serve;"
+        "import sys; from policyguard.proxy import serving; from policyguard.cli import serve;"
         "print([name for name in ('openai', 'httpx2', 'PIL') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

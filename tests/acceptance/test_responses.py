@@ -18,7 +18,7 @@ from tool_bodies import MAIN, PRICES, RESPONSES, asked, data_url
 
 from policyguard.adapters.asgi import PolicyGuardMiddleware
 from policyguard.adapters.transport import guarded
-from policyguard.guard import Guard
+from policyguard.guard.guard import Guard
 from policyguard.moderation.scripted import ScriptedModerator
 from policyguard.sandbox import create_app
 

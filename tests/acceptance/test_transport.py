@@ -23,7 +23,7 @@ from support import ORG, SURFACE, write_policies
 
 import policyguard
 from policyguard.adapters.transport import guarded
-from policyguard.guard import Guard
+from policyguard.guard.guard import Guard
 from policyguard.moderation.openai import OpenAIModerator
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.anyio]

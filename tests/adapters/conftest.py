@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from support import ORG, SURFACE, write_policies
 
-from policyguard.guard import Guard
+from policyguard.guard.guard import Guard
 from policyguard.moderation.scripted import ScriptedModerator
 
 

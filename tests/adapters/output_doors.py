@@ -18,7 +18,7 @@ import policyguard
 from policyguard.adapters.asgi import PolicyGuardMiddleware
 from policyguard.adapters.transport import guarded
 from policyguard.decision import PolicyRefused
-from policyguard.guard import Guard
+from policyguard.guard.guard import Guard
 
 PICTURE = png()
 ENCODED = base64.b64encode(PICTURE).decode()

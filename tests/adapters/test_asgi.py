@@ -13,7 +13,7 @@ from support import ORG, SURFACE
 
 from policyguard.adapters.asgi import PolicyGuardMiddleware
 from policyguard.adapters.routes import looks_like_images
-from policyguard.guard import Guard
+from policyguard.guard.guard import Guard
 
 pytestmark = pytest.mark.anyio
 PATH = "/v1/images/generations"

@@ -14,7 +14,7 @@ from wire.form_grammar import png, png_with
 from wire.form_readers import django
 
 from policyguard.adapters.asgi import PolicyGuardMiddleware
-from policyguard.guard import Guard
+from policyguard.guard.guard import Guard
 
 pytestmark = pytest.mark.anyio
 

@@ -15,13 +15,14 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import StreamingResponse
 from support import SURFACE
 
-from policyguard import pricing, record
+from policyguard import pricing
 from policyguard.adapters.asgi import PolicyGuardMiddleware
-from policyguard.guard import Guard
+from policyguard.flow import rows
+from policyguard.flow.steps import Moderate
+from policyguard.guard.guard import Guard
 from policyguard.moderation.answers import questions
 from policyguard.moderation.scripted import ScriptedModerator
 from policyguard.request import Size, Verdict
-from policyguard.steps import Moderate
 from policyguard.wire.edits_json import read_json_edit
 
 pytestmark = pytest.mark.anyio
@@ -303,7 +304,7 @@ def test_an_approval_is_bound_to_the_pictures_of_json() -> None:
     def digest(colour: str, mask: str | None = None) -> str:
         masked = {"mask": {"image_url": url(mask)}} if mask else {}
         body = {"prompt": "a hat", "images": [{"image_url": url(colour)}], **masked}
-        return record.request_digest(read_json_edit(json.dumps(body).encode(), "application/json").request)
+        return rows.request_digest(read_json_edit(json.dumps(body).encode(), "application/json").request)
 
     assert len({digest("teal"), digest("red"), digest("teal", "red"), digest("teal", "teal")}) == 4
     assert digest("teal") == digest("teal")

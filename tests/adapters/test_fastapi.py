@@ -21,7 +21,7 @@ from policyguard.adapters.asgi import PolicyGuardMiddleware
 from policyguard.adapters.fastapi import decision, lifespan, responses
 from policyguard.decision import REFUSALS, Decision
 from policyguard.errors import ConfigError
-from policyguard.guard import Guard
+from policyguard.guard.guard import Guard
 
 PATH = "/v1/images/generations"
 USER = {"x-user-id": "u1"}

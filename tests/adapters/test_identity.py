@@ -17,9 +17,9 @@ from policyguard.adapters.asgi import PolicyGuardMiddleware
 from policyguard.adapters.tasks import carried, task
 from policyguard.adapters.transport import guarded
 from policyguard.errors import ConfigError
-from policyguard.guard import Guard
+from policyguard.flow.steps import Private, Record
+from policyguard.guard.guard import Guard
 from policyguard.request import Caller
-from policyguard.steps import Private, Record
 from policyguard.store import ReviewConflict
 
 pytestmark = pytest.mark.anyio

@@ -17,14 +17,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from adapters.wire_upstream import wire_upstream
 from PIL import Image
+from proxy.wire_upstream import wire_upstream
 
 from policyguard.adapters.asgi import PolicyGuardMiddleware
-from policyguard.adapters.moderator import UpstreamModerator
-from policyguard.adapters.proxy import Proxy
-from policyguard.adapters.upstream import Upstream
-from policyguard.guard import Guard
+from policyguard.guard.guard import Guard
+from policyguard.proxy.moderator import UpstreamModerator
+from policyguard.proxy.proxy import Proxy
+from policyguard.proxy.upstream import Upstream
 
 pytestmark = pytest.mark.anyio
 GENERATIONS = "/v1/images/generations"

@@ -17,7 +17,7 @@ from support import MODEL, SURFACE, caller, request
 
 from policyguard.adapters.metrics import FOLDER, Metrics, shared_by
 from policyguard.errors import StoreUnavailable
-from policyguard.guard import Guard
+from policyguard.guard.guard import Guard
 from policyguard.request import Outcome, Usage
 
 BUDGETS = "budgets: [{id: day, limit: $1 / day}, {id: mine, per: caller.user, limit: 5 images / day}]\n"
@@ -143,7 +143,7 @@ WORKER = """
 import sys
 from datetime import UTC, datetime
 from policyguard.adapters.metrics import Metrics
-from policyguard.guard import Guard
+from policyguard import Guard
 from policyguard.moderation.scripted import ScriptedModerator
 from policyguard.request import Caller, ImageRequest
 folder, store, count = sys.argv[1:]

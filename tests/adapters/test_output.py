@@ -16,7 +16,7 @@ from support import ORG, SURFACE
 
 import policyguard
 from policyguard.adapters.asgi import PolicyGuardMiddleware
-from policyguard.guard import Guard
+from policyguard.guard.guard import Guard
 from policyguard.moderation.scripted import ScriptedModerator
 from policyguard.wire import image_header, output
 
@@ -170,7 +170,7 @@ async def test_an_answer_that_is_too_large_is_withheld_and_settled(
     open_guard: Callable[..., Guard], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     guard = open_guard(avatars=HELD)
-    monkeypatch.setattr("policyguard.adapters.held_back.Kept.__init__.__defaults__", (100,))
+    monkeypatch.setattr("policyguard.guard.leg.Kept.__init__.__defaults__", (100,))
     seen = await through_app(guard, None, App(json.dumps(ANSWER).encode()), DOORS_PATH, {"prompt": "a cat"})
     assert (seen.status, seen.picture) == (503, False)
     assert ends(guard) == [("leg.settled", None)]

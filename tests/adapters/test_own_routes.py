@@ -11,7 +11,7 @@ from adapters.test_asgi import OWN, Answer, App, ask
 from support import SURFACE
 
 from policyguard.adapters.asgi import PolicyGuardMiddleware
-from policyguard.guard import Guard
+from policyguard.guard.guard import Guard
 
 pytestmark = pytest.mark.anyio
 HERE, THERE = "/api/avatars", "/api/avatars-in-oil"

@@ -14,7 +14,7 @@ from support import AVATARS
 
 from policyguard.adapters.asgi import PolicyGuardMiddleware
 from policyguard.adapters.room import Full, Room
-from policyguard.guard import Guard
+from policyguard.guard.guard import Guard
 
 PATH = "/avatars/v1/images/generations"
 EDITS = "/avatars/v1/images/edits"

@@ -38,7 +38,7 @@ from support import SURFACE, write_policies
 from tool_bodies import PRICES, RESPONSES
 
 from policyguard.adapters.asgi import PolicyGuardMiddleware
-from policyguard.guard import Guard
+from policyguard.guard.guard import Guard
 from policyguard.moderation.scripted import ScriptedModerator
 
 pytestmark = [

@@ -24,7 +24,7 @@ from policyguard.adapters.asgi import PolicyGuardMiddleware
 from policyguard.adapters.fastapi import decision
 from policyguard.decision import Decision
 from policyguard.errors import ConfigError
-from policyguard.guard import Guard
+from policyguard.guard.guard import Guard
 
 PATH = "/banners/v1/images/generations"
 USAGE = {"usage": {"input_tokens": 10, "output_tokens": 196}, "data": []}

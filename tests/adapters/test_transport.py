@@ -18,7 +18,7 @@ from support import SURFACE
 import policyguard
 from policyguard.adapters.transport import guarded
 from policyguard.errors import ConfigError
-from policyguard.guard import Guard
+from policyguard.guard.guard import Guard
 from policyguard.moderation.scripted import ScriptedModerator
 
 pytestmark = pytest.mark.anyio

@@ -17,7 +17,7 @@ from wire.form_ways import HOSTILE, TYPES
 import policyguard
 from policyguard.adapters.calls import Call, call_of, is_plain
 from policyguard.adapters.transport import guarded
-from policyguard.guard import Guard
+from policyguard.guard.guard import Guard
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from support import SURFACE
 
 import policyguard
 from policyguard.adapters.transport import guarded
-from policyguard.guard import Guard
+from policyguard.guard.guard import Guard
 
 pytestmark = pytest.mark.anyio
 

@@ -19,7 +19,7 @@ from PIL import Image
 
 import policyguard
 from policyguard.adapters.transport import guarded
-from policyguard.guard import Guard
+from policyguard.guard.guard import Guard
 
 pytestmark = pytest.mark.anyio
 URL = "http://api.test/v1"

@@ -19,7 +19,7 @@ from support import MODEL, SURFACE, write_policies
 import policyguard
 from policyguard.adapters.asgi import PolicyGuardMiddleware
 from policyguard.adapters.transport import guarded
-from policyguard.guard import Guard
+from policyguard.guard.guard import Guard
 from policyguard.moderation.scripted import ScriptedModerator
 
 pytestmark = pytest.mark.anyio

@@ -12,7 +12,7 @@ import openai
 from openai import AsyncOpenAI, OpenAI
 from PIL import Image
 
-from policyguard.guard import Guard
+from policyguard.guard.guard import Guard
 
 URL = "http://api.test/v1"
 ANSWER = {"created": 1, "data": [{"b64_json": "aGk="}], "usage": {"input_tokens": 10, "output_tokens": 196}}

@@ -15,7 +15,7 @@ from store.books import NOW, VAULT, event
 from policyguard.audit.private import Vault
 from policyguard.audit.seal import seal
 from policyguard.audit.verify import Report, verify
-from policyguard.steps import Record
+from policyguard.flow.steps import Record
 from policyguard.store import Store
 from policyguard.store.seals import Checkpoint
 

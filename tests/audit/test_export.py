@@ -10,8 +10,9 @@ from audit.sealing import DAYS, Sealed, written
 from store.books import NOW, USER, VAULT
 
 from policyguard.audit import export as module
+from policyguard.audit.batch import Batch, SinkError
 from policyguard.audit.export import LEASE, PAUSES, export
-from policyguard.audit.sinks import Batch, Lines, SinkError, address, append, open_sink
+from policyguard.audit.sinks import Lines, address, append, open_sink
 from policyguard.store.exports import Cursor
 
 

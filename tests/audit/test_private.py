@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from policyguard.audit.private import Vault, verify_signature
 from policyguard.errors import ConfigError
-from policyguard.steps import Private
+from policyguard.flow.steps import Private
 from policyguard.store.cipher import Cipher, DataKey, Sealed
 
 VAULT = Vault(bytes(range(32)))

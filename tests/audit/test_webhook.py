@@ -16,8 +16,9 @@ import pytest
 from audit.sealing import Sealed, written
 from store.books import NOW, VAULT
 
+from policyguard.audit.batch import Batch, SinkError
 from policyguard.audit.export import export
-from policyguard.audit.sinks import Batch, SinkError, open_sink
+from policyguard.audit.sinks import open_sink
 from policyguard.audit.webhook import Webhook, checked, secret_bytes, signed
 from policyguard.errors import ConfigError
 

@@ -13,7 +13,7 @@ from policyguard.audit.export import export
 from policyguard.audit.seal import seal
 from policyguard.audit.sinks import open_sink
 from policyguard.audit.verify import verify
-from policyguard.steps import Record
+from policyguard.flow.steps import Record
 from policyguard.store import Store
 from policyguard.store.leases import give_back
 

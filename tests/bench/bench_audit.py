@@ -18,8 +18,8 @@ from pathlib import Path
 from policyguard.audit.private import Vault
 from policyguard.audit.seal import seal
 from policyguard.audit.verify import verify
-from policyguard.events import DIMENSIONS, Event, event_id
-from policyguard.steps import Record
+from policyguard.flow.events import DIMENSIONS, Event, event_id
+from policyguard.flow.steps import Record
 from policyguard.store import Store, open_store
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)

@@ -22,8 +22,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from cel_engines import activation, cel_expr_data, checked, interpreted
 
-from policyguard import engine, pricing
+from policyguard import pricing
 from policyguard.decision import Effect, combine
+from policyguard.engine import decide
 from policyguard.policy.load import load
 from policyguard.policy.model import Policy
 from policyguard.request import CATEGORIES, Caller, ImageRequest, Verdict
@@ -137,8 +138,8 @@ def by_hand(request: ImageRequest, caller: Caller, scores: Mapping[str, float]) 
 # ---- measured ---------------------------------------------------------------------------------------------
 
 
-def decide(policy: Policy, one: Case) -> Effect:
-    return combine(engine.judge(engine.screen(policy, one.request, one.caller, NOW), one.verdict).reasons)
+def decided(policy: Policy, one: Case) -> Effect:
+    return combine(decide.judge(decide.screen(policy, one.request, one.caller, NOW), one.verdict).reasons)
 
 
 def microseconds(*functions: Callable[[], object], turns: int = TURNS, rounds: int = ROUNDS) -> list[float]:
@@ -153,7 +154,7 @@ def microseconds(*functions: Callable[[], object], turns: int = TURNS, rounds: i
 def engines(policy: Policy) -> None:
     """The three conditions alone, elsewhere: each engine has the values already in the form that it takes."""
     one = CASES["allowed"]
-    facts = engine.facts_with(engine.screen(policy, one.request, one.caller, NOW), one.verdict)
+    facts = decide.facts_with(decide.screen(policy, one.request, one.caller, NOW), one.verdict)
     sources = [rule.when.source for rule in policy.rules]
     data, known = cel_expr_data(facts), activation(facts)
     google, python = [checked(source) for source in sources], [interpreted(source, False) for source in sources]
@@ -172,9 +173,9 @@ def main() -> int:
     print(f"{'one decision, microseconds':<28}{'ours':>8}{'by hand':>9}{'ratio':>7}")
     for name, one in CASES.items():
         request, caller, verdict = one
-        if decide(policy, one) is not by_hand(request, caller, verdict.scores)[0]:
+        if decided(policy, one) is not by_hand(request, caller, verdict.scores)[0]:
             raise SystemExit(f"{name}: the two decide differently")
-        ours, hand = microseconds(partial(decide, policy, one), partial(by_hand, request, caller, verdict.scores))
+        ours, hand = microseconds(partial(decided, policy, one), partial(by_hand, request, caller, verdict.scores))
         worst = max(worst, ours / hand)
         print(f"{name:<28}{ours:>8.2f}{hand:>9.2f}{ours / hand:>7.1f}")
     engines(policy)

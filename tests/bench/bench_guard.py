@@ -22,8 +22,8 @@ from typing import Any
 import anyio
 
 from policyguard.adapters.asgi import PolicyGuardMiddleware
-from policyguard.engine import judge, screen
-from policyguard.guard import Guard
+from policyguard.engine.decide import judge, screen
+from policyguard.guard.guard import Guard
 from policyguard.moderation.scripted import ScriptedModerator
 from policyguard.policy.load import load
 from policyguard.request import CATEGORIES, Caller, ImageRequest, Verdict

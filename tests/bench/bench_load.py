@@ -16,7 +16,7 @@ from time import perf_counter, thread_time
 
 import yaml
 
-from policyguard import engine
+from policyguard.engine import decide
 from policyguard.policy.load import load, look
 from policyguard.policy.model import PolicySet
 from policyguard.request import CATEGORIES, Caller, ImageRequest, Verdict
@@ -132,7 +132,7 @@ def decision_us(policies: PolicySet, name: str) -> float:
     for _ in range(50):
         start = thread_time()
         for _ in range(200):
-            engine.judge(engine.screen(policy, request, caller, NOW), verdict)
+            decide.judge(decide.screen(policy, request, caller, NOW), verdict)
         best = min(best, thread_time() - start)
     return best / 200 * 1e6
 

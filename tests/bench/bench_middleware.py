@@ -22,16 +22,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from policyguard import engine
 from policyguard.adapters.asgi import PolicyGuardMiddleware
 from policyguard.adapters.body import Replay
 from policyguard.audit.private import Vault
-from policyguard.guard import Guard
+from policyguard.engine import decide
+from policyguard.flow.states import Leg
+from policyguard.flow.steps import CheckPaused, Record, Reserve, Reserved, Settle, Settled
+from policyguard.guard.guard import Guard
 from policyguard.moderation.scripted import ScriptedModerator
 from policyguard.policy.load import load
 from policyguard.request import CATEGORIES, Caller, Verdict
-from policyguard.states import Leg
-from policyguard.steps import CheckPaused, Record, Reserve, Reserved, Settle, Settled
 from policyguard.wire import forms
 from policyguard.wire.outcome import OutcomeReader
 
@@ -105,7 +105,7 @@ class Least:
         message = await receive()
         parsed = forms.read("generations", message["body"], "application/json")
         who = Caller(user="u1", tier="free")
-        decision = engine.judge(engine.screen(self.policy, parsed.request, who, datetime.now(UTC)), VERDICT)
+        decision = decide.judge(decide.screen(self.policy, parsed.request, who, datetime.now(UTC)), VERDICT)
         body, _ = parsed.write(decision.request, None)
         reader: OutcomeReader | None = None
 

@@ -27,12 +27,13 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from databases import connect, server
 
 from policyguard.audit.private import Vault
-from policyguard.events import DIMENSIONS, Event, event_id
-from policyguard.states import Leg
-from policyguard.steps import Charge, Reserve, Reserved, Settle
-from policyguard.store import Store, open_store, sql
-from policyguard.store.postgres import BY_INDEX, TURN
-from policyguard.store.sql import Query
+from policyguard.flow.events import DIMENSIONS, Event, event_id
+from policyguard.flow.states import Leg
+from policyguard.flow.steps import Charge, Reserve, Reserved, Settle
+from policyguard.store import Store, open_store
+from policyguard.store.db import sql
+from policyguard.store.db.postgres import BY_INDEX, TURN
+from policyguard.store.db.sql import Query
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 DAY = datetime(2026, 11, 24, tzinfo=UTC)

@@ -21,14 +21,16 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from policyguard import flow, settlement
 from policyguard.audit.private import Vault
-from policyguard.driving import drive
+from policyguard.flow.admit import admit
+from policyguard.flow.ask import Ask
+from policyguard.flow.drive import drive
+from policyguard.flow.settle import settle
+from policyguard.flow.states import Leg
+from policyguard.flow.steps import CheckPaused, Moderate, Reserve, Reserved, Settle, Settled
 from policyguard.policy.load import load
 from policyguard.policy.model import PolicySet
 from policyguard.request import CATEGORIES, Caller, ImageRequest, Outcome, Usage, Verdict
-from policyguard.states import Leg
-from policyguard.steps import CheckPaused, Moderate, Reserve, Reserved, Settle, Settled
 from policyguard.telemetry.path import Telemetry
 
 POLICIES = Path(__file__).parents[2] / "policies"
@@ -41,7 +43,7 @@ ANSWERS: dict[type, Any] = {
     Reserve: Reserved(),
     Settle: Settled(Leg.SETTLED, 5880, 5900, True),
 }
-ASK = flow.Ask(
+ASK = Ask(
     request=ImageRequest(prompt="a red fox in a scarf", quality="low", n=1),
     caller=Caller(user="u1", tenant="acme", tier="free"),
     surface="avatars",
@@ -58,17 +60,17 @@ def perform(step: Any) -> Any:
 
 
 def bare(policies: PolicySet) -> None:
-    ticket = drive(flow.admit(policies, ASK, VAULT), perform).ticket  # type: ignore[union-attr]
-    drive(settlement.settle(ticket, OUTCOME, NOW), perform)
+    ticket = drive(admit(policies, ASK, VAULT), perform).ticket  # type: ignore[union-attr]
+    drive(settle(ticket, OUTCOME, NOW), perform)
 
 
 def told(policies: PolicySet, telemetry: Telemetry) -> None:
-    steps = flow.admit(policies, ASK, VAULT)
+    steps = admit(policies, ASK, VAULT)
     models = policies.prices.models
     ticket = drive(telemetry.deciding(steps, surface="avatars", door="python", models=models), perform).ticket  # type: ignore[union-attr]
     with telemetry.spans.upstream(ticket), telemetry.spans.within(ticket):
         pass
-    drive(telemetry.settling(settlement.settle(ticket, OUTCOME, NOW), ticket, OUTCOME), perform)
+    drive(telemetry.settling(settle(ticket, OUTCOME, NOW), ticket, OUTCOME), perform)
 
 
 def best(call: Callable[[], Any], count: int = 1_000) -> float:

@@ -17,7 +17,7 @@ from support import SURFACE, caller, request, write_policies
 
 from policyguard.cli import main
 from policyguard.demo.report import summarise
-from policyguard.guard import Guard
+from policyguard.guard.guard import Guard
 from policyguard.moderation.scripted import ScriptedModerator
 
 VERBS = ("tail", "show", "verify", "prove", "export", "erase", "rotate")

@@ -19,7 +19,7 @@ from support import CLEAN, SURFACE, write_policies
 from policyguard.cli.formats import Case, file_cases, github, junit, relative, rows, sarif
 from policyguard.errors import Diagnostic
 from policyguard.policy.diagnostics import CODES
-from policyguard.visible import visible
+from policyguard.text.visible import visible
 
 KEYS = {"code", "severity", "file", "line", "column", "path", "message", "hint"}
 

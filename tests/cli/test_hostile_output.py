@@ -15,10 +15,10 @@ import typer
 from support import ORG, SURFACE, caller, request, write_policies
 
 from policyguard.cli import app, main
-from policyguard.guard import Guard
+from policyguard.guard.guard import Guard
 from policyguard.moderation.scripted import ScriptedModerator
 from policyguard.request import Failure, Outcome
-from policyguard.visible import visible
+from policyguard.text.visible import visible
 
 SOFT = "\u202e\u200b\ufe0f\U000e0041"  # what passes where controls are refused
 LINE = "\r\n::error::owned\n::stop-commands::x\n\x1b]0;owned\x07"

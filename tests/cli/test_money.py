@@ -16,7 +16,7 @@ from support import SURFACE, caller, request, write_policies
 from typer.testing import CliRunner
 
 from policyguard.cli import app, main
-from policyguard.guard import Guard
+from policyguard.guard.guard import Guard
 from policyguard.moderation.scripted import ScriptedModerator
 from policyguard.request import Failure, Outcome, Usage
 

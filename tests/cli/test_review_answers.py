@@ -16,7 +16,7 @@ from PIL import Image
 from support import SURFACE, caller, request, write_policies
 
 from policyguard.decision import Held
-from policyguard.guard import Guard
+from policyguard.guard.guard import Guard
 from policyguard.moderation.scripted import ScriptedModerator
 from policyguard.request import Outcome, Usage
 from policyguard.wire.output import read_output

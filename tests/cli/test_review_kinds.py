@@ -18,7 +18,7 @@ from tool_bodies import PRICES, RESPONSES, asked
 from typer.testing import CliRunner
 
 from policyguard.cli import app
-from policyguard.guard import Guard
+from policyguard.guard.guard import Guard
 from policyguard.moderation.scripted import ScriptedModerator
 from policyguard.policy.model import PolicySet
 from policyguard.request import ImageRequest, Outcome, Usage

@@ -78,8 +78,8 @@ def test_an_upstream_that_is_no_address_is_an_error(shell: Any, address: str) ->
 
 
 def test_what_is_not_installed_is_named_with_what_installs_it(shell: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "policyguard.adapters.serving", raising=False)
-    monkeypatch.delitem(sys.modules, "policyguard.adapters.upstream", raising=False)
+    monkeypatch.delitem(sys.modules, "policyguard.proxy.serving", raising=False)
+    monkeypatch.delitem(sys.modules, "policyguard.proxy.upstream", raising=False)
     monkeypatch.setitem(sys.modules, "aiohttp", None)
     result = shell()
     assert result.exit_code == 2

@@ -17,7 +17,7 @@ from support import NOW, SURFACE, caller, request, write_policies
 from policyguard.cli import app
 from policyguard.cli.init import start_command
 from policyguard.cli.output import Lines, print_rows
-from policyguard.guard import Guard
+from policyguard.guard.guard import Guard
 from policyguard.moderation.scripted import ScriptedModerator
 from policyguard.request import Outcome, Usage
 

@@ -30,7 +30,8 @@ from sqlalchemy.engine import make_url
 from policyguard.audit.keys import open_vault
 from policyguard.audit.seal import seal
 from policyguard.audit.verify import verify
-from policyguard.store import migrate, open_store, postgres
+from policyguard.store import migrate, open_store
+from policyguard.store.db import postgres
 
 pytestmark = pytest.mark.acceptance
 MUTE_S, LAG_S = 8.0, 1.5

@@ -13,9 +13,9 @@ from moderation.test_inquiry import NAMES, predicate, step
 from moderation.upstream import CANARY, Side, error, image, ok, over_sdk, over_upstream
 from patience import HANGS_S
 
+from policyguard.flow.steps import Inquire
 from policyguard.moderation import Answerer, KeywordModerator, ScriptedModerator
 from policyguard.request import Answers
-from policyguard.steps import Inquire
 
 pytestmark = pytest.mark.anyio
 

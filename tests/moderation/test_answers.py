@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from moderation.upstream import CANARY, image
 from moderation.upstream import step as question
 
+from policyguard.flow.steps import Moderate
 from policyguard.moderation.answers import Question, questions, read
 from policyguard.moderation.merge import Part
 from policyguard.request import CATEGORIES, IMAGE_CATEGORIES, ImageRequest
-from policyguard.steps import Moderate
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | st.text(max_size=5),

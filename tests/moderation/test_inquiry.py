@@ -10,11 +10,11 @@ from moderation.test_answers import json_values
 from moderation.upstream import CANARY, image
 
 from policyguard.decision import Effect, Place
+from policyguard.flow.steps import Inquire
 from policyguard.moderation.answers import MAX_IMAGE_BYTES
 from policyguard.moderation.inquiry import Inquiry
 from policyguard.policy.model import Question
 from policyguard.request import Answers, ImageRequest, InputImage
-from policyguard.steps import Inquire
 
 NAMES = ("logo", "real_person")
 

@@ -4,9 +4,9 @@ import pytest
 from moderation.upstream import image
 from moderation.upstream import step as question
 
+from policyguard.flow.steps import Moderate
 from policyguard.moderation.keyword import WORDS, KeywordModerator
 from policyguard.request import CATEGORIES, IMAGE_CATEGORIES, ImageRequest, Verdict
-from policyguard.steps import Moderate
 
 
 def moderate(prompt: str) -> Verdict:

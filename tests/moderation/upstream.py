@@ -18,11 +18,11 @@ import anyio.to_thread
 import httpx2
 from openai import AsyncOpenAI, OpenAI
 
-from policyguard.adapters.moderator import UpstreamModerator
-from policyguard.adapters.upstream import Answer, UpstreamFailed
+from policyguard.flow.steps import Moderate
 from policyguard.moderation.openai import OpenAIModerator
+from policyguard.proxy.moderator import UpstreamModerator
+from policyguard.proxy.upstream import Answer, UpstreamFailed
 from policyguard.request import CATEGORIES, IMAGE_CATEGORIES, Failure, ImageRequest, InputImage, Verdict
-from policyguard.steps import Moderate
 
 Side = Literal["sync", "async"]
 Line = Literal["sdk", "upstream"]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from support import NOW, ORG, SURFACE, caller, policies, request, verdict
 
 from policyguard.decision import Effect, combine
-from policyguard.engine import judge, screen
+from policyguard.engine.decide import judge, screen
 from policyguard.errors import PolicyError
 from policyguard.policy.model import Policy
 from policyguard.request import CATEGORIES

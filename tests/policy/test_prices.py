@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import NOW, ORG, SURFACE, caller, policies, request, write_policies
 
-from policyguard import engine, pricing
+from policyguard import pricing
+from policyguard.engine import decide
 from policyguard.errors import PolicyError
 from policyguard.policy.load import check, load, prices_of
 from policyguard.pricing import OwnPrice, UnknownPrice, ceiling, price_book, with_prices
@@ -48,7 +49,7 @@ def folder(tmp_path: Path, text: str, avatars: str = SURFACE) -> Path:
 
 
 def priced(found: Any, **changes: Any) -> int:
-    screened = engine.price(engine.screen(found.surfaces["avatars"], request(**changes), caller(), NOW, frozenset()))
+    screened = decide.price(decide.screen(found.surfaces["avatars"], request(**changes), caller(), NOW, frozenset()))
     assert screened.quote is not None, screened.reasons
     return int(screened.quote.ceiling_micros)
 

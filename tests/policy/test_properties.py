@@ -17,10 +17,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import MODEL, NOW
 
-from policyguard import engine
-from policyguard.callers import resolve_caller
 from policyguard.decision import Effect, Reason, combine
-from policyguard.engine import Screened
+from policyguard.engine import decide
+from policyguard.engine.callers import resolve_caller
+from policyguard.engine.decide import Screened
 from policyguard.errors import PolicyError
 from policyguard.policy.load import load
 from policyguard.policy.model import Policy, PolicySet
@@ -230,9 +230,9 @@ def decided(
 ) -> tuple[Screened, tuple[Reason, ...], Verdict | None]:
     """As the flow does it: moderation is only asked where the policy has something looked at."""
     caller, unknown = resolve_caller(policies.caller, who)
-    screened = engine.price(engine.screen(policy, asked, caller, NOW))
+    screened = decide.price(decide.screen(policy, asked, caller, NOW))
     verdict = said if screened.check_prompt or screened.check_images else None
-    judged = engine.judge(screened, verdict)
+    judged = decide.judge(screened, verdict)
     return judged, (*unknown, *judged.reasons), verdict
 
 

@@ -13,10 +13,10 @@ from databases import connect
 
 from policyguard.audit.private import Vault
 from policyguard.decision import Mode
-from policyguard.events import DIMENSIONS, Event, EventType, event_id
+from policyguard.flow.events import DIMENSIONS, Event, EventType, event_id
+from policyguard.flow.states import Leg
+from policyguard.flow.steps import Charge, Hold, Private, Record, Refusal, Reserve, Resume, Settle
 from policyguard.policy.model import Unit
-from policyguard.states import Leg
-from policyguard.steps import Charge, Hold, Private, Record, Refusal, Reserve, Resume, Settle
 from policyguard.store import Store, open_store
 from policyguard.store.address import sqlite_path
 

@@ -22,9 +22,9 @@ from hypothesis.stateful import (
 )
 from store.books import DAY, NOW, VAULT, assert_books_balance, charge, reserve, settle
 
+from policyguard.flow.states import LEG_MOVES, Leg
+from policyguard.flow.steps import OverBudget, Reserved
 from policyguard.policy.model import Unit
-from policyguard.states import LEG_MOVES, Leg
-from policyguard.steps import OverBudget, Reserved
 from policyguard.store import open_store
 
 Databases = Callable[[], AbstractContextManager[str]]

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from store.books import DAY, HOUR, NOW, charge, refused, reserve, settle, types
 
-from policyguard.states import Leg
-from policyguard.steps import Alert, OverBudget, Record, Refusal, Reserved
+from policyguard.flow.states import Leg
+from policyguard.flow.steps import Alert, OverBudget, Record, Refusal, Reserved
 from policyguard.store import Store
 
 AT = (50, 80, 100)

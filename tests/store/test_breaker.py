@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 import pytest
 from store.books import MINUTE, NOW, open_at, reserve, settle, types
 
-from policyguard.states import Leg
-from policyguard.steps import Reserved, UpstreamDown
+from policyguard.flow.states import Leg
+from policyguard.flow.steps import Reserved, UpstreamDown
 from policyguard.store import Store
 from policyguard.store.breaker import ASK_AGAIN, FAULTS, OPEN_FOR, PROBES
 

@@ -14,7 +14,7 @@ from support import SURFACE, caller, request, write_policies
 
 from policyguard.audit.jobs import Jobs
 from policyguard.decision import Admitted, Held
-from policyguard.guard import Guard
+from policyguard.guard.guard import Guard
 from policyguard.moderation.scripted import ScriptedModerator
 from policyguard.policy.load import load
 from policyguard.request import Failure, Outcome

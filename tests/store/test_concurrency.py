@@ -10,7 +10,7 @@ from store.books import CENTS, HOUR, MINUTE, NOW, assert_books_balance, balance,
 from store.workers import die_between, reserve_many
 
 from policyguard.errors import PolicyguardError
-from policyguard.steps import OverBudget, Reserved
+from policyguard.flow.steps import OverBudget, Reserved
 from policyguard.store import Store, Swept
 
 spawn = multiprocessing.get_context("spawn")

@@ -24,7 +24,7 @@ from store.workers import work_until_killed
 from policyguard.audit.seal import seal
 from policyguard.audit.verify import verify
 from policyguard.errors import StoreUnavailable
-from policyguard.steps import Reserved
+from policyguard.flow.steps import Reserved
 from policyguard.store import Swept
 
 ROUNDS = int(os.environ.get("POLICYGUARD_CRASH", "5"))

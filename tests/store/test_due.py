@@ -16,8 +16,8 @@ from store.books import (
     types,
 )
 
-from policyguard.states import Leg, Review
-from policyguard.steps import OverBudget, Reserved, Settled
+from policyguard.flow.states import Leg, Review
+from policyguard.flow.steps import OverBudget, Reserved, Settled
 from policyguard.store import Store, Swept
 
 

@@ -16,14 +16,15 @@ from databases import Server, connect
 from forwarder import Forwarder
 from sqlalchemy import Connection
 from store.books import HOUR, NOW, assert_books_balance, balance, hold, open_at, refused, reserve, rows, settle
-from store.test_sqlite import other_writer
+from store.db.test_sqlite import other_writer
 
 from policyguard.errors import ConfigError, StoreUnavailable
-from policyguard.steps import Reserved
-from policyguard.store import Store, open_store, postgres, sqlite
-from policyguard.store.group import Unanswered
-from policyguard.store.patience import Patience, current, patience, request_s
-from policyguard.store.watchdog import MARGIN_S
+from policyguard.flow.steps import Reserved
+from policyguard.store import Store, open_store
+from policyguard.store.db import postgres, sqlite
+from policyguard.store.db.group import Unanswered
+from policyguard.store.db.patience import Patience, current, patience, request_s
+from policyguard.store.db.watchdog import MARGIN_S
 
 SHORT_S = 0.3
 _numbers = count()
@@ -192,7 +193,7 @@ def test_what_nobody_waits_for_any_more_is_not_done(store: Store) -> None:
 
 def test_a_queue_that_nobody_empties_has_an_end(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     store.check()
-    monkeypatch.setattr("policyguard.store.group.WAITING", 0)
+    monkeypatch.setattr("policyguard.store.db.group.WAITING", 0)
     with pytest.raises(StoreUnavailable, match="calls wait for it"):
         store.perform(refused("dec_1"), NOW)
 

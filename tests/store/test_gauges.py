@@ -8,7 +8,7 @@ from typing import Any
 
 from store.books import CENTS, DAY, HOUR, NOW, charge, hold, reserve, settle
 
-from policyguard.states import Leg
+from policyguard.flow.states import Leg
 from policyguard.store import Store
 from policyguard.store.breaker import FAULTS
 from policyguard.store.gauges import BudgetGauge, Gauges

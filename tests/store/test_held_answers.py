@@ -13,12 +13,12 @@ from support import ORG, SURFACE, write_policies
 
 from policyguard.decision import Held, Refused, Released
 from policyguard.errors import StoreUnavailable
-from policyguard.guard import Guard
-from policyguard.inspection import unpacked
+from policyguard.flow.inspect import unpacked
+from policyguard.flow.states import Review
+from policyguard.guard.guard import Guard
 from policyguard.moderation.scripted import ScriptedModerator
 from policyguard.policy.load import load
 from policyguard.request import Answer, Caller, ImageRequest, InputImage, Outcome, Output, Usage
-from policyguard.states import Review
 from policyguard.store import Store
 
 POLICY = SURFACE + (

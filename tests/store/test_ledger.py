@@ -20,8 +20,8 @@ from store.books import (
 )
 
 from policyguard.errors import PolicyguardError
-from policyguard.states import Leg
-from policyguard.steps import OverBudget, Reserved, Settled
+from policyguard.flow.states import Leg
+from policyguard.flow.steps import OverBudget, Reserved, Settled
 from policyguard.store import Store, Swept
 
 

@@ -11,9 +11,9 @@ from hypothesis import Phase
 from store.ledger_machine import file, run
 
 from policyguard.errors import StoreUnavailable
-from policyguard.states import Leg
+from policyguard.flow.states import Leg
 from policyguard.store import alerts, due, ledger, reconcile, windows
-from policyguard.store.sql import Sql
+from policyguard.store.db.sql import Sql
 
 
 def test_the_ledger_agrees_with_its_model_on_sqlite() -> None:

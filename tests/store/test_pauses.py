@@ -4,7 +4,7 @@ import pytest
 from store.books import MINUTE, NOW, USER, VAULT, open_at
 
 from policyguard.errors import ConfigError
-from policyguard.steps import CheckPaused, Pause
+from policyguard.flow.steps import CheckPaused, Pause
 from policyguard.store import Store
 
 MINE = CheckPaused("avatars", "acme", USER)

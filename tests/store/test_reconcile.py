@@ -8,9 +8,9 @@ import pytest
 from store.books import CENTS, DAY, HOUR, NOW, assert_books_balance, balance, charge, reserve, rows, settle, types
 
 from policyguard.errors import ConfigError, PolicyguardError
+from policyguard.flow.states import Leg
+from policyguard.flow.steps import Settled
 from policyguard.request import Usage
-from policyguard.states import Leg
-from policyguard.steps import Settled
 from policyguard.store import PresumedLeg, Store
 
 LATER = NOW + timedelta(days=3)

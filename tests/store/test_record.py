@@ -8,7 +8,7 @@ import pytest
 from store.books import NOW, USER, VAULT, event, open_at, private, refused
 
 from policyguard.errors import ConfigError
-from policyguard.steps import Record
+from policyguard.flow.steps import Record
 from policyguard.store import Store
 
 

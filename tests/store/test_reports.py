@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from store.books import CENTS, DAY, HOUR, NOW, charge, refused, reserve, settle
 
 from policyguard.errors import ConfigError
-from policyguard.states import Leg
+from policyguard.flow.states import Leg
 from policyguard.store import BudgetWindow, SpendRow, Store
 
 DAYS = timedelta(days=1)

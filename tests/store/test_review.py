@@ -20,9 +20,9 @@ from store.books import (
     types,
 )
 
-from policyguard.events import Event
-from policyguard.states import Leg, Review
-from policyguard.steps import FindReview, NotResumable, OverBudget, Reopen, Reserved, ReviewItem
+from policyguard.flow.events import Event
+from policyguard.flow.states import Leg, Review
+from policyguard.flow.steps import FindReview, NotResumable, OverBudget, Reopen, Reserved, ReviewItem
 from policyguard.store import Store, Swept
 
 

@@ -17,8 +17,8 @@ from store.books import NOW, VAULT, open_at, refused, rows
 from policyguard.audit.private import Vault
 from policyguard.errors import ConfigError
 from policyguard.store import SchemaStatus, Store, migrate, open_store, status
+from policyguard.store.db.tables import metadata
 from policyguard.store.schema import HEAD, VERSION_TABLE
-from policyguard.store.tables import metadata
 
 pytestmark = pytest.mark.usefixtures("migrations")
 

@@ -16,7 +16,7 @@ from store.books import NOW, USER, VAULT, hold, open_at, private, refused, rows
 from policyguard.audit.private import Vault
 from policyguard.errors import ConfigError
 from policyguard.store import Erased, Store
-from policyguard.store import postgres as store_postgres
+from policyguard.store.db import postgres as store_postgres
 
 LEGACY = "c20c82f13de9ed6471ac623be512088108470ca09337a6d2ecfb403dc2"
 OTHER = VAULT.pseudonym("user", "u2")
@@ -196,7 +196,7 @@ def test_no_byte_of_the_key_is_left_in_the_files_of_the_server(postgres: Server)
 def test_a_reader_in_the_way_is_said(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = open_at(path)
     keep(store, "dec_1")
-    monkeypatch.setattr("policyguard.store.sqlite.BUSY_TIMEOUT_S", 0.0)
+    monkeypatch.setattr("policyguard.store.db.sqlite.BUSY_TIMEOUT_S", 0.0)
     reader = sqlite3.connect(path, isolation_level=None)
     reader.execute("BEGIN")
     reader.execute("SELECT count(*) FROM private").fetchone()

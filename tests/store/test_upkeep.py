@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from store.books import HOUR, NOW, balance, hold, private, refused, reserve, rows, settle
 
-from policyguard.states import Review
+from policyguard.flow.states import Review
 from policyguard.store import Store, Swept
 
 DAYS = timedelta(days=1)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from store.books import HOUR, MINUTE, NOW, VAULT, hold, types
 
-from policyguard.states import Review
-from policyguard.steps import Vote
+from policyguard.flow.states import Review
+from policyguard.flow.steps import Vote
 from policyguard.store import ReviewConflict, Store
 
 

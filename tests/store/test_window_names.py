@@ -15,9 +15,9 @@ from store.books import reserve as reserve_until
 from store.test_windows import in_one
 from zone_tables import vancouver_at
 
+from policyguard.flow.steps import Charge, OverBudget, Reserve, Reserved
 from policyguard.policy.budget import Span, window
 from policyguard.policy.model import Period
-from policyguard.steps import Charge, OverBudget, Reserve, Reserved
 from policyguard.store import Store, migrate
 
 ZONE = "America/Vancouver"

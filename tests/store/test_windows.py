@@ -15,10 +15,10 @@ from store.books import DAY, MINUTE, NOW, assert_books_balance, charge, open_at,
 from store.ledger_machine import Databases, file
 
 from policyguard.errors import StoreUnavailable
-from policyguard.steps import Charge, OverBudget, Reserved
-from policyguard.store import Store, _sent, ledger, windows
-from policyguard.store.group import Call, Work
-from policyguard.store.sql import Bulk, ByKey, Query, Rows, ask, drive, drive_all, us
+from policyguard.flow.steps import Charge, OverBudget, Reserved
+from policyguard.store import Store, ledger, operations, windows
+from policyguard.store.db.group import Call, Work
+from policyguard.store.db.sql import Bulk, ByKey, Query, Rows, ask, drive, drive_all, us
 
 LEGS = [f"leg_{i}" for i in range(8)]
 
@@ -204,7 +204,7 @@ def test_a_threshold_in_the_middle_of_a_group_is_told_to_whom_it_belongs(store: 
 
 def test_the_same_leg_twice_in_a_group_is_sent_once(store: Store) -> None:
     store.perform(reserve("leg"), NOW)
-    works = [_sent("leg", NOW + MINUTE, NOW)] * 3
+    works = [operations.sent("leg", NOW + MINUTE, NOW)] * 3
     assert in_one(store, works) == [True, False, False]
 
 

@@ -14,7 +14,7 @@ from store.books import HOUR, NOW, VAULT, charge, open_at, refused, reserve, set
 
 from policyguard.audit.seal import seal
 from policyguard.errors import StoreUnavailable
-from policyguard.steps import Reserved
+from policyguard.flow.steps import Reserved
 
 
 def fill_the_disk(url: str) -> None:

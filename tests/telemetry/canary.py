@@ -25,12 +25,12 @@ from telemetry.listening import Heard
 import policyguard
 from policyguard.adapters.asgi import PolicyGuardMiddleware
 from policyguard.adapters.transport import guarded
+from policyguard.audit.batch import Batch
 from policyguard.audit.export import event_document
 from policyguard.audit.seal import seal
-from policyguard.audit.sinks import Batch
 from policyguard.audit.webhook import Webhook
 from policyguard.decision import PolicyRefused
-from policyguard.guard import Guard
+from policyguard.guard.guard import Guard
 from policyguard.logs import JsonFormatter, TextFormatter
 
 PROMPT = "canaryprompt a cat"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from telemetry.listening import Heard, heard_guard, listening
 
-from policyguard.guard import Guard
+from policyguard.guard.guard import Guard
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from support import ORG, SURFACE, write_policies
 
-from policyguard.guard import Guard
+from policyguard.guard.guard import Guard
 from policyguard.moderation.scripted import ScriptedModerator
 from policyguard.telemetry.path import Telemetry
 

@@ -22,10 +22,10 @@ from telemetry.listening import Heard
 
 from policyguard.adapters.transport import guarded
 from policyguard.errors import StoreUnavailable
-from policyguard.guard import Guard
+from policyguard.flow.steps import Moderate, Reserve, Settle
+from policyguard.guard.guard import Guard
 from policyguard.moderation.scripted import ScriptedModerator
 from policyguard.request import Verdict
-from policyguard.steps import Moderate, Reserve, Settle
 
 
 class Quotes(ScriptedModerator):

@@ -20,13 +20,13 @@ from telemetry.listening import Heard
 
 from policyguard.adapters.asgi import PolicyGuardMiddleware
 from policyguard.adapters.transport import guarded
-from policyguard.driving import drive
 from policyguard.errors import StoreUnavailable
-from policyguard.guard import Guard
+from policyguard.flow.drive import drive
+from policyguard.flow.states import Leg
+from policyguard.flow.steps import Moderate, Settled
+from policyguard.guard.guard import Guard
 from policyguard.moderation.scripted import ScriptedModerator
 from policyguard.request import Failure, Outcome, Usage, Verdict
-from policyguard.states import Leg
-from policyguard.steps import Moderate, Settled
 
 pytestmark = pytest.mark.anyio
 BUDGET = "budgets: [{id: day, limit: $1 / day, alert_at: [10%]}]\n"

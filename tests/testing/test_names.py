@@ -7,21 +7,22 @@ from pathlib import Path
 
 from testing.suites import loaded
 
-from policyguard import engine, fit
+import policyguard
 from policyguard.request import CATEGORIES
 from policyguard.testing.names import OTHER_REASONS, REQUEST_REASONS, names
 
+PACKAGE = Path(policyguard.__file__).parent
+
 
 def test_every_reason_about_a_request_is_known() -> None:
-    source = Path(fit.__file__).read_text() + Path(engine.__file__).read_text()
+    source = "".join(file.read_text() for file in (PACKAGE / "engine").glob("*.py"))
     denied = {f"request.{name}" for name in re.findall(r'deny\(\s*"([a-z_]+)"', source)}
     written = set(re.findall(r'"(request\.[a-z_]+)"', source)) - {"request.prompt"}
     assert set(REQUEST_REASONS) == denied | written
 
 
 def test_every_other_built_in_reason_is_known() -> None:
-    folder = Path(engine.__file__).parent
-    source = "".join((folder / name).read_text() for name in ("engine.py", "flow.py", "refusal.py"))
+    source = "".join(file.read_text() for folder in ("engine", "flow") for file in (PACKAGE / folder).glob("*.py"))
     found = set(re.findall(r'id="([a-z]+\.[a-z]+)"', source))
     doors_only = {"surface.unknown", "surface.none", "request.malformed", "request.price"}
     doors_only.add("upstream.unavailable")

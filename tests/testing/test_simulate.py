@@ -15,10 +15,10 @@ from support import policies as policies_of
 from testing.suites import AVATARS, loaded
 
 from policyguard.decision import Admitted, Held
-from policyguard.guard import Guard
+from policyguard.flow.steps import Moderate
+from policyguard.guard.guard import Guard
 from policyguard.policy.model import PolicySet
 from policyguard.request import CATEGORIES, ImageRequest, Outcome, Verdict
-from policyguard.steps import Moderate
 from policyguard.testing.simulate import NOON, Case, Simulated, simulate
 
 

@@ -8,8 +8,8 @@ import pytest
 from support import request
 
 from policyguard.errors import InvalidRequest
+from policyguard.flow.rows import request_digest
 from policyguard.moderation.answers import Question
-from policyguard.record import request_digest
 from policyguard.wire.edits_json import read_json_edit
 from policyguard.wire.remote import remote_image
 

@@ -19,8 +19,8 @@ from support import NOW, request
 
 from policyguard.decision import Decision, Effect, Held, Kind, Place, Reason
 from policyguard.errors import InvalidRequest
+from policyguard.flow.refuse import refuse
 from policyguard.policy.model import Route
-from policyguard.refusal import refuse
 from policyguard.request import Failure, Size, Usage
 from policyguard.wire.edits import read_edit
 from policyguard.wire.generations import read_generation

@@ -11,7 +11,7 @@ from policyguard.policy.expr.checker import NOTHING, Checker, Known, Part, named
 from policyguard.policy.expr.names import caller
 from policyguard.policy.expr.operations import Operation
 from policyguard.policy.expr.types import ANYTHING, BOOL, LOOPED, ROOTS, SCORED, Type, is_single
-from policyguard.suggest import did_you_mean, shown
+from policyguard.text.suggest import did_you_mean, shown
 
 MAX_LOOPS = 2  # a loop, and one inside it or over what it gives: each can make a list longer than the one before
 

@@ -21,7 +21,7 @@ from policyguard.policy.expr.types import (
     varies,
 )
 from policyguard.request import parse_size
-from policyguard.suggest import did_you_mean, shown
+from policyguard.text.suggest import did_you_mean, shown
 
 _ORDERED = ("int", "double", "string", "timestamp", "duration")
 _FLIPPED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "==", "!=": "!="}

@@ -19,7 +19,7 @@ from policyguard.policy.expr.types import (
     Type,
 )
 from policyguard.request import CATEGORIES
-from policyguard.suggest import did_you_mean, known_names, shown
+from policyguard.text.suggest import did_you_mean, known_names, shown
 
 _PARTS = re.compile("[/-]")  # in the name of a category
 

@@ -38,7 +38,7 @@ from policyguard.policy.expr.syntax import (
     Wrong,
 )
 from policyguard.policy.expr.types import ExpressionErrors, Problem
-from policyguard.suggest import shown
+from policyguard.text.suggest import shown
 
 MAX_CHARS = 10_000
 MAX_NODES = 500

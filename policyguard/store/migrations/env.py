@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from policyguard.store.tables import metadata
+from policyguard.store.db.tables import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

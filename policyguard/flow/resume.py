@@ -1,0 +1,95 @@
+"""Whether a held request may go now: the check of a review item against the request that came back. Pure.
+
+An approval is bound to the surface, the user, the tenant and the digest of prompt, parameters, images and what else an
+app reads of the request, and covers the reasons that it showed. Nothing here consumes it: the store does that, once,
+with the reservation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+
+from policyguard.decision import Effect, Kind, Reason
+from policyguard.flow.rows import review_reasons
+from policyguard.flow.states import Review
+from policyguard.flow.steps import ReviewItem
+
+
+class Way(Enum):
+    GO = "go"  # consume the approval and go
+    REFUSE = "refuse"
+    ANEW = "anew"  # reasons that the approval did not show: a new review
+    REOPEN = "reopen"  # the policy's meaning changed: the same item is reviewed again
+
+
+@dataclass(frozen=True, slots=True)
+class Resumption:
+    """`reason` is there where the way is to refuse."""
+
+    way: Way
+    reason: Reason | None = None
+
+
+def resumption(
+    item: ReviewItem | None,
+    dimensions: Mapping[str, str | None],
+    request_digest: str,
+    policy_digest: str,
+    reasons: Iterable[Reason],
+    now: datetime,
+) -> Resumption:
+    """What the review `item` is worth for this request. Somebody else's item looks like one that does not exist."""
+    if item is None or not _same_caller(item, dimensions):
+        return Resumption(Way.REFUSE, state_reason(None))
+    if item.request_digest != request_digest:
+        message = "the review is about another request"
+        hint = "send exactly the request that was reviewed, with every field and the query unchanged"
+        return Resumption(Way.REFUSE, _reason("review.mismatch", message, hint))
+    if item.kind == "output" and item.state is Review.RELEASED and now < item.due_at:
+        return Resumption(Way.GO)  # again: it is paid for, and a connection can break
+    if item.state is Review.APPROVED and now < item.due_at:
+        return _approved(item, policy_digest, review_reasons(reasons))
+    return Resumption(Way.REFUSE, state_reason(Review.EXPIRED if _ran_out(item, now) else item.state))
+
+
+def _same_caller(item: ReviewItem, dimensions: Mapping[str, str | None]) -> bool:
+    mine = (dimensions["surface"], dimensions["tenant"], dimensions["user"])
+    return (item.surface, item.tenant, item.user) == mine
+
+
+def _ran_out(item: ReviewItem, now: datetime) -> bool:
+    return item.state in (Review.HELD, Review.APPROVED) and now >= item.due_at
+
+
+def _approved(item: ReviewItem, policy_digest: str, needed: tuple[str, ...]) -> Resumption:
+    if item.policy_digest != policy_digest:
+        return Resumption(Way.REOPEN)
+    if not set(needed) <= set(item.reasons):
+        return Resumption(Way.ANEW)
+    return Resumption(Way.GO)
+
+
+_PENDING = ("review.pending", "the review is not decided yet", "send the same request again once it is approved")
+_ANEW = "send the request without it to ask for a new one"
+_STATES = {
+    Review.HELD: _PENDING,
+    Review.APPROVED: _PENDING,
+    Review.RESUMING: ("review.used", "the approved request was already sent", _ANEW),
+    Review.RELEASED: ("review.used", "the approved request was already sent", _ANEW),
+    Review.RESUME_FAILED: ("review.used", "the approved request was already sent and failed", _ANEW),
+    Review.REJECTED: ("review.rejected", "the review was rejected", ""),
+    Review.EXPIRED: ("review.expired", "the review ran out without an approval", _ANEW),
+    Review.CANCELLED: ("review.cancelled", "the review was cancelled", _ANEW),
+}
+
+
+def state_reason(state: Review | None) -> Reason:
+    """Why an item in this state lets nothing through."""
+    return _reason(*(_STATES[state] if state else ("review.unknown", "no such review for this caller", _ANEW)))
+
+
+def _reason(id_: str, message: str, hint: str) -> Reason:
+    return Reason(id=id_, kind=Kind.REVIEW, effect=Effect.DENY, message=message, hint=hint)
