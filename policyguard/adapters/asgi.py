@@ -8,68 +8,57 @@ itself: a leg whose usage was seen by then is settled by it, every other one is 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from policyguard.adapters.body import AppFailed, ClientLeft, Receive, Replay, Send, read_body, respond
+from policyguard.adapters.deciding import (
+    FORCED_ENCODING,
+    MAX_UNCLAIMED_BYTES,
+    Claimed,
+    DoorRules,
+    Forward,
+    Passes,
+    ReadBody,
+    Scope,
+    Step,
+    Work,
+    decided,
+    reasons_on_wire,
+    unclaimed,
+)
 from policyguard.adapters.identity import CallerOf, caller_of, header, origin
 from policyguard.adapters.reply import Reply
 from policyguard.adapters.room import BODIES_BYTES, Full, Room, too_many
 from policyguard.adapters.routes import OVERRIDES, READS, Table
 from policyguard.decision import Admitted, Decision, Held, Reason, Refused, Released
-from policyguard.errors import InvalidRequest
 from policyguard.flow.admit import no_surface_reason
+from policyguard.flow.drive import adrive
 from policyguard.guard.current import one_request
 from policyguard.guard.guard import Guard
 from policyguard.guard.leg import LiveLeg
 from policyguard.guard.offer import Offer
-from policyguard.policy.model import PolicySet, Route
+from policyguard.guard.steps import aperform
+from policyguard.policy.model import PolicySet
 from policyguard.request import Caller, Failure
 from policyguard.threads import in_thread
-from policyguard.wire import forms
-from policyguard.wire.forms import MAX_BODY_BYTES, MAX_JSON_BYTES, check_query, largest, one_content_type
-from policyguard.wire.outcome import plain_word
-from policyguard.wire.own import Own, also_read, read_own
-from policyguard.wire.reach import DRAWS, Reach, Reached, reach
+from policyguard.wire.forms import MAX_BODY_BYTES, MAX_JSON_BYTES
 from policyguard.wire.refusals import render
 
-Scope = MutableMapping[str, Any]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
-Parsed = forms.Parsed | Own
-T = TypeVar("T")
-MAX_UNCLAIMED_BYTES = 8 * 1024 * 1024  # a conversation with some pictures
-_SHORT = 32 * 1024  # bytes of a body that is read at once
 KEY = "policyguard"  # our place in the scope, and in `request.state`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Door:
-    """What a guarded request has to know of the door that it came through.
-
-    `upstream` is the API's host, where `app` calls it at once and nothing else: its errors are the API's own, definite.
-    `passes_text`: what makes no image by the Responses API goes to `app` as it is.
-    """
+class Door(DoorRules):
+    """The same, for an ASGI app. A body slower than `body_timeout_s` is refused."""
 
     app: App
-    guard: Guard
     name: str = "asgi"
-    upstream: str | None = None
-    passes_text: bool = True
-    max_body_bytes: int = MAX_BODY_BYTES
-    max_json_bytes: int = MAX_JSON_BYTES
     body_timeout_s: float = 60.0
-
-    async def body(self, scope: Scope, receive: Receive, shape: str) -> bytes:
-        """The whole body, within its limits. Raises `InvalidRequest`, `ClientLeft`."""
-        return await read_body(
-            receive,
-            header(scope["headers"], "content-length"),
-            limit=largest(shape, self.max_body_bytes, self.max_json_bytes),
-            timeout_s=self.body_timeout_s,
-        )
 
 
 class PolicyGuardMiddleware:
@@ -129,9 +118,11 @@ class PolicyGuardMiddleware:
         overridden = _overridden(scope)
         match = table.match(scope["method"], *places)
         if match is not None:
+            surface, route = match
             who = caller_of(scope, table.policies, self.caller)
+            it = Claimed(scope=scope, policies=table.policies, surface=surface, route=route, caller=who)
             async with self._entered(table.policies, scope, receive, send) as counted:
-                await Guarded(self._door, scope, counted, send, table.policies, *match, who).run()
+                await Guarded(self._door, it, counted, send).run()
         elif why := table.evaded(scope["method"], *places, overridden=overridden):
             await self._no_surface(table.policies, scope, send, no_surface_reason(why))
         elif (overridden or scope["method"].upper() not in READS) and table.looks_like_responses(*places):
@@ -157,7 +148,7 @@ class PolicyGuardMiddleware:
             self._table = table = Table(policies, self._root_path)
         return table
 
-    async def _no_surface(self, policies: PolicySet, scope: Scope, send: Send, why: InvalidRequest | Reason) -> None:
+    async def _no_surface(self, policies: PolicySet, scope: Scope, send: Send, why: Reason) -> None:
         who = caller_of(scope, policies, self.caller)
         refused = await self.guard.areject(why, surface=None, caller=who, door="asgi", address=origin(scope, policies))
         await say(refused, send, reasons=True)
@@ -175,42 +166,30 @@ class PolicyGuardMiddleware:
 
     async def _responses(self, policies: PolicySet, scope: Scope, receive: Receive, send: Send) -> None:
         """No surface claims it: it passes where it can make no image."""
+        who = caller_of(scope, policies, self.caller)
+        steps = unclaimed(self._door, scope, policies, who, self._max_unclaimed_bytes)
         try:
-            body = await read_body(
-                receive,
-                header(scope["headers"], "content-length"),
-                limit=self._max_unclaimed_bytes,
-                timeout_s=self._door.body_timeout_s,
-            )
-            reached = await reached_by(scope, body)
+            said = await adrive(steps, partial(_perform, self._door, scope, receive))
         except ClientLeft:
             return
-        except InvalidRequest as error:
-            await self._no_surface(policies, scope, send, error)
-            return
-        if reached.reach is Reach.NONE:
-            await self.app(scope, Replay(body, receive), send)
+        if isinstance(said, Passes):
+            await self.app(scope, Replay(said.body, receive), send)
         else:
-            await self._no_surface(policies, scope, send, no_surface_reason(reached.message))
+            await say(said, send, reasons=True)
 
 
 def _overridden(scope: Scope) -> bool:
     return any(name.lower().decode("latin-1") in OVERRIDES for name, _ in scope["headers"])
 
 
-def _values(scope: Scope, wanted: bytes) -> list[str]:
-    return [value.decode("latin-1") for name, value in scope["headers"] if name.lower() == wanted]
-
-
-async def reached_by(scope: Scope, body: bytes) -> Reached:
-    """Whether a body of the Responses API can make images. Raises `InvalidRequest`."""
-    kind = one_content_type(_values(scope, b"content-type"), _values(scope, b"content-encoding"))
-    return await _read(body, partial(reach, body, kind, encoded=False, responses=True))
-
-
-async def _read(body: bytes, read: Callable[[], T]) -> T:
-    """What takes long to read is not read on the event loop."""
-    return read() if len(body) <= _SHORT else await in_thread(read)
+async def _perform(door: Door, scope: Scope, receive: Receive, step: Step) -> Any:
+    match step:
+        case ReadBody():
+            declared = header(scope["headers"], "content-length")
+            return await read_body(receive, declared, limit=step.limit, timeout_s=door.body_timeout_s)
+        case Work():
+            return step.call() if step.quick else await in_thread(step.call)
+    return await aperform(door.guard, step)
 
 
 async def say(answer: Refused | Held | Released, send: Send, *, reasons: bool) -> None:
@@ -218,105 +197,39 @@ async def say(answer: Refused | Held | Released, send: Send, *, reasons: bool) -
 
 
 class Guarded:
-    """One request on its way through, by the policies that were in force when it came.
+    """One claimed request on its way through."""
 
-    `names_user`: where the caller has no user, the body says who it is.
-    """
-
-    def __init__(
-        self,
-        door: Door,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-        policies: PolicySet,
-        surface: str,
-        route: Route,
-        caller: Caller,
-        names_user: bool = False,
-    ) -> None:
-        self.door, self.guard = door, door.guard
-        self.scope, self.receive, self.send = scope, receive, send
-        self.policies, self.surface, self.route = policies, surface, route
-        self.caller, self.names_user = caller, names_user
+    def __init__(self, door: Door, it: Claimed, receive: Receive, send: Send) -> None:
+        self.door, self.guard, self.it = door, door.guard, it
+        self.scope, self.receive, self.send = it.scope, receive, send
 
     async def run(self) -> None:
         try:
-            body = await self.door.body(self.scope, self.receive, self.route.shape)
-            reached = await reached_by(self.scope, body) if self.route.shape == "responses" else DRAWS
-            parsed = await self._parsed(body) if reached is DRAWS else None
+            said = await adrive(decided(self.door, self.it), partial(_perform, self.door, self.scope, self.receive))
         except ClientLeft:
             return
-        except InvalidRequest as error:
-            await self._refuse(error)
+        if isinstance(said, Passes):
+            await self.door.app(self.scope, Replay(said.body, self.receive), self.send)
             return
-        if reached.reach is Reach.NONE and self.door.passes_text:  # text for text
-            await self.door.app(self.scope, Replay(body, self.receive), self.send)
+        if not isinstance(said, Forward):
+            await self._say(said)
             return
-        del body
-        if parsed is None:
-            await self._refuse(no_surface_reason(reached.message))
-            return
-        if self.names_user and self.caller.user is None:
-            named = parsed.request.safety_identifier or parsed.request.user
-            self.caller = Caller.of({**self.caller.values, "user": named})
-        answer = await self.guard.aadmit(
-            parsed.request,
-            self.caller,
-            surface=self.surface,
-            review_id=header(self.scope["headers"], "x-policyguard-review"),
-            door=self.door.name,
-            upstream=self.door.upstream,
-            sends=True,
-            fixed=frozenset(self.route.constants),
-            forced=self.route.shape != "custom" or "moderation" in self.route.fields,
-            address=self._address(),
-            request_id=plain_word(header(self.scope["headers"], "x-request-id")),
-            policies=self.policies,
-        )
-        if not isinstance(answer, Admitted):
-            await self._say(answer)
-            return
-        body, content_type = parsed.write(answer.request, answer.ticket.safety_identifier)
-        changes, receive = self._changes(answer, len(body), content_type), Replay(body, self.receive)
-        del parsed, body  # an answer can take minutes, and pictures are large
-        with _decided(self.scope, changes, answer.decision):
-            await self._forward(answer, receive)
-
-    async def _parsed(self, body: bytes) -> Parsed:
-        kind = one_content_type(_values(self.scope, b"content-type"), _values(self.scope, b"content-encoding"))
-        query = self.scope.get("query_string", b"")
-        if self.route.shape == "custom":
-            return await _read(body, partial(read_own, body, kind, self.route, query))
-        check_query(query)
-        if self.route.shape == "generations":
-            parsed = await _read(body, partial(forms.read, self.route.shape, body, kind))
-        else:  # pictures to look at, however short
-            parsed = await in_thread(forms.read, self.route.shape, body, kind, self.door.max_json_bytes)
-        # an app may read more from there
-        return replace(parsed, request=replace(parsed.request, whole=also_read(query))) if query else parsed
-
-    async def _refuse(self, error: InvalidRequest | Reason) -> None:
-        refused = await self.guard.areject(
-            error, surface=self.surface, caller=self.caller, door=self.door.name, address=self._address()
-        )
-        await self._say(refused)
-
-    def _address(self) -> str | None:
-        """Of who asks, where nothing better is known: a proxy's client has a key."""
-        return origin(self.scope, self.policies) if self.door.name == "asgi" else None
+        admitted, caller, receive = said.admitted, said.caller, Replay(said.body, self.receive)
+        changes = self._changes(admitted, len(said.body), said.content_type)
+        del said  # an answer can take minutes, and pictures are large
+        with _decided(self.scope, changes, admitted.decision):
+            await self._forward(admitted, caller, receive)
 
     async def _say(self, answer: Refused | Held | Released) -> None:
-        policy = self.policies.surfaces.get(self.surface)
-        await say(answer, self.send, reasons=policy is None or policy.reasons_on_wire)
+        await say(answer, self.send, reasons=reasons_on_wire(self.it.policies, self.it.surface))
 
     # ---- after admission --------------------------------------------------------------------------------------
 
-    async def _forward(self, admitted: Admitted, receive: Replay) -> None:
-        offer = Offer(self.guard, admitted, self.caller)
+    async def _forward(self, admitted: Admitted, caller: Caller, receive: Replay) -> None:
+        offer = Offer(self.guard, admitted, caller)
         offer.reported = self.door.upstream is not None  # what answers is the API itself
         leg = LiveLeg(self.guard, admitted, looks=admitted.ticket.output is not None, offer=offer)
-        reply = Reply(self.send, leg, self.route, self._say)
+        reply = Reply(self.send, leg, self.it.route, self._say)
         failure = Failure.CANCELLED
         try:
             with leg.within():
@@ -338,11 +251,11 @@ class Guarded:
         forced = {
             b"content-length": str(length).encode(),
             b"content-type": content_type.encode("latin-1"),
-            b"accept-encoding": b"identity",  # an answer that something inside compresses has no usage to be read
+            b"accept-encoding": FORCED_ENCODING.encode(),
         }
         replaced = (*forced, b"transfer-encoding")
         headers = [(name, value) for name, value in self.scope["headers"] if name.lower() not in replaced]
-        changes: dict[str, Any] = {"headers": [*headers, *forced.items()], "method": self.route.method}
+        changes: dict[str, Any] = {"headers": [*headers, *forced.items()], "method": self.it.route.method}
         if admitted.ticket.output is not None:  # no file goes out past whoever looks at the answer
             changes["extensions"] = {}
         return changes

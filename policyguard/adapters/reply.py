@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 import anyio
 
 from policyguard.adapters.body import Message, Send
+from policyguard.adapters.deciding import headers_for
 from policyguard.decision import Decision, Held, Refused
 from policyguard.guard.leg import LiveLeg, WatchedAnswer
 from policyguard.policy.model import Route
@@ -86,11 +87,7 @@ class Reply:
 
 
 def _ours(decision: Decision) -> list[tuple[bytes, bytes]]:
-    headers = [(b"x-policyguard-decision", decision.id.encode())]
-    if decision.adjustments:
-        adjusted = ",".join(map(str, decision.adjustments))
-        headers.append((b"x-policyguard-adjusted", adjusted.encode("latin-1", "replace")))
-    return headers
+    return [(name.encode(), value.encode("latin-1", "replace")) for name, value in headers_for(decision)]
 
 
 def _with_length(headers: list[tuple[bytes, bytes]], length: int) -> list[tuple[bytes, bytes]]:

@@ -35,6 +35,7 @@ class Reject:
     surface: str | None
     caller: Caller
     door: str
+    address: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,9 @@ def perform(guard: Guard, step: GuardStep) -> Any:
         case Admit():
             return guard.admit(step.request, step.caller, surface=step.surface, **step.options)
         case Reject():
-            return guard.reject(step.error, surface=step.surface, caller=step.caller, door=step.door)
+            return guard.reject(
+                step.error, surface=step.surface, caller=step.caller, door=step.door, address=step.address
+            )
         case SettleLeg():
             return guard.settle(step.ticket, step.outcome)
         case Inspect():
@@ -79,7 +82,9 @@ async def aperform(guard: Guard, step: GuardStep) -> Any:
         case Admit():
             return await guard.aadmit(step.request, step.caller, surface=step.surface, **step.options)
         case Reject():
-            return await guard.areject(step.error, surface=step.surface, caller=step.caller, door=step.door)
+            return await guard.areject(
+                step.error, surface=step.surface, caller=step.caller, door=step.door, address=step.address
+            )
         case SettleLeg():
             return await guard.asettle(step.ticket, step.outcome)
         case Inspect():

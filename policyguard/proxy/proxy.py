@@ -16,6 +16,7 @@ from typing import Any
 
 from policyguard.adapters.asgi import Door, Guarded, say
 from policyguard.adapters.body import AppFailed, Receive, Send, respond
+from policyguard.adapters.deciding import Claimed
 from policyguard.adapters.identity import header, name_in
 from policyguard.adapters.room import BODIES_BYTES, REQUESTS, Full, Room, too_many
 from policyguard.adapters.routes import normal
@@ -191,10 +192,11 @@ class Proxy:
         elif scope["query_string"] and not _VERSION.fullmatch(scope["query_string"]):
             await self._refuse(InvalidRequest("this route takes no query"), surface, caller, send)
         else:
-            policies = self.guard.policies
-            await Guarded(
-                self._door, scope, receive, send, policies, surface, route, caller, names_user=key.names_user
-            ).run()
+            policies, names_user = self.guard.policies, key.names_user
+            it = Claimed(
+                scope=scope, policies=policies, surface=surface, route=route, caller=caller, names_user=names_user
+            )
+            await Guarded(self._door, it, receive, send).run()
 
     async def _elsewhere(self, scope: Scope, send: Send, key: ProxyKey, surface: str | None, caller: Caller) -> None:
         """What is no route of images. What looks like one is recorded, whoever it was who did not find it."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import httpx2
 import openai
@@ -21,9 +21,13 @@ from openai import AsyncOpenAI, OpenAI
 from patience import HANGS_S
 from starlette.applications import Starlette
 from support import NOW
+from werkzeug.serving import WSGIRequestHandler, make_server
+from werkzeug.wsgi import ClosingIterator
 
 import policyguard
+from policyguard.adapters import wsgi
 from policyguard.adapters.asgi import PolicyGuardMiddleware
+from policyguard.adapters.environ import scope_of
 from policyguard.adapters.fastapi import lifespan
 from policyguard.adapters.transport import guarded
 from policyguard.decision import PolicyRefused
@@ -120,15 +124,16 @@ class Watched:
         assert self.done.acquire(timeout=HANGS_S)
 
 
+Places = Callable[[str], tuple[str, dict[str, str]]]
+
+
 class HttpDoor:
     """A door with a server before it. `place` says where a surface is."""
 
-    def __init__(
-        self, world: World, guard: Guard, app: Any, place: Callable[[str], tuple[str, dict[str, str]]]
-    ) -> None:
+    def __init__(self, world: World, guard: Guard, app: Any, place: Places, serve: Any = Server) -> None:
         self.guard, self._place = guard, place
-        self._http, self._app = world.http, Watched(app)
-        self.url = world.stay(Server(self._app)).url
+        self._http, self._app = world.http, (Watched if serve is Server else WatchedWsgi)(app)
+        self.url = world.stay(serve(self._app)).url
 
     @contextmanager
     def open(self, surface: str, form: Form, asked: Asked) -> Iterator[httpx2.Response]:
@@ -164,6 +169,70 @@ def asgi_door(world: World) -> HttpDoor:
 
     place = lambda surface: (f"/{surface}/v1", {"x-user-id": "u1"})  # noqa: E731
     return HttpDoor(world, guard, PolicyGuardMiddleware(app, guard=guard), place)
+
+
+class WatchedWsgi:
+    """The same for WSGI, where the server says by `close` that it is done."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+        self.done = threading.Semaphore(0)
+
+    def __call__(self, environ: Any, start_response: Any) -> Any:
+        try:
+            answer = self.app(environ, start_response)
+        except BaseException:
+            self.done.release()
+            raise
+        return ClosingIterator(answer, self.done.release)
+
+    def wait(self) -> None:
+        assert self.done.acquire(timeout=HANGS_S)
+
+
+class WsgiServer:
+    """Werkzeug's, with a thread for each request."""
+
+    def __init__(self, app: Any) -> None:
+        self._server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=_Quiet)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._thread.join(HANGS_S)
+        self._server.server_close()
+
+
+class _Quiet(WSGIRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log(self, *_: object) -> None: ...
+
+
+def wsgi_door(world: World) -> HttpDoor:
+    """The middleware before an app that begins to answer when it is asked for the first piece."""
+    guard = world.stay(world.guard("wsgi"))
+
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        scope = scope_of(environ)
+        _, _, path = scope["path"][1:].partition("/")
+        mine = (b"host", b"content-length", b"connection")
+        headers = [(name, value) for name, value in scope["headers"] if name not in mine]
+        headers.append((b"authorization", f"Bearer {KEY}".encode()))
+        body = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+        with world.http.stream("POST", f"{world.url[:-3]}/{path}", content=body, headers=headers) as answer:
+            hops = ("connection", "transfer-encoding", "date", "server")
+            kept = [(name, value) for name, value in answer.headers.items() if name not in hops]
+            start_response(f"{answer.status_code} {answer.reason_phrase}", kept)
+            yield from answer.iter_raw()
+
+    place = lambda surface: (f"/{surface}/v1", {"x-user-id": "u1"})  # noqa: E731
+    return HttpDoor(world, guard, wsgi.PolicyGuardMiddleware(app, guard=guard), place, WsgiServer)
 
 
 def proxy_door(world: World) -> HttpDoor:
@@ -312,12 +381,14 @@ class DecoratorDoor:
 
 DOORS: Mapping[str, Callable[[World, BlockingPortal], Any]] = {
     "asgi": lambda world, _: asgi_door(world),
+    "wsgi": lambda world, _: wsgi_door(world),
     "decorator": lambda world, _: DecoratorDoor(world),
     "client": lambda world, _: ClientDoor(world),
     "async client": AsyncClientDoor,
     "proxy": lambda world, _: proxy_door(world),
 }
 STREAMING = tuple(name for name in DOORS if name != "decorator")
+LEAVING = tuple(name for name in STREAMING if name != "wsgi")  # a WSGI server does not tell an app that waits
 
 
 @contextmanager

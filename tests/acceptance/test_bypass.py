@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 import pytest
-from acceptance.doors import KEY
+from acceptance.doors import KEY, WsgiServer
 from acceptance.framing import FRAMES, Frame
 from acceptance.greedy import Greedy, Said, say
 from acceptance.judge import AVATARS, MARKETING, UNTRUSTING, Judge, check_record
@@ -27,7 +29,9 @@ from starlette.applications import Starlette
 from support import write_policies
 from tool_bodies import PRICES
 
+from policyguard.adapters import wsgi
 from policyguard.adapters.asgi import PolicyGuardMiddleware
+from policyguard.adapters.environ import scope_of
 from policyguard.adapters.fastapi import lifespan
 from policyguard.audit.keys import load_key
 from policyguard.audit.private import Vault
@@ -161,17 +165,16 @@ def served(app: Any, http: str) -> Iterator[str]:
         yield server.url
 
 
+def opened(folder: Path, sandbox: Server) -> Guard:
+    policies = write_policies(folder / "policies", org=UNTRUSTING, avatars=AVATARS, marketing=MARKETING, prices=PRICES)
+    moderator = OpenAIModerator(base_url=f"{sandbox.url}/v1", api_key=KEY)
+    store = f"sqlite:///{folder}/record.sqlite3"
+    return Guard.open(policies, store=store, moderator=moderator, key_file=folder / "key", watch=False)
+
+
 @pytest.mark.parametrize("http", ["h11", "httptools"])
 def test_nothing_gets_past_the_middleware(tmp_path: Path, sandbox: Server, greedy: Greedy, http: str) -> None:
-    folder = write_policies(tmp_path / "policies", org=UNTRUSTING, avatars=AVATARS, marketing=MARKETING, prices=PRICES)
-    moderator = OpenAIModerator(base_url=f"{sandbox.url}/v1", api_key=KEY)
-    guard = Guard.open(
-        folder,
-        store=f"sqlite:///{tmp_path}/record.sqlite3",
-        moderator=moderator,
-        key_file=tmp_path / "key",
-        watch=False,
-    )
+    guard = opened(tmp_path, sandbox)
     name, user = guard.vault.safety_identifier("u1"), guard.vault.pseudonym("user", "u1")
     judge = Judge(greedy, name)
     app = PolicyGuardMiddleware(behind(greedy, guard), guard=guard, caller=lambda scope: {"user": "u1"})
@@ -183,6 +186,45 @@ def test_nothing_gets_past_the_middleware(tmp_path: Path, sandbox: Server, greed
     guard.store.close()
     assert told(tried) == ""
     check_record(events, judge, user, generated(sandbox))
+
+
+def test_nothing_gets_past_the_middleware_of_wsgi(tmp_path: Path, sandbox: Server, greedy: Greedy) -> None:
+    """How requests are framed is the server's business: what comes to the door has been read by it."""
+    guard = opened(tmp_path, sandbox)
+    name, user = guard.vault.safety_identifier("u1"), guard.vault.pseudonym("user", "u1")
+    judge = Judge(greedy, name)
+    app = wsgi.PolicyGuardMiddleware(forwards(sandbox.url), guard=guard, caller=lambda environ: {"user": "u1"})
+    with guard, WsgiServer(app) as server:
+        tried = {n: judge.problem(say(server.url, raw(t)), t.served) for n, t in TRICKS.items()}
+        assert [answer.status for answer in say(server.url, raw(sent(FINE)))] == [200]
+        events = [row.event for row in guard.store.events(limit=10_000)]
+    assert told(tried) == ""
+    check_record(events, judge, user, generated(sandbox))
+
+
+def forwards(url: str) -> Any:
+    """A WSGI app that forwards whatever it gets."""
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        connection = HTTPConnection(urlsplit(url).netloc)
+        connection.putrequest(environ["REQUEST_METHOD"], environ["RAW_URI"], skip_host=True, skip_accept_encoding=True)
+        mine = (b"content-length", b"connection", b"transfer-encoding")
+        for header, value in scope_of(environ)["headers"]:
+            if header not in mine:
+                connection.putheader(header, value)
+        connection.putheader("authorization", f"Bearer {KEY}")
+        connection.putheader("content-length", str(len(body)))
+        connection.endheaders(body)
+        answer = connection.getresponse()
+        hops = ("connection", "transfer-encoding", "date", "server")
+        kept = [(name, value) for name, value in answer.getheaders() if name.lower() not in hops]
+        start_response(f"{answer.status} {answer.reason}", kept)
+        whole = answer.read()
+        connection.close()
+        return [whole]
+
+    return app
 
 
 def behind(greedy: Greedy, guard: Guard) -> Any:
