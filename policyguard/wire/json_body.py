@@ -14,7 +14,9 @@ from typing import Any
 from policyguard.errors import InvalidRequest
 
 MAX_DEPTH = 32
-MAX_KEYS = 10_000  # each is looked at when something is written back
+MAX_KEYS = 10_000  # of one object: each is looked at when something is written back
+MAX_KEYS_IN_ALL = 20_000
+MAX_VALUES = 50_000  # of lists
 MAX_DIGITS = 19
 MAX_DECIMAL_CHARS = 64
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -30,7 +32,7 @@ def parse_object(body: bytes, lifted: Sequence[object] = ()) -> dict[str, Any]:
         raise InvalidRequest("the body is no UTF-8 text") from None
     if text.startswith("\ufeff"):
         raise InvalidRequest("the body starts with a byte order mark")
-    _check_depth(body)
+    _check_size(body)
     try:
         value = json.loads(
             text,
@@ -50,12 +52,26 @@ def parse_object(body: bytes, lifted: Sequence[object] = ()) -> dict[str, Any]:
     return value
 
 
-def _check_depth(body: bytes) -> None:
-    """Before parsing, in linear time: without escapes, every second piece between quotes is outside of texts."""
-    plain = body.replace(rb"\\", b"").replace(rb"\"", b"")
+def _check_size(body: bytes) -> None:
+    """Before parsing, by counts: a parser holds up every other request of its process until it is done.
+
+    Without escapes, every second piece between quotes is outside of texts.
+    """
+    quoted = body.replace(rb"\\", b"").replace(rb"\"", b"")
+    if quoted.count(b'"') > 2 * (MAX_KEYS_IN_ALL + MAX_VALUES):
+        raise InvalidRequest(f"the body has more than {MAX_VALUES:,} values")
+    plain = b"".join(quoted.split(b'"')[::2])
+    if plain.count(b":") > MAX_KEYS_IN_ALL:
+        raise InvalidRequest(f"the body has more than {MAX_KEYS_IN_ALL:,} keys")
+    if any(plain.count(mark) > MAX_VALUES for mark in (b",", b"[", b"]", b"{", b"}")):
+        raise InvalidRequest(f"the body has more than {MAX_VALUES:,} values")
+    _check_depth(plain)
+
+
+def _check_depth(plain: bytes) -> None:
     depth = 0
-    for bracket in _BRACKETS.findall(b"".join(plain.split(b'"')[::2])):
-        if bracket in b"[{":
+    for found in _BRACKETS.finditer(plain):
+        if found[0] in b"[{":
             depth += 1
             if depth > MAX_DEPTH:
                 raise InvalidRequest(f"the body is nested more than {MAX_DEPTH} deep")

@@ -19,7 +19,8 @@ from stall.kinds import ATTACKS, Attack
 
 AT_ONCE = 4
 HELD_S = 3.0
-PIPELINED = 2_000
+PIPELINED = 20
+EACH_S = 0.1  # of each thread: forty requests a second are no flood
 
 
 def connect(url: str) -> socket.socket:
@@ -39,8 +40,13 @@ def status(url: str, data: bytes) -> int:
 
 
 def whole(url: str, data: bytes, count: int) -> Counter[int]:
+    def one(_: int) -> int:
+        answer = status(url, data)
+        time.sleep(EACH_S)
+        return answer
+
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        return Counter(pool.map(lambda _: status(url, data), range(count)))
+        return Counter(pool.map(one, range(count)))
 
 
 def held(url: str, data: bytes, count: int) -> Counter[int]:
