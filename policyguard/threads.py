@@ -17,12 +17,25 @@ Arguments = TypeVarTuple("Arguments")
 
 _THREADS = 16
 _limiter: RunVar[anyio.CapacityLimiter] = RunVar("policyguard_threads")
+_reader: RunVar[anyio.CapacityLimiter] = RunVar("policyguard_reader")
 
 
 async def in_thread(call: Callable[[Unpack[Arguments]], T], *args: *Arguments) -> T:
     """Run a call off the event loop."""
-    limiter = _limiter.get(None)
+    return await anyio.to_thread.run_sync(call, *args, limiter=_limited(_limiter, _THREADS))
+
+
+async def in_turn(call: Callable[[Unpack[Arguments]], T], *args: *Arguments) -> T:
+    """Run a call that computes for long off the event loop, one after the other.
+
+    Two at once would not be done sooner, and each of them keeps the event loop from its turn.
+    """
+    return await anyio.to_thread.run_sync(call, *args, limiter=_limited(_reader, 1))
+
+
+def _limited(place: RunVar[anyio.CapacityLimiter], most: int) -> anyio.CapacityLimiter:
+    limiter = place.get(None)
     if limiter is None:
-        limiter = anyio.CapacityLimiter(_THREADS)
-        _limiter.set(limiter)
-    return await anyio.to_thread.run_sync(call, *args, limiter=limiter)
+        limiter = anyio.CapacityLimiter(most)
+        place.set(limiter)
+    return limiter

@@ -44,7 +44,7 @@ from policyguard.guard.offer import Offer
 from policyguard.guard.steps import aperform
 from policyguard.policy.model import PolicySet
 from policyguard.request import Caller, Failure
-from policyguard.threads import in_thread
+from policyguard.threads import in_turn
 from policyguard.wire.forms import MAX_BODY_BYTES, MAX_JSON_BYTES
 from policyguard.wire.refusals import render
 
@@ -188,7 +188,7 @@ async def _perform(door: Door, scope: Scope, receive: Receive, step: Step) -> An
             declared = header(scope["headers"], "content-length")
             return await read_body(receive, declared, limit=step.limit, timeout_s=door.body_timeout_s)
         case Work():
-            return step.call() if step.quick else await in_thread(step.call)
+            return step.call() if step.quick else await in_turn(step.call)
     return await aperform(door.guard, step)
 
 

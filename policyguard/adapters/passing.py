@@ -12,7 +12,7 @@ import httpx2
 
 from policyguard.guard.leg import WatchedAnswer
 from policyguard.request import Failure
-from policyguard.threads import in_thread
+from policyguard.threads import in_turn
 
 
 def failure_of(error: BaseException) -> Failure:
@@ -82,5 +82,5 @@ class AsyncPassing(httpx2.AsyncByteStream):
         if answer.leg.has_ended:
             return
         with anyio.CancelScope(shield=True):
-            output = await in_thread(answer.output) if answer.leg.looks and answer.whole else None
+            output = await in_turn(answer.output) if answer.leg.looks and answer.whole else None
         await answer.leg.aend(answer.outcome(failure), output)

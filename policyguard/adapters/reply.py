@@ -17,7 +17,7 @@ from policyguard.decision import Decision, Held, Refused
 from policyguard.guard.leg import LiveLeg, WatchedAnswer
 from policyguard.policy.model import Route
 from policyguard.request import Failure, Outcome
-from policyguard.threads import in_thread
+from policyguard.threads import in_turn
 
 
 class Reply:
@@ -70,7 +70,7 @@ class Reply:
         if self._answer is None:
             return
         with anyio.CancelScope(shield=True):  # what was made can be held, though nobody waits any more
-            output = await in_thread(self._answer.output) if self._leg.looks else None
+            output = await in_turn(self._answer.output) if self._leg.looks else None
         said = await self._leg.aend(self._answer.outcome(), output)
         if not self._leg.holds_back or self._start is None:
             return

@@ -23,7 +23,7 @@ from policyguard.guard.guard import Guard
 from policyguard.guard.steps import aperform, perform
 from policyguard.guard.surface import check_surface
 from policyguard.request import Caller, Value
-from policyguard.threads import in_thread
+from policyguard.threads import in_turn
 
 CallerNow = Callable[[], Caller | Mapping[str, Value] | None]
 Sync = TypeVar("Sync", bound=OpenAI)
@@ -155,4 +155,4 @@ class AsyncGuardTransport(httpx2.AsyncBaseTransport):
 async def _elsewhere(call: Callable[[], Any]) -> Any:
     """Off the event loop. An answer that is there is settled by what it says, so this is shielded."""
     with anyio.CancelScope(shield=True):
-        return await in_thread(call)
+        return await in_turn(call)

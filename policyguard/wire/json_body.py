@@ -58,6 +58,8 @@ def _check_size(body: bytes) -> None:
     Without escapes, every second piece between quotes is outside of texts.
     """
     quoted = body.replace(rb"\\", b"").replace(rb"\"", b"")
+    if quoted.count(b'":') > MAX_KEYS_IN_ALL:  # nearly all that there can be, and quickly
+        raise InvalidRequest(f"the body has more than {MAX_KEYS_IN_ALL:,} keys")
     if quoted.count(b'"') > 2 * (MAX_KEYS_IN_ALL + MAX_VALUES):
         raise InvalidRequest(f"the body has more than {MAX_VALUES:,} values")
     plain = b"".join(quoted.split(b'"')[::2])

@@ -188,6 +188,10 @@ def test_nothing_gets_past_the_middleware(tmp_path: Path, sandbox: Server, greed
     check_record(events, judge, user, generated(sandbox))
 
 
+# Werkzeug's server refuses the one itself, and after a body that nobody read it waits for the client to close.
+OF_THE_SERVER = ("5,000 headers", "a megabyte beside")
+
+
 def test_nothing_gets_past_the_middleware_of_wsgi(tmp_path: Path, sandbox: Server, greedy: Greedy) -> None:
     """How requests are framed is the server's business: what comes to the door has been read by it."""
     guard = opened(tmp_path, sandbox)
@@ -195,7 +199,8 @@ def test_nothing_gets_past_the_middleware_of_wsgi(tmp_path: Path, sandbox: Serve
     judge = Judge(greedy, name)
     app = wsgi.PolicyGuardMiddleware(forwards(sandbox.url), guard=guard, caller=lambda environ: {"user": "u1"})
     with guard, WsgiServer(app) as server:
-        tried = {n: judge.problem(say(server.url, raw(t)), t.served) for n, t in TRICKS.items()}
+        tricks = {name: trick for name, trick in TRICKS.items() if name not in OF_THE_SERVER}
+        tried = {n: judge.problem(say(server.url, raw(t)), t.served) for n, t in tricks.items()}
         assert [answer.status for answer in say(server.url, raw(sent(FINE)))] == [200]
         events = [row.event for row in guard.store.events(limit=10_000)]
     assert told(tried) == ""

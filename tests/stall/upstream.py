@@ -10,7 +10,7 @@ from stall.kinds import LINE_ENDS
 
 from policyguard.sandbox import create_app
 
-MEGABYTES = 8
+MEGABYTES = 2
 ENDS = b"\n" * 1_000_000
 
 
