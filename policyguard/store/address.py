@@ -28,6 +28,8 @@ def backend(url: str, synchronous: str | None = None) -> Backend:
 
 def server_url(url: str) -> URL | None:
     """The URL of a PostgreSQL server, else None."""
+    if not isinstance(url, str) or url.startswith("<"):  # an object's own text would name a new and empty file
+        raise ConfigError(f"the store's URL must be a text that names a database; {HINT}")
     if url.partition("://")[0] not in _POSTGRES:
         return None
     try:

@@ -36,6 +36,8 @@ _RUN_OUT: Mapping[Leg, tuple[Leg, EventType, str]] = {
 # What the decision row and every row of the leg say alike.
 _SHARED = (
     "door",
+    "request_id",
+    "retry_of",
     "mode",
     "stakes",
     "policy_digest",
@@ -44,6 +46,8 @@ _SHARED = (
     "estimated_micros",
     "prices_as_of",
     "prices_digest",
+    "dimensions",
+    "keep_days",
 )
 
 

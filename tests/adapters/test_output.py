@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from adapters import output_doors
 from adapters.output_doors import ANSWER, COMPLETED, CONSTANTS, DOORS, ENCODED, OWN, PARTIAL, App, Seen, through_app
 from adapters.test_asgi import ask, ends
 from adapters.upstream import rows
@@ -146,6 +147,23 @@ async def test_an_answer_whose_pictures_nobody_can_see_is_withheld(
     seen = await through_app(guard, None, App(body, kind), DOORS_PATH, {"prompt": "a cat", "stream": True})
     assert (seen.status, seen.code) == (503, "policy_unavailable")
     assert inspected(guard) == [("withhold", ["output.unavailable"])]
+
+
+@pytest.mark.parametrize("picture", ["aGk=", "no base64!", ENCODED[:40], ""], ids=["text", "odd", "cut", "empty"])
+@pytest.mark.parametrize("door", DOORS)
+async def test_a_picture_that_cannot_be_read_is_withheld_at_every_door(
+    open_guard: Callable[..., Guard], monkeypatch: pytest.MonkeyPatch, door: str, picture: str
+) -> None:
+    for name in ("ANSWER", "OWN_ANSWER"):
+        text = json.dumps(getattr(output_doors, name))
+        assert ENCODED in text
+        monkeypatch.setattr(output_doors, name, json.loads(text.replace(ENCODED, picture)))
+    assert ENCODED.encode() in COMPLETED
+    monkeypatch.setattr(output_doors, "COMPLETED", COMPLETED.replace(ENCODED.encode(), picture.encode()))
+    guard = open_guard(avatars=LOOKED_AT)
+    assert await DOORS[door](guard, None) == Seen(503, "policy_unavailable")
+    assert inspected(guard) == [("withhold", ["output.unavailable"])]
+    assert ends(guard) == [("leg.settled", None)]
 
 
 async def test_a_picture_beside_its_place_is_looked_at_too(

@@ -204,6 +204,26 @@ async def test_a_larger_call_is_admitted_anew(open_guard: Callable[..., Guard], 
     assert ends(guard) == [("leg.settled", "client", 200), ("leg.presumed", "asgi", 200)]
 
 
+@pytest.mark.parametrize("same", [True, False], ids=["as it was admitted", "another prompt"])
+async def test_a_call_with_an_unknown_parameter_has_no_part_in_the_ticket(
+    open_guard: Callable[..., Guard], same: bool
+) -> None:
+    """What the request around did not have is decided as without it: refused, and nothing is sent."""
+    guard, upstream = open_guard(), Upstream()
+    client = upstream.client(guard)
+
+    async def endpoint(body: bytes) -> bytes:
+        asked = json.loads(body) if same else {**json.loads(body), "prompt": "a dog"}
+        with pytest.raises(APIStatusError, match="is not a parameter that this surface lets through"):
+            client.images.generate(**asked, extra_body={"style_strength": 3})
+        return b"done"
+
+    await through(guard, endpoint)
+    assert decided(guard) == [("asgi", "allow"), ("client", "deny")]
+    assert upstream.bodies == []
+    assert ends(guard) == [("leg.presumed", "asgi", 200)]
+
+
 async def test_a_smaller_call_fits_and_what_it_leaves_out_is_what_was_decided(
     open_guard: Callable[..., Guard],
 ) -> None:

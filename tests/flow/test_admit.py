@@ -243,6 +243,36 @@ def test_a_reason_that_the_approval_did_not_show_holds_anew(tmp_path: Path) -> N
     assert (type(answer), answer.review_id) == (Held, "rev_2")
 
 
+TWO_REASONS = REVIEWED + "rules: [{id: cats, when: request.n > 0, then: review}]\n"
+
+
+@pytest.mark.parametrize(
+    ("approved_for", "review_id"),
+    [
+        ((), "rev_2"),
+        (("cats",), "rev_2"),
+        (("review.required",), "rev_2"),
+        (("review.required", "something-else"), "rev_2"),
+        (("cats", "review.required"), None),
+        (("cats", "review.required", "something-else"), None),
+    ],
+)
+def test_an_approval_lets_through_what_it_covers_as_a_whole(
+    tmp_path: Path, approved_for: tuple[str, ...], review_id: str | None
+) -> None:
+    """The request has two reasons: an approval for one of them is reviewed anew."""
+    _, asked = admit(tmp_path, TWO_REASONS)
+    digest = asked[-1].policy_digest
+    found = item(tmp_path, reasons=approved_for, policy_digest=digest)
+    again = {"review_id": "rev_1", "new_review_id": "rev_2", "decision_id": "dec_2"}
+    answer, asked = admit(tmp_path, TWO_REASONS, FindReview=found, ask=again)
+    if review_id is None:
+        assert isinstance(answer, Admitted)
+    else:
+        assert (type(answer), answer.review_id) == (Held, review_id)
+        assert asked[-1].reasons == ("cats", "review.required")
+
+
 def test_the_second_resume_of_one_approval_is_refused(tmp_path: Path) -> None:
     answer, _ = resume(tmp_path, item(tmp_path), Reserve=NotResumable(Review.RELEASED))
     assert answer.decision.reasons[-1].id == "review.used"

@@ -10,9 +10,20 @@ from typing import Any
 import pytest
 from support import NOW, ORG, SURFACE, caller, request, write_policies
 
-from policyguard.decision import Admitted, Refused, refused_error
+from policyguard.decision import (
+    REFUSALS,
+    Admitted,
+    Decision,
+    Effect,
+    Kind,
+    Reason,
+    Refused,
+    combine,
+    refused_error,
+)
 from policyguard.errors import InvalidRequest
 from policyguard.flow.admit import no_surface_reason
+from policyguard.flow.refuse import refuse
 from policyguard.guard.guard import Guard
 from policyguard.moderation.scripted import ScriptedModerator
 from policyguard.request import Answer, InputImage, MainModel, Outcome, Output, Size, Usage
@@ -374,3 +385,32 @@ def test_what_is_only_tried_speaks_neither_in_a_refusal_nor_in_a_review(guard: G
         assert "tried" not in body
     limited = error(guard, guard.admit(request(n=5, prompt="no cats"), caller(user=None), surface="shadow"))
     assert (limited["message"], len(limited["policy"]["reasons"])) == ("the caller's `user` is missing", 1)
+
+
+def _spoken(*reasons: Reason) -> tuple[Any, ...]:
+    decision = Decision(id="dec_1", surface=None, policy_digest="", effect=combine(reasons), reasons=reasons)
+    refused = refuse(decision, policy=None, now=NOW)
+    rendered = render(refused)
+    return refused.status, refused.type, refused.code, refused.message, refused.param, rendered
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["before it", "behind it"])
+@pytest.mark.parametrize("tried", [*REFUSALS], ids=lambda kind: f"tried {kind.name}")
+@pytest.mark.parametrize("kind", [*REFUSALS], ids=lambda kind: kind.name)
+def test_a_reason_in_shadow_changes_nothing_that_goes_out(kind: Kind, tried: Kind, first: bool) -> None:
+    """However strong it is: status, type, code, message, hint, param, headers and body are those without it."""
+    enforced = Reason("moderation.violence", kind, Effect.DENY, "it is so", param="n", hint="do this")
+    shadow = Reason(
+        "moderation.sexual", tried, Effect.DENY, "a secret trial", mode="shadow", param="size", hint="a secret hint"
+    )
+    both = (shadow, enforced) if first else (enforced, shadow)
+    assert _spoken(*both) == _spoken(enforced)
+    assert _spoken(*both)[:3] == tuple(REFUSALS[kind])
+
+
+@pytest.mark.parametrize("tried", [*REFUSALS], ids=lambda kind: kind.name)
+def test_a_denial_in_shadow_leaves_a_review_a_review(tried: Kind) -> None:
+    shadow = Reason("tried", tried, Effect.DENY, "a secret trial", mode="shadow")
+    asks = Reason("cats", Kind.RULE, Effect.REVIEW, "cats are looked at")
+    decision = Decision(id="d", surface=None, policy_digest="", effect=combine((shadow, asks)), reasons=(shadow, asks))
+    assert (decision.effect, decision.kind) == (Effect.REVIEW, Kind.RULE)

@@ -518,6 +518,16 @@ def test_arguments_that_go_past_the_policy_are_an_error_at_decoration(open_guard
             guard.enforce("avatars", constants={**FORCED})(function)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("name", ["extra_body", "extra_query", "messages"])
+def test_each_argument_that_goes_past_the_policy_is_refused_by_its_name(
+    open_guard: Callable[..., Guard], name: str
+) -> None:
+    guard, found = open_guard(), {}
+    exec(f"def draw(prompt, {name}=None): ...", found)
+    with pytest.raises(ConfigError, match=f"`draw` has the argument `{name}`, which goes past the policy"):
+        guard.enforce("avatars", constants={**FORCED})(found["draw"])  # type: ignore[arg-type]
+
+
 def test_what_is_not_known_is_an_error_at_decoration(open_guard: Callable[..., Guard]) -> None:
     guard = open_guard()
 

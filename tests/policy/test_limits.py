@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import NOW, ORG, SURFACE, caller, policies, request, verdict
@@ -85,3 +86,74 @@ def test_a_default_of_one_section_holds_for_what_another_names() -> None:
     policy = _load(org, HIGH)
     assert policy is not None
     assert {t.at for t in policy.moderation.deny_at} == {0.1}
+
+
+# ---- values with a unit, and what is on or off ------------------------------------------------------------
+
+# Each pair from small to large, where the text says the opposite.
+DURATIONS = [("24h", "100h"), ("24h", "7d"), ("100s", "30m"), ("90m", "8h"), ("9h", "10h"), ("3600s", "2h")]
+SIZES_IN_BYTES = [("9MB", "10MB"), ("900kB", "1MB"), ("1000kB", "2MB"), ("9000B", "10kB")]
+PAIRS = [
+    *(("review", "expires", *pair) for pair in DURATIONS),
+    *(("request.input_images", "max_bytes", *pair) for pair in SIZES_IN_BYTES),
+]
+
+
+def _in(section: str, key: str, value: str) -> str:
+    for name in reversed([*section.split("."), key]):
+        value = f"{{{name}: {value}}}"
+    return value
+
+
+def _said(policy: Policy, key: str) -> Any:
+    return policy.review.expires if key == "expires" else policy.request.max_input_bytes
+
+
+@pytest.mark.parametrize(("section", "key", "small", "large"), PAIRS)
+def test_a_value_with_a_unit_meets_its_limit_by_size_not_as_text(
+    section: str, key: str, small: str, large: str
+) -> None:
+    reviewed = SURFACE + ("review: {reviewers: [group:trust]}\n" if section != "review" else "")
+
+    def load(limit: str = "", default: str = "", own: str = "", high: str = "") -> Any:
+        org = ORG
+        if default:
+            org = org.replace("\ndefaults:\n", f"\ndefaults:\n  {_in(section, key, default)[1:-1]}\n")
+        org += f"limits: {_in(section, key, limit)}\n" if limit else ""
+        org += f"high_stakes: {_in(section, key, high)}\n" if high else ""
+        text = reviewed.replace("stakes: low", "stakes: high") if high else reviewed
+        if own and section == "review":
+            text += f"review: {{{key}: {own}, reviewers: [group:trust]}}\n"
+        elif own:
+            text = text.replace("request:\n", f"request:\n  input_images: {{{key}: {own}}}\n")
+        elif section == "review":
+            text += "review: {reviewers: [group:trust]}\n"
+        policy = _load(org, text)
+        return policy and _said(policy, key)
+
+    least, most = load(own=small), load(own=large)
+    assert least < most
+    assert load(limit=small, own=large) is None  # named beyond the limit
+    assert load(limit=large, own=small) == least
+    assert load(limit=small, default=large) == load(limit=large, default=small) == least
+    assert load(limit=small, high=large) == load(limit=large, high=small) == least
+
+
+@pytest.mark.parametrize("limit", [None, False, True])
+@pytest.mark.parametrize("default", [None, False, True])
+@pytest.mark.parametrize("own", [None, False, True])
+def test_a_review_is_required_where_the_default_or_the_limit_says_so(
+    own: bool | None, default: bool | None, limit: bool | None
+) -> None:
+    def said(value: bool | None) -> str:
+        return "" if value is None else f"required: {str(value).lower()}"
+
+    org = ORG + (f"limits: {{review: {{{said(limit)}}}}}\n" if limit is not None else "")
+    org = org.replace("\ndefaults:\n", f"\ndefaults:\n  review: {{{said(default)}}}\n") if default is not None else org
+    text = f"review: {{reviewers: [group:trust]{', ' if own is not None else ''}{said(own)}}}\n"
+    policy = _load(org, SURFACE + text)
+    if limit and own is False:
+        assert policy is None
+    else:
+        assert policy is not None
+        assert policy.review.required is bool(limit or (default if own is None else own))

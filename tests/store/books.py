@@ -39,7 +39,7 @@ ENGINES = ("sqlite", "postgres")
 
 
 def open_at(url: str | Path, vault: Vault = VAULT) -> Store:
-    return open_store(str(url), vault=vault, synchronous="NORMAL")
+    return open_store(_address(url), vault=vault, synchronous="NORMAL")
 
 
 def event(type_: EventType, subject: str, **changes: Any) -> Event:
@@ -178,11 +178,19 @@ def types(store: Store, **equal: str) -> list[str]:
 
 def rows(url: str | Path, sql: str) -> list[tuple[Any, ...]]:
     """What stands in the database, read beside the store."""
-    if "postgresql" in str(url):
-        with connect(str(url)) as server:
+    address = _address(url)
+    if "postgresql" in address:
+        with connect(address) as server:
             return server.execute(sql).fetchall()
-    with closing(sqlite3.connect(sqlite_path(str(url)))) as file:
+    with closing(sqlite3.connect(f"{sqlite_path(address).as_uri()}?mode=rw", uri=True)) as file:
         return file.execute(sql).fetchall()
+
+
+def _address(url: str | Path) -> str:
+    """An object that is neither, like a store, would name a new and empty file."""
+    if not isinstance(url, str | Path):
+        raise TypeError(f"a URL or a path names a database, not {url!r}")
+    return str(url)
 
 
 def assert_books_balance(url: str | Path) -> None:

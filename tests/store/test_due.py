@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
 from store.books import (
     CENTS,
     HOUR,
@@ -86,6 +89,43 @@ def test_the_row_of_a_swept_leg_says_what_a_guard_would_say(store: Store) -> Non
         "actual_micros": None,
         "overshoot_micros": 0,
         "note": "no outcome before its time passed",
+    }
+
+
+FULL = {
+    "door": "asgi",
+    "request_id": "req_1",
+    "retry_of": "dec_0",
+    "mode": "enforce",
+    "stakes": "low",
+    "policy_digest": "sha256:p",
+    "request": {"model": "m", "size": "1024x1024", "quality": "low", "n": 1},
+    "moderation_parameter": "forced",
+    "estimated_micros": 7,
+    "prices_as_of": "2026-11-22",
+    "prices_digest": "sha256:b",
+    "dimensions": {"surface": "avatars", "user": "user_1"},
+    "keep_days": 400,
+}
+
+
+@pytest.mark.parametrize("sent", [False, True])
+def test_the_row_of_a_swept_leg_has_all_that_its_decision_knew(store: Store, sent: bool) -> None:
+    """Every field of a settled leg's row that no answer of the upstream has to say."""
+    step = reserve("leg_1")
+    store.perform(replace(step, event=replace(step.event, body={**FULL, "asked": {"n": 1}, "reasons": []})), NOW)
+    if sent:
+        store.mark_sent("leg_1", NOW + HOUR, NOW)
+    store.sweep(NOW + HOUR)
+    row = store.events()[-1].event
+    assert row.type == ("leg.presumed" if sent else "leg.released")
+    assert row.body == {
+        **FULL,
+        "ceiling_micros": 10 * CENTS,
+        "charged_micros": 10 * CENTS if sent else 0,
+        "actual_micros": None,
+        "overshoot_micros": 0,
+        "note": "no outcome before its time passed" if sent else "never sent",
     }
 
 

@@ -200,6 +200,28 @@ def test_levels_escalate_once_each_when_their_time_comes(store: Store) -> None:
     assert levels == [1, 2]
 
 
+def test_after_a_reopening_times_and_people_count_anew(store: Store) -> None:
+    """Levels that fired before fire again, at the times and to the people of the reopening."""
+    store.perform(hold(), NOW)
+    assert store.sweep(NOW + 30 * MINUTE) == Swept(escalated=1)
+    store.vote("rev_1", "ada", "approve", "", NOW + 31 * MINUTE)
+    again = NOW + 40 * MINUTE
+    reopened = event("review.reopened", "rev_1:dec", review_id="rev_1")
+    steps = ((again + 30 * MINUTE, ("lead",)), (again + HOUR, ("chief",)))
+    assert store.perform(replace(to_reopen("rev_1", reopened), escalate=steps, due_at=again + 4 * HOUR), again)
+    found = store.review("rev_1")
+    assert found is not None
+    assert (found.level, found.escalate, found.due_at) == (0, steps, again + 4 * HOUR)
+    assert store.sweep(again + 29 * MINUTE) == Swept()
+    assert store.sweep(again + 30 * MINUTE) == Swept(escalated=1)
+    found = store.review("rev_1")
+    assert found is not None
+    assert (found.level, found.round) == (1, 2)
+    assert store.sweep(again + HOUR) == Swept(escalated=1)
+    assert [e.event.body["level"] for e in store.events(type="review.escalated")] == [1, 1, 2]
+    assert store.vote("rev_1", "chief", "approve", "", again + HOUR).state is Review.APPROVED
+
+
 def test_levels_that_were_missed_all_fire(store: Store) -> None:
     store.perform(hold(), NOW)
     assert store.sweep(NOW + 3 * HOUR) == Swept(escalated=2)

@@ -101,6 +101,26 @@ def test_a_content_type_says_the_boundary_and_nothing_else(said: str) -> None:
         parse_form(form(PROMPT), said.replace("{b}", "b0"))
 
 
+NAMED = b'Content-Disposition: form-data; name="prompt"'
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        NAMED + b"\r\n" + NAMED,
+        NAMED + b"\r\n" + NAMED.replace(b"prompt", b"other"),
+        NAMED.replace(b"prompt", b"other") + b"\r\n" + NAMED,
+        NAMED + b"\r\n" + NAMED.replace(b"Content-Disposition", b"content-disposition"),
+        NAMED + b"\r\nContent-Type: text/plain\r\n" + NAMED + b'; filename="a.png"',
+        NAMED + b"\r\nContent-Type: text/plain\r\nContent-Type: text/plain",
+        NAMED + b"\r\nContent-Transfer-Encoding: 8bit\r\nContent-Transfer-Encoding: binary",
+    ],
+)
+def test_a_part_with_a_header_twice_is_refused(headers: bytes) -> None:
+    with pytest.raises(InvalidRequest, match="a form part has a header twice"):
+        parse_form(form(headers + b"\r\n\r\na cat"), TYPE)
+
+
 @pytest.mark.parametrize("held", HOLDING)
 def test_a_part_that_holds_the_boundary_is_refused(held: bytes) -> None:
     body = form(PROMPT, FILE.replace(b"--b\r\n", held.replace(b"%s", b"b0")))

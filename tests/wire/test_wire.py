@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from support import NOW, request
 
+from policyguard import pricing
 from policyguard.decision import Decision, Effect, Held, Kind, Place, Reason
 from policyguard.errors import InvalidRequest
 from policyguard.flow.refuse import refuse
@@ -424,6 +425,33 @@ def test_usage_request_id_and_digests_are_read_from_an_answer() -> None:
 def test_usage_that_cannot_be_believed_is_none(usage: Any) -> None:
     assert usage_from(usage) is None
     assert answer({"usage": usage}).failure is Failure.NO_USAGE
+
+
+tokens = st.integers(0, 5_000)
+
+
+@given(tokens, tokens, tokens, tokens, tokens, tokens)
+def test_tokens_that_the_details_leave_out_are_billed_as_image_tokens(
+    text_in: int, image_in: int, rest_in: int, text_out: int, image_out: int, rest_out: int
+) -> None:
+    """$5 and $8 for a million text and image tokens in, $10 and $30 out."""
+    usage = usage_from(
+        {
+            "input_tokens": text_in + image_in + rest_in,
+            "input_tokens_details": {"text_tokens": text_in, "image_tokens": image_in},
+            "output_tokens": text_out + image_out + rest_out + 1,
+            "output_tokens_details": {"text_tokens": text_out, "image_tokens": image_out},
+        }
+    )
+    assert usage == Usage(
+        input_text_tokens=text_in,
+        input_image_tokens=image_in + rest_in,
+        output_text_tokens=text_out,
+        output_image_tokens=image_out + rest_out + 1,
+    )
+    by = {"text_in": 5000, "image_in": 8000, "text_out": 10_000, "image_out": 30_000}
+    billed = 5 * text_in + 8 * (image_in + rest_in) + 10 * text_out + 30 * (image_out + rest_out + 1)
+    assert pricing.bill(by, usage) == billed
 
 
 def test_tokens_that_the_details_do_not_explain_count_as_the_dearer_kind() -> None:

@@ -4,9 +4,11 @@ import multiprocessing
 import os
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from patience import HANGS_S
@@ -15,10 +17,11 @@ from store.books import NOW, VAULT, open_at, refused, rows
 from store.workers import fill_the_disk, refuse_to_write
 
 from policyguard.errors import ConfigError, StoreUnavailable
-from policyguard.store import Store, key_beside, open_store
+from policyguard.store import Store, key_beside, migrate, open_store
 from policyguard.store.address import sqlite_path
 from policyguard.store.db import sqlite
 from policyguard.store.db.sql import Rollback
+from policyguard.store.schema import status
 
 
 @pytest.mark.parametrize(
@@ -53,6 +56,23 @@ def test_what_cannot_be_a_store_is_said_without_its_password(url: str, message: 
     with pytest.raises(ConfigError, match=message) as raised:
         open_store(url, vault=VAULT)
     assert "hunter2" not in str(raised.value)
+
+
+@pytest.mark.parametrize("as_text", [False, True], ids=["store", "its text"])
+@pytest.mark.parametrize(
+    "opens", [partial(open_store, vault=VAULT), migrate, status], ids=["open", "migrate", "status"]
+)
+def test_a_store_where_its_url_is_due_makes_no_file(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opens: Callable[[Any], Any], as_text: bool
+) -> None:
+    """The text of an object would name a new and empty file in the working directory."""
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(elsewhere)
+    with pytest.raises(ConfigError, match="the store's URL must be a text that names a database"):
+        opens(str(store) if as_text else store)
+    with pytest.raises(TypeError, match="a URL or a path names a database"):
+        rows(store, "SELECT 1")  # type: ignore[arg-type]
+    assert list(elsewhere.iterdir()) == []
 
 
 @pytest.fixture
