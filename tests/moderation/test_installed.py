@@ -100,8 +100,9 @@ def test_a_threshold_is_for_a_category_that_the_model_assesses(tmp_path: Path, i
     installed("acme-shield-2", declares(foreign(), Assesses(prompt=frozenset({"hate/threatening", "sexual"}))))
     text = (
         SURFACE
-        + "moderation: {model: acme-shield-2, when_unavailable: review, deny_at: {hate: 0.2}}\nreview: {reviewers: [group:trust]}\n"
-    )  # noqa: E501
+        + "moderation: {model: acme-shield-2, when_unavailable: review, deny_at: {hate: 0.2}}\n"
+        + "review: {reviewers: [group:trust]}\n"
+    )
     hint = "there is `hate/threatening`, `sexual`"
     assert problems(tmp_path, avatars=text) == [("PG206", "`acme-shield-2` does not assess `hate`", hint)]
 
@@ -165,7 +166,7 @@ def test_one_that_cannot_be_made_is_said_when_the_guard_opens(tmp_path: Path, in
 
     make.assesses = WHOLE  # type: ignore[attr-defined]
     installed("acme-shield-2", make)
-    with pytest.raises(PolicyError, match="PG508.*the moderator of `acme-shield-2` cannot be made") as raised:
+    with pytest.raises(PolicyError, match=r"PG508.*the moderator of `acme-shield-2` cannot be made") as raised:
         opened(tmp_path, avatars=SHIELD)
     assert CANARY not in str(raised.value)
     assert not (tmp_path / "record.sqlite3").exists()
@@ -186,7 +187,7 @@ def whole(**changes: float) -> dict[str, float]:
 
 NONSENSE: dict[str, Any] = {
     "it raises": RuntimeError(CANARY),
-    "nothing": lambda step: None if step else None,
+    "nothing": lambda step: None,
     "a dict": lambda step: whole(),
     "NaN": lambda step: Lying(model="m", scores=whole(hate=float("nan"))),
     "more than 1": lambda step: Lying(model="m", scores=whole(hate=1.5)),
