@@ -1,4 +1,4 @@
-"""Blocking calls of async code: on threads of our own.
+"""Blocking calls of async code, and calls that may never end: on threads of our own.
 
 An app whose sync endpoints wait for images must not keep others from being refused or settled.
 """
@@ -6,6 +6,9 @@ An app whose sync endpoints wait for images must not keep others from being refu
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future
+from contextvars import copy_context
+from threading import Thread
 from typing import TypeVar, TypeVarTuple, Unpack
 
 import anyio
@@ -39,3 +42,22 @@ def _limited(place: RunVar[anyio.CapacityLimiter], most: int) -> anyio.CapacityL
         limiter = anyio.CapacityLimiter(most)
         place.set(limiter)
     return limiter
+
+
+def within(seconds: float, call: Callable[[Unpack[Arguments]], T], *args: *Arguments) -> T:
+    """The result of a call that may hang: it is left behind then, on a thread that no process waits for at its end.
+
+    Raises TimeoutError.
+    """
+    done: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(call(*args))
+        except Exception as error:
+            done.set_exception(error)
+        except BaseException as error:  # what would end the thread must not end the caller
+            done.set_exception(RuntimeError(type(error).__name__))
+
+    Thread(target=copy_context().run, args=(run,), name="policyguard-within", daemon=True).start()
+    return done.result(seconds)

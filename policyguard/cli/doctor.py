@@ -15,12 +15,14 @@ import typer
 
 from policyguard.cli.output import FINDINGS, FormatOption, console, print_json, table
 from policyguard.errors import ConfigError, PolicyError, StoreUnavailable
+from policyguard.request import CATEGORIES
 from policyguard.settings import SETTINGS, masked, openai_key, setting, without_secrets
 
 if TYPE_CHECKING:
     from policyguard.proxy.probe import Found
 
 Mark = Literal["ok", "note", "problem"]
+_OPENAI = frozenset({"omni-moderation-latest", "omni-moderation-2024-09-26"})  # they need the key
 
 
 class Finding(NamedTuple):
@@ -92,8 +94,23 @@ def _policies() -> Iterator[Finding]:
         return
     yield Finding("ok", "policies", f"{len(loaded.surfaces)} surfaces in `{folder}`")
     models = sorted({policy.moderation.model for policy in loaded.surfaces.values()})
-    if any(model != "keyword" for model in models) and setting("openai_key") is None:
+    if not _OPENAI.isdisjoint(models) and setting("openai_key") is None:
         yield Finding("problem", "moderation", f"the policies name {', '.join(models)}, and OPENAI_API_KEY is not set")
+
+
+def _moderators() -> Iterator[Finding]:
+    """Who declares which model. One that is broken is a problem of the policies that name it, and reported there."""
+    from policyguard.policy import moderators
+
+    for model, entries in moderators.installed().items():
+        found = moderators.declared(model)
+        what = f"moderation model {model}"
+        if isinstance(found, moderators.Unusable):
+            yield Finding("note", what, f"{found.message} {found.hint}".strip())
+            continue
+        blind = "" if found.assesses.images else "; sees no pictures"
+        count = f"{len(found.assesses.prompt)} of {len(CATEGORIES)} categories"
+        yield Finding("ok", what, f"by {moderators.distribution(entries[0])}, {count}{blind}")
 
 
 def _store() -> Iterator[Finding]:
@@ -210,6 +227,7 @@ _LOOKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     _zones,
     _settings,
     _policies,
+    _moderators,
     _store,
     _prices,
     _trust,

@@ -130,7 +130,7 @@ def _moderate(path: _Path) -> Generator[Step, Any, _Path]:
     asked = decide.open_questions(screened)
     looked_at = scored if scored.prompt or scored.images else None
     if asked:
-        verdict, answers = yield Look(looked_at, Inquire(screened.request, asked, rules.timeout_s))
+        verdict, answers = yield Look(looked_at, Inquire(screened.request, asked, rules.timeout_s, rules.model))
     elif looked_at:
         verdict = yield looked_at
     return replace(path, screened=decide.judge(screened, verdict, answers), verdict=verdict, answers=answers)

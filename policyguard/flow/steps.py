@@ -87,6 +87,7 @@ class Inquire:
     request: ImageRequest
     questions: tuple[Question, ...]
     timeout_s: float
+    model: str = ""  # the surface's moderation model: its moderator is asked
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,8 @@ from policyguard.guard.strangers import Strangers
 from policyguard.ids import draw, new_id
 from policyguard.logs import say
 from policyguard.moderation import Moderator
-from policyguard.moderation.chosen import check_moderator, default_moderator
+from policyguard.moderation.chosen import check_moderator
+from policyguard.moderation.installed import Installed
 from policyguard.policy.model import PolicySet
 from policyguard.policy.watch import ReloadState, Watch, every_s
 from policyguard.request import Caller, ImageRequest, Outcome, Output
@@ -120,10 +121,10 @@ class Guard:
         """Load a policies folder and open the store.
 
         `watch` is how many seconds pass between looks at the folder: what changed there is in force soon after. False
-        never looks, and only `reload` changes the policies.
-        `store` is a URL such as `sqlite:///policyguard.sqlite3`. Without `moderator`, omni-moderation is asked with the
-        key in `OPENAI_API_KEY`. `telemetry` is for a host whose OpenTelemetry providers are not the global ones.
-        Without `clock` the store's counts: on PostgreSQL the time of the database, for every host alike.
+        never looks, and only `reload` changes the policies. `store` is a URL such as `sqlite:///policyguard.sqlite3`.
+        Without `moderator` each installed one is asked for its models; omni-moderation needs `OPENAI_API_KEY`.
+        `telemetry` is for a host whose OpenTelemetry providers are not the global ones. Without `clock` the store's
+        counts: on PostgreSQL the time of the database, for every host alike.
         Whatever is not given comes from the settings (`policyguard doctor` lists them).
         Raises `PolicyError` with every problem of the policies, `ConfigError` for anything else.
         """
@@ -132,7 +133,7 @@ class Guard:
         if folder is None or url is None:  # both have defaults; this tells the type checker
             raise ConfigError("a policies folder and a store are needed")
         followed = Watch.open(folder, clock=clock or host_now, every_s=every_s(watch))
-        chosen = moderator or default_moderator()
+        check_moderator(followed.policies, moderator=(chosen := moderator or Installed()))  # before a key is made
         vault = open_vault(key_path(url, str(key_file) if key_file else None), create=True)
         opened = open_store(url, vault=vault)
         opened.check()  # a wrong key or a broken database shows now, not at the first request

@@ -1,7 +1,7 @@
 """Moderation and questions at the same time: one network stage before money is spent.
 
-Whatever a moderator of somebody else's does, nothing passes unseen: what it raises, or answers that is no answer,
-counts as unavailable.
+Whatever a moderator of somebody else's does, nothing passes unseen: what it raises, what it answers that is no answer,
+and what comes too late counts as unavailable. Nothing that it says in words of its own gets into the record.
 """
 
 from __future__ import annotations
@@ -14,10 +14,13 @@ import anyio
 from policyguard.flow.steps import Inquire, Look, Moderate
 from policyguard.logs import say
 from policyguard.moderation import Answerer, Moderator
-from policyguard.request import Answers, Verdict
+from policyguard.request import CATEGORIES, Answers, Verdict, is_name
+from policyguard.threads import within
 
 Seen = tuple[Verdict | None, Answers]
 _NOBODY = Answers(model="none", error="not_answered")
+_CATEGORIES = frozenset(CATEGORIES)
+_LATE_S = 0.5  # a moderator keeps the time itself, and then says what it knows; this is for one that does not
 
 
 def look(step: Look, moderator: Moderator) -> Seen:
@@ -49,29 +52,47 @@ async def alook(step: Look, moderator: Moderator) -> Seen:
 
 def verdict(step: Moderate, moderator: Moderator) -> Verdict:
     try:
-        return _said(moderator.moderate(step))
+        return _said(step, within(step.timeout_s + _LATE_S, moderator.moderate, step))
     except Exception as error:
         return _broken(step, error)
 
 
 async def averdict(step: Moderate, moderator: Moderator) -> Verdict:
     try:
-        return _said(await moderator.amoderate(step))
+        with anyio.fail_after(step.timeout_s + _LATE_S):
+            return _said(step, await moderator.amoderate(step))
     except Exception as error:
         return _broken(step, error)
 
 
-def _said(answer: object) -> Verdict:
-    """Nothing at all would read as a policy that has nothing looked at, and pass."""
-    if not isinstance(answer, Verdict):
+def _said(step: Moderate, answer: object) -> Verdict:
+    """A verdict of plain values; raises for anything else.
+
+    Nothing at all would read as a policy that has nothing looked at, and pass. Scores beside an error are only lower
+    bounds, where nothing is said to be incomplete.
+    """
+    if not isinstance(answer, Verdict) or not answer.incomplete <= _CATEGORIES:
         raise TypeError("a moderator answers with a verdict")
-    return answer
+    scores = {category: answer.scores[category] for category in CATEGORIES if category in answer.scores}
+    return Verdict(
+        model=answer.model if is_name(answer.model) else step.model,
+        scores=scores,
+        incomplete=frozenset(answer.incomplete or (scores if answer.error else ())),
+        error=answer.error,
+        calls=int(answer.calls),
+        latency_ms=int(answer.latency_ms),
+        request_ids=tuple(filter(is_name, answer.request_ids)),
+    )
 
 
 def _broken(step: Moderate, error: Exception) -> Verdict:
     raised = type(error).__name__
     say(logging.ERROR, "moderator.broken", "the moderator raised %s; counted as unavailable", raised, raised=raised)
-    return Verdict(model=step.model, error="moderator_error")
+    return Verdict(model=step.model, error=_word(error))
+
+
+def _word(error: Exception) -> str:
+    return "timeout" if isinstance(error, TimeoutError) else "moderator_error"
 
 
 # ---- answers ----------------------------------------------------------------------------------------------
@@ -79,14 +100,19 @@ def _broken(step: Moderate, error: Exception) -> Verdict:
 
 def answered(step: Inquire, moderator: Moderator) -> Answers:
     try:
-        return _answers(moderator.answer(step)) if isinstance(moderator, Answerer) else _NOBODY
+        if not isinstance(moderator, Answerer):
+            return _NOBODY
+        return _answers(within(step.timeout_s + _LATE_S, moderator.answer, step))
     except Exception as error:
         return _unanswered(error)
 
 
 async def aanswered(step: Inquire, moderator: Moderator) -> Answers:
     try:
-        return _answers(await moderator.aanswer(step)) if isinstance(moderator, Answerer) else _NOBODY
+        if not isinstance(moderator, Answerer):
+            return _NOBODY
+        with anyio.fail_after(step.timeout_s + _LATE_S):
+            return _answers(await moderator.aanswer(step))
     except Exception as error:
         return _unanswered(error)
 
@@ -100,4 +126,4 @@ def _answers(answer: object) -> Answers:
 def _unanswered(error: Exception) -> Answers:
     raised = type(error).__name__
     say(logging.ERROR, "answerer.broken", "the moderator raised %s at a question; unavailable", raised, raised=raised)
-    return Answers(model="none", error="moderator_error")
+    return Answers(model="none", error=_word(error))

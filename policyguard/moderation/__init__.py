@@ -1,47 +1,27 @@
 """Moderators: text and images in, scores out. One of the two plug-in protocols.
 
 A moderator never raises for what is wrong upstream: it answers with a `Verdict` that says what was not assessed, and
-why. Anything that it leaves out counts as unavailable, never as 0.
+why. Anything that it leaves out counts as unavailable, never as 0. Installed ones declare what they assess with
+`Assesses`, and policies name their models.
 """
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
-
-from policyguard.flow.steps import Inquire, Moderate
+from policyguard.flow.steps import Moderate
 from policyguard.moderation.keyword import KeywordModerator
+from policyguard.moderation.protocols import Answerer, Moderator
 from policyguard.moderation.scripted import ScriptedModerator
-from policyguard.request import Answers, Verdict
+from policyguard.policy.moderators import Assesses
+from policyguard.request import CATEGORIES, IMAGE_CATEGORIES, Verdict
 
-__all__ = ["Answerer", "KeywordModerator", "Moderator", "ScriptedModerator"]
-
-
-class Moderator(Protocol):
-    """Scores requests. `models` are the names in policies that it serves."""
-
-    @property
-    def models(self) -> frozenset[str]: ...
-
-    def moderate(self, step: Moderate) -> Verdict:
-        """Score what `step` asks for, within `step.timeout_s`."""
-
-    async def amoderate(self, step: Moderate) -> Verdict:
-        """`moderate` for async code."""
-
-    def close(self) -> None: ...
-
-    async def aclose(self) -> None: ...
-
-
-@runtime_checkable
-class Answerer(Protocol):
-    """What a moderator can do beside: answer the questions of policies. Policies with questions need one that does.
-
-    As with scores nothing is raised for what is wrong upstream: a question without an answer is left out.
-    """
-
-    def answer(self, step: Inquire) -> Answers:
-        """Answer the questions of `step`, within `step.timeout_s`."""
-
-    async def aanswer(self, step: Inquire) -> Answers:
-        """`answer` for async code."""
+__all__ = [
+    "CATEGORIES",
+    "IMAGE_CATEGORIES",
+    "Answerer",
+    "Assesses",
+    "KeywordModerator",
+    "Moderate",
+    "Moderator",
+    "ScriptedModerator",
+    "Verdict",
+]

@@ -1,21 +1,48 @@
-"""Which moderator a guard has: one that serves what its policies name and ask, and by default none that is weak."""
+"""Whether a guard has what its policies name and ask: each model has a moderator that is there and serves it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from policyguard.errors import ConfigError, Diagnostic, PolicyError
-from policyguard.moderation import Answerer, Moderator
+from policyguard.moderation.installed import Installed
+from policyguard.moderation.protocols import Answerer, Moderator
 from policyguard.policy.model import Policy, PolicySet
-from policyguard.settings import openai_key
 
 
 def check_moderator(policies: PolicySet, *, moderator: Moderator) -> None:
-    """Raises `PolicyError`."""
+    """Of the installed ones those that are named are made here, once. Raises `PolicyError`."""
     surfaces = policies.surfaces.values()
-    wrong = [_not_served(policy, moderator) for policy in surfaces if policy.moderation.model not in moderator.models]
-    if not isinstance(moderator, Answerer):
-        wrong += [_not_answered(policy) for policy in surfaces if policy.questions]
+    named = {policy.moderation.model: _of(policy.moderation.model, moderator) for policy in surfaces}
+    wrong = [problem for policy in surfaces for problem in _problems(policy, named[policy.moderation.model])]
     if wrong:
         raise PolicyError(wrong)
+
+
+def _of(model: str, moderator: Moderator) -> Moderator | ConfigError:
+    try:
+        return moderator.made(model) if isinstance(moderator, Installed) else moderator
+    except ConfigError as error:
+        return error
+
+
+def _problems(policy: Policy, found: Moderator | ConfigError) -> Iterator[Diagnostic]:
+    if isinstance(found, ConfigError):
+        message = f"the moderator of `{policy.moderation.model}` cannot be made: {found}"
+        hint = "set what it needs, or give a moderator: `Guard.open(..., moderator=...)`"
+        yield _problem(policy, "PG508", message, hint)
+        return
+    if policy.moderation.model not in found.models:
+        message = f"surface `{policy.surface}` names the moderation model `{policy.moderation.model}`"
+        served = ", ".join(f"`{name}`" for name in sorted(found.models))
+        yield _problem(policy, "PG505", message, f"the given moderator serves {served} only")
+    if policy.questions and not isinstance(found, Answerer):
+        yield _not_answered(policy)
+
+
+def _problem(policy: Policy, code: str, message: str, hint: str) -> Diagnostic:
+    file, line, column = policy.moderation.place
+    return Diagnostic(file=file, line=line, column=column, code=code, message=message, path="moderation", hint=hint)
 
 
 def _not_answered(policy: Policy) -> Diagnostic:
@@ -24,22 +51,3 @@ def _not_answered(policy: Policy) -> Diagnostic:
     file, line, column = question.place
     hint = "the given moderator answers none"
     return Diagnostic(file=file, line=line, column=column, code="PG507", message=message, path="questions", hint=hint)
-
-
-def _not_served(policy: Policy, moderator: Moderator) -> Diagnostic:
-    model, (file, line, column) = policy.moderation.model, policy.moderation.place
-    message = f"surface `{policy.surface}` names the moderation model `{model}`"
-    hint = f"the given moderator serves {', '.join(f'`{name}`' for name in sorted(moderator.models))} only"
-    return Diagnostic(file=file, line=line, column=column, code="PG505", message=message, path="moderation", hint=hint)
-
-
-def default_moderator() -> Moderator:
-    """OpenAI's, where a key is set. Nothing weaker is ever chosen silently."""
-    from policyguard.moderation.openai import OpenAIModerator  # here, because importing the SDK takes a second
-
-    if openai_key() is None:
-        raise ConfigError(
-            "no key for moderation: set `OPENAI_API_KEY`, or give a moderator, for example "
-            "`Guard.open(..., moderator=KeywordModerator())` with `moderation: {model: keyword}` in the policies"
-        )
-    return OpenAIModerator()

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from policyguard.flow.steps import Moderate
 from policyguard.moderation.merge import Part, merge
+from policyguard.policy.moderators import Assesses
 from policyguard.request import CATEGORIES, IMAGE_CATEGORIES, Verdict
 
 MODEL = "keyword"
@@ -43,6 +44,7 @@ class KeywordModerator:
     """Scores 1 where a listed word stands in the prompt, else 0."""
 
     models = frozenset({MODEL})
+    assesses = Assesses()
 
     def moderate(self, step: Moderate) -> Verdict:
         """Score the prompt; images are left unassessed."""

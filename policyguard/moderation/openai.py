@@ -26,6 +26,7 @@ from policyguard.moderation.asking import MAX_BODY_BYTES, MAX_CONCURRENT, MODELS
 from policyguard.moderation.exchange import Asked, Failure, Reply, exchange, refusal
 from policyguard.moderation.inquiry import MODEL, Inquiry
 from policyguard.moderation.merge import Part, merge
+from policyguard.policy.moderators import OPENAI_ASSESSES
 from policyguard.request import Answers, Verdict
 from policyguard.settings import openai_key, setting
 
@@ -45,6 +46,7 @@ class OpenAIModerator:
     """
 
     models = MODELS
+    assesses = OPENAI_ASSESSES
 
     def __init__(
         self,

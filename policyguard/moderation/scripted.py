@@ -6,6 +6,7 @@ import threading
 from collections.abc import Mapping
 
 from policyguard.flow.steps import Inquire, Moderate
+from policyguard.policy.moderators import OPENAI_ASSESSES
 from policyguard.request import CATEGORIES, IMAGE_CATEGORIES, Answers, Verdict
 
 
@@ -16,6 +17,8 @@ class ScriptedModerator:
     and `output_error` are for the images that come out. Change any of them at any time; `calls` counts what it was
     asked. Serves every model name in `models`.
     """
+
+    assesses = OPENAI_ASSESSES
 
     def __init__(
         self,

@@ -32,6 +32,7 @@ from policyguard.policy.model import (
     Rule,
     Threshold,
 )
+from policyguard.policy.moderators import DEFAULT_MODEL
 from policyguard.policy.parameters import request_rules
 from policyguard.policy.questions import Questions, questions
 from policyguard.policy.source import Path, Source, TooManyProblems, dotted
@@ -203,7 +204,7 @@ def _moderation(
 
     where = [leaf.place for path, leaf in values.items() if path[0] == "moderation"]
     return ModerationRules(
-        model=get("model", "omni-moderation-latest"),
+        model=get("model", DEFAULT_MODEL),
         check=frozenset(get("check", [])),
         deny_at=deny_at,
         review_at=review_at,

@@ -53,6 +53,7 @@ CODES: Mapping[str, str] = {
     "PG505": "a moderation model that the guard's moderator does not serve",
     "PG506": "a policy that is not read",
     "PG507": "a question that the guard's moderator does not answer",
+    "PG508": "a moderation model whose moderator is broken, or that two moderators declare",
     "PG701": "a condition that is never true",
     "PG702": "a condition that is always true",
     "PG703": "a rule that lists, limits or thresholds decide already",

@@ -108,6 +108,7 @@ SizeText = Annotated[
 ModelName = Annotated[str, Field(min_length=1, max_length=500, json_schema_extra={"names": "models"})]
 Parameter = Annotated[str, Field(min_length=1, max_length=500, json_schema_extra={"names": "parameters"})]
 Constant = Annotated[str, Field(min_length=1, max_length=500, json_schema_extra={"names": "constants"})]
+Moderating = Annotated[str, Field(min_length=1, max_length=500, json_schema_extra={"names": "moderators"})]
 Network = Annotated[
     str, Field(min_length=1, max_length=500, json_schema_extra={"pattern": "^[0-9A-Fa-f.:]+(?:/[0-9]{1,3})?$"})
 ]
@@ -245,8 +246,9 @@ Category = Literal["default", *CATEGORIES]  # type: ignore[valid-type]
 
 
 class Moderation(Document):
-    model: Literal["omni-moderation-latest", "omni-moderation-2024-09-26", "keyword"] | None = None
-    """Who scores. `keyword` is a plain word list for trials without a key, no safety control."""
+    model: Moderating | None = None
+    """Who scores: a model of an installed moderator. `keyword` is a plain word list for trials without a key, no safety
+    control."""
     check: list[Checked] | None = Field(default=None, max_length=MAX_ITEMS)
     """What is scored. An answer whose `output_images` are scored is released whole, withheld or held."""
     deny_at: dict[Category, Score] | None = None

@@ -22,6 +22,7 @@ from policyguard.decision import Effect
 from policyguard.errors import Diagnostic, PolicyError
 from policyguard.policy import compile as compiling
 from policyguard.policy import limits as limiting
+from policyguard.policy.assessed import check_assessed, check_model
 from policyguard.policy.compile import Shared, unique_ids
 from policyguard.policy.diagnostics import report
 from policyguard.policy.document import Organisation, Surface
@@ -282,7 +283,9 @@ def _shared(org: Source, prices: PriceBook) -> Shared:
     shared = compiling.shared(org, prices)
     for part in ("defaults", "limits", "high_stakes"):
         check_request(limiting.Effective(org, org, limiting.leaves(org, (part,)), {}), prices)
-    compiling.review_rules(limiting.Effective(org, org, shared.defaults, {}), shared.groups)
+    defaults = limiting.Effective(org, org, shared.defaults, {})
+    check_model(defaults)
+    compiling.review_rules(defaults, shared.groups)
     return shared
 
 
@@ -357,6 +360,7 @@ def _surface(source: Source, org: Source, shared: Shared) -> Policy:
     bounds = shared.bounds[source.data["stakes"]]
     found = limiting.effective(source, org, shared.defaults, bounds.leaves)
     check_request(found, shared.prices)
+    check_model(found)
     request, moderation = request_rules(found.values, shared.prices), compiling.moderation_rules(found)
     unique_ids(source, "rules", shared.rule_ids)
     unique_ids(source, "budgets", shared.budget_ids)
@@ -394,6 +398,7 @@ def _surface(source: Source, org: Source, shared: Shared) -> Policy:
         digest=digest({**meaning, **_if_any(questions=read, own_prices=own), "organisation": bounds.digest}),
     )
     _check_reviewers(found, policy, shared.groups)
+    check_assessed(found, policy)
     check_output(found, policy)
     return policy
 

@@ -7,24 +7,32 @@ from __future__ import annotations
 
 from policyguard.policy.limits import Effective
 from policyguard.policy.model import Expression, Policy
+from policyguard.policy.moderators import assessed
 from policyguard.policy.source import Path
+from policyguard.text.suggest import listed
 
-_BLIND = "keyword"  # the moderation model that sees no pictures
 _CHECK = "write `moderation: {check: [prompt, input_images, output_images]}`"
 
 
 def check_output(found: Effective, policy: Policy) -> None:
     """Problems go to the file that says it."""
-    if policy.checks_output and policy.moderation.model == _BLIND:
-        blamed = found.get("moderation", "check")
-        if blamed is not None:
-            hint = "name `omni-moderation-latest`, or leave `output_images` out"
-            message = "`keyword` sees no pictures, so every answer would be withheld"
-            found.problem(blamed, "PG208", message, hint, item="output_images")
+    if policy.checks_output:
+        _check_sight(found, policy.moderation.model)
     if policy.inspects_output:
         _check_routes(found)
     if not policy.checks_output:
         _check_rules(found, policy)
+
+
+def _check_sight(found: Effective, model: str) -> None:
+    """Whether the model assesses all of a picture."""
+    assesses, blamed = assessed(model), found.get("moderation", "check")
+    missing = assesses.missing(prompt=False, images=True)
+    if missing and blamed is not None:
+        lacks = f"does not assess {listed(sorted(missing))} in pictures" if assesses.images else "sees no pictures"
+        hint = "name `omni-moderation-latest`, or leave `output_images` out"
+        message = f"`{model}` {lacks}, so every answer would be withheld"
+        found.problem(blamed, "PG208", message, hint, item="output_images")
 
 
 def _check_routes(found: Effective) -> None:

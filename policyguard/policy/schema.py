@@ -13,6 +13,7 @@ import orjson
 from pydantic import BaseModel
 
 from policyguard.policy.document import SIZE, Organisation, Quality, Surface
+from policyguard.policy.moderators import installed
 from policyguard.policy.parameters import usable_models
 from policyguard.policy.prices import Prices
 from policyguard.policy.routes import PARAMETERS
@@ -48,7 +49,13 @@ def _names() -> dict[str, Names]:
         "output_compression": {"type": "integer", "minimum": 0, "maximum": 100},
         "moderation": {"const": AUTO},
     }
-    return {"models": models, "parameters": parameters, "constants": {**parameters, **constants}}
+    moderators: Names = {name: {} for name in installed()}
+    return {
+        "models": models,
+        "moderators": moderators,
+        "parameters": parameters,
+        "constants": {**parameters, **constants},
+    }
 
 
 def as_text(document: Form) -> str:

@@ -18,6 +18,7 @@ from policyguard.flow.steps import Inquire, Moderate
 from policyguard.moderation.asking import MAX_BODY_BYTES, MODELS, answer_all, ask_all
 from policyguard.moderation.exchange import Asked, Failure, Reply, refusal
 from policyguard.moderation.inquiry import MODEL, Inquiry
+from policyguard.policy.moderators import OPENAI_ASSESSES
 from policyguard.proxy.upstream import Answer, Upstream, UpstreamFailed
 from policyguard.request import Answers, Verdict
 from policyguard.request import Failure as Why
@@ -34,6 +35,7 @@ class UpstreamModerator:
     """
 
     models = MODELS
+    assesses = OPENAI_ASSESSES
 
     def __init__(self, upstream: Upstream, *, questions_model: str | None = None, retry_wait_s: float = 0.2) -> None:
         self._upstream = upstream

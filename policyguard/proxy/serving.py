@@ -38,6 +38,7 @@ from policyguard.adapters.page_errors import not_for_you
 from policyguard.errors import ConfigError
 from policyguard.guard.guard import Guard
 from policyguard.logs import LogFormat, configure, say
+from policyguard.moderation.installed import Installed
 from policyguard.proxy.health import HEALTH, READY, pages
 from policyguard.proxy.http_limits import ConnectionLimits, LimitedProtocol
 from policyguard.proxy.moderator import UpstreamModerator
@@ -88,7 +89,7 @@ def open_guard(options: Options) -> tuple[Guard, Upstream]:
         read_timeout_s=options.upstream_timeout_s,
         trust_env=True,
     )
-    moderator = UpstreamModerator(upstream)
+    moderator = Installed(UpstreamModerator(upstream))
     return Guard.open(options.policies, store=options.store, moderator=moderator), upstream
 
 

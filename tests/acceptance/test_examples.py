@@ -74,3 +74,8 @@ def test_the_fastapi_app_is_guarded(sandbox: Any, tmp_path: Path, monkeypatch: p
     assert (denied.status_code, denied.json()["error"]["message"]) == (400, "High quality is part of the Pro plan.")
     assert {"200", "400", "403", "413", "429", "503"} <= set(described)
     assert sandbox.counts()["images"] == 2
+
+
+def test_the_moderator_scores_a_prompt(sandbox: Any, tmp_path: Path) -> None:
+    assert run(sandbox, tmp_path, "examples/moderator.py", "a swordfight") == "{'violence': 0.9}"
+    assert run(sandbox, tmp_path, "examples/moderator.py", "a fox") == "{}"
