@@ -11,8 +11,9 @@ from typing import Any
 import anyio
 import pytest
 from PIL import Image
+from starlette.background import BackgroundTask
 from starlette.requests import ClientDisconnect
-from starlette.responses import StreamingResponse
+from starlette.responses import JSONResponse, StreamingResponse
 from support import SURFACE
 
 from policyguard import pricing
@@ -108,6 +109,23 @@ async def test_each_event_is_passed_on_before_the_next_one_is_made(open_guard: C
     await ask(guard, streams(events()), client)
     assert (seen, client.chunks) == ([1, 2, 3], [PARTIAL[:20], PARTIAL[20:], COMPLETED])
     assert ends(guard) == [("leg.settled", None)]
+
+
+async def test_a_leg_ends_with_the_last_byte_and_not_with_what_the_app_does_then(
+    open_guard: Callable[..., Guard],
+) -> None:
+    guard, client = open_guard(), Client({"prompt": "a cat"})
+    told: list[Any] = []
+
+    async def later() -> None:
+        told.extend(ends(guard))
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        answer = {"data": [{"b64_json": "eA=="}], "usage": {"input_tokens": 10, "output_tokens": 196}}
+        await JSONResponse(answer, background=BackgroundTask(later))(scope, receive, send)
+
+    await ask(guard, app, client)
+    assert told == ends(guard) == [("leg.settled", None)]
 
 
 @pytest.mark.parametrize(
