@@ -193,7 +193,17 @@ def _of_callers(pair: Pair) -> set[str]:
         return {f.name: (f.required, f.default, frozenset(f.values), f.name in needed) for f in policies.caller}
 
     old, new = (meaning(*side) for side in pair.both)
-    return {f"caller.{name}" for name in old.keys() | new.keys() if old.get(name) != new.get(name)}
+    found = {f"caller.{name}" for name in old.keys() | new.keys() if old.get(name) != new.get(name)}
+    return found | ({"caller.user"} if any(_denies_nobody(*side) for side in pair.both) else set())
+
+
+def _denies_nobody(policies: PolicySet, policy: Policy) -> bool:
+    """Whether what is reviewed for others can be denied for want of a user."""
+    optional = all(f.name != "user" or not (f.required or f.default) for f in policies.caller)
+    review, rules = policy.review, policy.moderation
+    unavailable = (rules.when_unavailable, *(question.when_unavailable for question in policy.questions))
+    reviews = Effect.REVIEW in (*unavailable, *(rule.then for rule in policy.rules))
+    return optional and bool(review.required or review.hold_output or rules.review_at or reviews)
 
 
 def _conditions(pair: Pair) -> Conditions:

@@ -53,6 +53,11 @@ def caller_reason(name: str, message: str, place: Place | None = None, hint: str
     return Reason(f"caller.{name}", Kind.CALLER, Effect.DENY, message, place, hint=hint)
 
 
+def nobodys(message: str) -> Reason:
+    """An approval is somebody's: without a name anybody could use it."""
+    return caller_reason("user", message)
+
+
 def missing_callers(policy: Policy, caller: Caller) -> Iterator[Reason]:
     for name in policy.prepared.per:
         if name not in caller.values:

@@ -14,8 +14,8 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from policyguard import pricing
-from policyguard.decision import Adjustment, Effect, Kind, Reason
-from policyguard.engine.callers import missing_callers
+from policyguard.decision import Adjustment, Effect, Kind, Reason, combine
+from policyguard.engine.callers import missing_callers, nobodys
 from policyguard.engine.fit import Fitting, fit, fits, forced, with_defaults
 from policyguard.engine.rules import fire
 from policyguard.engine.thresholds import alarming, thresholds
@@ -95,6 +95,8 @@ def screen(
     given = {"request": request, "caller": caller.values, "surface": policy.surface, "now": now}
     facts = {**given, "scores": None, "answers": None, "output": None}
     fire(prepared.early, facts, policy, reasons)
+    if caller.user is None and _holds_every_answer(policy):
+        reasons.append(nobodys("a request that is reviewed needs a user"))
     return Screened(policy, asked, request, caller, now, tuple(reasons), adjustments, facts)
 
 
@@ -160,6 +162,10 @@ def price(screened: Screened) -> Screened:
     return screened._replace(reasons=(*screened.reasons, reason))
 
 
+def _holds_every_answer(policy: Policy) -> bool:
+    return policy.review.hold_output and (policy.mode == "enforce" or policy.limit_hold_output)
+
+
 def _review_required(policy: Policy) -> Reason:
     return Reason(
         id="review.required",
@@ -219,6 +225,8 @@ def judge(screened: Screened, verdict: Verdict | None, answers: Answers | None =
             reasons += thresholds(policy.limit_moderation, verdict, "enforce")
     if policy.prepared.late:
         fire(policy.prepared.late, facts_with(screened, verdict, answers), policy, reasons)
+    if screened.caller.user is None and combine((*screened.reasons, *reasons)) is Effect.REVIEW:
+        reasons.append(nobodys("a request that is reviewed needs a user"))
     return screened._replace(reasons=(*screened.reasons, *reasons)) if reasons else screened
 
 
@@ -269,6 +277,8 @@ def inspect(
             "now": now,
         }
         fire(policy.prepared.final, facts, policy, reasons)
+    if caller.user is None and combine(reasons) is Effect.REVIEW:
+        reasons.append(nobodys("an answer that is reviewed needs a user"))
     return tuple(reasons)
 
 

@@ -24,7 +24,7 @@ from policyguard.decision import (
     combine,
 )
 from policyguard.engine import decide
-from policyguard.engine.callers import caller_reason, resolve_caller
+from policyguard.engine.callers import resolve_caller
 from policyguard.engine.decide import Screened
 from policyguard.errors import InvalidRequest, PolicyguardError
 from policyguard.flow import rows
@@ -106,8 +106,6 @@ def admit(policies: PolicySet, ask: Ask, keys: Keys) -> Flow:
     path = _Path(ask, policy, keys, dimensions, screened)
     if combine(screened.reasons) is Effect.DENY:
         return (yield from _refuse(path))
-    if _holds_every_answer(policy) and dimensions["user"] is None:
-        return (yield from _refuse(path, _nobodys()))
     item = (yield FindReview(ask.review_id)) if ask.review_id is not None else None
     if item is not None and item.kind == "output":
         return (yield from _release(path, item))
@@ -270,20 +268,10 @@ def _charges(path: _Path, ceiling_micros: int) -> tuple[Charge, ...]:
 
 
 def _hold(path: _Path) -> Flow:
-    if path.dimensions["user"] is None:  # an approval is somebody's; without a name anybody could use it
-        return (yield from _refuse(path, _nobodys()))
     decision = _decision(path)
     hold = rows.hold(_facts(path, decision, "hold"), path.ask.new_review_id, path.screened)
     yield hold
     return held(decision, path.policy, hold.review_id, hold.due_at)
-
-
-def _nobodys() -> Reason:
-    return caller_reason("user", "a request that is reviewed needs a user")
-
-
-def _holds_every_answer(policy: Policy) -> bool:
-    return policy.review.hold_output and (policy.mode == "enforce" or policy.limit_hold_output)
 
 
 def _release(path: _Path, item: ReviewItem) -> Flow:

@@ -51,9 +51,10 @@ class AskOptions(TypedDict, total=False):
 class Ask:
     """One request as a door hands it over, with the ids and the time that the driver gives it.
 
-    `door` is `asgi`, `wsgi`, `client`, `decorator`, `proxy` or `python`; `forced` is false where the door can only declare what
-    the app does, and `fixed` are the parameters that it cannot change. `upstream` is what a breaker is for: the API's
-    host where the door calls it, without it the app behind the surface. `review_id` resumes an approved review,
+    `door` is `asgi`, `wsgi`, `client`, `decorator`, `proxy` or `python`; `forced` is false where the door can only
+    declare what the app does, and `fixed` are the parameters that it cannot change. `upstream` is what a breaker is
+    for: the API's host where the door calls it, without it the app behind the surface. `review_id` resumes an approved
+    review,
     `request_id` is the client's own, `address` where the request comes from. `ticket` is of the admitted and sent
     request that this one is a part of, `retry_of` the decision on the first attempt of this one. `sent_for`: it goes
     upstream at once, and has this time there. `elapsed_ms` says how long the guard has worked on the request so far.

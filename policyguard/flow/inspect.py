@@ -15,7 +15,6 @@ import orjson
 
 from policyguard.decision import Decision, Effect, Held, Kind, Reason, Refused, Released, combine
 from policyguard.engine import decide
-from policyguard.engine.callers import caller_reason
 from policyguard.flow import rows
 from policyguard.flow.events import Event, event_id
 from policyguard.flow.refuse import held, refuse
@@ -95,15 +94,13 @@ def _seen(looking: Looking, output: Output, verdict: Verdict | None, now: dateti
     before, policy = looking.facts.decision, looking.policy
     reasons = decide.inspect(policy, _asked(looking), looking.caller, now, before.verdict, before.answers, verdict)
     if combine(reasons) is Effect.REVIEW:
-        reasons += _not_to_be_held(looking, output)
+        reasons += _not_to_be_held(output)
     decision = replace(before, effect=combine(reasons), reasons=reasons, verdict=verdict, adjustments=())
     return _Seen(looking=looking, decision=decision, output=output, now=now, review_id=review_id)
 
 
-def _not_to_be_held(looking: Looking, output: Output) -> tuple[Reason, ...]:
-    """Why what should be held has to be withheld: it cannot be kept, or it would be nobody's."""
-    if looking.facts.dimensions["user"] is None:
-        return (caller_reason("user", "an answer that is reviewed needs a user"),)
+def _not_to_be_held(output: Output) -> tuple[Reason, ...]:
+    """Why what should be held has to be withheld: it cannot be kept."""
     if output.answer is not None:
         return ()
     message = "the answer is too large to be kept for a review"
