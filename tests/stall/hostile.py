@@ -20,7 +20,8 @@ from stall.kinds import ATTACKS, Attack
 AT_ONCE = 4
 HELD_S = 3.0
 PIPELINED = 20
-EACH_S = 0.1  # of each thread: forty requests a second are no flood
+EACH_S = 0.1  # of each thread: forty requests a second are no flood,
+BYTES_PER_S = 5_000_000  # nor are 20 MB
 
 
 def connect(url: str) -> socket.socket:
@@ -42,7 +43,7 @@ def status(url: str, data: bytes) -> int:
 def whole(url: str, data: bytes, count: int) -> Counter[int]:
     def one(_: int) -> int:
         answer = status(url, data)
-        time.sleep(EACH_S)
+        time.sleep(max(EACH_S, len(data) / BYTES_PER_S))
         return answer
 
     with ThreadPoolExecutor(AT_ONCE) as pool:

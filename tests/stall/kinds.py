@@ -73,7 +73,7 @@ def _small(form: str) -> bytes:
 def _jpeg_of_many_segments() -> bytes:
     data, segment = _small("JPEG"), b"Exif\0\0MM\0*\0\0\0\x08" + bytes(65_000)
     block = b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment
-    return _form(data[:2] + block * 40 + data[2:])
+    return _form(data[:2] + block * 80 + data[2:])
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:
@@ -120,7 +120,7 @@ ATTACKS: dict[str, Attack] = {
     "a size of 900 kB": Attack(GENERATIONS, lambda: _asked(size="1" * 900_000)),
     "JSON half a million deep": Attack(GENERATIONS, _deep),
     "60,000 unknown parameters": Attack(GENERATIONS, lambda: _asked(**{f"p{n}": n for n in range(60_000)})),
-    "a JPEG of 40 EXIF segments": Attack(EDITS, _jpeg_of_many_segments, FORM, statuses=frozenset({400, 413})),
+    "a JPEG of 80 EXIF segments": Attack(EDITS, _jpeg_of_many_segments, FORM, statuses=frozenset({400, 413})),
     "a PNG of 200,000 chunks": Attack(EDITS, _png_of_many_chunks, FORM),
     "a PNG of 400 MB of zipped texts": Attack(EDITS, _png_of_zipped_texts, FORM, statuses=frozenset({200, 400})),
     "a form of 50,000 parts": Attack(EDITS, _form_of_many_parts, FORM),
