@@ -5,11 +5,13 @@ Each is made once, when a set of policies that names a model of it is put in for
 
 from __future__ import annotations
 
+import logging
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import replace
 
 from policyguard.errors import ConfigError
 from policyguard.flow.steps import Inquire, Moderate
+from policyguard.logs import say
 from policyguard.moderation.protocols import Answerer, Moderator
 from policyguard.policy import moderators
 from policyguard.policy.moderators import Unusable
@@ -74,13 +76,33 @@ class Installed:
         """Close all of them, also where one of them cannot be closed."""
         with ExitStack() as closing:
             for made in self._made.values():
-                closing.callback(made.close)
+                closing.callback(_close, made)
 
     async def aclose(self) -> None:
         """`close` for async code."""
         async with AsyncExitStack() as closing:
             for made in self._made.values():
-                closing.push_async_callback(made.aclose)
+                closing.push_async_callback(_aclose, made)
+
+
+def _close(made: Moderator) -> None:
+    try:
+        made.close()
+    except Exception as error:
+        _unclosed(error)
+
+
+async def _aclose(made: Moderator) -> None:
+    try:
+        await made.aclose()
+    except Exception as error:
+        _unclosed(error)
+
+
+def _unclosed(error: Exception) -> None:
+    """The rest is to be closed all the same; its words are not ours to show: they may hold a key."""
+    raised = type(error).__name__
+    say(logging.WARNING, "moderator.unclosed", "a moderator could not be closed: %s", raised, raised=raised)
 
 
 def _make(declaration: moderators.Declaration) -> Moderator:
@@ -89,7 +111,7 @@ def _make(declaration: moderators.Declaration) -> Moderator:
         made = declaration()
     except ConfigError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError(f"it raised {type(error).__name__}") from error
     if not isinstance(made, Moderator):
         raise ConfigError("what was made is no moderator")

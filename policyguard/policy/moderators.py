@@ -122,7 +122,7 @@ def _loaded(entry: EntryPoint) -> Declaration | Unusable:
     where = f"`{entry.value}` of the distribution `{distribution(entry)}`"
     try:
         found: Declaration = entry.load()
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script that was taken for a module ends the process
         message = f"the moderator of {shown(entry.name)} cannot be imported: {where}"
         return Unusable("PG508", message, shown(str(error)) if isinstance(error, ImportError | ValueError) else "")
     if not callable(found) or not isinstance(getattr(found, "assesses", None), Assesses):

@@ -129,6 +129,18 @@ def test_one_that_cannot_be_imported_is_an_error_only_where_a_policy_names_it(tm
     assert hint.startswith("`No module named")
 
 
+def test_one_that_ends_the_process_while_it_is_imported_is_an_error(
+    tmp_path: Path, installed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "acme_that_ends.py").write_text("raise SystemExit(0)")
+    monkeypatch.syspath_prepend(tmp_path)
+    entry = EntryPoint("acme-shield-2", "acme_that_ends:made", moderators.GROUP)
+    installed("acme-shield-2", None)
+    moderators.installed()["acme-shield-2"] = (entry._for(SimpleNamespace(name="acme-shield", version="1.0")),)  # type: ignore[attr-defined]
+    [(code, message, _)] = problems(tmp_path / "b", avatars=SHIELD)
+    assert (code, "cannot be imported" in message) == ("PG508", True)
+
+
 def test_what_declares_nothing_is_an_error(tmp_path: Path, installed: Any) -> None:
     installed("acme-shield-2", lambda: foreign())
     [(code, message, _)] = problems(tmp_path, avatars=SHIELD)
@@ -170,6 +182,24 @@ def test_one_that_cannot_be_made_is_said_when_the_guard_opens(tmp_path: Path, in
         opened(tmp_path, avatars=SHIELD)
     assert CANARY not in str(raised.value)
     assert not (tmp_path / "record.sqlite3").exists()
+
+
+def test_one_that_cannot_be_closed_is_said_by_its_class_and_the_rest_is_closed(
+    tmp_path: Path, installed: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    closed: list[str] = []
+
+    def broken() -> None:
+        raise OSError(CANARY)
+
+    first, second = foreign(), foreign(model="other-1")
+    first.close, second.close = broken, lambda: closed.append("other-1")  # type: ignore[method-assign]
+    installed("acme-shield-2", declares(first))
+    installed("other-1", declares(second))
+    posters = SURFACE.replace("surface: avatars", "surface: posters").replace("/v1/", "/p/v1/")
+    opened(tmp_path, avatars=SHIELD, posters=posters + "moderation: {model: other-1}\n").close()
+    assert closed == ["other-1"]
+    assert ("OSError" in caplog.text, CANARY in caplog.text) == (True, False)
 
 
 # ---- what it says -----------------------------------------------------------------------------------------
