@@ -27,20 +27,19 @@ from policyguard.adapters.deciding import (
     Step,
     Work,
     decided,
+    leg_of,
     reasons_on_wire,
     unclaimed,
 )
 from policyguard.adapters.identity import CallerOf, caller_of, header, origin
 from policyguard.adapters.reply import Reply
 from policyguard.adapters.room import BODIES_BYTES, Full, Room, too_many
-from policyguard.adapters.routes import OVERRIDES, READS, Table
+from policyguard.adapters.routes import Table
 from policyguard.decision import Admitted, Decision, Held, Reason, Refused, Released
 from policyguard.flow.admit import no_surface_reason
 from policyguard.flow.drive import adrive
 from policyguard.guard.current import one_request
 from policyguard.guard.guard import Guard
-from policyguard.guard.leg import LiveLeg
-from policyguard.guard.offer import Offer
 from policyguard.guard.steps import aperform
 from policyguard.policy.model import PolicySet
 from policyguard.request import Caller, Failure
@@ -98,7 +97,6 @@ class PolicyGuardMiddleware:
         )
         self._room = Room(max_bodies_bytes)
         self._max_unclaimed_bytes = max_unclaimed_bytes
-        self._root_path = root_path
         self._table = Table(guard.policies, root_path)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -110,22 +108,20 @@ class PolicyGuardMiddleware:
             await self._request(scope, receive, send)
 
     async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
-        table = self._routes()
-        places = table.paths(scope)
+        self._table = table = self._table.current(self.guard.policies)
         if scope["type"] == "websocket":
             await self._socket(table, scope, receive, send)
             return
-        overridden = _overridden(scope)
-        match = table.match(scope["method"], *places)
-        if match is not None:
-            surface, route = match
+        found = table.find(scope)
+        if found.claimed is not None:
+            surface, route = found.claimed
             who = caller_of(scope, table.policies, self.caller)
             it = Claimed(scope=scope, policies=table.policies, surface=surface, route=route, caller=who)
             async with self._entered(table.policies, scope, receive, send) as counted:
                 await Guarded(self._door, it, counted, send).run()
-        elif why := table.evaded(scope["method"], *places, overridden=overridden):
-            await self._no_surface(table.policies, scope, send, no_surface_reason(why))
-        elif (overridden or scope["method"].upper() not in READS) and table.looks_like_responses(*places):
+        elif found.evades is not None:
+            await self._no_surface(table.policies, scope, send, no_surface_reason(found.evades))
+        elif found.is_responses:
             async with self._entered(table.policies, scope, receive, send) as counted:
                 await self._responses(table.policies, scope, counted, send)
         else:
@@ -141,12 +137,6 @@ class PolicyGuardMiddleware:
             await respond(too_many(), send)
         finally:
             guest.leave()
-
-    def _routes(self) -> Table:
-        table, policies = self._table, self.guard.policies
-        if table.policies is not policies:
-            self._table = table = Table(policies, self._root_path)
-        return table
 
     async def _no_surface(self, policies: PolicySet, scope: Scope, send: Send, why: Reason) -> None:
         who = caller_of(scope, policies, self.caller)
@@ -176,10 +166,6 @@ class PolicyGuardMiddleware:
             await self.app(scope, Replay(said.body, receive), send)
         else:
             await say(said, send, reasons=True)
-
-
-def _overridden(scope: Scope) -> bool:
-    return any(name.lower().decode("latin-1") in OVERRIDES for name, _ in scope["headers"])
 
 
 async def _perform(door: Door, scope: Scope, receive: Receive, step: Step) -> Any:
@@ -226,9 +212,7 @@ class Guarded:
     # ---- after admission --------------------------------------------------------------------------------------
 
     async def _forward(self, admitted: Admitted, caller: Caller, receive: Replay) -> None:
-        offer = Offer(self.guard, admitted, caller)
-        offer.reported = self.door.upstream is not None  # what answers is the API itself
-        leg = LiveLeg(self.guard, admitted, looks=admitted.ticket.output is not None, offer=offer)
+        leg = leg_of(self.door, admitted, caller)
         reply = Reply(self.send, leg, self.it.route, self._say)
         failure = Failure.CANCELLED
         try:

@@ -32,7 +32,7 @@ class AppFailed(Exception):
 async def read_body(receive: Receive, declared: str | None, *, limit: int, timeout_s: float) -> bytes:
     """The whole body. Raises `InvalidRequest` (413, or 400 for one that does not come to an end), `ClientLeft`."""
     if declared is not None and declared.isdecimal() and int(declared) > limit:
-        raise _too_large(limit)
+        raise too_large(limit)
     chunks: list[bytes] = []
     size = 0
     try:
@@ -44,7 +44,7 @@ async def read_body(receive: Receive, declared: str | None, *, limit: int, timeo
                 chunk = message.get("body", b"")
                 size += len(chunk)
                 if size > limit:
-                    raise _too_large(limit)
+                    raise too_large(limit)
                 chunks.append(chunk)
                 if not message.get("more_body", False):
                     return b"".join(chunks)
@@ -52,7 +52,7 @@ async def read_body(receive: Receive, declared: str | None, *, limit: int, timeo
         raise InvalidRequest(f"the body did not arrive within {timeout_s:g} seconds") from None
 
 
-def _too_large(limit: int) -> InvalidRequest:
+def too_large(limit: int) -> InvalidRequest:
     return InvalidRequest(f"the body is larger than {limit:,} bytes", status=413)
 
 

@@ -14,7 +14,9 @@ from typing import Any
 
 import httpx2
 
+from policyguard.adapters.body import too_large
 from policyguard.adapters.calls import Call, call_of, can_hold_tools, is_plain
+from policyguard.adapters.deciding import Work, headers_for, reasons_on_wire
 from policyguard.adapters.identity import said_by
 from policyguard.adapters.passing import failure_of
 from policyguard.decision import Admitted, Held, Reason, Refused, Released
@@ -91,13 +93,6 @@ class Pass:
     answer: WatchedAnswer
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
-    """Many megabytes to read, and pictures to look at: not on an event loop. Answer: what `call` returns."""
-
-    call: Callable[[], Any]
-
-
 Step = Work | Read | Send | Body | Gather | Pass | GuardStep
 Stream = httpx2.SyncByteStream | httpx2.AsyncByteStream
 Steps = Generator[Step, Any, httpx2.Response]
@@ -143,8 +138,7 @@ def _refuse(door: Door, error: InvalidRequest | Reason) -> Steps:
 
 
 def _refusal(door: Door, refused: Refused | Held | Released) -> httpx2.Response:
-    policy = door.guard.policies.surfaces.get(door.surface)
-    status, headers, body = render(refused, reasons=policy is None or policy.reasons_on_wire)
+    status, headers, body = render(refused, reasons=reasons_on_wire(door.guard.policies, door.surface))
     return httpx2.Response(status, headers=headers, content=body)
 
 
@@ -185,7 +179,7 @@ def _parsed(request: httpx2.Request, body: bytes, shape: Shape) -> Parsed:
     types, encodings = (request.headers.get_list(name) for name in ("content-type", "content-encoding"))
     kind, limit = one_content_type(types, encodings), largest(shape)
     if len(body) > limit:
-        raise InvalidRequest(f"the body is larger than {limit:,} bytes", status=413)
+        raise too_large(limit)
     check_query(request.url.query)
     return read(shape, body, kind)
 
@@ -217,7 +211,8 @@ def _forward(
             stream: Stream = yield Pass(response, answer)
             return _answered(response, stream, admitted)
         body: bytes = yield Body(response)
-        yield from _ending(leg, answer, body)
+        answer.feed(body)
+        yield from _ended(leg, answer)
         return _answered(response, httpx2.ByteStream(body), admitted, len(body))
     except BaseException as error:
         if not leg.has_ended and not lives_on:
@@ -227,21 +222,22 @@ def _forward(
         raise
 
 
-def _ending(leg: LiveLeg, answer: WatchedAnswer, body: bytes) -> Generator[Step, Any, Refused | Held | None]:
-    answer.feed(body)
+def _ended(leg: LiveLeg, answer: WatchedAnswer) -> Generator[Step, Any, tuple[Refused | Held | None, Output | None]]:
+    """The answer is whole: what is said in its place, and what came out where that is looked at."""
     answer.whole = True
     output: Output | None = (yield Work(answer.output)) if leg.looks else None
-    return (yield from leg.ending(answer.outcome(), output))
+    said = yield from leg.ending(answer.outcome(), output)
+    return said, output
 
 
 def _inspected(door: Door, response: httpx2.Response, leg: LiveLeg, answer: WatchedAnswer) -> Steps:
     """The answer, whole, once its pictures were looked at; or the refusal in its place. A stream is one piece then."""
     yield Gather(response, answer)
-    answer.whole = True
-    output: Output = yield Work(answer.output)
-    said = yield from leg.ending(answer.outcome(), output)
-    if said is not None or output.answer is None:
-        return _refusal(door, said) if said else httpx2.Response(502)
+    said, output = yield from _ended(leg, answer)
+    if said is not None:
+        return _refusal(door, said)
+    if output is None or output.answer is None:
+        return httpx2.Response(502)
     body = output.answer.body
     return _answered(response, httpx2.ByteStream(body), leg.admitted, len(body))
 
@@ -267,9 +263,7 @@ def _answered(
 ) -> httpx2.Response:
     """OpenAI's answer with our headers. Its body was decoded to be read, and is not encoded again."""
     headers = [(name, value) for name, value in response.headers.multi_items() if name.lower() not in _DECODED]
-    headers.append(("x-policyguard-decision", admitted.decision.id))
-    if admitted.decision.adjustments:
-        headers.append(("x-policyguard-adjusted", ",".join(map(str, admitted.decision.adjustments))))
+    headers += headers_for(admitted.decision)
     if length is not None:
         headers.append(("content-length", str(length)))
     return httpx2.Response(response.status_code, headers=headers, stream=stream, extensions=response.extensions)

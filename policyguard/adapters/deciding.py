@@ -17,6 +17,8 @@ from policyguard.errors import InvalidRequest
 from policyguard.flow.admit import no_surface_reason
 from policyguard.flow.ask import AskOptions
 from policyguard.guard.guard import Guard
+from policyguard.guard.leg import LiveLeg
+from policyguard.guard.offer import Offer
 from policyguard.guard.steps import Admit, GuardStep, Reject
 from policyguard.policy.model import PolicySet, Route
 from policyguard.request import Caller
@@ -78,7 +80,7 @@ class Work:
     """Reading what was sent. What is not `quick` is not for an event loop. Answer: what `call` returns."""
 
     call: Callable[[], Any]
-    quick: bool
+    quick: bool = False
 
 
 Step = ReadBody | Work | GuardStep
@@ -209,6 +211,13 @@ def unclaimed(
 
 # An answer that something inside compresses has no usage to be read.
 FORCED_ENCODING = "identity"
+
+
+def leg_of(rules: DoorRules, admitted: Admitted, caller: Caller) -> LiveLeg:
+    """What is admitted, on its way through an app whose own calls may run on its ticket."""
+    offer = Offer(rules.guard, admitted, caller)
+    offer.reported = rules.upstream is not None  # what answers is the API itself
+    return LiveLeg(rules.guard, admitted, looks=admitted.ticket.output is not None, offer=offer)
 
 
 def headers_for(decision: Decision) -> list[tuple[str, str]]:

@@ -6,6 +6,7 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
+from policyguard.adapters.body import too_large
 from policyguard.errors import InvalidRequest
 
 _CHUNK = 64 * 1024
@@ -43,14 +44,18 @@ def with_body(environ: Mapping[str, Any], body: bytes) -> dict[str, Any]:
 def read_body(environ: Mapping[str, Any], limit: int) -> bytes:
     """The whole body. Raises `InvalidRequest`: 413, or 400 for one that does not come to an end."""
     declared: str = environ.get("CONTENT_LENGTH") or ""
-    if not declared.isdecimal() and not environ.get("wsgi.input_terminated"):  # no server lets anybody read that
+    if declared.isdecimal():
+        if int(declared) > limit:
+            raise too_large(limit)
+        body = _read(environ["wsgi.input"], int(declared))
+        if len(body) < int(declared):
+            raise InvalidRequest("the body is shorter than its declared length")
+        return body
+    if declared or not environ.get("wsgi.input_terminated"):  # nobody can tell where it ends
         return b""
-    most = int(declared) if declared.isdecimal() else limit + 1
-    body = _read(environ["wsgi.input"], min(most, limit + 1)) if most <= limit or not declared else b""
-    if most > limit and (declared or len(body) > limit):
-        raise InvalidRequest(f"the body is larger than {limit:,} bytes", status=413)
-    if declared and len(body) < most:
-        raise InvalidRequest("the body is shorter than its declared length")
+    body = _read(environ["wsgi.input"], limit + 1)
+    if len(body) > limit:
+        raise too_large(limit)
     return body
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from policyguard.policy.model import PolicySet, Route
@@ -25,8 +25,19 @@ _OTHERWISE = "a surface claims this route under another path: call it exactly as
 OVERRIDES = ("x-http-method-override", "x-http-method", "x-method-override")  # some read the method from there
 
 
+class Routed(NamedTuple):
+    """What a request is: `claimed` by a route of a surface; or why it `evades` one, and is refused.
+
+    `is_responses`: it is for the Responses API and nobody claims it, so its body says what is made.
+    """
+
+    claimed: tuple[str, Route] | None = None
+    evades: str | None = None
+    is_responses: bool = False
+
+
 class Table:
-    """The routes of one policy set. Rebuilt when the guard has another set.
+    """The routes of one policy set.
 
     `root_path` is what the app itself takes off the paths that it gets. None: nobody knows here, so whatever is a
     claimed route but for a beginning could be that route, and is refused.
@@ -54,6 +65,21 @@ class Table:
         self._responses = frozenset(
             rest for route, path in guessed if route.shape == "responses" for rest in _rests(path)
         )
+
+    def current(self, policies: PolicySet) -> Table:
+        """The table of the policies that are in force: this one, until they are others."""
+        return self if policies is self.policies else Table(policies, self._root_path)
+
+    def find(self, scope: Mapping[str, Any]) -> Routed:
+        """What an HTTP request is, by its method, path and headers."""
+        method, paths = scope["method"], self.paths(scope)
+        if (claimed := self.match(method, *paths)) is not None:
+            return Routed(claimed=claimed)
+        overridden = any(name.lower().decode("latin-1") in OVERRIDES for name, _ in scope["headers"])
+        if why := self.evaded(method, *paths, overridden=overridden):
+            return Routed(evades=why)
+        draws = overridden or method.upper() not in READS
+        return Routed(is_responses=draws and self.looks_like_responses(*paths))
 
     def paths(self, scope: Mapping[str, Any]) -> tuple[str, ...]:
         """The path as it came, and as the app may route it: without the root path of a mount or a proxy, or with it."""

@@ -15,7 +15,8 @@ import anyio
 import httpx2
 from openai import AsyncOpenAI, OpenAI
 
-from policyguard.adapters.call_steps import Body, Door, Gather, Pass, Read, Send, Step, Work, answer
+from policyguard.adapters.call_steps import Body, Door, Gather, Pass, Read, Send, Step, answer
+from policyguard.adapters.deciding import Work
 from policyguard.adapters.passing import AsyncPassing, Passing
 from policyguard.errors import ConfigError
 from policyguard.flow.drive import adrive, drive

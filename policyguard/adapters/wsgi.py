@@ -25,19 +25,19 @@ from policyguard.adapters.deciding import (
     Work,
     decided,
     headers_for,
+    leg_of,
     reasons_on_wire,
     unclaimed,
 )
 from policyguard.adapters.environ import read_body, scope_of, with_body
 from policyguard.adapters.identity import CallerOf, caller_of, origin
-from policyguard.adapters.routes import OVERRIDES, READS, Table
+from policyguard.adapters.routes import Table
 from policyguard.decision import Held, Refused, Released
 from policyguard.flow.admit import no_surface_reason
 from policyguard.flow.drive import drive
 from policyguard.guard.current import one_request
 from policyguard.guard.guard import Guard
 from policyguard.guard.leg import LiveLeg, WatchedAnswer
-from policyguard.guard.offer import Offer
 from policyguard.guard.steps import perform
 from policyguard.policy.model import PolicySet, Route
 from policyguard.request import Caller, Failure, Outcome
@@ -71,7 +71,7 @@ class PolicyGuardMiddleware:
     ) -> None:
         self.app, self.guard, self.caller = app, guard, caller
         self._rules = DoorRules(guard=guard, name="wsgi", max_body_bytes=max_body_bytes, max_json_bytes=max_json_bytes)
-        self._max_unclaimed_bytes, self._root_path = max_unclaimed_bytes, root_path
+        self._max_unclaimed_bytes = max_unclaimed_bytes
         self._table = Table(guard.policies, root_path)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -82,24 +82,24 @@ class PolicyGuardMiddleware:
             return self._request(environ, start_response)
 
     def _request(self, environ: Environ, start: StartResponse) -> Iterable[bytes]:
-        table, scope = self._routes(), scope_of(environ)
-        method, paths = scope["method"], table.paths(scope)
-        overridden = any(name.decode("latin-1") in OVERRIDES for name, _ in scope["headers"])
-        if match := table.match(method, *paths):
-            surface, route = match
+        self._table = table = self._table.current(self.guard.policies)
+        scope = scope_of(environ)
+        found = table.find(scope)
+        if found.claimed is not None:
+            surface, route = found.claimed
             who = self._who(environ, scope, table.policies)
             it = Claimed(scope=scope, policies=table.policies, surface=surface, route=route, caller=who)
             said = drive(decided(self._rules, it), partial(self._perform, environ))
             reasons = reasons_on_wire(table.policies, surface)
             if isinstance(said, Forward):
-                return self._forward(environ, start, said, it, reasons)
+                return self._forward(environ, start, said, route, reasons)
             return self._told(environ, start, said, reasons)
-        if why := table.evaded(method, *paths, overridden=overridden):
+        if found.evades is not None:
             who, address = self._who(environ, scope, table.policies), origin(scope, table.policies)
-            reason = no_surface_reason(why)
+            reason = no_surface_reason(found.evades)
             refused = self.guard.reject(reason, surface=None, caller=who, door=self._rules.name, address=address)
             return _say(refused, start, reasons=True)
-        if (overridden or method.upper() not in READS) and table.looks_like_responses(*paths):
+        if found.is_responses:
             who = self._who(environ, scope, table.policies)
             steps = unclaimed(self._rules, scope, table.policies, who, self._max_unclaimed_bytes)
             return self._told(environ, start, drive(steps, partial(self._perform, environ)), True)
@@ -108,12 +108,6 @@ class PolicyGuardMiddleware:
     def _who(self, environ: Environ, scope: Scope, policies: PolicySet) -> Caller:
         given = self.caller
         return caller_of(scope, policies, (lambda _: given(environ)) if given else None)
-
-    def _routes(self) -> Table:
-        table, policies = self._table, self.guard.policies
-        if table.policies is not policies:
-            self._table = table = Table(policies, self._root_path)
-        return table
 
     def _perform(self, environ: Environ, step: Step) -> Any:
         match step:
@@ -131,14 +125,13 @@ class PolicyGuardMiddleware:
         return _say(said, start, reasons=reasons)
 
     def _forward(
-        self, environ: Environ, start: StartResponse, said: Forward, it: Claimed, reasons: bool
+        self, environ: Environ, start: StartResponse, said: Forward, route: Route, reasons: bool
     ) -> Iterable[bytes]:
-        admitted = said.admitted
-        offer = Offer(self.guard, admitted, said.caller)
-        leg = LiveLeg(self.guard, admitted, looks=admitted.ticket.output is not None, offer=offer)
-        decided_ = {KEY: admitted.decision.id, "REQUEST_METHOD": it.route.method, "CONTENT_TYPE": said.content_type}
-        environ = {**with_body(environ, said.body), **decided_, "HTTP_ACCEPT_ENCODING": FORCED_ENCODING}
-        return _Reply(leg, it.route, start, reasons).of(self.app, environ)
+        decision = said.admitted.decision
+        given = {KEY: decision.id, "REQUEST_METHOD": route.method, "CONTENT_TYPE": said.content_type}
+        environ = {**with_body(environ, said.body), **given, "HTTP_ACCEPT_ENCODING": FORCED_ENCODING}
+        leg = leg_of(self._rules, said.admitted, said.caller)
+        return _Reply(leg, route, start, reasons).of(self.app, environ)
 
 
 class _Reply:

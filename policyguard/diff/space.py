@@ -198,12 +198,9 @@ def _of_callers(pair: Pair) -> set[str]:
 
 
 def _denies_nobody(policies: PolicySet, policy: Policy) -> bool:
-    """Whether what is reviewed for others can be denied for want of a user."""
+    """Whether what is reviewed for others can be denied for want of a user. What can be reviewed has reviewers."""
     optional = all(f.name != "user" or not (f.required or f.default) for f in policies.caller)
-    review, rules = policy.review, policy.moderation
-    unavailable = (rules.when_unavailable, *(question.when_unavailable for question in policy.questions))
-    reviews = Effect.REVIEW in (*unavailable, *(rule.then for rule in policy.rules))
-    return optional and bool(review.required or review.hold_output or rules.review_at or reviews)
+    return optional and bool(policy.review.reviewers)
 
 
 def _conditions(pair: Pair) -> Conditions:

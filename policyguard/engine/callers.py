@@ -53,9 +53,9 @@ def caller_reason(name: str, message: str, place: Place | None = None, hint: str
     return Reason(f"caller.{name}", Kind.CALLER, Effect.DENY, message, place, hint=hint)
 
 
-def nobodys(message: str) -> Reason:
+def nobodys(what: str) -> Reason:
     """An approval is somebody's: without a name anybody could use it."""
-    return caller_reason("user", message)
+    return caller_reason("user", f"{what} that is reviewed needs a user")
 
 
 def missing_callers(policy: Policy, caller: Caller) -> Iterator[Reason]:

@@ -96,7 +96,7 @@ def screen(
     facts = {**given, "scores": None, "answers": None, "output": None}
     fire(prepared.early, facts, policy, reasons)
     if caller.user is None and _holds_every_answer(policy):
-        reasons.append(nobodys("a request that is reviewed needs a user"))
+        reasons.append(nobodys("a request"))
     return Screened(policy, asked, request, caller, now, tuple(reasons), adjustments, facts)
 
 
@@ -226,7 +226,7 @@ def judge(screened: Screened, verdict: Verdict | None, answers: Answers | None =
     if policy.prepared.late:
         fire(policy.prepared.late, facts_with(screened, verdict, answers), policy, reasons)
     if screened.caller.user is None and combine((*screened.reasons, *reasons)) is Effect.REVIEW:
-        reasons.append(nobodys("a request that is reviewed needs a user"))
+        reasons.append(nobodys("a request"))
     return screened._replace(reasons=(*screened.reasons, *reasons)) if reasons else screened
 
 
@@ -278,7 +278,7 @@ def inspect(
         }
         fire(policy.prepared.final, facts, policy, reasons)
     if caller.user is None and combine(reasons) is Effect.REVIEW:
-        reasons.append(nobodys("an answer that is reviewed needs a user"))
+        reasons.append(nobodys("an answer"))
     return tuple(reasons)
 
 

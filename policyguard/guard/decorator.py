@@ -12,6 +12,7 @@ import functools
 import inspect
 from collections.abc import Awaitable, Callable, Collection, Generator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from policyguard.decision import Admitted, Effect, Kind, Reason, Refused, Released, refused_error
@@ -77,7 +78,7 @@ class _Run:
     """Run the function, as a part of the request. Answer: what it returns."""
 
     leg: LiveLeg
-    call: inspect.BoundArguments
+    start: Callable[[], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,61 +89,59 @@ class _LivesOn:
     result: Awaitable[Any]
 
 
-_Steps = Generator[_Run | GuardStep, Any, Any]
+_Step = _Run | GuardStep
+_Steps = Generator[_Step, Any, Any]
 
 
 def _guard_sync(door: _Door, function: Callable[P, R]) -> Callable[P, R]:
-    def performed(step: _Run | GuardStep) -> Any:
-        if not isinstance(step, _Run):
-            return perform(door.guard, step)
-        with step.leg.within():
-            result = function(*step.call.args, **step.call.kwargs)
-        return _LivesOn(step.leg, result) if inspect.isawaitable(result) else result
-
     @functools.wraps(function)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
-        result = drive(_guarded(door, door.bind(args, kwargs)), performed)
+        result = drive(_guarded(door, function, door.bind(args, kwargs)), partial(_perform, door.guard))
         return cast(R, _awaited(door, result) if isinstance(result, _LivesOn) else result)
 
     return guarded
 
 
 def _guard_async(door: _Door, function: Callable[..., Any]) -> Callable[..., Any]:
-    async def performed(step: _Run | GuardStep) -> Any:
-        if not isinstance(step, _Run):
-            return await aperform(door.guard, step)
-        with step.leg.within():
-            return await function(*step.call.args, **step.call.kwargs)
-
     @functools.wraps(function)
     async def guarded(*args: Any, **kwargs: Any) -> Any:
-        return await adrive(_guarded(door, door.bind(args, kwargs)), performed)
+        return await adrive(_guarded(door, function, door.bind(args, kwargs)), partial(_aperform, door.guard))
 
     return guarded
 
 
 async def _awaited(door: _Door, living: _LivesOn) -> Any:
-    async def performed(step: _LivesOn | GuardStep) -> Any:
-        if not isinstance(step, _LivesOn):
-            return await aperform(door.guard, step)
-        with step.leg.within():
-            return await step.result
-
-    return await adrive(_run(door, living), performed)
+    steps = _run(door, _Run(living.leg, lambda: living.result))
+    return await adrive(steps, partial(_aperform, door.guard))
 
 
-def _guarded(door: _Door, call: inspect.BoundArguments) -> _Steps:
+def _perform(guard: Guard, step: _Step) -> Any:
+    if not isinstance(step, _Run):
+        return perform(guard, step)
+    with step.leg.within():
+        result = step.start()
+    return _LivesOn(step.leg, result) if inspect.isawaitable(result) else result
+
+
+async def _aperform(guard: Guard, step: _Step) -> Any:
+    if not isinstance(step, _Run):
+        return await aperform(guard, step)
+    with step.leg.within():
+        return await step.start()
+
+
+def _guarded(door: _Door, function: Callable[..., Any], call: inspect.BoundArguments) -> _Steps:
     """One call of the function: decided, run, and ended."""
     offer = yield from _begin(door, call)
     if isinstance(offer, Released):
         return door.restored(offer)
     leg = LiveLeg(door.guard, offer.admitted, looks=door.looks(offer), offer=offer)
-    return (yield from _run(door, _Run(leg, call)))
+    return (yield from _run(door, _Run(leg, lambda: function(*call.args, **call.kwargs))))
 
 
-def _run(door: _Door, step: Any) -> Generator[Any, Any, Any]:
+def _run(door: _Door, step: _Run) -> _Steps:
     """The function from its start to the end of its leg: what it returns, unless that was refused."""
-    leg: LiveLeg = step.leg
+    leg = step.leg
     try:
         result = yield step
         if isinstance(result, _LivesOn):

@@ -74,7 +74,7 @@ class LiveLeg:
         """The answer is there: nothing that runs on uses the ticket. True: no call inside took it, the end is ours."""
         return self._offer is None or self._offer.close()
 
-    def came_of(self, outcome: Outcome) -> Outcome:
+    def _came_of(self, outcome: Outcome) -> Outcome:
         """`outcome`, with what this leg knows of itself."""
         definite = self._offer is None or self._offer.reported
         latency_ms = round((time.monotonic() - self._started) * 1000)
@@ -91,7 +91,7 @@ class LiveLeg:
         if self.has_ended:
             return None
         self.has_ended = True
-        outcome, ours = self.came_of(outcome), self.close()
+        outcome, ours = self._came_of(outcome), self.close()
         self._alive.close()
         if output is not None:
             said = yield Inspect(self.ticket, outcome, output, ours)
@@ -124,7 +124,7 @@ class WatchedAnswer:
 
     @property
     def is_stream(self) -> bool:
-        return self.headers.get("content-type", "").partition(";")[0].strip().lower() == "text/event-stream"
+        return self._reader.is_stream
 
     def feed(self, chunk: bytes) -> None:
         self._reader.feed(chunk)

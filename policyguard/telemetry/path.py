@@ -117,8 +117,7 @@ class Telemetry:
 
         `ended` is told how the leg of the flow ended.
         """
-        measured = self.measures.listened
-        if around is None and not measured:
+        if around is None and not self.measures.listened:
             return (yield from watched(steps, _Unmeasured(ended)))
         return (yield from watched(steps, _Stages(self, surface, around, ended)))
 
@@ -161,11 +160,9 @@ class _Stages(_Unmeasured):
         return self._spans.span(f"policyguard.{_name(kind)}") if self._around is not None else _NOTHING
 
     def answered(self, step: Any, answer: Any) -> None:
-        lines.answered(answer)
         if self._measured:
             self._measures.answered(step, answer, self._surface)
-        if self._ended is not None and isinstance(answer, Settled):
-            self._ended(answer)
+        super().answered(step, answer)
         self._over(step, _PURE.get(type(step)))
 
     def failed(self, step: Any) -> None:

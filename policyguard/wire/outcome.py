@@ -45,6 +45,10 @@ class OutcomeReader:
         self._events = EventReader() if kind == "text/event-stream" else None
         self._body = Skeleton()
 
+    @property
+    def is_stream(self) -> bool:
+        return self._events is not None
+
     def feed(self, chunk: bytes) -> None:
         (self._events or self._body).feed(chunk)
 

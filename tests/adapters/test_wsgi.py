@@ -19,6 +19,7 @@ from werkzeug.test import Client, EnvironBuilder
 
 import policyguard
 from policyguard.adapters.wsgi import KEY, PolicyGuardMiddleware
+from policyguard.guard.current import current_caller
 from policyguard.guard.guard import Guard
 
 GENERATIONS = "/v1/images/generations"
@@ -224,8 +225,6 @@ def test_a_caller_that_the_app_names_does_not_outlive_its_request(open_guard: Op
         return []
 
     list(raw(guard, app)(environ(), start))
-    from policyguard.guard.current import current_caller
-
     assert current_caller().user is None
 
 

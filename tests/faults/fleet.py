@@ -22,9 +22,10 @@ from store.books import assert_books_balance, rows
 from support import AVATARS, ORG, write_policies
 
 from policyguard.audit.keys import open_vault
+from policyguard.audit.private import Vault
 from policyguard.audit.seal import seal
 from policyguard.audit.verify import verify
-from policyguard.store import open_store
+from policyguard.store import Store, open_store
 from policyguard.store.proxy_keys import new_secret
 
 GENERATIONS = "/v1/images/generations"
@@ -206,6 +207,15 @@ HEAD = (
 )
 
 
+@contextmanager
+def record(store: str, folder: Path) -> Iterator[tuple[Store, Vault]]:
+    """The record beside the processes, with their key."""
+    vault = open_vault(folder / "record.key", create=False)
+    opened = open_store(store, vault=vault)
+    yield opened, vault
+    opened.close()
+
+
 def result(
     fault: str,
     running: Fleet,
@@ -220,12 +230,10 @@ def result(
     """After the processes have ended: the books balance, the record verifies, time accounts for the rest."""
     began, healed = times
     later = datetime.now(UTC) + timedelta(hours=1)
-    vault = open_vault(folder / "record.key", create=False)
-    opened = open_store(store, vault=vault)
-    opened.sweep(later)
-    seal(opened, vault, later)
-    assert verify(opened, vault, later).clean
-    opened.close()
+    with record(store, folder) as (opened, vault):
+        opened.sweep(later)
+        seal(opened, vault, later)
+        assert verify(opened, vault, later).clean
     assert_books_balance(store)
     ((charged,),) = rows(store, "SELECT COALESCE(SUM(spent), 0) FROM budget_windows WHERE unit = 'images'")
     ((presumed,),) = rows(store, "SELECT count(*) FROM legs WHERE state = 'presumed'")

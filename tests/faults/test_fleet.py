@@ -22,15 +22,14 @@ from typing import Any
 import psycopg
 import pytest
 from databases import Server, connect
-from faults.fleet import GRACE_S, HEAD, Result, fleet, result
+from faults.fleet import GRACE_S, HEAD, Result, fleet, record, result
 from faults.standby import pair
 from forwarder import Forwarder
 from sqlalchemy.engine import make_url
 
-from policyguard.audit.keys import open_vault
 from policyguard.audit.seal import seal
 from policyguard.audit.verify import verify
-from policyguard.store import migrate, open_store
+from policyguard.store import migrate
 from policyguard.store.db import postgres
 
 pytestmark = pytest.mark.acceptance
@@ -184,21 +183,17 @@ def test_an_asynchronous_standby_takes_over_and_what_it_lacks_is_noticed(sandbox
             title, truth = "failover to an asynchronous standby that lags", servers.url(name)
             found = run(title, through, sandbox, tmp_path, fail_over, lambda: None, seconds=0, truth=truth, loses=True)
         assert found.unaccounted > 0
-        vault = open_vault(tmp_path / "record.key", create=False)
-        opened = open_store(truth, vault=vault)
-        assert verify(opened, vault, datetime.now(UTC)).clean
-        findings = verify(opened, vault, datetime.now(UTC), published=published).findings
-        opened.close()
+        with record(truth, tmp_path) as (opened, vault):
+            assert verify(opened, vault, datetime.now(UTC)).clean
+            findings = verify(opened, vault, datetime.now(UTC), published=published).findings
         assert {finding.what for finding in findings} & {"cut", "replaced"}
 
 
 def sealed(url: str, folder: Path) -> dict[int, bytes]:
     """The checkpoint over all that there is."""
-    vault = open_vault(folder / "record.key", create=False)
-    opened = open_store(url, vault=vault)
-    seal(opened, vault, datetime.now(UTC))
-    newest = opened.seals.newest()
-    opened.close()
+    with record(url, folder) as (opened, vault):
+        seal(opened, vault, datetime.now(UTC))
+        newest = opened.seals.newest()
     assert newest is not None
     return {newest.size: newest.root}
 

@@ -16,14 +16,12 @@ from typing import Any
 
 import pytest
 from databases import Server
-from faults.fleet import BOTH, HEAD, Fleet, fleet, result
+from faults.fleet import BOTH, HEAD, Fleet, fleet, record, result
 from faults.test_fleet import made
 from patience import until
 
-from policyguard.audit.keys import open_vault
 from policyguard.audit.seal import seal
 from policyguard.audit.verify import verify
-from policyguard.store import open_store
 
 pytestmark = pytest.mark.acceptance
 KILLS = int(os.environ.get("POLICYGUARD_CRASH", "5"))
@@ -43,11 +41,9 @@ def postgresql(_: Path, server: Server) -> Iterator[str]:
 
 def assert_the_record_is_whole(store: str, folder: Path) -> None:
     """What is sealed still stands, and the rest can be sealed on top of it."""
-    vault = open_vault(folder / "record.key", create=False)
-    opened = open_store(store, vault=vault)
-    seal(opened, vault, datetime.now(UTC))
-    assert verify(opened, vault, datetime.now(UTC)).findings == ()
-    opened.close()
+    with record(store, folder) as (opened, vault):
+        seal(opened, vault, datetime.now(UTC))
+        assert verify(opened, vault, datetime.now(UTC)).findings == ()
 
 
 def kills(running: Fleet, store: str, folder: Path) -> None:
