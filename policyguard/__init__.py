@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from policyguard.decision import (
         Admitted,
         BudgetExceeded,
+        Decision,
         Held,
         PolicyDenied,
         PolicyRefused,
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from policyguard.errors import ConfigError, PolicyError
     from policyguard.guard.current import caller, resume
     from policyguard.guard.guard import Guard
-    from policyguard.request import Caller, ImageRequest, Outcome, Output, Usage
+    from policyguard.request import Caller, Failure, ImageRequest, Outcome, Output, Usage
 
 __version__ = "0.1.0"
 
@@ -33,6 +34,8 @@ _HOMES = {
     "BudgetExceeded": "decision",
     "Caller": "request",
     "ConfigError": "errors",
+    "Decision": "decision",
+    "Failure": "request",
     "Guard": "guard.guard",
     "Held": "decision",
     "ImageRequest": "request",
@@ -55,6 +58,8 @@ __all__ = [
     "BudgetExceeded",
     "Caller",
     "ConfigError",
+    "Decision",
+    "Failure",
     "Guard",
     "Held",
     "ImageRequest",

@@ -52,7 +52,7 @@ class Kind(StrEnum):
     UNAVAILABLE = "unavailable"
 
 
-class Refusal(NamedTuple):
+class RefusalForm(NamedTuple):
     """How one kind of refusal looks on the wire."""
 
     status: int
@@ -61,18 +61,18 @@ class Refusal(NamedTuple):
 
 
 # In order of precedence: where several reasons deny, the first kind found speaks.
-REFUSALS: Mapping[Kind, Refusal] = MappingProxyType(
+REFUSALS: Mapping[Kind, RefusalForm] = MappingProxyType(
     {
-        Kind.MALFORMED: Refusal(400, "invalid_request_error", "invalid_request"),
-        Kind.SURFACE: Refusal(403, "permission_error", "policy_no_surface"),
-        Kind.PAUSED: Refusal(403, "permission_error", "policy_paused"),
-        Kind.CALLER: Refusal(403, "permission_error", "policy_caller_missing"),
-        Kind.MODERATION: Refusal(400, "image_generation_user_error", "moderation_blocked"),
-        Kind.PARAMETER: Refusal(400, "invalid_request_error", "policy_violation"),
-        Kind.RULE: Refusal(400, "invalid_request_error", "policy_violation"),
-        Kind.BUDGET: Refusal(429, "insufficient_quota", "policy_budget_exceeded"),
-        Kind.UNAVAILABLE: Refusal(503, "service_unavailable_error", "policy_unavailable"),
-        Kind.REVIEW: Refusal(403, "permission_error", "policy_review_required"),
+        Kind.MALFORMED: RefusalForm(400, "invalid_request_error", "invalid_request"),
+        Kind.SURFACE: RefusalForm(403, "permission_error", "policy_no_surface"),
+        Kind.PAUSED: RefusalForm(403, "permission_error", "policy_paused"),
+        Kind.CALLER: RefusalForm(403, "permission_error", "policy_caller_missing"),
+        Kind.MODERATION: RefusalForm(400, "image_generation_user_error", "moderation_blocked"),
+        Kind.PARAMETER: RefusalForm(400, "invalid_request_error", "policy_violation"),
+        Kind.RULE: RefusalForm(400, "invalid_request_error", "policy_violation"),
+        Kind.BUDGET: RefusalForm(429, "insufficient_quota", "policy_budget_exceeded"),
+        Kind.UNAVAILABLE: RefusalForm(503, "service_unavailable_error", "policy_unavailable"),
+        Kind.REVIEW: RefusalForm(403, "permission_error", "policy_review_required"),
     }
 )
 

@@ -21,7 +21,7 @@ from policyguard.text import Reading, read
 from policyguard.text.identity import value_of
 
 Operation = Literal["generate", "edit"]
-Value = str | int | None  # of who asks, as code gives it
+IdentityValue = str | int | None  # of who asks, as code gives it
 AUTO = "auto"
 MAX_IMAGES = 10  # the API's own bound on n
 MAX_INPUT_IMAGES = 16  # the API's own bound on input images
@@ -282,7 +282,7 @@ class Caller:
         return self.values.items()
 
     @classmethod
-    def of(cls, values: Mapping[str, Value]) -> Caller:
+    def of(cls, values: Mapping[str, IdentityValue]) -> Caller:
         """A caller from values by name; None counts as absent."""
         known: dict[str, Any] = {k: v for k, v in values.items() if k in CALLER_FIELDS}
         rest: dict[str, Any] = {k: v for k, v in values.items() if k not in CALLER_FIELDS}

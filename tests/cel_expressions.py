@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from hypothesis import strategies as st
 
 from policyguard.policy.expr import written
-from policyguard.policy.expr.operations import ARITHMETIC, FUNCTIONS, NEGATIONS, Operation
+from policyguard.policy.expr.operations import ARITHMETIC, FUNCTIONS, NEGATIONS, Operator
 from policyguard.policy.expr.types import LIST
 
 SINGLES = ("bool", "int", "double", "string", "timestamp", "duration")
@@ -143,7 +143,7 @@ _LEAVES: Mapping[str, list[str]] = {
 # ---- productions ------------------------------------------------------------------------------------------
 
 
-def _call(name: str, form: Operation, element: str) -> Make:
+def _call(name: str, form: Operator, element: str) -> Make:
     kinds = [f"list {element}" if type_ == LIST else type_.name for type_ in form.takes]
     if form.prepare is written.zone:
         kinds[0] = "moment"

@@ -14,6 +14,8 @@ def test_the_public_names_are_these_and_each_can_be_had() -> None:
         "BudgetExceeded",
         "Caller",
         "ConfigError",
+        "Decision",
+        "Failure",
         "Guard",
         "Held",
         "ImageRequest",

@@ -28,7 +28,7 @@ from policyguard.decision import (
     refused_error,
 )
 from policyguard.flow.refuse import MESSAGES, refuse
-from policyguard.flow.states import LEG_MOVES, REVIEW_MOVES, Leg, Review, sources
+from policyguard.flow.states import LEG_MOVES, REVIEW_MOVES, LegState, ReviewState, sources
 from policyguard.guard.current import current_caller, current_review
 from policyguard.ids import new_id
 
@@ -114,15 +114,15 @@ def test_a_held_request_raises_with_its_review() -> None:
 
 
 def test_no_state_leads_back_from_an_end() -> None:
-    assert {state for state, targets in LEG_MOVES.items() if not targets} == {Leg.SETTLED}
+    assert {state for state, targets in LEG_MOVES.items() if not targets} == {LegState.SETTLED}
     assert sources(LEG_MOVES, "sent") == ["held"]
     assert sources(LEG_MOVES, "settled") == ["sent", "presumed", "released"]
 
 
 def test_no_timeout_ever_approves() -> None:
     assert sources(REVIEW_MOVES, "approved") == ["held"]
-    assert set(REVIEW_MOVES) == set(Review)
-    assert set(LEG_MOVES) == set(Leg)
+    assert set(REVIEW_MOVES) == set(ReviewState)
+    assert set(LEG_MOVES) == set(LegState)
 
 
 @given(st.datetimes(datetime(2000, 1, 1), datetime(2200, 1, 1)), st.binary(min_size=10, max_size=10))  # noqa: DTZ001

@@ -8,24 +8,23 @@ itself: a leg whose usage was seen by then is settled by it, every other one is 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from policyguard.adapters.body import AppFailed, ClientLeft, Receive, Replay, Send, read_body, respond
+from policyguard.adapters.body import AppFailed, ASGIApp, ClientLeft, Receive, Replay, Scope, Send, read_body, respond
 from policyguard.adapters.deciding import (
     FORCED_ENCODING,
     MAX_UNCLAIMED_BYTES,
     Claimed,
     DoorRules,
+    DoorStep,
     Forward,
     Passes,
     ReadBody,
-    Scope,
-    Step,
-    Work,
+    ReadingWork,
     decided,
     leg_of,
     reasons_on_wire,
@@ -34,7 +33,7 @@ from policyguard.adapters.deciding import (
 from policyguard.adapters.identity import CallerOf, caller_of, header, origin
 from policyguard.adapters.reply import Reply
 from policyguard.adapters.room import BODIES_BYTES, Full, Room, too_many
-from policyguard.adapters.routes import Table
+from policyguard.adapters.routes import RouteTable
 from policyguard.decision import Admitted, Decision, Held, Reason, Refused, Released
 from policyguard.flow.admit import no_surface_reason
 from policyguard.flow.drive import adrive
@@ -47,15 +46,14 @@ from policyguard.threads import in_turn
 from policyguard.wire.forms import MAX_BODY_BYTES, MAX_JSON_BYTES
 from policyguard.wire.refusals import render
 
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
 KEY = "policyguard"  # our place in the scope, and in `request.state`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Door(DoorRules):
+class ASGIDoor(DoorRules):
     """The same, for an ASGI app. A body slower than `body_timeout_s` is refused."""
 
-    app: App
+    app: ASGIApp
     name: str = "asgi"
     body_timeout_s: float = 60.0
 
@@ -74,7 +72,7 @@ class PolicyGuardMiddleware:
 
     def __init__(
         self,
-        app: App,
+        app: ASGIApp,
         *,
         guard: Guard,
         caller: CallerOf | None = None,
@@ -88,7 +86,7 @@ class PolicyGuardMiddleware:
         self.app = app
         self.guard = guard
         self.caller = caller
-        self._door = Door(
+        self._door = ASGIDoor(
             app=app,
             guard=guard,
             max_body_bytes=max_body_bytes,
@@ -97,7 +95,7 @@ class PolicyGuardMiddleware:
         )
         self._room = Room(max_bodies_bytes)
         self._max_unclaimed_bytes = max_unclaimed_bytes
-        self._table = Table(guard.policies, root_path)
+        self._table = RouteTable(guard.policies, root_path)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.guard.afollow()  # at the latest now, best at startup: each worker follows the policies by itself
@@ -143,7 +141,7 @@ class PolicyGuardMiddleware:
         refused = await self.guard.areject(why, surface=None, caller=who, door="asgi", address=origin(scope, policies))
         await say(refused, send, reasons=True)
 
-    async def _socket(self, table: Table, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _socket(self, table: RouteTable, scope: Scope, receive: Receive, send: Send) -> None:
         """What a socket carries cannot be decided here: the Responses API over one is closed before it opens."""
         if not table.looks_like_responses(*table.paths(scope)):
             await self.app(scope, receive, send)
@@ -168,12 +166,12 @@ class PolicyGuardMiddleware:
             await say(said, send, reasons=True)
 
 
-async def _perform(door: Door, scope: Scope, receive: Receive, step: Step) -> Any:
+async def _perform(door: ASGIDoor, scope: Scope, receive: Receive, step: DoorStep) -> Any:
     match step:
         case ReadBody():
             declared = header(scope["headers"], "content-length")
             return await read_body(receive, declared, limit=step.limit, timeout_s=door.body_timeout_s)
-        case Work():
+        case ReadingWork():
             return step.call() if step.quick else await in_turn(step.call)
     return await aperform(door.guard, step)
 
@@ -185,7 +183,7 @@ async def say(answer: Refused | Held | Released, send: Send, *, reasons: bool) -
 class Guarded:
     """One claimed request on its way through."""
 
-    def __init__(self, door: Door, it: Claimed, receive: Receive, send: Send) -> None:
+    def __init__(self, door: ASGIDoor, it: Claimed, receive: Receive, send: Send) -> None:
         self.door, self.guard, self.it = door, door.guard, it
         self.scope, self.receive, self.send = it.scope, receive, send
 

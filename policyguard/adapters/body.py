@@ -11,9 +11,11 @@ from policyguard.errors import InvalidRequest
 from policyguard.request import Failure
 from policyguard.wire.refusals import Rendered
 
+Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class ClientLeft(Exception):

@@ -16,7 +16,7 @@ import httpx2
 
 from policyguard.adapters.body import too_large
 from policyguard.adapters.calls import Call, call_of, can_hold_tools, is_plain
-from policyguard.adapters.deciding import Work, headers_for, reasons_on_wire
+from policyguard.adapters.deciding import ReadingWork, headers_for, reasons_on_wire
 from policyguard.adapters.identity import said_by
 from policyguard.adapters.passing import failure_of
 from policyguard.decision import Admitted, Held, Reason, Refused, Released
@@ -28,9 +28,9 @@ from policyguard.guard.guard import Guard
 from policyguard.guard.leg import LiveLeg, WatchedAnswer
 from policyguard.guard.offer import Offer, admission, caller_within, current_offer, looks
 from policyguard.guard.steps import Admit, GuardStep, Reject
-from policyguard.request import Caller, Outcome, Output, Value
+from policyguard.request import Caller, IdentityValue, Outcome, Output
 from policyguard.wire.errors import render_error
-from policyguard.wire.forms import Parsed, Shape, check_query, largest, one_content_type, read
+from policyguard.wire.forms import Parsed, WireForm, check_query, largest, one_content_type, read
 from policyguard.wire.reach import Reach, Reached, reach
 from policyguard.wire.refusals import render
 
@@ -42,12 +42,12 @@ _DECODED = ("content-length", "content-encoding", "transfer-encoding")
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
+class ClientDoor:
     """`caller` says who asks, where `policyguard.caller` does not."""
 
     guard: Guard
     surface: str
-    caller: Callable[[], Caller | Mapping[str, Value] | None] | None
+    caller: Callable[[], Caller | Mapping[str, IdentityValue] | None] | None
 
     def who(self, offer: Offer | None) -> Caller:
         return said_by(self.caller() if self.caller else None, caller_within(offer).values)
@@ -64,7 +64,7 @@ class Read:
 
 
 @dataclass(frozen=True, slots=True)
-class Send:
+class SendRequest:
     """Answer: the `Response`, with its body unread."""
 
     request: httpx2.Request
@@ -93,14 +93,14 @@ class Pass:
     answer: WatchedAnswer
 
 
-Step = Work | Read | Send | Body | Gather | Pass | GuardStep
+CallStep = ReadingWork | Read | SendRequest | Body | Gather | Pass | GuardStep
 Stream = httpx2.SyncByteStream | httpx2.AsyncByteStream
-Steps = Generator[Step, Any, httpx2.Response]
+CallSteps = Generator[CallStep, Any, httpx2.Response]
 
 # ---- the call ---------------------------------------------------------------------------------------------
 
 
-def answer(door: Door, request: httpx2.Request) -> Steps:
+def answer(door: ClientDoor, request: httpx2.Request) -> CallSteps:
     """The answer to one request of the SDK."""
     path = request.url.raw_path.partition(b"?")[0].decode("latin-1")
     call = call_of(request.method, path, request.headers)
@@ -117,18 +117,18 @@ def answer(door: Door, request: httpx2.Request) -> Steps:
             return (yield from _image_call(door, request, "responses"))
         if reached.reach is not Reach.NONE:
             return (yield from _refuse(door, no_surface_reason(reached.message)))
-    response: httpx2.Response = yield Send(request)
+    response: httpx2.Response = yield SendRequest(request)
     return response
 
 
-def _reached(request: httpx2.Request, call: Call) -> Generator[Step, Any, Reached]:
+def _reached(request: httpx2.Request, call: Call) -> Generator[CallStep, Any, Reached]:
     body: bytes = yield Read(request)
     kind = request.headers.get("content-type", "")
     encoded = request.headers.get("content-encoding", "identity").strip().lower() != "identity"
     return reach(body, kind, encoded=encoded, responses=call is Call.RESPONSES)
 
 
-def _refuse(door: Door, error: InvalidRequest | Reason) -> Steps:
+def _refuse(door: ClientDoor, error: InvalidRequest | Reason) -> CallSteps:
     try:
         caller = door.who(current_offer(door.guard))
     except ConfigError as problem:
@@ -137,7 +137,7 @@ def _refuse(door: Door, error: InvalidRequest | Reason) -> Steps:
     return _refusal(door, refused)
 
 
-def _refusal(door: Door, refused: Refused | Held | Released) -> httpx2.Response:
+def _refusal(door: ClientDoor, refused: Refused | Held | Released) -> httpx2.Response:
     status, headers, body = render(refused, reasons=reasons_on_wire(door.guard.policies, door.surface))
     return httpx2.Response(status, headers=headers, content=body)
 
@@ -148,7 +148,7 @@ def _misconfigured(error: ConfigError) -> httpx2.Response:
     return httpx2.Response(rendered.status, headers=rendered.headers, content=rendered.body)
 
 
-def _image_call(door: Door, request: httpx2.Request, shape: Shape) -> Steps:
+def _image_call(door: ClientDoor, request: httpx2.Request, shape: WireForm) -> CallSteps:
     offer = current_offer(door.guard)
     try:
         caller = door.who(offer)
@@ -157,7 +157,7 @@ def _image_call(door: Door, request: httpx2.Request, shape: Shape) -> Steps:
         return _misconfigured(error)
     try:
         body: bytes = yield Read(request)
-        parsed: Parsed = yield Work(partial(_parsed, request, body, shape))
+        parsed: Parsed = yield ReadingWork(partial(_parsed, request, body, shape))
     except InvalidRequest as error:
         return (yield from _refuse(door, error))
     attempt = _Attempt.of(request)
@@ -175,7 +175,7 @@ def _image_call(door: Door, request: httpx2.Request, shape: Shape) -> Steps:
     return (yield from _forward(door, request, parsed, said, attempt, offer))
 
 
-def _parsed(request: httpx2.Request, body: bytes, shape: Shape) -> Parsed:
+def _parsed(request: httpx2.Request, body: bytes, shape: WireForm) -> Parsed:
     types, encodings = (request.headers.get_list(name) for name in ("content-type", "content-encoding"))
     kind, limit = one_content_type(types, encodings), largest(shape)
     if len(body) > limit:
@@ -188,20 +188,20 @@ def _parsed(request: httpx2.Request, body: bytes, shape: Shape) -> Parsed:
 
 
 def _forward(
-    door: Door,
+    door: ClientDoor,
     request: httpx2.Request,
     parsed: Parsed,
     admitted: Admitted,
     attempt: _Attempt,
     offer: Offer | None,
-) -> Steps:
+) -> CallSteps:
     ticket = admitted.ticket
     sendable = _rewritten(request, *parsed.write(admitted.request, ticket.safety_identifier))
     leg = LiveLeg(door.guard, admitted, looks=looks(offer, ticket), tried=attempt.reasons)
     lives_on = False
     try:
         with leg.within():
-            response: httpx2.Response = yield Send(sendable)
+            response: httpx2.Response = yield SendRequest(sendable)
         attempt.ended(admitted.decision.id, str(response.status_code))
         answer = WatchedAnswer(leg, response.status_code, _decoded(response))
         if leg.holds_back:
@@ -222,15 +222,17 @@ def _forward(
         raise
 
 
-def _ended(leg: LiveLeg, answer: WatchedAnswer) -> Generator[Step, Any, tuple[Refused | Held | None, Output | None]]:
+def _ended(
+    leg: LiveLeg, answer: WatchedAnswer
+) -> Generator[CallStep, Any, tuple[Refused | Held | None, Output | None]]:
     """The answer is whole: what is said in its place, and what came out where that is looked at."""
     answer.whole = True
-    output: Output | None = (yield Work(answer.output)) if leg.looks else None
+    output: Output | None = (yield ReadingWork(answer.output)) if leg.looks else None
     said = yield from leg.ending(answer.outcome(), output)
     return said, output
 
 
-def _inspected(door: Door, response: httpx2.Response, leg: LiveLeg, answer: WatchedAnswer) -> Steps:
+def _inspected(door: ClientDoor, response: httpx2.Response, leg: LiveLeg, answer: WatchedAnswer) -> CallSteps:
     """The answer, whole, once its pictures were looked at; or the refusal in its place. A stream is one piece then."""
     yield Gather(response, answer)
     said, output = yield from _ended(leg, answer)

@@ -6,11 +6,12 @@ one; how its body is read and where it goes then is the door's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, MutableMapping
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
+from policyguard.adapters.body import Scope
 from policyguard.adapters.identity import header, origin
 from policyguard.decision import Admission, Admitted, Decision, Held, Reason, Refused, Released
 from policyguard.errors import InvalidRequest
@@ -28,8 +29,7 @@ from policyguard.wire.outcome import plain_word
 from policyguard.wire.own import Own, also_read, read_own
 from policyguard.wire.reach import DRAWS, Reach, Reached, reach
 
-Scope = MutableMapping[str, Any]
-Parsed = forms.Parsed | Own
+ReadRequest = forms.Parsed | Own
 MAX_UNCLAIMED_BYTES = 8 * 1024 * 1024  # a conversation with some pictures
 _SHORT = 32 * 1024  # bytes of a body that is read at once
 
@@ -76,14 +76,14 @@ class ReadBody:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class ReadingWork:
     """Reading what was sent. What is not `quick` is not for an event loop. Answer: what `call` returns."""
 
     call: Callable[[], Any]
     quick: bool = False
 
 
-Step = ReadBody | Work | GuardStep
+DoorStep = ReadBody | ReadingWork | GuardStep
 
 
 class Forward(NamedTuple):
@@ -101,19 +101,19 @@ class Passes(NamedTuple):
     body: bytes
 
 
-Said = Refused | Held | Released
+DoorAnswer = Refused | Held | Released
 
 
 # ---- a request that a surface claims ----------------------------------------------------------------------
 
 
-def decided(rules: DoorRules, it: Claimed) -> Generator[Step, Any, Forward | Passes | Said]:
+def decided(rules: DoorRules, it: Claimed) -> Generator[DoorStep, Any, Forward | Passes | DoorAnswer]:
     """What becomes of it. What a door raises while it reads the body goes through."""
     scope, route = it.scope, it.route
     try:
         body: bytes = yield ReadBody(largest(route.shape, rules.max_body_bytes, rules.max_json_bytes))
         reached = (yield from _reached(scope, body)) if route.shape == "responses" else DRAWS
-        parsed: Parsed | None = (yield _parse(rules, it, body)) if reached is DRAWS else None
+        parsed: ReadRequest | None = (yield _parse(rules, it, body)) if reached is DRAWS else None
     except InvalidRequest as error:
         return (yield from _refused(rules, it, error))
     if reached.reach is Reach.NONE and rules.passes_text:  # text for text
@@ -150,18 +150,18 @@ def _address(rules: DoorRules, it: Claimed) -> str | None:
     return None if rules.name == "proxy" else origin(it.scope, it.policies)
 
 
-def _refused(rules: DoorRules, it: Claimed, why: InvalidRequest | Reason) -> Generator[Step, Any, Refused]:
+def _refused(rules: DoorRules, it: Claimed, why: InvalidRequest | Reason) -> Generator[DoorStep, Any, Refused]:
     refused: Refused = yield Reject(why, it.surface, it.caller, rules.name, _address(rules, it))
     return refused
 
 
-def _parse(rules: DoorRules, it: Claimed, body: bytes) -> Work:
+def _parse(rules: DoorRules, it: Claimed, body: bytes) -> ReadingWork:
     """Pictures are to be looked at, however short they are: that takes long."""
     quick = it.route.shape in ("custom", "generations") and len(body) <= _SHORT
-    return Work(partial(_parsed, rules, it, body), quick)
+    return ReadingWork(partial(_parsed, rules, it, body), quick)
 
 
-def _parsed(rules: DoorRules, it: Claimed, body: bytes) -> Parsed:
+def _parsed(rules: DoorRules, it: Claimed, body: bytes) -> ReadRequest:
     kind, query = _content_type(it.scope), it.scope.get("query_string", b"")
     if it.route.shape == "custom":
         return read_own(body, kind, it.route, query)
@@ -180,10 +180,10 @@ def _values(scope: Scope, wanted: bytes) -> list[str]:
     return [value.decode("latin-1") for name, value in scope["headers"] if name.lower() == wanted]
 
 
-def _reached(scope: Scope, body: bytes) -> Generator[Step, Any, Reached]:
+def _reached(scope: Scope, body: bytes) -> Generator[DoorStep, Any, Reached]:
     """Whether a body of the Responses API can make images."""
     kind = _content_type(scope)
-    reached: Reached = yield Work(partial(reach, body, kind, encoded=False, responses=True), len(body) <= _SHORT)
+    reached: Reached = yield ReadingWork(partial(reach, body, kind, encoded=False, responses=True), len(body) <= _SHORT)
     return reached
 
 
@@ -192,7 +192,7 @@ def _reached(scope: Scope, body: bytes) -> Generator[Step, Any, Reached]:
 
 def unclaimed(
     rules: DoorRules, scope: Scope, policies: PolicySet, caller: Caller, limit: int
-) -> Generator[Step, Any, Passes | Refused]:
+) -> Generator[DoorStep, Any, Passes | Refused]:
     """A request to the Responses API: it passes where it can make no image."""
     why: InvalidRequest | Reason
     try:

@@ -9,26 +9,26 @@ from typing import Any
 
 from policyguard.guard.current import current_caller
 from policyguard.policy.model import PolicySet
-from policyguard.request import Caller, Value
+from policyguard.request import Caller, IdentityValue
 from policyguard.text.identity import decoded
 
-CallerOf = Callable[[Any], Caller | Mapping[str, Value] | None]  # from an ASGI scope
+CallerOf = Callable[[Any], Caller | Mapping[str, IdentityValue] | None]  # from an ASGI scope
 _MAX_CHARS = 256
 
 
 def caller_of(scope: Any, policies: PolicySet, given: CallerOf | None) -> Caller:
     """The values as they came; the guard resolves them. A callable wins over `policyguard.caller`, it over headers."""
-    values: dict[str, Value] = _from_headers(scope, policies)
+    values: dict[str, IdentityValue] = _from_headers(scope, policies)
     values.update(current_caller().items())
     return said_by(given(scope) if given else None, values)
 
 
-def said_by(given: Caller | Mapping[str, Value] | None, values: Mapping[str, Value]) -> Caller:
+def said_by(given: Caller | Mapping[str, IdentityValue] | None, values: Mapping[str, IdentityValue]) -> Caller:
     """What a callable of the app's says, over the values that are there already."""
     return Caller.of({**values, **dict(given.items() if given else ())})
 
 
-def _from_headers(scope: Any, policies: PolicySet) -> dict[str, Value]:
+def _from_headers(scope: Any, policies: PolicySet) -> dict[str, IdentityValue]:
     client = scope.get("client")
     if not client or not _trusted(client[0], policies):
         return {}

@@ -22,7 +22,7 @@ from starlette.types import Receive, Scope, Send
 
 from policyguard.adapters.page_errors import not_allowed
 from policyguard.guard.guard import Guard
-from policyguard.telemetry.ledger import Ledger, Reading
+from policyguard.telemetry.ledger import GaugeReading, LedgerGauges
 from policyguard.telemetry.measures import Labels
 from policyguard.telemetry.names import MEASURED, READ, Metric
 from policyguard.threads import in_thread
@@ -80,7 +80,7 @@ class Metrics:
         return encode(self._all), content_type
 
 
-class _Sink:
+class _PrometheusSink:
     listens = True  # it counts, for whoever looks later
 
     def __init__(self, instruments: Mapping[str, Counter | Histogram]) -> None:
@@ -98,7 +98,7 @@ class _Sink:
 class _All(Collector):
     """What was counted, by all workers, and how the ledger stands."""
 
-    def __init__(self, registry: CollectorRegistry, ledger: Ledger) -> None:
+    def __init__(self, registry: CollectorRegistry, ledger: LedgerGauges) -> None:
         self._registry, self._ledger = registry, ledger
 
     def collect(self) -> Iterator[Family]:
@@ -111,7 +111,7 @@ class _All(Collector):
         yield from _families(self._ledger.readings())
 
 
-def _families(readings: tuple[Reading, ...]) -> Iterator[Family]:
+def _families(readings: tuple[GaugeReading, ...]) -> Iterator[Family]:
     for metric in READ:
         family = GaugeMetricFamily(_name(metric), metric.help, labels=[_label(name) for name in metric.labels])
         for reading in readings:
@@ -122,9 +122,9 @@ def _families(readings: tuple[Reading, ...]) -> Iterator[Family]:
 
 
 @cache
-def _sink(registry: CollectorRegistry) -> _Sink:
+def _sink(registry: CollectorRegistry) -> _PrometheusSink:
     """One for a process: two that count into one file, each by itself, would overwrite one another."""
-    return _Sink({metric.name: _instrument(metric, registry) for metric in MEASURED})
+    return _PrometheusSink({metric.name: _instrument(metric, registry) for metric in MEASURED})
 
 
 def _instrument(metric: Metric, registry: CollectorRegistry) -> Counter | Histogram:

@@ -36,7 +36,7 @@ class Routed(NamedTuple):
     is_responses: bool = False
 
 
-class Table:
+class RouteTable:
     """The routes of one policy set.
 
     `root_path` is what the app itself takes off the paths that it gets. None: nobody knows here, so whatever is a
@@ -66,9 +66,9 @@ class Table:
             rest for route, path in guessed if route.shape == "responses" for rest in _rests(path)
         )
 
-    def current(self, policies: PolicySet) -> Table:
+    def current(self, policies: PolicySet) -> RouteTable:
         """The table of the policies that are in force: this one, until they are others."""
-        return self if policies is self.policies else Table(policies, self._root_path)
+        return self if policies is self.policies else RouteTable(policies, self._root_path)
 
     def find(self, scope: Mapping[str, Any]) -> Routed:
         """What an HTTP request is, by its method, path and headers."""

@@ -15,18 +15,18 @@ import anyio
 import httpx2
 from openai import AsyncOpenAI, OpenAI
 
-from policyguard.adapters.call_steps import Body, Door, Gather, Pass, Read, Send, Step, answer
-from policyguard.adapters.deciding import Work
+from policyguard.adapters.call_steps import Body, CallStep, ClientDoor, Gather, Pass, Read, SendRequest, answer
+from policyguard.adapters.deciding import ReadingWork
 from policyguard.adapters.passing import AsyncPassing, Passing
 from policyguard.errors import ConfigError
 from policyguard.flow.drive import adrive, drive
 from policyguard.guard.guard import Guard
 from policyguard.guard.steps import aperform, perform
 from policyguard.guard.surface import check_surface
-from policyguard.request import Caller, Value
+from policyguard.request import Caller, IdentityValue
 from policyguard.threads import in_turn
 
-CallerNow = Callable[[], Caller | Mapping[str, Value] | None]
+CallerNow = Callable[[], Caller | Mapping[str, IdentityValue] | None]
 Sync = TypeVar("Sync", bound=OpenAI)
 Async = TypeVar("Async", bound=AsyncOpenAI)
 # What a socket carries cannot be decided here. A name that resolves nowhere, by RFC 6761.
@@ -53,7 +53,7 @@ def guarded(
     below: Any = getattr(client, "_client", None)
     if isinstance(below, _GuardedClient | _AsyncGuardedClient):
         raise ConfigError("this client is guarded already: guard the one that it was made from")
-    door = Door(guard, surface, caller)
+    door = ClientDoor(guard, surface, caller)
     if isinstance(client, OpenAI) and isinstance(below, httpx2.Client):
         above = _GuardedClient(transport=GuardTransport(door, below), **_like(below))
         return client.with_options(http_client=above, websocket_base_url=NO_SOCKETS)
@@ -88,18 +88,18 @@ class _AsyncGuardedClient(httpx2.AsyncClient):
 class GuardTransport(httpx2.BaseTransport):
     """Between the SDK and the HTTP client that it had."""
 
-    def __init__(self, door: Door, below: httpx2.Client) -> None:
+    def __init__(self, door: ClientDoor, below: httpx2.Client) -> None:
         self._door = door
         self._below = below
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         return drive(answer(self._door, request), self._perform)
 
-    def _perform(self, step: Step) -> Any:
+    def _perform(self, step: CallStep) -> Any:
         match step:
-            case Send():  # a redirect is another request and comes through here, too
+            case SendRequest():  # a redirect is another request and comes through here, too
                 return self._below.send(step.request, stream=True, follow_redirects=False)
-            case Work():
+            case ReadingWork():
                 return step.call()
             case Read():
                 return step.request.read()
@@ -122,18 +122,18 @@ class GuardTransport(httpx2.BaseTransport):
 class AsyncGuardTransport(httpx2.AsyncBaseTransport):
     """The same for async."""
 
-    def __init__(self, door: Door, below: httpx2.AsyncClient) -> None:
+    def __init__(self, door: ClientDoor, below: httpx2.AsyncClient) -> None:
         self._door = door
         self._below = below
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         return await adrive(answer(self._door, request), self._perform)
 
-    async def _perform(self, step: Step) -> Any:
+    async def _perform(self, step: CallStep) -> Any:
         match step:
-            case Send():
+            case SendRequest():
                 return await self._below.send(step.request, stream=True, follow_redirects=False)
-            case Work():
+            case ReadingWork():
                 return await _elsewhere(step.call)
             case Read():
                 return await step.request.aread()

@@ -12,17 +12,17 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any, Self
 
+from policyguard.adapters.body import Scope
 from policyguard.adapters.deciding import (
     FORCED_ENCODING,
     MAX_UNCLAIMED_BYTES,
     Claimed,
     DoorRules,
+    DoorStep,
     Forward,
     Passes,
     ReadBody,
-    Scope,
-    Step,
-    Work,
+    ReadingWork,
     decided,
     headers_for,
     leg_of,
@@ -31,7 +31,7 @@ from policyguard.adapters.deciding import (
 )
 from policyguard.adapters.environ import read_body, scope_of, with_body
 from policyguard.adapters.identity import CallerOf, caller_of, origin
-from policyguard.adapters.routes import Table
+from policyguard.adapters.routes import RouteTable
 from policyguard.decision import Held, Refused, Released
 from policyguard.flow.admit import no_surface_reason
 from policyguard.flow.drive import drive
@@ -46,7 +46,7 @@ from policyguard.wire.refusals import render
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Callable[[bytes], object]]
-App = Callable[[Environ, StartResponse], Iterable[bytes]]
+WSGIApp = Callable[[Environ, StartResponse], Iterable[bytes]]
 KEY = "policyguard"  # our place in the environ: the id of the decision
 
 
@@ -60,7 +60,7 @@ class PolicyGuardMiddleware:
 
     def __init__(
         self,
-        app: App,
+        app: WSGIApp,
         *,
         guard: Guard,
         caller: CallerOf | None = None,
@@ -72,7 +72,7 @@ class PolicyGuardMiddleware:
         self.app, self.guard, self.caller = app, guard, caller
         self._rules = DoorRules(guard=guard, name="wsgi", max_body_bytes=max_body_bytes, max_json_bytes=max_json_bytes)
         self._max_unclaimed_bytes = max_unclaimed_bytes
-        self._table = Table(guard.policies, root_path)
+        self._table = RouteTable(guard.policies, root_path)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         self.guard.follow()  # each worker follows the policies by itself
@@ -109,11 +109,11 @@ class PolicyGuardMiddleware:
         given = self.caller
         return caller_of(scope, policies, (lambda _: given(environ)) if given else None)
 
-    def _perform(self, environ: Environ, step: Step) -> Any:
+    def _perform(self, environ: Environ, step: DoorStep) -> Any:
         match step:
             case ReadBody():
                 return read_body(environ, step.limit)
-            case Work():
+            case ReadingWork():
                 return step.call()
         return perform(self.guard, step)
 
@@ -131,10 +131,10 @@ class PolicyGuardMiddleware:
         given = {KEY: decision.id, "REQUEST_METHOD": route.method, "CONTENT_TYPE": said.content_type}
         environ = {**with_body(environ, said.body), **given, "HTTP_ACCEPT_ENCODING": FORCED_ENCODING}
         leg = leg_of(self._rules, said.admitted, said.caller)
-        return _Reply(leg, route, start, reasons).of(self.app, environ)
+        return _WSGIReply(leg, route, start, reasons).of(self.app, environ)
 
 
-class _Reply:
+class _WSGIReply:
     """The app's answer to an admitted request: read as it passes, or kept until its pictures were looked at."""
 
     def __init__(self, leg: LiveLeg, route: Route, start: StartResponse, reasons: bool) -> None:
@@ -144,7 +144,7 @@ class _Reply:
         self._written: list[bytes] = []  # by the callable that `start_response` returns, as old apps do
         self._found: Iterable[bytes] = ()
 
-    def of(self, app: App, environ: Environ) -> Self:
+    def of(self, app: WSGIApp, environ: Environ) -> Self:
         with self._running():
             self._found = app(environ, self._begin)
         return self

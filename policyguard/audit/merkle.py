@@ -23,7 +23,7 @@ def node_hash(left: bytes, right: bytes) -> bytes:
     return sha256(b"\1" + left + right).digest()
 
 
-class Tree:
+class MerkleTree:
     """A tree that grows at its right end. It holds the frontier alone, never its leaves."""
 
     __slots__ = ("_nodes", "size")
@@ -57,7 +57,7 @@ class Tree:
 
 def root_of(leaves: Iterable[bytes]) -> bytes:
     """The root over these hashes of leaves."""
-    tree = Tree()
+    tree = MerkleTree()
     for leaf in leaves:
         tree.append(leaf)
     return tree.root()

@@ -44,7 +44,7 @@ class Vault:
         self._identifiers = hmac.new(_derive(first, b"safety identifiers"), digestmod="sha256")
         self._macs = _derive(first, b"leaves")
         self._again = again
-        self._keys = {_key_id(key): _Key(key) for key in ring}
+        self._keys = {_key_id(key): _DerivedKey(key) for key in ring}
         self.key_id = _key_id(first)
         self.newest_id = _key_id(ring[-1])
         self._data = lru_cache(maxsize=_CACHED_SUBJECTS)(self._unwrap)
@@ -121,9 +121,9 @@ class Vault:
         except (InvalidTag, ValueError) as error:
             raise ConfigError(f"data key `{data_key.id}` was altered") from error
 
-    def _key(self, key_id: str) -> _Key | None:
+    def _key(self, key_id: str) -> _DerivedKey | None:
         if key_id not in self._keys and self._again is not None:
-            self._keys = {_key_id(key): _Key(key) for key in self._again()}
+            self._keys = {_key_id(key): _DerivedKey(key) for key in self._again()}
         return self._keys.get(key_id)
 
     # ---- signatures ---------------------------------------------------------------------------------------------
@@ -142,7 +142,7 @@ class Vault:
         return blake2b(message, key=self._macs, digest_size=16).digest()
 
 
-class _Key:
+class _DerivedKey:
     """What one key of the ring is used for. Every use has a key of its own, derived by HKDF."""
 
     def __init__(self, key: bytes) -> None:

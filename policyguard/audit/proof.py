@@ -18,8 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationErr
 
 from policyguard.audit.merkle import (
     HASH_BYTES,
+    MerkleTree,
     Range,
-    Tree,
     consistency_ranges,
     inclusion_ranges,
     leaf_hash,
@@ -63,7 +63,7 @@ def _aware(value: Any) -> datetime:
 
 
 _Hash = Annotated[bytes, PlainValidator(_hash)]
-_Number = Annotated[int, Field(ge=0, lt=2**63)]
+_Natural = Annotated[int, Field(ge=0, lt=2**63)]
 _Column = str | int | float | bool | None
 
 
@@ -71,13 +71,13 @@ class _Strict(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True)
 
 
-class Document(_Strict):
+class KeptCheckpoint(_Strict):
     """A checkpoint as it is kept elsewhere."""
 
     kind: Literal["policyguard checkpoint 1"]
-    size: _Number
+    size: _Natural
     root: _Hash
-    previous: _Number
+    previous: _Natural
     at: Annotated[datetime, PlainValidator(_aware)]
     key_id: str
     signature: Annotated[bytes, PlainValidator(_signature)]
@@ -88,16 +88,16 @@ class Document(_Strict):
 
 
 class Since(_Strict):
-    checkpoint: Document
+    checkpoint: KeptCheckpoint
     path: list[_Hash]
 
 
 class Proof(_Strict):
     kind: Literal["policyguard proof 1"]
     row: dict[str, _Column]
-    leaf: _Number
+    leaf: _Natural
     path: list[_Hash]
-    checkpoint: Document
+    checkpoint: KeptCheckpoint
     since: Since | None = None
 
     @field_validator("row")
@@ -146,7 +146,7 @@ def _path(seals: Seals, ranges: Sequence[Range]) -> list[str]:
 
 
 def _root(seals: Seals, start: int, stop: int) -> bytes:
-    tree = Tree()
+    tree = MerkleTree()
     for at in range(start, stop, BATCH):
         for row in seals.leaves(at, min(at + BATCH, stop)):
             tree.append(leaf_hash(data_of(row.seq, row.delete_after_us, row.digest)))
@@ -221,7 +221,7 @@ def _since_problems(since: Since, newest: Checkpoint, key: str | None) -> Iterat
         yield "the older checkpoint is not the beginning of the newer one"
 
 
-def _is_signed_by(checkpoint: Document, key: str | None) -> bool:
+def _is_signed_by(checkpoint: KeptCheckpoint, key: str | None) -> bool:
     """By `key`, else by the key that the checkpoint names itself."""
     signer = checkpoint.public_key if key is None else key
     if signer is None:
@@ -262,7 +262,7 @@ def _checkpoints(file: Path) -> Iterator[Checkpoint]:
         inner = each.get("checkpoint") or each.get("newest") or each if isinstance(each, dict) else None
         if isinstance(inner, dict) and inner.get("kind") == CHECKPOINT:
             try:
-                yield Document.model_validate(inner).value()
+                yield KeptCheckpoint.model_validate(inner).value()
             except ValidationError:
                 raise ConfigError(f"`{file}` has a checkpoint with a part missing, or of another kind") from None
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import orjson
 
-from policyguard.audit.merkle import Tree, leaf_hash
+from policyguard.audit.merkle import MerkleTree, leaf_hash
 from policyguard.audit.private import Vault, verify_signature
 from policyguard.errors import PolicyguardError
 from policyguard.store import Store
@@ -70,15 +70,15 @@ def extend(unsealed: Unsealed, vault: Vault, now: datetime) -> tuple[list[Leaf],
     return leaves, signed(unsigned, vault)
 
 
-def _grown(unsealed: Unsealed, vault: Vault) -> Tree:
+def _grown(unsealed: Unsealed, vault: Vault) -> MerkleTree:
     """The tree as it was signed last."""
     checkpoint = unsealed.checkpoint
     if checkpoint is None:
-        return Tree()
+        return MerkleTree()
     try:
-        tree = Tree(checkpoint.size, checkpoint.frontier)
+        tree = MerkleTree(checkpoint.size, checkpoint.frontier)
     except ValueError:
-        tree = Tree()
+        tree = MerkleTree()
     if unsealed.last_seq is None or tree.root() != checkpoint.root or not is_signed(checkpoint, vault):
         raise SealError("the sealed record was altered, so nothing is sealed; run `policyguard audit verify`")
     return tree

@@ -19,7 +19,7 @@ from policyguard.text.visible import visible_json
 STDOUT = "-"
 
 
-class Lines:
+class JSONLines:
     """JSON lines at the end of a file, or on the standard output: a line for each row, then one for the checkpoint."""
 
     limit = 1_000_000
@@ -69,7 +69,7 @@ def address(target: str) -> str:
 def open_sink(target: str) -> Iterator[Sink]:
     """The receiver at a URL, in a file, or `-`. Raises `ConfigError` for an address that cannot be one."""
     if "://" not in target:
-        yield Lines(None if target == STDOUT else Path(target))
+        yield JSONLines(None if target == STDOUT else Path(target))
         return
     from policyguard.audit.webhook import Webhook  # here, because files need no HTTP client
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from policyguard.audit.merkle import Tree, leaf_hash
+from policyguard.audit.merkle import MerkleTree, leaf_hash
 from policyguard.audit.private import Vault
 from policyguard.audit.seal import data_of, digest_of, is_signed, mac_of
 from policyguard.errors import StoreUnavailable
@@ -30,7 +30,7 @@ _ROW = len(LEAF)  # where the row begins behind its leaf
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Discrepancy:
     """One thing that is not as it was sealed. `what` is one word for programs; `seq` is the row's number."""
 
     what: str
@@ -41,7 +41,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class VerificationReport:
     """What verification saw: of `sealed` leaves `rows` have their row, `removed` lost it by retention, after its time.
 
     `unsealed` rows come behind and are not covered; of the findings, `more` are only counted.
@@ -53,7 +53,7 @@ class Report:
     unsealed: int
     checkpoints: int
     newest: Checkpoint | None
-    findings: tuple[Finding, ...]
+    findings: tuple[Discrepancy, ...]
     more: int = 0
 
     @property
@@ -68,7 +68,7 @@ def verify(
     *,
     published: Mapping[int, bytes] | None = None,
     progress: Progress | None = None,
-) -> Report:
+) -> VerificationReport:
     """Go through the whole sealed record. `published` are roots by size that were known before."""
     return _Verification(store, vault, now, published or {}).run(progress or (lambda done, total: None))
 
@@ -79,12 +79,12 @@ class _Verification:
     def __init__(self, store: Store, vault: Vault, now: datetime, published: Mapping[int, bytes]) -> None:
         self._seals, self._vault, self._now_us = store.seals, vault, us(now)
         self._published = published
-        self._tree = Tree()
-        self._findings: list[Finding] = []
+        self._tree = MerkleTree()
+        self._findings: list[Discrepancy] = []
         self._more = self._rows = self._removed = self._last_seq = 0
         self._checkpoints = self._previous = 0
 
-    def run(self, progress: Progress) -> Report:
+    def run(self, progress: Progress) -> VerificationReport:
         newest, count = self._seals.extent()
         size = newest.size if newest else 0
         for start in range(0, size, BATCH):
@@ -93,7 +93,7 @@ class _Verification:
             progress(stop, size)
         self._beyond(size, count)
         self._without_leaf(size)
-        return Report(
+        return VerificationReport(
             sealed=size,
             rows=self._rows,
             removed=self._removed,
@@ -106,7 +106,7 @@ class _Verification:
 
     def _found(self, what: str, message: str, **place: Any) -> None:
         if len(self._findings) < MOST_FINDINGS:
-            self._findings.append(Finding(what, message, **place))
+            self._findings.append(Discrepancy(what, message, **place))
         else:
             self._more += 1
 
@@ -158,7 +158,7 @@ class _Verification:
     def _go_on_from(self, checkpoint: Checkpoint) -> None:
         """What was signed is the ground for what comes after, so that one change is not told again and again."""
         try:
-            signed = Tree(checkpoint.size, checkpoint.frontier)
+            signed = MerkleTree(checkpoint.size, checkpoint.frontier)
         except ValueError:
             return
         if signed.root() == checkpoint.root and is_signed(checkpoint, self._vault):

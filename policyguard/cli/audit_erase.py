@@ -14,14 +14,14 @@ from policyguard.text.suggest import shown
 if TYPE_CHECKING:
     from policyguard.store import Erased
 
-By = Annotated[str, typer.Option("--by", help="Who does it; kept encrypted beside the record.")]
-Why = Annotated[str, typer.Option("--why", help="Why; kept encrypted beside the record.")]
+ByOption = Annotated[str, typer.Option("--by", help="Who does it; kept encrypted beside the record.")]
+WhyOption = Annotated[str, typer.Option("--why", help="Why; kept encrypted beside the record.")]
 
 
 def erase(
     subject: Annotated[str, typer.Option("--subject", help="The user, by name or by pseudonym.")],
-    by: By,
-    why: Why,
+    by: ByOption,
+    why: WhyOption,
     store: StoreOption = None,
     format: FormatOption = "text",
 ) -> None:
@@ -59,7 +59,7 @@ def _say(subject: str, erased: Erased) -> None:
         out.print("on PostgreSQL with the server's own address")
 
 
-def rotate(by: By, why: Why, store: StoreOption = None, format: FormatOption = "text") -> None:
+def rotate(by: ByOption, why: WhyOption, store: StoreOption = None, format: FormatOption = "text") -> None:
     """Add a new key to the key file, from now on the one in use, and wrap every user's key with it.
 
     Pseudonyms come from the first key and stay; older keys stay to verify what they signed. Keep a copy of the file.

@@ -24,7 +24,7 @@ from policyguard.cli.stores import existing_store, vault_of
 
 if TYPE_CHECKING:
     from policyguard.audit.private import Vault
-    from policyguard.audit.verify import Report
+    from policyguard.audit.verify import VerificationReport
 
 _SHOWN = 50  # findings, as text
 
@@ -127,7 +127,7 @@ def _readable(file: Path) -> Path:
     return file
 
 
-def _data(report: Report, vault: Vault) -> dict[str, Any]:
+def _data(report: VerificationReport, vault: Vault) -> dict[str, Any]:
     from policyguard.audit.proof import document
 
     newest = document(report.newest, vault) if report.newest else None
@@ -144,7 +144,7 @@ def _data(report: Report, vault: Vault) -> dict[str, Any]:
     }
 
 
-def _print(report: Report, vault: Vault) -> None:
+def _print(report: VerificationReport, vault: Vault) -> None:
     from policyguard.audit.proof import public_key
 
     out = console()

@@ -115,10 +115,10 @@ def _report(path: str, problems: list[Diagnostic], format: ReportFormat, *, stri
 
 
 def _files(path: str) -> list[str]:
-    from policyguard.policy.load import look
+    from policyguard.policy.load import stamps_of
 
     try:
-        return [str(Path(path) / name) for name in sorted(look(Path(path)))]
+        return [str(Path(path) / name) for name in sorted(stamps_of(Path(path)))]
     except OSError:
         return []
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import orjson
 
 from policyguard.cli import openai_exports
-from policyguard.cli.counts import KINDS, NEEDED, Counts, Day, Row, number_in, text_in, together
+from policyguard.cli.counts import KINDS, NEEDED, Counts, ProviderDay, Row, number_in, text_in, together
 from policyguard.errors import ConfigError
 from policyguard.request import Usage
 
@@ -100,7 +100,7 @@ def _own(path: Path, rows: Sequence[Row], kinds: Sequence[str]) -> Counts:
         elif day is None or model is None or not _is_day(day):
             raise ConfigError(f"{where} has neither a `request_id` nor a `day` like 2026-11-24 and a `model`")
         else:
-            counts.days.append(Day(day, model, usage))
+            counts.days.append(ProviderDay(day, model, usage))
     counts.days = together(counts.days)
     return counts
 

@@ -19,7 +19,7 @@ Row = Mapping[str, Any]
 
 
 @dataclass(slots=True)
-class Day:
+class ProviderDay:
     """What the provider says of a day (UTC) and a model, or of all models together where that is None."""
 
     day: str
@@ -34,7 +34,7 @@ class Counts:
     """`others` are rows of models that draw no images, by name: they are not compared."""
 
     requests: dict[str, Usage] = field(default_factory=dict)
-    days: list[Day] = field(default_factory=list)
+    days: list[ProviderDay] = field(default_factory=list)
     others: Counter[str] = field(default_factory=Counter)
 
 
@@ -61,20 +61,20 @@ def whole(where: str, name: str, value: Any) -> int:
     return int(digits)
 
 
-def together(days: Iterable[Day]) -> list[Day]:
+def together(days: Iterable[ProviderDay]) -> list[ProviderDay]:
     """One for each day and model: exports have rows for projects, keys and minutes."""
-    found: dict[tuple[str, str | None], Day] = {}
+    found: dict[tuple[str, str | None], ProviderDay] = {}
     for one in days:
         known = found.get((one.day, one.model))
         found[one.day, one.model] = one if known is None else _sum(known, one)
     return [found[key] for key in sorted(found, key=lambda key: (key[0], key[1] or ""))]
 
 
-def _sum(a: Day, b: Day) -> Day:
+def _sum(a: ProviderDay, b: ProviderDay) -> ProviderDay:
     usage = None
     if a.usage is not None and b.usage is not None:
         usage = Usage(**{kind: getattr(a.usage, kind) + getattr(b.usage, kind) for kind in KINDS})
-    return Day(a.day, a.model, usage, _plus(a.micros, b.micros), _plus(a.images, b.images))
+    return ProviderDay(a.day, a.model, usage, _plus(a.micros, b.micros), _plus(a.images, b.images))
 
 
 def _plus(a: int | None, b: int | None) -> int | None:

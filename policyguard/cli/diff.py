@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from policyguard.diff.diff import PolicyDiff
     from policyguard.diff.witness import Side
 
-Format = Literal["text", "json", "github", "markdown"]
+FormatOption = Literal["text", "json", "github", "markdown"]
 FailOn = Literal["loosen", "tighten", "any"]
 
 
@@ -32,7 +32,7 @@ def diff(
     now: NowOption = None,
     limit: Annotated[int, typer.Option(min=1, help="Cases to try for one surface.")] = 20_000,
     format: Annotated[
-        Format, typer.Option("--format", help="For people, programs, annotations or a comment.")
+        FormatOption, typer.Option("--format", help="For people, programs, annotations or a comment.")
     ] = "text",
 ) -> None:
     """Show what a change of policies does to decisions: per surface what loosened, what tightened, what is neutral.

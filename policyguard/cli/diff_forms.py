@@ -9,7 +9,7 @@ from typing import Any
 from policyguard.cli import output
 from policyguard.cli.formats import annotation
 from policyguard.decision import Place
-from policyguard.diff.diff import Finding, PolicyDiff, SurfaceDiff
+from policyguard.diff.diff import Difference, PolicyDiff, SurfaceDiff
 from policyguard.diff.values import Change
 from policyguard.diff.witness import command, request_row
 from policyguard.text.visible import visible
@@ -28,7 +28,7 @@ def _headline(surface: SurfaceDiff) -> str:
     return ", ".join(word for word in ("loosened", "tightened") if word in found) or "neutral"
 
 
-def _what(finding: Finding) -> str:
+def _what(finding: Difference) -> str:
     """`deny -> allow`, or what else goes upstream."""
     if finding.upstream:
         changes = ", ".join(f"{name} {old} -> {new}" for name, old, new in finding.upstream)
@@ -36,7 +36,7 @@ def _what(finding: Finding) -> str:
     return f"{finding.old} -> {finding.new}"
 
 
-def _why(finding: Finding) -> list[str]:
+def _why(finding: Difference) -> list[str]:
     old = _side("old", finding.old, finding.old_reasons, finding.old_place)
     new = _side("new", finding.new, finding.new_reasons, finding.new_place)
     return [*old, *new]
@@ -134,7 +134,7 @@ def _surface_row(surface: SurfaceDiff, found: PolicyDiff) -> dict[str, Any]:
     }
 
 
-def _finding_row(finding: Finding, surface: str, found: PolicyDiff) -> dict[str, Any]:
+def _finding_row(finding: Difference, surface: str, found: PolicyDiff) -> dict[str, Any]:
     return {
         "direction": finding.direction,
         "old": finding.old,

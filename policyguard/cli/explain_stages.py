@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from policyguard.cli.output import console, print_json, print_rows
 
 if TYPE_CHECKING:
-    from policyguard.engine.stages import Check, Outage
+    from policyguard.engine.stages import Control, Outage
     from policyguard.policy.model import PolicySet
     from policyguard.policy.world import World
 
@@ -37,7 +37,7 @@ def show_stages(loaded: PolicySet, surface: str, *, as_json: bool) -> None:
         _print(surface, found, down)
 
 
-def _row(surface: str, check: Check) -> dict[str, Any]:
+def _row(surface: str, check: Control) -> dict[str, Any]:
     return {
         "stage": check.stage,
         "what": check.what,
@@ -51,7 +51,7 @@ def _row(surface: str, check: Check) -> dict[str, Any]:
     }
 
 
-def _print(surface: str, found: list[Check], down: Outage) -> None:
+def _print(surface: str, found: list[Control], down: Outage) -> None:
     out = console()
     out.print(f"{surface}: while moderation is down, {down.whom} {_DOES[down.effect]} ({down.place})")
     out.print()
@@ -64,9 +64,9 @@ def _print(surface: str, found: list[Check], down: Outage) -> None:
         out.print(f"  {_example(surface, check.example)}")
 
 
-def _lines(found: list[Check]) -> Iterator[tuple[tuple[str, ...], str]]:
+def _lines(found: list[Control]) -> Iterator[tuple[tuple[str, ...], str]]:
     """One row for each check, and for all thresholds that one line of a file sets."""
-    groups: dict[Any, list[Check]] = {}
+    groups: dict[Any, list[Control]] = {}
     for check in found:
         is_threshold = check.what.startswith(("moderation.", "output."))
         key = (check.stage, check.effect, check.place, check.mode) if is_threshold else (check.what, check.place)

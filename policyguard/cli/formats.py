@@ -29,7 +29,7 @@ ReportFormatOption = Annotated[
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class JUnitCase:
     """One case of a JUnit report. It fails where it has `failures`; `notes` are shown beside them."""
 
     name: str
@@ -117,7 +117,7 @@ def _property(value: object) -> str:
 # ---- JUnit ------------------------------------------------------------------------------------------------
 
 
-def junit(suite: str, cases: Sequence[Case]) -> str:
+def junit(suite: str, cases: Sequence[JUnitCase]) -> str:
     """One suite as XML, as CI servers read it."""
     failed = sum(bool(case.failures) for case in cases)
     counts = {"tests": str(len(cases)), "failures": str(failed), "errors": "0", "skipped": "0"}
@@ -130,7 +130,7 @@ def junit(suite: str, cases: Sequence[Case]) -> str:
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + xml.tostring(root, encoding="unicode") + "\n"
 
 
-def _case(parent: xml.Element, suite: str, case: Case) -> None:
+def _case(parent: xml.Element, suite: str, case: JUnitCase) -> None:
     named = {"classname": suite, "name": case.name, "time": f"{case.seconds:.3f}"}
     if case.file:
         named["file"] = relative(case.file)
@@ -147,16 +147,16 @@ def _lines(texts: Iterable[str]) -> str:
     return "\n".join(map(visible, texts))
 
 
-def file_cases(files: Iterable[str], problems: Iterable[Diagnostic], *, strict: bool = False) -> list[Case]:
+def file_cases(files: Iterable[str], problems: Iterable[Diagnostic], *, strict: bool = False) -> list[JUnitCase]:
     """One case for each file: its errors are failures, its warnings notes, or failures, too, where `strict`."""
     found = {file: list(group) for file, group in groupby(sorted(problems), key=lambda problem: problem.file)}
     return [_file_case(file, found.get(file, []), strict) for file in sorted({*files, *found})]
 
 
-def _file_case(file: str, problems: list[Diagnostic], strict: bool) -> Case:
+def _file_case(file: str, problems: list[Diagnostic], strict: bool) -> JUnitCase:
     failures = tuple(str(problem) for problem in problems if strict or problem.severity == "error")
     notes = tuple(str(problem) for problem in problems if not strict and problem.severity != "error")
-    return Case(name=relative(file), file=file, failures=failures, notes=notes)
+    return JUnitCase(name=relative(file), file=file, failures=failures, notes=notes)
 
 
 # ---- shared -----------------------------------------------------------------------------------------------

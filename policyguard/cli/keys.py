@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from policyguard.store import ProxyKey
 
 app = typer.Typer(no_args_is_help=True, help="Callers' keys of the proxy: who asks, and for which surfaces.")
-By = Annotated[str | None, typer.Option("--by", help="Who does it.", show_default="the login name")]
+ByOption = Annotated[str | None, typer.Option("--by", help="Who does it.", show_default="the login name")]
 
 
 @app.command()
@@ -55,7 +55,7 @@ def create(
             metavar="HEADER",
         ),
     ] = None,
-    by: By = None,
+    by: ByOption = None,
     policies: PoliciesOption = None,
     store: StoreOption = None,
     format: FormatOption = "text",
@@ -121,7 +121,7 @@ def list_(store: StoreOption = None, format: FormatOption = "text") -> None:
 def revoke(
     key: Annotated[str, typer.Argument(help="The id of the key, from `policyguard keys list`.", metavar="KEY")],
     why: Annotated[str, typer.Option("--why", help="The reason; it goes into the record, encrypted.")],
-    by: By = None,
+    by: ByOption = None,
     store: StoreOption = None,
     format: FormatOption = "text",
 ) -> None:

@@ -15,7 +15,7 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
-from policyguard.cli.counts import Counts, Day, Row, number_in, text_in, together
+from policyguard.cli.counts import Counts, ProviderDay, Row, number_in, text_in, together
 from policyguard.errors import ConfigError
 from policyguard.request import Usage
 
@@ -30,7 +30,7 @@ _TOTALS = {"input_tokens": ("input_text_tokens", "input_image_tokens")} | {
     "output_tokens": ("output_text_tokens", "output_image_tokens")
 }
 _MAX_DOLLARS = 10**9
-Reader = Callable[[str, Row, str, str | None], Day]
+RowReader = Callable[[str, Row, str, str | None], ProviderDay]
 
 
 # ---- JSON -------------------------------------------------------------------------------------------------
@@ -73,7 +73,7 @@ def _flat(path: Path, bucket: Row, result: Any) -> Row:
 # ---- rows -------------------------------------------------------------------------------------------------
 
 
-def reader(columns: Collection[str]) -> Reader | None:
+def reader(columns: Collection[str]) -> RowReader | None:
     """How a row of an export with these columns is read; None for one whose columns are not known."""
     if "amount_value" in columns:
         return _cost
@@ -82,7 +82,7 @@ def reader(columns: Collection[str]) -> Reader | None:
     return _images if "images" in columns else None
 
 
-def read(path: Path, rows: Sequence[Row], how: Reader, models: Collection[str]) -> Counts:
+def read(path: Path, rows: Sequence[Row], how: RowReader, models: Collection[str]) -> Counts:
     """Rows of other models than `models` are only counted."""
     counts, days = Counts(), []
     for number, row in enumerate(rows, 1):
@@ -104,7 +104,7 @@ def _is_empty(row: Row) -> bool:
     return all(row.get(name) in (None, "") for name in counted)
 
 
-def _model(where: str, row: Row, how: Reader) -> str | None:
+def _model(where: str, row: Row, how: RowReader) -> str | None:
     if how is _cost:  # a line is written like `gpt-image-2, output`; without lines it is all of a day
         line = text_in(row, "line_item")
         return None if line is None else line.partition(",")[0].strip()
@@ -125,12 +125,12 @@ def _day(where: str, row: Row) -> str:
     return day.date().isoformat()
 
 
-def _tokens(where: str, row: Row, day: str, model: str | None) -> Day:
+def _tokens(where: str, row: Row, day: str, model: str | None) -> ProviderDay:
     found = {kind: number_in(where, row, names[0]) + _cached(where, row, names[1:]) for kind, names in _PARTS.items()}
     for total, kinds in _TOTALS.items():
         if row.get(total) not in (None, "") and number_in(where, row, total) != sum(found[kind] for kind in kinds):
             raise ConfigError(f"{where}: text and images together are not its `{total}`")
-    return Day(day, model, usage=Usage(**found))
+    return ProviderDay(day, model, usage=Usage(**found))
 
 
 def _cached(where: str, row: Row, names: Sequence[str]) -> int:
@@ -138,11 +138,11 @@ def _cached(where: str, row: Row, names: Sequence[str]) -> int:
     return sum(number_in(where, row, name) for name in names if row.get(name) not in (None, ""))
 
 
-def _images(where: str, row: Row, day: str, model: str | None) -> Day:
-    return Day(day, model, images=number_in(where, row, "images"))
+def _images(where: str, row: Row, day: str, model: str | None) -> ProviderDay:
+    return ProviderDay(day, model, images=number_in(where, row, "images"))
 
 
-def _cost(where: str, row: Row, day: str, model: str | None) -> Day:
+def _cost(where: str, row: Row, day: str, model: str | None) -> ProviderDay:
     value, currency = row.get("amount_value"), row.get("amount_currency")
     try:
         amount = Decimal(str(value))
@@ -152,4 +152,4 @@ def _cost(where: str, row: Row, day: str, model: str | None) -> Day:
         raise ConfigError(f"{where}: `amount_value` is no amount of money")
     if str(currency).lower() != "usd":
         raise ConfigError(f"{where} is in another currency than `usd`")
-    return Day(day, model, micros=round(amount * 1_000_000))
+    return ProviderDay(day, model, micros=round(amount * 1_000_000))

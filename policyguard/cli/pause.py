@@ -13,11 +13,13 @@ from policyguard.cli.stores import existing_store, me
 Target = Annotated[
     str, typer.Argument(help="`all`, a surface, or `surface:NAME`, `tenant:NAME`, `user:NAME`.", metavar="TARGET")
 ]
-Why = Annotated[str, typer.Option("--why", help="The reason; it goes into the record, encrypted.")]
-By = Annotated[str | None, typer.Option("--by", help="Who presses the button.", show_default="the login name")]
+WhyOption = Annotated[str, typer.Option("--why", help="The reason; it goes into the record, encrypted.")]
+ByOption = Annotated[str | None, typer.Option("--by", help="Who presses the button.", show_default="the login name")]
 
 
-def pause(target: Target, why: Why, by: By = None, store: StoreOption = None, format: FormatOption = "text") -> None:
+def pause(
+    target: Target, why: WhyOption, by: ByOption = None, store: StoreOption = None, format: FormatOption = "text"
+) -> None:
     """Refuse every request of a surface, tenant or user, or of all, without touching a file.
 
     Examples:
@@ -36,8 +38,8 @@ def pause(target: Target, why: Why, by: By = None, store: StoreOption = None, fo
 
 def unpause(
     target: Target,
-    why: Why,
-    by: By = None,
+    why: WhyOption,
+    by: ByOption = None,
     store: StoreOption = None,
     format: FormatOption = "text",
 ) -> None:

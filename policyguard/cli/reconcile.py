@@ -29,7 +29,7 @@ from policyguard.cli.stores import existing_store
 from policyguard.errors import ConfigError
 
 if TYPE_CHECKING:
-    from policyguard.cli.counts import Day
+    from policyguard.cli.counts import ProviderDay
     from policyguard.pricing import PriceBook
     from policyguard.request import Usage
     from policyguard.store import PresumedLeg, Store
@@ -167,7 +167,7 @@ def _import(store: Store, path: Path, by: str | None, why: str, book: PriceBook,
     return {"legs": rows, "days": days, "left_out": dict(counts.others)}
 
 
-def _compared(store: Store, day: Day, book: PriceBook) -> dict[str, Any]:
+def _compared(store: Store, day: ProviderDay, book: PriceBook) -> dict[str, Any]:
     """A day and model of the provider beside ours: what is billed beyond `actual` are presumed legs that cost."""
     since = datetime.fromisoformat(day.day).replace(tzinfo=UTC)
     rows = store.spend(["model"], since, since + timedelta(days=1))

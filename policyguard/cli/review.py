@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Held requests and answers: list, show, approve, reject.")
 ReviewId = Annotated[str, typer.Argument(help="The review's id, for example `rev_01J...`.")]
-By = Annotated[str, typer.Option("--by", help="Who decides: one of the item's reviewers.")]
-Reason = Annotated[str, typer.Option("--reason", help="Why; kept encrypted beside the vote.")]
+ByOption = Annotated[str, typer.Option("--by", help="Who decides: one of the item's reviewers.")]
+ReasonOption = Annotated[str, typer.Option("--reason", help="Why; kept encrypted beside the vote.")]
 
 
 @app.command("list")
@@ -48,9 +48,9 @@ def list_(
 
       policyguard review list --all --format json
     """
-    from policyguard.flow.states import Review
+    from policyguard.flow.states import ReviewState
 
-    states = [state.value for state in Review] if all else [Review.HELD.value]
+    states = [state.value for state in ReviewState] if all else [ReviewState.HELD.value]
     now = datetime.now(UTC)
     with existing_store(store) as opened:
         items = opened.reviews(states, now=None if all else now)
@@ -70,7 +70,7 @@ def list_(
             ", ".join(item.reasons),
             f"{_approvals(item)}/{item.approvals}",
             str(item.level),
-            _left(item.due_at - now) if item.state is Review.HELD else "",
+            _left(item.due_at - now) if item.state is ReviewState.HELD else "",
             dollars(item.ceiling_micros),
         )
         for item in items
@@ -121,7 +121,11 @@ def _saved(shown: Shown, folder: Path, review_id: str) -> list[Path]:
 
 @app.command()
 def approve(
-    review_id: ReviewId, by: By, reason: Reason = "", store: StoreOption = None, format: FormatOption = "text"
+    review_id: ReviewId,
+    by: ByOption,
+    reason: ReasonOption = "",
+    store: StoreOption = None,
+    format: FormatOption = "text",
 ) -> None:
     """Approve a held request. The caller sends it again with the review's id and is admitted once.
 
@@ -134,7 +138,11 @@ def approve(
 
 @app.command()
 def reject(
-    review_id: ReviewId, by: By, reason: Reason = "", store: StoreOption = None, format: FormatOption = "text"
+    review_id: ReviewId,
+    by: ByOption,
+    reason: ReasonOption = "",
+    store: StoreOption = None,
+    format: FormatOption = "text",
 ) -> None:
     """Reject a held request. One rejection is final.
 

@@ -9,18 +9,18 @@ import typer
 
 from policyguard.cli.output import console, fail
 
-Kind = Literal["surface", "org", "prices", "tests"]
-FILES: dict[Kind, str] = {
+SchemaKind = Literal["surface", "org", "prices", "tests"]
+FILES: dict[SchemaKind, str] = {
     "surface": ".schema.json",
     "org": ".org.schema.json",
     "prices": ".prices.schema.json",
     "tests": "tests/.schema.json",
 }
-_NAMED: dict[str, Kind] = {"org.yaml": "org", "prices.yaml": "prices"}
+_NAMED: dict[str, SchemaKind] = {"org.yaml": "org", "prices.yaml": "prices"}
 
 
 def schema(
-    kind: Annotated[Kind, typer.Argument(help="Which kind of file.")] = "surface",
+    kind: Annotated[SchemaKind, typer.Argument(help="Which kind of file.")] = "surface",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to a file instead of printing.")] = None,
     write: Annotated[Path | None, typer.Option("--write", help="Write all kinds into this policies folder.")] = None,
 ) -> None:
@@ -62,7 +62,7 @@ def write_schemas(folder: Path) -> list[Path]:
     return written
 
 
-def _write(path: Path, kind: Kind) -> Path:
+def _write(path: Path, kind: SchemaKind) -> Path:
     try:
         path.write_text(_text(kind))
     except OSError as error:
@@ -76,7 +76,7 @@ def first_line(path: Path) -> str:
     return f"# yaml-language-server: $schema={Path(FILES[kind]).name}\n"
 
 
-def _text(kind: Kind) -> str:
+def _text(kind: SchemaKind) -> str:
     from policyguard.policy import schema
 
     if kind != "tests":

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _INSTALL = "pip install 'policyguard[serve]'"
 _MB = 1024 * 1024
 
-Upstream = Annotated[
+UpstreamOption = Annotated[
     str | None,
     typer.Option(
         "--upstream", envvar="OPENAI_BASE_URL", help="The API's address.", show_default="https://api.openai.com/v1"
@@ -40,7 +40,7 @@ CorsOrigin = Annotated[
         show_default="none",
     ),
 ]
-LogFormat = Annotated[Literal["text", "json"], typer.Option(help="The log, on the error stream.")]
+LogFormatOption = Annotated[Literal["text", "json"], typer.Option(help="The log, on the error stream.")]
 LogLevel = Annotated[
     Literal["DEBUG", "INFO", "WARNING", "ERROR"], typer.Option(help="From which level.", case_sensitive=False)
 ]
@@ -51,7 +51,7 @@ def serve(
     port: Annotated[int, typer.Option(help="The port; 0 takes a free one.", min=0, max=65_535)] = 8080,
     policies: PoliciesOption = None,
     store: StoreOption = None,
-    upstream: Upstream = None,
+    upstream: UpstreamOption = None,
     workers: Annotated[int, typer.Option(help="Processes that serve.", min=1, max=64)] = 1,
     max_requests: Annotated[int, typer.Option(help="Requests in flight at once, for each worker.", min=1)] = 1_000,
     max_connections: Annotated[int, typer.Option(help="Connections, for each worker.", min=1)] = 2_000,
@@ -65,7 +65,7 @@ def serve(
     metrics_from: MetricsFrom = None,
     metrics_forwarded: MetricsForwarded = False,
     cors_origin: CorsOrigin = None,
-    log_format: LogFormat = "text",
+    log_format: LogFormatOption = "text",
     log_level: LogLevel = "INFO",
     format: FormatOption = "text",
 ) -> None:
@@ -85,7 +85,7 @@ def serve(
     """
     try:
         from policyguard.proxy.http_limits import ConnectionLimits
-        from policyguard.proxy.proxy import Limits
+        from policyguard.proxy.proxy import ProxyLimits
         from policyguard.proxy.serving import Options
     except ImportError as error:
         fail(f"the proxy needs more than is installed ({error.name})", hint=_INSTALL)
@@ -101,7 +101,7 @@ def serve(
         cors_origins=tuple(map(_origin, cors_origin or ())),
         log_format=log_format,
         log_level=log_level,
-        limits=Limits(
+        limits=ProxyLimits(
             requests=max_requests,
             bodies_bytes=max_bodies,
             body_bytes=max_body,

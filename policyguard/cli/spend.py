@@ -28,7 +28,7 @@ from policyguard.text.suggest import shown
 if TYPE_CHECKING:
     from policyguard.store import BudgetWindow, SpendRow
 
-Format = Annotated[
+FormatOption = Annotated[
     Literal["text", "json", "csv"], typer.Option("--format", help="Text for people, JSON and CSV for programs.")
 ]
 MONEY = ("estimated", "reserved", "actual", "presumed", "spent")
@@ -47,7 +47,7 @@ def spend(
     budgets: Annotated[bool, typer.Option("--budgets", help="Show how full the open budgets are instead.")] = False,
     store: StoreOption = None,
     now: NowOption = None,
-    format: Format = "text",
+    format: FormatOption = "text",
 ) -> None:
     """Report spend by one or more dimensions. Users and engineers are shown as pseudonyms.
 

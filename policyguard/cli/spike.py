@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from policyguard.cli.output import bar, console, csv_cell, dollars, fail, print_json, table
 
 if TYPE_CHECKING:
-    from policyguard.store.spike import Moved, Part, Spike
+    from policyguard.store.spike import Contribution, Moved, Spike
 
 SHOWN = 8  # values of the dimension that moved most
 EVEN = 20  # a dimension of which less than one part in so many moved explains nothing
@@ -72,7 +72,7 @@ def requests(spike: Spike) -> str:
     return f"{says} (mean {dollars(round(spike.mean_micros / spike.mean_requests))})."
 
 
-def told(part: Part, by: str) -> str:
+def told(part: Contribution, by: str) -> str:
     """One value in words."""
     name = f"`{part.value}`" if part.value is not None else f"requests without a {by}"
     day, mean = dollars(part.day_micros, places=2), dollars(part.mean_micros, places=2)

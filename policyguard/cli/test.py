@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from policyguard.cli.formats import Case, ReportFormat, ReportFormatOption, file_cases, github, junit, sarif
+from policyguard.cli.formats import JUnitCase, ReportFormat, ReportFormatOption, file_cases, github, junit, sarif
 from policyguard.cli.output import FINDINGS, console, policies_folder, print_json
 
 if TYPE_CHECKING:
-    from policyguard.testing.run import Report
+    from policyguard.testing.run import RunReport
 
 _SUITE = "policyguard test"
 
@@ -50,7 +50,7 @@ def test(
         raise typer.Exit(FINDINGS)
 
 
-def _show(found: Report, format: ReportFormat, min_coverage: int, *, enough: bool) -> None:
+def _show(found: RunReport, format: ReportFormat, min_coverage: int, *, enough: bool) -> None:
     from policyguard.policy.diagnostics import CODES as POLICY_CODES
     from policyguard.testing.codes import CODES
     from policyguard.testing.findings import data, findings
@@ -68,21 +68,21 @@ def _show(found: Report, format: ReportFormat, min_coverage: int, *, enough: boo
         _print(found, min_coverage, enough=enough)
 
 
-def _cases(found: Report, min_coverage: int, *, enough: bool) -> list[Case]:
+def _cases(found: RunReport, min_coverage: int, *, enough: bool) -> list[JUnitCase]:
     """One case for each file with problems, for each test, and for the coverage that is asked for."""
     from policyguard.testing.render import missing, sentence
 
     cases = file_cases((), found.problems)
     for result in found.results:
         name, failures = f"{result.test.surface}: {result.test.name}", tuple(map(sentence, result.differences))
-        cases.append(Case(name=name, file=result.test.file, failures=failures))
+        cases.append(JUnitCase(name=name, file=result.test.file, failures=failures))
     if min_coverage:
         unseen = tuple(missing(condition) for condition in found.coverage.conditions if condition.missing)
-        cases.append(Case(name=f"coverage of {min_coverage} %", failures=() if enough else unseen))
+        cases.append(JUnitCase(name=f"coverage of {min_coverage} %", failures=() if enough else unseen))
     return cases
 
 
-def _print(found: Report, min_coverage: int, *, enough: bool) -> None:
+def _print(found: RunReport, min_coverage: int, *, enough: bool) -> None:
     from policyguard.testing.render import report
 
     out = console()

@@ -15,7 +15,7 @@ import httpx2
 
 from policyguard.demo.app import create_app
 from policyguard.demo.report import Summary, summarise
-from policyguard.demo.traffic import Answer, Traffic
+from policyguard.demo.traffic import ClientAnswer, Traffic
 from policyguard.guard.guard import Guard
 from policyguard.moderation.openai import OpenAIModerator
 from policyguard.policy.starter import starter_folder
@@ -26,11 +26,11 @@ from policyguard.sandbox.server import Server
 LIVE_URL = "https://api.openai.com/v1"
 RECORD = "record.sqlite3"
 REJECT_EVERY = 4  # the share of held requests that the demo's reviewers reject
-Report = Callable[[int, int], None]
+Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Upstream:
+class DemoUpstream:
     """Where images are made: the sandbox, or the real API (`counts` is then None)."""
 
     url: str
@@ -44,7 +44,7 @@ def run(
     prompts: Sequence[DemoPrompt] | None,
     limit: int | None,
     live_key: str | None,
-    report: Report | None,
+    report: Progress | None,
 ) -> Summary:
     """Send `prompts` (else the demo's own) and say what became of them. `report(done, total)` shows progress."""
     chosen = list(demo_prompts() if prompts is None else prompts)[:limit]
@@ -85,14 +85,14 @@ def _url(record: Path) -> str:
 
 
 @contextmanager
-def _upstream(live_key: str | None) -> Iterator[Upstream]:
+def _upstream(live_key: str | None) -> Iterator[DemoUpstream]:
     if live_key is not None:
-        yield Upstream(LIVE_URL, live_key, None)
+        yield DemoUpstream(LIVE_URL, live_key, None)
         return
     from policyguard.sandbox import SandboxServer
 
     with SandboxServer() as sandbox:
-        yield Upstream(f"{sandbox.url}/v1", "sk-sandbox", lambda: _counts(sandbox.url))
+        yield DemoUpstream(f"{sandbox.url}/v1", "sk-sandbox", lambda: _counts(sandbox.url))
 
 
 def _counts(url: str) -> dict[str, int]:
@@ -101,14 +101,14 @@ def _counts(url: str) -> dict[str, int]:
 
 
 @contextmanager
-def _guard(record: Path, upstream: Upstream) -> Iterator[Guard]:
+def _guard(record: Path, upstream: DemoUpstream) -> Iterator[Guard]:
     moderator = OpenAIModerator(base_url=upstream.url, api_key=upstream.key)
     with Guard.open(starter_folder(), store=_url(record), moderator=moderator) as guard:
         yield guard
         guard.sweep()  # seals the rows, so that the record can be verified
 
 
-def _send(traffic: Traffic, prompts: list[DemoPrompt], report: Report | None) -> list[Answer]:
+def _send(traffic: Traffic, prompts: list[DemoPrompt], report: Progress | None) -> list[ClientAnswer]:
     answers = []
     for answer in traffic.send(prompts):
         answers.append(answer)
@@ -117,7 +117,7 @@ def _send(traffic: Traffic, prompts: list[DemoPrompt], report: Report | None) ->
     return answers
 
 
-def _review_and_resume(guard: Guard, traffic: Traffic, answers: list[Answer]) -> int:
+def _review_and_resume(guard: Guard, traffic: Traffic, answers: list[ClientAnswer]) -> int:
     """The named reviewers decide what was held; each approved request is sent again, with its review. How many were."""
     held = [answer for answer in answers if answer.review_id]
     approved = []

@@ -29,7 +29,7 @@ DOORS = ("asgi", "proxy", "asgi", "client", "asgi", "decorator")
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ClientAnswer:
     """What one client saw. `code` is the error's, None where images came back."""
 
     prompt: DemoPrompt
@@ -49,10 +49,10 @@ class Traffic:
         self._guarded = {s: guarded(self._upstream, guard, surface=s) for s in guard.policies.surfaces}
         self._decorated = self._decorate(guard)
 
-    def send(self, prompts: list[DemoPrompt]) -> Iterator[Answer]:
+    def send(self, prompts: list[DemoPrompt]) -> Iterator[ClientAnswer]:
         """Answers as they come in, by all doors in turn."""
         keys = self._keys(prompts)
-        ways: dict[str, Callable[[DemoPrompt], Answer]] = {
+        ways: dict[str, Callable[[DemoPrompt], ClientAnswer]] = {
             "asgi": self._through_app,
             "proxy": lambda prompt: self._through_proxy(prompt, keys[prompt.tenant, prompt.tier]),
             "client": self._through_client,
@@ -63,7 +63,7 @@ class Traffic:
             for future in as_completed(futures):
                 yield future.result()
 
-    def resume(self, prompt: DemoPrompt, review_id: str) -> Answer:
+    def resume(self, prompt: DemoPrompt, review_id: str) -> ClientAnswer:
         return self._through_app(prompt, {"x-policyguard-review": review_id})
 
     def close(self) -> None:
@@ -72,7 +72,7 @@ class Traffic:
 
     # ---- the doors --------------------------------------------------------------------------------------------
 
-    def _through_app(self, prompt: DemoPrompt, headers: Mapping[str, str] | None = None) -> Answer:
+    def _through_app(self, prompt: DemoPrompt, headers: Mapping[str, str] | None = None) -> ClientAnswer:
         client = self._app.with_options(base_url=f"{self._app_url}/{prompt.surface}/v1")
         identity = {"x-user-id": prompt.user, "x-tenant": prompt.tenant, "x-plan": prompt.tier}
         return _asked("asgi", client, prompt, {**identity, **(headers or {})})
@@ -93,11 +93,11 @@ class Traffic:
             )
         return keys
 
-    def _through_proxy(self, prompt: DemoPrompt, key: str) -> Answer:
+    def _through_proxy(self, prompt: DemoPrompt, key: str) -> ClientAnswer:
         names = {"x-policyguard-surface": prompt.surface, "x-policyguard-user": prompt.user}
         return _asked("proxy", self._proxy.with_options(api_key=key), prompt, names)
 
-    def _through_client(self, prompt: DemoPrompt) -> Answer:
+    def _through_client(self, prompt: DemoPrompt) -> ClientAnswer:
         with policyguard.caller(user=prompt.user, tenant=prompt.tenant, tier=prompt.tier):
             return _asked("client", self._guarded[prompt.surface], prompt, {})
 
@@ -112,16 +112,16 @@ class Traffic:
         door = partial(guard.enforce, images=images, restore=restore)
         return {surface: door(surface)(make) for surface in guard.policies.surfaces}
 
-    def _through_decorator(self, prompt: DemoPrompt) -> Answer:
+    def _through_decorator(self, prompt: DemoPrompt) -> ClientAnswer:
         arguments = {"model": None, "size": None, "quality": None, "n": None, **_arguments(prompt)}
         with policyguard.caller(user=prompt.user, tenant=prompt.tenant, tier=prompt.tier):
             try:
                 self._decorated[prompt.surface](**arguments)
             except PolicyRefused as refused:
-                return Answer(prompt, "decorator", refused.code, refused.review_id)
+                return ClientAnswer(prompt, "decorator", refused.code, refused.review_id)
             except APIError as error:
-                return Answer(prompt, "decorator", error.code or type(error).__name__)
-        return Answer(prompt, "decorator", None)
+                return ClientAnswer(prompt, "decorator", error.code or type(error).__name__)
+        return ClientAnswer(prompt, "decorator", None)
 
 
 def _door(prompt: DemoPrompt, number: int) -> str:
@@ -129,7 +129,7 @@ def _door(prompt: DemoPrompt, number: int) -> str:
     return "asgi" if prompt.edit and door == "decorator" else door
 
 
-def _asked(door: str, client: OpenAI, prompt: DemoPrompt, headers: Mapping[str, str]) -> Answer:
+def _asked(door: str, client: OpenAI, prompt: DemoPrompt, headers: Mapping[str, str]) -> ClientAnswer:
     """What the SDK makes of the answer."""
     arguments = _arguments(prompt)
     try:
@@ -139,10 +139,10 @@ def _asked(door: str, client: OpenAI, prompt: DemoPrompt, headers: Mapping[str, 
             client.images.generate(**arguments, extra_headers=headers)
     except APIStatusError as error:
         policy = (error.body or {}).get("policy", {}) if isinstance(error.body, dict) else {}
-        return Answer(prompt, door, error.code or str(error.status_code), policy.get("review_id"))
+        return ClientAnswer(prompt, door, error.code or str(error.status_code), policy.get("review_id"))
     except APIError as error:
-        return Answer(prompt, door, type(error).__name__)
-    return Answer(prompt, door, None)
+        return ClientAnswer(prompt, door, type(error).__name__)
+    return ClientAnswer(prompt, door, None)
 
 
 def _arguments(prompt: DemoPrompt) -> dict[str, Any]:

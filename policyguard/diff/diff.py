@@ -35,7 +35,7 @@ class Witness:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Difference:
     """One kind of different decisions: `old -> new`, for the same reasons. `cases` of those tried differ like this.
 
     The reasons are those that decide the witness. `upstream` says what else would be sent where both sides let it
@@ -61,7 +61,7 @@ class SurfaceDiff:
 
     surface: str
     status: Status
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[Difference, ...] = ()
     changes: tuple[Change, ...] = ()
     tried: int = 0
     exact: bool = True
@@ -127,11 +127,11 @@ def _whole(name: str, before: Policy | None, after: Policy | None, old: Side, ne
 
 # ---- different decisions ----------------------------------------------------------------------------------
 
-Key = tuple[Direction, str, str, frozenset[str]]
+DifferenceKey = tuple[Direction, str, str, frozenset[str]]
 
 
 @dataclass(slots=True)
-class _Kind:
+class _DifferenceGroup:
     """One kind of difference while cases are tried: the nearest to the base is kept."""
 
     cases: int
@@ -139,8 +139,8 @@ class _Kind:
     witness: Witness
 
 
-def _findings(pair: Pair, where: Space, old: Side, new: Side) -> tuple[tuple[Finding, ...], int]:
-    found: dict[Key, _Kind] = {}
+def _findings(pair: Pair, where: Space, old: Side, new: Side) -> tuple[tuple[Difference, ...], int]:
+    found: dict[DifferenceKey, _DifferenceGroup] = {}
     tried = 0
     for world in where.cases():
         tried += 1
@@ -148,7 +148,7 @@ def _findings(pair: Pair, where: Space, old: Side, new: Side) -> tuple[tuple[Fin
         for direction in directions(before, after):
             key = (direction, before.effect.word, after.effect.word, _cause(before, after))
             distance = sum(value != where.base.get(subject, 0.0) for subject, value in world.items())
-            kind = found.setdefault(key, _Kind(0, distance, Witness(world, before, after)))
+            kind = found.setdefault(key, _DifferenceGroup(0, distance, Witness(world, before, after)))
             kind.cases += 1
             if distance < kind.distance:
                 kind.distance, kind.witness = distance, Witness(world, before, after)
@@ -156,9 +156,9 @@ def _findings(pair: Pair, where: Space, old: Side, new: Side) -> tuple[tuple[Fin
     return tuple(_merged(shown)), tried
 
 
-def _merged(findings: Iterable[Finding]) -> list[Finding]:
+def _merged(findings: Iterable[Difference]) -> list[Difference]:
     """Thresholds of the same line, as one for many categories is, are one finding."""
-    merged: dict[Any, Finding] = {}
+    merged: dict[Any, Difference] = {}
     for one in findings:
         reasons = (*one.old_reasons, *one.new_reasons)
         is_threshold = all(name.removeprefix("moderation.") in CATEGORIES for name, _ in reasons)
@@ -225,7 +225,7 @@ def _cause(old: Ruling, new: Ruling) -> frozenset[str]:
     return frozenset(name for name in _SENT if getattr(old.request, name) != getattr(new.request, name))
 
 
-def _simplest(found: Iterable[Key]) -> Iterator[Key]:
+def _simplest(found: Iterable[DifferenceKey]) -> Iterator[DifferenceKey]:
     """Without those whose cause holds the cause of another: two changes at once show nothing that one did not."""
     keys = sorted(found, key=lambda k: (_ORDER[k[0]], len(k[3]), sorted(k[3])))
     return (key for key in keys if not any(other[:3] == key[:3] and other[3] < key[3] for other in keys))
@@ -234,7 +234,7 @@ def _simplest(found: Iterable[Key]) -> Iterator[Key]:
 _ORDER = {"loosened": 0, "tightened": 1, "neutral": 2}
 
 
-def _finding(pair: Pair, key: Key, kind: _Kind, old: Side, new: Side) -> Finding:
+def _finding(pair: Pair, key: DifferenceKey, kind: _DifferenceGroup, old: Side, new: Side) -> Difference:
     direction, before, after, cause = key
     seen = kind.witness
     upstream: tuple[tuple[str, str, str], ...] = ()
@@ -243,7 +243,7 @@ def _finding(pair: Pair, key: Key, kind: _Kind, old: Side, new: Side) -> Finding
         upstream = tuple((name, str(a), str(b)) for name, a, b in sent if a != b)
     deciding = (_deciding(old, seen.old), _deciding(new, seen.new))
     places = (_place(pair.old, old, deciding[0], cause), _place(pair.new, new, deciding[1], cause))
-    return Finding(direction, before, after, *deciding, upstream, kind.cases, seen, *places)
+    return Difference(direction, before, after, *deciding, upstream, kind.cases, seen, *places)
 
 
 def _deciding(side: Side, ruling: Ruling) -> tuple[tuple[str, Place | None], ...]:

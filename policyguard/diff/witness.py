@@ -56,15 +56,15 @@ def rule(policies: PolicySet, policy: Policy, world: World) -> Ruling:
     return _judged(_screened(policies, policy, world, worlds.request(world), worlds.caller(world)), world)
 
 
-_Known = tuple[decide.Screened, tuple[Reason, ...]]
+_BeforeScores = tuple[decide.Screened, tuple[Reason, ...]]
 
 
-def _screened(policies: PolicySet, policy: Policy, world: World, request: ImageRequest, given: Caller) -> _Known:
+def _screened(policies: PolicySet, policy: Policy, world: World, request: ImageRequest, given: Caller) -> _BeforeScores:
     caller, unknown = resolve_caller(policies.caller, given)
     return decide.screen(policy, request, caller, world["now"]), unknown
 
 
-def _judged(known: _Known, world: World) -> Ruling:
+def _judged(known: _BeforeScores, world: World) -> Ruling:
     screened, unknown = known
     prompt, images = screened.check_prompt, screened.check_images
     seen = worlds.verdict(world, screened.policy.moderation.model, prompt=prompt, images=images)

@@ -15,7 +15,7 @@ from policyguard.decision import Effect, Mode, Place
 from policyguard.engine.rules import when_unavailable
 from policyguard.policy.critical import cases
 from policyguard.policy.expr import Environment, ExpressionErrors
-from policyguard.policy.expr.analysis import Result, Tree, atoms, result, tree
+from policyguard.policy.expr.analysis import ConditionTree, TruthValue, atoms, result, tree
 from policyguard.policy.lint.conditions import bounds_of
 from policyguard.policy.model import Armed, ModerationRules, Policy
 from policyguard.policy.world import World, inputs, subject_of
@@ -25,11 +25,11 @@ Stage = Literal["screen", "judge", "reserve", "inspect"]
 _LIMIT = 4_000
 _DOWN: Mapping[str, Any] = {"scores": None, "answers": None, "output": None}
 _EXEMPT = "decides; an exemption that reads scores does not apply"
-_WORDS: Mapping[Result, str] = {"true": "fires", "false": "does not fire"}
+_WORDS: Mapping[TruthValue, str] = {"true": "fires", "false": "does not fire"}
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class Control:
     """One thing that decides. `down` are the words for what it does while moderation is down.
 
     `still`: it is decided as ever, for all requests or for some of them; `example` is an admitted request that a rule
@@ -66,45 +66,45 @@ def outage(policy: Policy) -> Outage:
     return Outage(enforced.when_unavailable.word, whom, enforced.place)
 
 
-def checks(policy: Policy, environment: Environment) -> list[Check]:
+def checks(policy: Policy, environment: Environment) -> list[Control]:
     """Every check of a surface in the order of the path."""
     early = [_as_ever("screen", armed) for armed in policy.prepared.early]
     late = [_without_scores(policy, environment, armed) for armed in policy.prepared.late]
     return [*_table(policy), *early, *_thresholds(policy), *late, *_budgets(policy), *_output(policy)]
 
 
-def _table(policy: Policy) -> Iterator[Check]:
+def _table(policy: Policy) -> Iterator[Control]:
     for name, place in sorted(policy.request.places.items()):
-        yield Check("screen", f"request.{name}", "deny", policy.mode, place)
+        yield Control("screen", f"request.{name}", "deny", policy.mode, place)
     if policy.review.required:
         mode: Mode = "enforce" if policy.limit_review else policy.mode
-        yield Check("screen", "review.required", "review", mode, policy.review.place)
+        yield Control("screen", "review.required", "review", mode, policy.review.place)
 
 
-def _as_ever(stage: Stage, armed: Armed) -> Check:
-    return Check(stage, armed.rule.id, armed.rule.then.word, armed.mode, armed.rule.place)
+def _as_ever(stage: Stage, armed: Armed) -> Control:
+    return Control(stage, armed.rule.id, armed.rule.then.word, armed.mode, armed.rule.place)
 
 
-def _thresholds(policy: Policy) -> Iterator[Check]:
+def _thresholds(policy: Policy) -> Iterator[Control]:
     yield from _of(policy.moderation, policy.mode)
     if policy.mode == "shadow":
         yield from _of(policy.limit_moderation, "enforce")
 
 
-def _of(rules: ModerationRules, mode: Mode) -> Iterator[Check]:
+def _of(rules: ModerationRules, mode: Mode) -> Iterator[Control]:
     down = f"cannot be decided: {rules.when_unavailable.word if mode == 'enforce' else 'recorded'}"
     for effect, thresholds in ((Effect.DENY, rules.deny_at), (Effect.REVIEW, rules.review_at)):
         for threshold in thresholds:
             what, says = f"moderation.{threshold.category}", f"{effect.word} at {threshold.at:g}"
-            yield Check("judge", what, says, mode, threshold.place, down=down, still=False)
+            yield Control("judge", what, says, mode, threshold.place, down=down, still=False)
 
 
-def _budgets(policy: Policy) -> Iterator[Check]:
+def _budgets(policy: Policy) -> Iterator[Control]:
     for budget in policy.budgets:
-        yield Check("reserve", f"budget.{budget.id}", "deny", budget.mode, budget.place)
+        yield Control("reserve", f"budget.{budget.id}", "deny", budget.mode, budget.place)
 
 
-def _output(policy: Policy) -> Iterator[Check]:
+def _output(policy: Policy) -> Iterator[Control]:
     """What is looked at in an answer. Without scores of it nothing of it can be decided."""
     for rules, mode in ((policy.moderation, policy.mode), (policy.limit_moderation, "enforce")):
         own = rules is policy.moderation or policy.mode == "shadow"
@@ -114,7 +114,7 @@ def _output(policy: Policy) -> Iterator[Check]:
                 yield replace(check, stage="inspect", what=f"output.{category}")
     if policy.review.hold_output:
         held: Mode = "enforce" if policy.limit_hold_output else policy.mode
-        yield Check("inspect", "review.output", "review", held, policy.review.place)
+        yield Control("inspect", "review.output", "review", held, policy.review.place)
     for armed in policy.prepared.final:
         recorded = armed.rule.then is Effect.FLAG or armed.mode == "shadow"
         down = "recorded" if recorded else when_unavailable(armed, _DOWN, policy).word
@@ -124,13 +124,13 @@ def _output(policy: Policy) -> Iterator[Check]:
 # ---- rules without scores ---------------------------------------------------------------------------------
 
 
-def _without_scores(policy: Policy, environment: Environment, armed: Armed) -> Check:
+def _without_scores(policy: Policy, environment: Environment, armed: Armed) -> Control:
     seen, exact = _results(policy, environment, armed)
     rule = armed.rule
     recorded = rule.then is Effect.FLAG or armed.mode == "shadow"
     undecided = "recorded" if recorded else when_unavailable(armed, _DOWN, policy).word
     failed = "recorded" if recorded else Effect.DENY.word
-    return Check(
+    return Control(
         "judge",
         rule.id,
         rule.then.word,
@@ -143,14 +143,14 @@ def _without_scores(policy: Policy, environment: Environment, armed: Armed) -> C
     )
 
 
-def _down(seen: Collection[Result], undecided: str, failed: str) -> str:
+def _down(seen: Collection[TruthValue], undecided: str, failed: str) -> str:
     words = [_WORDS[one] for one in ("true", "false") if one in seen]
     words += [f"cannot be decided: {undecided}"] if "unavailable" in seen else []
     words += [f"fails: {failed}"] if "error" in seen else []
     return ", or ".join(words)
 
 
-def _results(policy: Policy, environment: Environment, armed: Armed) -> tuple[dict[Result, World], bool]:
+def _results(policy: Policy, environment: Environment, armed: Armed) -> tuple[dict[TruthValue, World], bool]:
     """What a condition gives without scores and answers, each with an admitted request, and whether that is all."""
     condition, reads = armed.rule.when.source, armed.rule.when.reads
     bounds = [bound for bound in bounds_of(policy, reads) if not bound.subject.startswith("scores")]
@@ -162,7 +162,7 @@ def _results(policy: Policy, environment: Environment, armed: Armed) -> tuple[di
     alone, within = tree(condition, environment), tree(admitted, environment)
     found = cases(atoms(_both(condition, admitted, environment) or alone), environment, given=given, limit=_LIMIT)
     unsaid = _unsaid(policy, {subject_of(path) for path in reads})
-    seen: dict[Result, World] = {}
+    seen: dict[TruthValue, World] = {}
     for world in found:
         read = inputs(world)
         if result(within, read) == "true":
@@ -185,7 +185,7 @@ def _unsaid(policy: Policy, read: set[str]) -> dict[str, str | None]:
     }
 
 
-def _both(condition: str, admitted: str, environment: Environment) -> Tree | None:
+def _both(condition: str, admitted: str, environment: Environment) -> ConditionTree | None:
     try:
         return tree(f"({condition}\n) && ({admitted})", environment)
     except ExpressionErrors:  # too large together

@@ -9,8 +9,8 @@ from policyguard.decision import Effect, Kind, Mode, Reason
 from policyguard.policy.model import ModerationRules, Threshold
 from policyguard.request import CATEGORIES, IMAGE_CATEGORIES, Verdict
 
-Stage = Literal["input", "output"]
-_NAMESPACES: Mapping[Stage, str] = {"input": "moderation", "output": "output"}  # of reasons
+AssessedPart = Literal["input", "output"]
+_NAMESPACES: Mapping[AssessedPart, str] = {"input": "moderation", "output": "output"}  # of reasons
 
 
 def alarming(alarms: tuple[tuple[str, float], ...], verdict: Verdict) -> bool:
@@ -27,7 +27,7 @@ def alarming(alarms: tuple[tuple[str, float], ...], verdict: Verdict) -> bool:
     return False
 
 
-def thresholds(rules: ModerationRules, verdict: Verdict, mode: Mode, stage: Stage = "input") -> Iterator[Reason]:
+def thresholds(rules: ModerationRules, verdict: Verdict, mode: Mode, stage: AssessedPart = "input") -> Iterator[Reason]:
     """Of pictures alone only what is looked for in pictures can be missing."""
     missing = set()
     for effect, thresholds in ((Effect.DENY, rules.deny_at), (Effect.REVIEW, rules.review_at)):
@@ -43,7 +43,7 @@ def thresholds(rules: ModerationRules, verdict: Verdict, mode: Mode, stage: Stag
         yield _moderation_unavailable(rules, verdict, len(missing), mode, stage)
 
 
-def _moderation(threshold: Threshold, score: float, effect: Effect, mode: Mode, stage: Stage) -> Reason:
+def _moderation(threshold: Threshold, score: float, effect: Effect, mode: Mode, stage: AssessedPart) -> Reason:
     category = threshold.category
     return Reason(
         id=f"{_NAMESPACES[stage]}.{category}",
@@ -56,7 +56,9 @@ def _moderation(threshold: Threshold, score: float, effect: Effect, mode: Mode, 
     )
 
 
-def _moderation_unavailable(rules: ModerationRules, verdict: Verdict, missing: int, mode: Mode, stage: Stage) -> Reason:
+def _moderation_unavailable(
+    rules: ModerationRules, verdict: Verdict, missing: int, mode: Mode, stage: AssessedPart
+) -> Reason:
     return Reason(
         id=f"{_NAMESPACES[stage]}.unavailable",
         kind=Kind.UNAVAILABLE,

@@ -34,17 +34,17 @@ from policyguard.flow.inspect import Looking, released
 from policyguard.flow.refuse import budget_reason, held, paused_reason, refuse, upstream_reason
 from policyguard.flow.resume import Way, resumption, state_reason
 from policyguard.flow.steps import (
+    Assess,
     Charge,
     CheckPaused,
     FindReview,
     Inquire,
-    Look,
     Moderate,
     NotResumable,
     OverBudget,
     Pause,
     Record,
-    Refusal,
+    RefusedLeg,
     Reopen,
     Reserve,
     Reserved,
@@ -62,7 +62,7 @@ HELD_FOR = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, slots=True)
-class _Path:
+class _RequestPath:
     """What the steps of one request share."""
 
     ask: Ask
@@ -103,7 +103,7 @@ def admit(policies: PolicySet, ask: Ask, keys: Keys) -> Flow:
     if pause is not None:
         reasons = (*reasons, paused_reason(pause))
     screened = decide.price(decide.screen(policy, ask.request, caller, ask.now, ask.fixed)).after(reasons)
-    path = _Path(ask, policy, keys, dimensions, screened)
+    path = _RequestPath(ask, policy, keys, dimensions, screened)
     if combine(screened.reasons) is Effect.DENY:
         return (yield from _refuse(path))
     item = (yield FindReview(ask.review_id)) if ask.review_id is not None else None
@@ -120,7 +120,7 @@ def admit(policies: PolicySet, ask: Ask, keys: Keys) -> Flow:
     return (yield from _resume(path, item, ask.review_id))
 
 
-def _moderate(path: _Path) -> Generator[Step, Any, _Path]:
+def _moderate(path: _RequestPath) -> Generator[Step, Any, _RequestPath]:
     """The only network stage before money is spent; without anything to look at or to ask there is none."""
     screened, rules = path.screened, path.policy.moderation
     verdict, answers = None, None
@@ -128,13 +128,13 @@ def _moderate(path: _Path) -> Generator[Step, Any, _Path]:
     asked = decide.open_questions(screened)
     looked_at = scored if scored.prompt or scored.images else None
     if asked:
-        verdict, answers = yield Look(looked_at, Inquire(screened.request, asked, rules.timeout_s, rules.model))
+        verdict, answers = yield Assess(looked_at, Inquire(screened.request, asked, rules.timeout_s, rules.model))
     elif looked_at:
         verdict = yield looked_at
     return replace(path, screened=decide.judge(screened, verdict, answers), verdict=verdict, answers=answers)
 
 
-def _decision(path: _Path, *extra: Reason) -> Decision:
+def _decision(path: _RequestPath, *extra: Reason) -> Decision:
     reasons = path.screened.reasons + extra
     return Decision(
         id=path.ask.decision_id,
@@ -149,7 +149,7 @@ def _decision(path: _Path, *extra: Reason) -> Decision:
     )
 
 
-def _facts(path: _Path, decision: Decision, outcome: str) -> rows.Facts:
+def _facts(path: _RequestPath, decision: Decision, outcome: str) -> rows.Facts:
     return rows.Facts(
         decision=decision,
         outcome=outcome,
@@ -168,7 +168,7 @@ def _facts(path: _Path, decision: Decision, outcome: str) -> rows.Facts:
 
 
 def _refuse(
-    path: _Path,
+    path: _RequestPath,
     *extra: Reason,
     review_id: str | None = None,
     opens_at: datetime | None = None,
@@ -176,7 +176,7 @@ def _refuse(
 ) -> Flow:
     decision = _decision(path, *extra)
     facts = _facts(path, decision, "deny")
-    refusal = Refusal(rows.leg_facts(facts), facts.quote.ceiling_micros if facts.quote else 0, over)
+    refusal = RefusedLeg(rows.leg_facts(facts), facts.quote.ceiling_micros if facts.quote else 0, over)
     known = path.dimensions["user"] is not None
     private = rows.prompt(facts) if known else ()
     stranger = None if known else path.ask.address
@@ -187,7 +187,7 @@ def _refuse(
 # ---- reserve ----------------------------------------------------------------------------------------------
 
 
-def _reserve(path: _Path, resume: Resume | None = None) -> Flow:
+def _reserve(path: _RequestPath, resume: Resume | None = None) -> Flow:
     quote = path.screened.quote
     if quote is None:  # the engine denies what has no price
         raise PolicyguardError("an unpriced request came through")
@@ -220,7 +220,7 @@ def _reserve(path: _Path, resume: Resume | None = None) -> Flow:
     return (yield from _refuse(path, state_reason(answer.state), review_id=ticket.review_id))
 
 
-def _take_over(path: _Path, ticket: Ticket) -> Flow:
+def _take_over(path: _RequestPath, ticket: Ticket) -> Flow:
     """Run on what is reserved already: the row says that this was looked at, too; the leg stays one."""
     decision = _decision(path)
     facts = _facts(path, decision, decision.effect.word)
@@ -228,7 +228,7 @@ def _take_over(path: _Path, ticket: Ticket) -> Flow:
     return Admitted(decision, ticket)
 
 
-def _ticket(path: _Path, facts: rows.Facts, ceiling_micros: int, resume: Resume | None) -> Ticket:
+def _ticket(path: _RequestPath, facts: rows.Facts, ceiling_micros: int, resume: Resume | None) -> Ticket:
     user = path.screened.caller.user
     return Ticket(
         leg_id=path.ask.leg_id,
@@ -240,12 +240,12 @@ def _ticket(path: _Path, facts: rows.Facts, ceiling_micros: int, resume: Resume 
         rates=pricing.rates(path.screened.request, path.policy.request.prices),
         review_id=resume.review_id if resume else None,
         safety_identifier=path.keys.safety_identifier(user) if user else None,
-        record=rows.shared(facts),
+        record=rows.record_columns(facts),
         output=Looking(facts=facts, caller=path.screened.caller) if path.policy.inspects_output else None,
     )
 
 
-def _charges(path: _Path, ceiling_micros: int) -> tuple[Charge, ...]:
+def _charges(path: _RequestPath, ceiling_micros: int) -> tuple[Charge, ...]:
     images = path.screened.request.n or 1
     return tuple(
         Charge(
@@ -267,14 +267,14 @@ def _charges(path: _Path, ceiling_micros: int) -> tuple[Charge, ...]:
 # ---- hold and resume --------------------------------------------------------------------------------------
 
 
-def _hold(path: _Path) -> Flow:
+def _hold(path: _RequestPath) -> Flow:
     decision = _decision(path)
     hold = rows.hold(_facts(path, decision, "hold"), path.ask.new_review_id, path.screened)
     yield hold
     return held(decision, path.policy, hold.review_id, hold.due_at)
 
 
-def _release(path: _Path, item: ReviewItem) -> Flow:
+def _release(path: _RequestPath, item: ReviewItem) -> Flow:
     """The caller came back for an answer that was held."""
     said = yield from released(_facts(path, _decision(path), "release"), item, item.review_id)
     if isinstance(said, ReviewItem):
@@ -282,7 +282,7 @@ def _release(path: _Path, item: ReviewItem) -> Flow:
     return said
 
 
-def _resume(path: _Path, item: ReviewItem | None, review_id: str) -> Flow:
+def _resume(path: _RequestPath, item: ReviewItem | None, review_id: str) -> Flow:
     """The caller came back with a review: admitted once, if it is the same request and all that counts was approved."""
     digest = rows.request_digest(path.screened.request)
     answer = resumption(item, path.dimensions, digest, path.policy.digest, path.screened.reasons, path.ask.now)
@@ -296,7 +296,7 @@ def _resume(path: _Path, item: ReviewItem | None, review_id: str) -> Flow:
     return (yield from _refuse(path, *extra, review_id=review_id))
 
 
-def _reopen(path: _Path, item: ReviewItem, reasons: tuple[str, ...] | None = None) -> Flow:
+def _reopen(path: _RequestPath, item: ReviewItem, reasons: tuple[str, ...] | None = None) -> Flow:
     """The policy's meaning changed since the approval: the votes are void, the item waits for new ones."""
     decision = _decision(path)
     review, quote = path.policy.review, path.screened.quote
@@ -316,7 +316,7 @@ def _reopen(path: _Path, item: ReviewItem, reasons: tuple[str, ...] | None = Non
     return held(decision, path.policy, item.review_id, min(item.due_at, path.ask.now + review.expires))
 
 
-def _review_event(path: _Path, item: ReviewItem | None, what: Literal["resuming", "reopened"]) -> Event:
+def _review_event(path: _RequestPath, item: ReviewItem | None, what: Literal["resuming", "reopened"]) -> Event:
     review_id = item.review_id if item else ""
     type_: EventType = "review.resuming" if what == "resuming" else "review.reopened"
     keep = path.policy.audit.events_days
@@ -356,7 +356,7 @@ def reject(policies: PolicySet, what: Unreadable, keys: Keys) -> Generator[Step,
     keep_days = policy.audit.events_days if policy else None
     event = rows.rejected(decision, what.now, columns, what.door, keep_days)
     stranger = None if columns["user"] else what.address
-    yield Record((event,), refusal=Refusal(columns), stranger=stranger)
+    yield Record((event,), refusal=RefusedLeg(columns), stranger=stranger)
     refused = refuse(decision, policy=policy, now=what.now)
     status = what.reason.values.get("status", refused.status)
     return replace(refused, status=status)

@@ -39,7 +39,7 @@ class Looking:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Seen:
+class _InspectedAnswer:
     """One answer with what is said of it."""
 
     looking: Looking
@@ -90,13 +90,13 @@ def _asked(looking: Looking) -> ImageRequest:
     return looking.facts.decision.request or looking.facts.asked
 
 
-def _seen(looking: Looking, output: Output, verdict: Verdict | None, now: datetime, review_id: str) -> _Seen:
+def _seen(looking: Looking, output: Output, verdict: Verdict | None, now: datetime, review_id: str) -> _InspectedAnswer:
     before, policy = looking.facts.decision, looking.policy
     reasons = decide.inspect(policy, _asked(looking), looking.caller, now, before.verdict, before.answers, verdict)
     if combine(reasons) is Effect.REVIEW:
         reasons += _not_to_be_held(output)
     decision = replace(before, effect=combine(reasons), reasons=reasons, verdict=verdict, adjustments=())
-    return _Seen(looking=looking, decision=decision, output=output, now=now, review_id=review_id)
+    return _InspectedAnswer(looking=looking, decision=decision, output=output, now=now, review_id=review_id)
 
 
 def _not_to_be_held(output: Output) -> tuple[Reason, ...]:
@@ -110,7 +110,7 @@ def _not_to_be_held(output: Output) -> tuple[Reason, ...]:
 # ---- the record -------------------------------------------------------------------------------------------
 
 
-def _event(seen: _Seen, outcome: str) -> Event:
+def _event(seen: _InspectedAnswer, outcome: str) -> Event:
     facts, decision = seen.looking.facts, seen.decision
     body = {
         "policy_digest": decision.policy_digest,
@@ -134,7 +134,7 @@ def _event(seen: _Seen, outcome: str) -> Event:
     )
 
 
-def _hold(seen: _Seen) -> Hold:
+def _hold(seen: _InspectedAnswer) -> Hold:
     """The review item with its row and the encrypted answer."""
     facts, review, decision = seen.looking.facts, seen.looking.policy.review, seen.decision
     due_at, audit = seen.now + review.expires, seen.looking.policy.audit
@@ -172,7 +172,7 @@ def _hold(seen: _Seen) -> Hold:
     )
 
 
-def _alone(hold: Hold, seen: _Seen) -> Hold:
+def _alone(hold: Hold, seen: _InspectedAnswer) -> Hold:
     """A hold whose leg has ended already."""
     return replace(hold, events=(*hold.events, _event(seen, "hold")))
 
@@ -185,7 +185,7 @@ def stored_id(review_id: str) -> str:
     return f"output:{review_id}"
 
 
-def _packed(seen: _Seen) -> bytes:
+def _packed(seen: _InspectedAnswer) -> bytes:
     """One line that says what it is, then the answer as it came."""
     answer = seen.output.answer
     if answer is None:

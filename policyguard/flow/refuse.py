@@ -15,7 +15,7 @@ from policyguard.decision import REFUSALS, WAITS, Decision, Effect, Held, Kind, 
 from policyguard.flow.steps import Charge, OverBudget, Pause, UpstreamDown
 from policyguard.policy.model import Policy, Unit
 
-Stage = Literal["input", "output"]
+AssessedPart = Literal["input", "output"]
 
 # What the person in front of the button reads where nothing more is said.
 MESSAGES: dict[Kind, str] = {
@@ -41,7 +41,7 @@ def refuse(
     now: datetime,
     review_id: str | None = None,
     opens_at: datetime | None = None,
-    stage: Stage = "input",
+    stage: AssessedPart = "input",
 ) -> Refused:
     """`decision.effect` is deny. The kind that speaks fixes status, type and code. `policy`: the surface's, if any."""
     kind = decision.kind
@@ -65,7 +65,7 @@ def refuse(
     )
 
 
-def _said(kind: Kind, speaking: Sequence[Reason], stage: Stage) -> str:
+def _said(kind: Kind, speaking: Sequence[Reason], stage: AssessedPart) -> str:
     """What was wrong and what is allowed, of every parameter: many clients show nothing else of an error."""
     if kind is Kind.MODERATION:
         what = "this request was rejected" if stage == "input" else "the images were withheld"

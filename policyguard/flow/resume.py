@@ -14,7 +14,7 @@ from enum import Enum
 
 from policyguard.decision import Effect, Kind, Reason
 from policyguard.flow.rows import review_reasons
-from policyguard.flow.states import Review
+from policyguard.flow.states import ReviewState
 from policyguard.flow.steps import ReviewItem
 
 
@@ -48,11 +48,11 @@ def resumption(
         message = "the review is about another request"
         hint = "send exactly the request that was reviewed, with every field and the query unchanged"
         return Resumption(Way.REFUSE, _reason("review.mismatch", message, hint))
-    if item.kind == "output" and item.state is Review.RELEASED and now < item.due_at:
+    if item.kind == "output" and item.state is ReviewState.RELEASED and now < item.due_at:
         return Resumption(Way.GO)  # again: it is paid for, and a connection can break
-    if item.state is Review.APPROVED and now < item.due_at:
+    if item.state is ReviewState.APPROVED and now < item.due_at:
         return _approved(item, policy_digest, review_reasons(reasons))
-    return Resumption(Way.REFUSE, state_reason(Review.EXPIRED if _ran_out(item, now) else item.state))
+    return Resumption(Way.REFUSE, state_reason(ReviewState.EXPIRED if _ran_out(item, now) else item.state))
 
 
 def _same_caller(item: ReviewItem, dimensions: Mapping[str, str | None]) -> bool:
@@ -61,7 +61,7 @@ def _same_caller(item: ReviewItem, dimensions: Mapping[str, str | None]) -> bool
 
 
 def _ran_out(item: ReviewItem, now: datetime) -> bool:
-    return item.state in (Review.HELD, Review.APPROVED) and now >= item.due_at
+    return item.state in (ReviewState.HELD, ReviewState.APPROVED) and now >= item.due_at
 
 
 def _approved(item: ReviewItem, policy_digest: str, needed: tuple[str, ...]) -> Resumption:
@@ -75,18 +75,18 @@ def _approved(item: ReviewItem, policy_digest: str, needed: tuple[str, ...]) -> 
 _PENDING = ("review.pending", "the review is not decided yet", "send the same request again once it is approved")
 _ANEW = "send the request without it to ask for a new one"
 _STATES = {
-    Review.HELD: _PENDING,
-    Review.APPROVED: _PENDING,
-    Review.RESUMING: ("review.used", "the approved request was already sent", _ANEW),
-    Review.RELEASED: ("review.used", "the approved request was already sent", _ANEW),
-    Review.RESUME_FAILED: ("review.used", "the approved request was already sent and failed", _ANEW),
-    Review.REJECTED: ("review.rejected", "the review was rejected", ""),
-    Review.EXPIRED: ("review.expired", "the review ran out without an approval", _ANEW),
-    Review.CANCELLED: ("review.cancelled", "the review was cancelled", _ANEW),
+    ReviewState.HELD: _PENDING,
+    ReviewState.APPROVED: _PENDING,
+    ReviewState.RESUMING: ("review.used", "the approved request was already sent", _ANEW),
+    ReviewState.RELEASED: ("review.used", "the approved request was already sent", _ANEW),
+    ReviewState.RESUME_FAILED: ("review.used", "the approved request was already sent and failed", _ANEW),
+    ReviewState.REJECTED: ("review.rejected", "the review was rejected", ""),
+    ReviewState.EXPIRED: ("review.expired", "the review ran out without an approval", _ANEW),
+    ReviewState.CANCELLED: ("review.cancelled", "the review was cancelled", _ANEW),
 }
 
 
-def state_reason(state: Review | None) -> Reason:
+def state_reason(state: ReviewState | None) -> Reason:
     """Why an item in this state lets nothing through."""
     return _reason(*(_STATES[state] if state else ("review.unknown", "no such review for this caller", _ANEW)))
 

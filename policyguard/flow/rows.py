@@ -63,7 +63,7 @@ def decided(facts: Facts, *, leg_id: str | None = None, review_id: str | None = 
     """The one row that every request has."""
     decision = facts.decision
     body = {
-        **shared(facts),
+        **record_columns(facts),
         "asked": parameters(facts.asked),
         "reasons": _reasons(decision.reasons),
         "adjusted": [str(a) for a in decision.adjustments],
@@ -105,7 +105,7 @@ def rejected(
     )
 
 
-def shared(facts: Facts) -> dict[str, Any]:
+def record_columns(facts: Facts) -> dict[str, Any]:
     """What the decision row and every row of the leg say alike."""
     decision, quote = facts.decision, facts.quote
     return {

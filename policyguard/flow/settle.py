@@ -13,7 +13,7 @@ from policyguard import pricing
 from policyguard.decision import Ticket
 from policyguard.flow import rows
 from policyguard.flow.events import Event, EventType
-from policyguard.flow.states import Leg
+from policyguard.flow.states import LegState
 from policyguard.flow.steps import Settle, Settled, Step
 from policyguard.request import Failure, Outcome, Usage
 
@@ -32,10 +32,10 @@ def ended(ticket: Ticket, outcome: Outcome, now: datetime) -> Settle:
     body = {
         **rows.outcome_row(outcome),
         "ceiling_micros": ticket.ceiling_micros,
-        "actual_micros": charge if state is Leg.SETTLED else None,
+        "actual_micros": charge if state is LegState.SETTLED else None,
         "charged_micros": ticket.ceiling_micros if charge is None else charge,
         "overshoot_micros": max(0, (charge or 0) - ticket.ceiling_micros),
-        "note": "assumed unbilled" if state is Leg.RELEASED else None,
+        "note": "assumed unbilled" if state is LegState.RELEASED else None,
     }
     type_ = _LEG_EVENTS[state]
     event = rows.leg_ended(type_, ticket.leg_id, ticket.decision_id, now, ticket.record, body)
@@ -49,20 +49,20 @@ def ended(ticket: Ticket, outcome: Outcome, now: datetime) -> Settle:
     )
 
 
-_LEG_EVENTS: Mapping[Leg, EventType] = {
-    Leg.SETTLED: "leg.settled",
-    Leg.RELEASED: "leg.released",
-    Leg.PRESUMED: "leg.presumed",
+_LEG_EVENTS: Mapping[LegState, EventType] = {
+    LegState.SETTLED: "leg.settled",
+    LegState.RELEASED: "leg.released",
+    LegState.PRESUMED: "leg.presumed",
 }
-_Ended = Literal[Leg.SETTLED, Leg.RELEASED, Leg.PRESUMED]
+_LegEnd = Literal[LegState.SETTLED, LegState.RELEASED, LegState.PRESUMED]
 
 
-def _charge(ticket: Ticket, outcome: Outcome) -> tuple[_Ended, int | None]:
+def _charge(ticket: Ticket, outcome: Outcome) -> tuple[_LegEnd, int | None]:
     if outcome.usage is not None and _made_something(outcome.usage):
-        return Leg.SETTLED, pricing.bill(ticket.rates, outcome.usage)
+        return LegState.SETTLED, pricing.bill(ticket.rates, outcome.usage)
     if outcome.definite and _unbilled(outcome):
-        return Leg.RELEASED, 0
-    return Leg.PRESUMED, None
+        return LegState.RELEASED, 0
+    return LegState.PRESUMED, None
 
 
 # What the breaker counts, beside timeouts and cuts. Anything else with a status is an answer, if not always a good one.
@@ -93,10 +93,10 @@ def _unbilled(outcome: Outcome) -> bool:
     return outcome.status in _UNBILLED or (outcome.status == 503 and outcome.error_code is not None)
 
 
-def _review_ended(ticket: Ticket, state: Leg, now: datetime) -> Event | None:
+def _review_ended(ticket: Ticket, state: LegState, now: datetime) -> Event | None:
     if ticket.review_id is None:
         return None
-    type_: EventType = "review.resume_failed" if state is Leg.RELEASED else "review.released"
+    type_: EventType = "review.resume_failed" if state is LegState.RELEASED else "review.released"
     columns = ticket.record.get("dimensions") or {}
     keep = ticket.record.get("keep_days")
     return rows.review_event(type_, ticket.review_id, now, columns, ticket.decision_id, keep_days=keep)

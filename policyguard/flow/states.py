@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 
-class Leg(StrEnum):
+class LegState(StrEnum):
     """One attempt upstream and the money that it holds."""
 
     HELD = "held"
@@ -19,17 +19,17 @@ class Leg(StrEnum):
     PRESUMED = "presumed"
 
 
-LEG_MOVES: dict[Leg, frozenset[Leg]] = {
-    Leg.HELD: frozenset({Leg.SENT, Leg.RELEASED}),
-    Leg.SENT: frozenset({Leg.SETTLED, Leg.RELEASED, Leg.PRESUMED}),
-    Leg.PRESUMED: frozenset({Leg.SETTLED, Leg.RELEASED}),
-    Leg.SETTLED: frozenset(),
+LEG_MOVES: dict[LegState, frozenset[LegState]] = {
+    LegState.HELD: frozenset({LegState.SENT, LegState.RELEASED}),
+    LegState.SENT: frozenset({LegState.SETTLED, LegState.RELEASED, LegState.PRESUMED}),
+    LegState.PRESUMED: frozenset({LegState.SETTLED, LegState.RELEASED}),
+    LegState.SETTLED: frozenset(),
     # only where it was never marked as sent: what was used all the same is charged, late
-    Leg.RELEASED: frozenset({Leg.SETTLED, Leg.PRESUMED}),
+    LegState.RELEASED: frozenset({LegState.SETTLED, LegState.PRESUMED}),
 }
 
 
-class Review(StrEnum):
+class ReviewState(StrEnum):
     """One held request."""
 
     HELD = "held"
@@ -42,21 +42,27 @@ class Review(StrEnum):
     CANCELLED = "cancelled"
 
 
-REVIEW_MOVES: dict[Review, frozenset[Review]] = {
+REVIEW_MOVES: dict[ReviewState, frozenset[ReviewState]] = {
     # approved -> held: the policy's meaning changed, the votes are void
     # approved -> expired: nobody resumed in time
     # approved -> released: what was held is an answer, already paid for
-    Review.HELD: frozenset({Review.APPROVED, Review.REJECTED, Review.EXPIRED, Review.CANCELLED}),
-    Review.APPROVED: frozenset({Review.RESUMING, Review.RELEASED, Review.HELD, Review.EXPIRED, Review.CANCELLED}),
-    Review.RESUMING: frozenset({Review.RELEASED, Review.RESUME_FAILED}),
-    Review.RELEASED: frozenset(),
-    Review.RESUME_FAILED: frozenset(),
-    Review.REJECTED: frozenset(),
-    Review.EXPIRED: frozenset(),
-    Review.CANCELLED: frozenset(),
+    ReviewState.HELD: frozenset(
+        {ReviewState.APPROVED, ReviewState.REJECTED, ReviewState.EXPIRED, ReviewState.CANCELLED}
+    ),
+    ReviewState.APPROVED: frozenset(
+        {ReviewState.RESUMING, ReviewState.RELEASED, ReviewState.HELD, ReviewState.EXPIRED, ReviewState.CANCELLED}
+    ),
+    ReviewState.RESUMING: frozenset({ReviewState.RELEASED, ReviewState.RESUME_FAILED}),
+    ReviewState.RELEASED: frozenset(),
+    ReviewState.RESUME_FAILED: frozenset(),
+    ReviewState.REJECTED: frozenset(),
+    ReviewState.EXPIRED: frozenset(),
+    ReviewState.CANCELLED: frozenset(),
 }
 
 
-def sources(moves: dict[Leg, frozenset[Leg]] | dict[Review, frozenset[Review]], target: str) -> list[str]:
+def sources(
+    moves: dict[LegState, frozenset[LegState]] | dict[ReviewState, frozenset[ReviewState]], target: str
+) -> list[str]:
     """The states from which `target` can be reached, for the WHERE of an UPDATE."""
     return [state.value for state, targets in moves.items() if target in targets]

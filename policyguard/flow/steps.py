@@ -13,11 +13,11 @@ from typing import Literal
 
 from policyguard.decision import Mode
 from policyguard.flow.events import Event
-from policyguard.flow.states import Leg, Review
+from policyguard.flow.states import LegState, ReviewState
 from policyguard.policy.model import Question, Unit
 from policyguard.request import ImageRequest
 
-Held = Literal["request", "output"]  # what waits for a review
+ReviewKind = Literal["request", "output"]  # what waits for a review
 
 # ---- private data -----------------------------------------------------------------------------------------
 
@@ -91,7 +91,7 @@ class Inquire:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Assess:
     """Moderate and ask at the same time. Answer: `(Verdict | None, Answers)`."""
 
     moderate: Moderate | None
@@ -176,7 +176,7 @@ class Hold:
     ceiling_micros: int
     events: tuple[Event, ...]
     private: tuple[Private, ...]
-    kind: Held = "request"
+    kind: ReviewKind = "request"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,12 +215,12 @@ class Record:
 
     events: tuple[Event, ...]
     private: tuple[Private, ...] = ()
-    refusal: Refusal | None = None
+    refusal: RefusedLeg | None = None
     stranger: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class RefusedLeg:
     """What reports say of a refused request: the columns of a leg that was never made, and the money not spent.
 
     `over` is the budget without room: it has reached its limit, whatever little is left of it.
@@ -242,7 +242,7 @@ class Settle:
     """
 
     leg_id: str
-    state: Literal[Leg.SETTLED, Leg.RELEASED, Leg.PRESUMED]
+    state: Literal[LegState.SETTLED, LegState.RELEASED, LegState.PRESUMED]
     charge_micros: int | None  # None: the ceiling
     event: Event
     review_event: Event | None = None
@@ -309,14 +309,14 @@ class UpstreamDown:
 class NotResumable:
     """The approval is not there (any more). Nothing was changed."""
 
-    state: Review | None
+    state: ReviewState | None
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
     """`state` is how the leg ended, now or before; `changed` says whether this call did it."""
 
-    state: Leg
+    state: LegState
     charged_micros: int
     ceiling_micros: int
     changed: bool
@@ -330,7 +330,7 @@ class ReviewItem:
 
     review_id: str
     decision_id: str
-    state: Review
+    state: ReviewState
     surface: str
     tenant: str | None
     user: str | None
@@ -347,7 +347,7 @@ class ReviewItem:
     level: int  # how many escalations have fired
     round: int  # starts at 1; reopening starts the next
     votes: tuple[Vote, ...] = ()
-    kind: Held = "request"
+    kind: ReviewKind = "request"
 
 
 @dataclass(frozen=True, slots=True)
@@ -361,4 +361,4 @@ class Vote:
     reason: str = ""
 
 
-Step = CheckPaused | Moderate | Look | FindReview | Reserve | Hold | Reopen | Record | Settle | Release
+Step = CheckPaused | Moderate | Assess | FindReview | Reserve | Hold | Reopen | Record | Settle | Release

@@ -18,7 +18,7 @@ from itertools import count
 from types import FrameType
 
 from policyguard.errors import ConfigError
-from policyguard.request import Caller, Value
+from policyguard.request import Caller, IdentityValue
 from policyguard.text.identity import value_of
 
 _numbers = count()
@@ -39,7 +39,7 @@ _request: ContextVar[list[_Block] | None] = ContextVar("policyguard_request", de
 
 
 @contextmanager
-def caller(**values: Value) -> Iterator[None]:
+def caller(**values: IdentityValue) -> Iterator[None]:
     """Say who asks, by the names that `org.yaml` declares: `with policyguard.caller(user="u1", tenant="acme"):`.
 
     An inner `with` adds to the outer one; None takes a value away, and a whole number counts as its digits. Works in
@@ -59,7 +59,7 @@ def resume(review_id: str) -> Iterator[None]:
 
 def current_caller() -> Caller:
     """The values of the `caller` blocks around the running code."""
-    said: dict[str, Value] = {}
+    said: dict[str, IdentityValue] = {}
     for block in _around():
         said.update(block.values)
     return Caller.of(said)

@@ -64,7 +64,7 @@ def enforce(
             raise ConfigError("put `@guard.enforce(...)` below `@classmethod` or `@staticmethod`")
         signature = inspect.signature(function)
         named = dict(constants or {}), dict(fields or {})
-        door = _Door(guard, surface, *named, usage, signature, images, restore, not_sent)
+        door = _DecoratedFunction(guard, surface, *named, usage, signature, images, restore, not_sent)
         door.check(function)
         if inspect.iscoroutinefunction(function):
             return cast(Callable[P, R], _guard_async(door, function))
@@ -74,7 +74,7 @@ def enforce(
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
+class _RunFunction:
     """Run the function, as a part of the request. Answer: what it returns."""
 
     leg: LiveLeg
@@ -89,11 +89,11 @@ class _LivesOn:
     result: Awaitable[Any]
 
 
-_Step = _Run | GuardStep
-_Steps = Generator[_Step, Any, Any]
+_DecoratorStep = _RunFunction | GuardStep
+_DecoratorSteps = Generator[_DecoratorStep, Any, Any]
 
 
-def _guard_sync(door: _Door, function: Callable[P, R]) -> Callable[P, R]:
+def _guard_sync(door: _DecoratedFunction, function: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(function)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
         result = drive(_guarded(door, function, door.bind(args, kwargs)), partial(_perform, door.guard))
@@ -102,7 +102,7 @@ def _guard_sync(door: _Door, function: Callable[P, R]) -> Callable[P, R]:
     return guarded
 
 
-def _guard_async(door: _Door, function: Callable[..., Any]) -> Callable[..., Any]:
+def _guard_async(door: _DecoratedFunction, function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     async def guarded(*args: Any, **kwargs: Any) -> Any:
         return await adrive(_guarded(door, function, door.bind(args, kwargs)), partial(_aperform, door.guard))
@@ -110,36 +110,36 @@ def _guard_async(door: _Door, function: Callable[..., Any]) -> Callable[..., Any
     return guarded
 
 
-async def _awaited(door: _Door, living: _LivesOn) -> Any:
-    steps = _run(door, _Run(living.leg, lambda: living.result))
+async def _awaited(door: _DecoratedFunction, living: _LivesOn) -> Any:
+    steps = _run(door, _RunFunction(living.leg, lambda: living.result))
     return await adrive(steps, partial(_aperform, door.guard))
 
 
-def _perform(guard: Guard, step: _Step) -> Any:
-    if not isinstance(step, _Run):
+def _perform(guard: Guard, step: _DecoratorStep) -> Any:
+    if not isinstance(step, _RunFunction):
         return perform(guard, step)
     with step.leg.within():
         result = step.start()
     return _LivesOn(step.leg, result) if inspect.isawaitable(result) else result
 
 
-async def _aperform(guard: Guard, step: _Step) -> Any:
-    if not isinstance(step, _Run):
+async def _aperform(guard: Guard, step: _DecoratorStep) -> Any:
+    if not isinstance(step, _RunFunction):
         return await aperform(guard, step)
     with step.leg.within():
         return await step.start()
 
 
-def _guarded(door: _Door, function: Callable[..., Any], call: inspect.BoundArguments) -> _Steps:
+def _guarded(door: _DecoratedFunction, function: Callable[..., Any], call: inspect.BoundArguments) -> _DecoratorSteps:
     """One call of the function: decided, run, and ended."""
     offer = yield from _begin(door, call)
     if isinstance(offer, Released):
         return door.restored(offer)
     leg = LiveLeg(door.guard, offer.admitted, looks=door.looks(offer), offer=offer)
-    return (yield from _run(door, _Run(leg, lambda: function(*call.args, **call.kwargs))))
+    return (yield from _run(door, _RunFunction(leg, lambda: function(*call.args, **call.kwargs))))
 
 
-def _run(door: _Door, step: _Run) -> _Steps:
+def _run(door: _DecoratedFunction, step: _RunFunction) -> _DecoratorSteps:
     """The function from its start to the end of its leg: what it returns, unless that was refused."""
     leg = step.leg
     try:
@@ -159,7 +159,7 @@ def _run(door: _Door, step: _Run) -> _Steps:
     return result
 
 
-def _begin(door: _Door, call: inspect.BoundArguments) -> Generator[GuardStep, Any, Offer | Released]:
+def _begin(door: _DecoratedFunction, call: inspect.BoundArguments) -> Generator[GuardStep, Any, Offer | Released]:
     """Decide the call and put what was decided into its arguments; or what was approved. Raises `PolicyRefused`."""
     around = current_offer(door.guard)
     caller = caller_within(around)
@@ -194,7 +194,7 @@ def _failed(error: Exception) -> Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class _Door:
+class _DecoratedFunction:
     """One decorated function: where its parameters are."""
 
     guard: Guard

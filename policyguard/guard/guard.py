@@ -33,8 +33,8 @@ from policyguard.flow.drive import adrive, drive
 from policyguard.flow.inspect import inspect
 from policyguard.flow.refuse import refuse, unavailable_reason
 from policyguard.flow.settle import ended, settle
-from policyguard.flow.states import Leg
-from policyguard.flow.steps import Look, Moderate, Record, Settled, Step
+from policyguard.flow.states import LegState
+from policyguard.flow.steps import Assess, Moderate, Record, Settled, Step
 from policyguard.guard import decorator, moderate
 from policyguard.guard.current import current_caller, current_review
 from policyguard.guard.later import Later
@@ -53,7 +53,7 @@ from policyguard.store import Store, key_path, open_store
 from policyguard.store.clock import host_now, is_due
 from policyguard.store.db.patience import patience, request_s, waiting
 from policyguard.telemetry import lines
-from policyguard.telemetry.ledger import Ledger
+from policyguard.telemetry.ledger import LedgerGauges
 from policyguard.telemetry.path import Telemetry
 from policyguard.threads import in_thread
 
@@ -93,7 +93,7 @@ class Guard:
         self.store = store
         self.vault = vault
         self.clock = clock = clock or store.clock.now
-        self.ledger = Ledger(lambda: replace(store.gauges(clock()), clock_skew_s=store.clock.skew_s))
+        self.ledger = LedgerGauges(lambda: replace(store.gauges(clock()), clock_skew_s=store.clock.skew_s))
         self.telemetry.otel.show(self.ledger)
         store.on_cut.append(self.telemetry.measures.cut)
         self._moderator = moderator
@@ -356,7 +356,7 @@ class Guard:
             return (yield from settle(ticket, outcome, now))
         except StoreUnavailable as error:
             self._later.settle(ticket, outcome, now, error)
-            return Settled(Leg.SENT, 0, ticket.ceiling_micros, False)
+            return Settled(LegState.SENT, 0, ticket.ceiling_micros, False)
 
     def enforce(
         self,
@@ -415,8 +415,8 @@ class Guard:
     def _perform(self, step: Step | Sweep) -> Any:
         if isinstance(step, Moderate):
             return moderate.verdict(step, self._moderator)
-        if isinstance(step, Look):
-            return moderate.look(step, self._moderator)
+        if isinstance(step, Assess):
+            return moderate.assess(step, self._moderator)
         if isinstance(step, Sweep):
             return self._sweep_when_due()
         known = self._strangers.bounded(step, self.clock())
@@ -425,7 +425,7 @@ class Guard:
     async def _aperform(self, step: Step | Sweep) -> Any:
         if isinstance(step, Moderate):
             return await moderate.averdict(step, self._moderator)
-        if isinstance(step, Look):
+        if isinstance(step, Assess):
             return await moderate.alook(step, self._moderator)
         if isinstance(step, Sweep):
             return await in_thread(self._sweep_when_due)

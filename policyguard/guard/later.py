@@ -31,18 +31,18 @@ EVERY_S: Final = 1.0
 MOST: Final = 10_000  # legs that wait; a leg is a few kilobytes
 
 
-class _Leg(NamedTuple):
+class _UntoldLeg(NamedTuple):
     tell: Callable[[], object]
     until: float  # by the monotonic clock
 
 
 @dataclass(slots=True)
-class _Process:
+class _Untold:
     """What one process has to tell: threads and locks do not survive a fork."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     stop: threading.Event = field(default_factory=threading.Event)
-    legs: dict[str, _Leg] = field(default_factory=dict)
+    legs: dict[str, _UntoldLeg] = field(default_factory=dict)
     thread: threading.Thread | None = None
 
 
@@ -61,7 +61,7 @@ class Later:
     ) -> None:
         self._store, self._telemetry, self._clock = store, telemetry, clock
         self._store_timeout_s, self._for_s, self._every_s = store_timeout_s, for_s, every_s
-        self._processes: dict[int, _Process] = {}
+        self._processes: dict[int, _Untold] = {}
 
     def settle(self, ticket: Ticket, outcome: Outcome, now: datetime, error: StoreUnavailable) -> None:
         """End the leg as it was to end at `now`, when the store failed with `error`."""
@@ -85,13 +85,13 @@ class Later:
         return False
 
     def _put(self, leg_id: str, tell: Callable[[], object]) -> None:
-        process = self._processes.setdefault(os.getpid(), _Process())
+        process = self._processes.setdefault(os.getpid(), _Untold())
         with process.lock:
             if len(process.legs) >= MOST or process.stop.is_set():
                 _given_up(leg_id)
                 return
             told_in_time = partial(waiting, self._store_timeout_s, tell)
-            process.legs[leg_id] = _Leg(told_in_time, time.monotonic() + self._for_s)
+            process.legs[leg_id] = _UntoldLeg(told_in_time, time.monotonic() + self._for_s)
             if process.thread is None:
                 process.thread = threading.Thread(
                     target=_run, args=(process, self._every_s), name="policyguard-later", daemon=True
@@ -126,7 +126,7 @@ class Later:
             process.stop.set()
 
 
-def _run(process: _Process, every_s: float) -> None:
+def _run(process: _Untold, every_s: float) -> None:
     while not process.stop.wait(every_s):
         _round(process)
         with process.lock:
@@ -135,7 +135,7 @@ def _run(process: _Process, every_s: float) -> None:
                 return
 
 
-def _round(process: _Process) -> None:
+def _round(process: _Untold) -> None:
     for leg_id, leg in list(process.legs.items()):
         if time.monotonic() > leg.until:
             _given_up(leg_id)

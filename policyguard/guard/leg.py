@@ -20,7 +20,7 @@ from policyguard.guard.steps import GuardStep, Inspect, SettleLeg, aperform, per
 from policyguard.policy.model import Route
 from policyguard.request import Failure, Outcome, Output
 from policyguard.wire.outcome import OutcomeReader
-from policyguard.wire.output import BODY_IMAGES, IMAGES_API, RESPONSES_API, Kept, Place, read_output
+from policyguard.wire.output import BODY_IMAGES, IMAGES_API, RESPONSES_API, Kept, PicturePlace, read_output
 
 if TYPE_CHECKING:
     from policyguard.guard.guard import Guard
@@ -149,8 +149,8 @@ class WatchedAnswer:
         )
 
 
-def _place(route: Route | None, *, is_responses: bool) -> Place:
+def _place(route: Route | None, *, is_responses: bool) -> PicturePlace:
     """Where an answer has its pictures."""
     if route is not None and route.shape == "custom":
-        return Place(body=route.images or BODY_IMAGES)
+        return PicturePlace(body=route.images or BODY_IMAGES)
     return RESPONSES_API if is_responses else IMAGES_API

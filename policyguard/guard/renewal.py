@@ -22,7 +22,7 @@ _STOP_S = 2.0
 
 
 @dataclass(slots=True)
-class _Process:
+class _InFlight:
     """What one process has in flight: threads and locks do not survive a fork. True: it was there a round ago."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -37,12 +37,12 @@ class Renewal:
     def __init__(self, renew: Callable[[str], bool], every_s: float = EVERY_S) -> None:
         self._renew = renew
         self._every_s = every_s
-        self._processes: dict[int, _Process] = {}
+        self._processes: dict[int, _InFlight] = {}
 
     @contextmanager
     def alive(self, leg_id: str) -> Iterator[None]:
         """The leg is upstream as long as this lasts."""
-        process = self._processes.setdefault(os.getpid(), _Process())
+        process = self._processes.setdefault(os.getpid(), _InFlight())
         with process.lock:
             process.legs[leg_id] = False
             if process.thread is None:
@@ -68,7 +68,7 @@ class Renewal:
             process.stop.set()
             process.thread.join(_STOP_S)
 
-    def _run(self, process: _Process) -> None:
+    def _run(self, process: _InFlight) -> None:
         while not process.stop.wait(self._every_s):
             self._beat(process)
             with process.lock:
@@ -76,7 +76,7 @@ class Renewal:
                     process.thread = None
                     return
 
-    def _beat(self, process: _Process) -> None:
+    def _beat(self, process: _InFlight) -> None:
         with process.lock:
             lasting = [leg_id for leg_id, seen in process.legs.items() if seen]
             process.legs.update(dict.fromkeys(process.legs, True))

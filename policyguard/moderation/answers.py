@@ -15,7 +15,7 @@ from typing import Any, Literal
 import orjson
 
 from policyguard.flow.steps import Moderate
-from policyguard.moderation.merge import Part
+from policyguard.moderation.merge import PartialVerdict
 from policyguard.request import CATEGORIES, IMAGE_CATEGORIES, InputImage
 
 MAX_IMAGE_BYTES = 20_000_000  # OpenAI's own limit for one image
@@ -27,7 +27,7 @@ class Malformed(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class Scorable:
     """The prompt, or one image: what one call scores. `revealed` is the prompt as it is read, where that differs."""
 
     text: str | None = field(default=None, repr=False)
@@ -69,37 +69,39 @@ class Question:
         """The body of a call, without the model."""
         return {"input": self.wire()}
 
-    def failed(self, error: str, *, calls: int, request_id: str | None = None) -> Part:
+    def failed(self, error: str, *, calls: int, request_id: str | None = None) -> PartialVerdict:
         """Nothing was assessed."""
-        return Part(expected=self.expected, scores={}, error=error, calls=calls, request_id=request_id)
+        return PartialVerdict(expected=self.expected, scores={}, error=error, calls=calls, request_id=request_id)
 
-    def read(self, body: bytes, *, calls: int, request_id: str | None = None) -> Part:
+    def read(self, body: bytes, *, calls: int, request_id: str | None = None) -> PartialVerdict:
         """What an answer says of it."""
         return read(self, body, calls=calls, request_id=request_id)
 
 
-def questions(step: Moderate) -> tuple[Question, ...]:
+def questions(step: Moderate) -> tuple[Scorable, ...]:
     """The prompt, and each image that came in, the mask included."""
     prompt = (_about_the_prompt(*step.texts),) if step.prompt else ()
-    images = tuple(Question(image=image) for image in step.request.input_images) if step.images else ()
+    images = tuple(Scorable(image=image) for image in step.request.input_images) if step.images else ()
     return prompt + images
 
 
-def _about_the_prompt(text: str, revealed: str | None = None) -> Question:
-    return Question(text=text, revealed=revealed)
+def _about_the_prompt(text: str, revealed: str | None = None) -> Scorable:
+    return Scorable(text=text, revealed=revealed)
 
 
-def read(question: Question, body: bytes, *, calls: int, request_id: str | None) -> Part:
+def read(question: Scorable, body: bytes, *, calls: int, request_id: str | None) -> PartialVerdict:
     """What an answer says of the question: every score that can be believed, or the one word why there is none."""
     try:
         model, scores = _believable(question, body)
     except Malformed:
         return question.failed("malformed", calls=calls, request_id=request_id)
     error = None if question.expected <= scores.keys() else "partial"
-    return Part(expected=question.expected, scores=scores, model=model, error=error, calls=calls, request_id=request_id)
+    return PartialVerdict(
+        expected=question.expected, scores=scores, model=model, error=error, calls=calls, request_id=request_id
+    )
 
 
-def _believable(question: Question, body: bytes) -> tuple[str | None, dict[str, float]]:
+def _believable(question: Scorable, body: bytes) -> tuple[str | None, dict[str, float]]:
     try:
         data = orjson.loads(body)  # refuses NaN and Infinity
     except orjson.JSONDecodeError:
@@ -119,7 +121,7 @@ def _results(data: Any, count: int) -> list[dict[str, Any]]:
     return results
 
 
-def _assessed(question: Question, result: Mapping[str, Any]) -> dict[str, float]:
+def _assessed(question: Scorable, result: Mapping[str, Any]) -> dict[str, float]:
     looked_at = _looked_at(question, result)
     return {category: score for category, score in _scores(result) if category in looked_at}
 
@@ -138,7 +140,7 @@ def _scores(result: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
         yield category, float(score)
 
 
-def _looked_at(question: Question, result: Mapping[str, Any]) -> frozenset[str]:
+def _looked_at(question: Scorable, result: Mapping[str, Any]) -> frozenset[str]:
     """The categories for which this kind of input was looked at, in the answer's own words."""
     applied = result.get("category_applied_input_types")
     if not isinstance(applied, dict):

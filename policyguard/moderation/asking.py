@@ -13,17 +13,19 @@ from typing import Any, TypeVar
 import anyio
 
 from policyguard.flow.steps import Moderate
-from policyguard.moderation.answers import Question, questions
-from policyguard.moderation.exchange import Asked, Failure, Reply, exchange
+from policyguard.moderation.answers import Scorable, questions
+from policyguard.moderation.exchange import CallAnswered, CallFailed, Exchange, exchange
 from policyguard.moderation.inquiry import Inquiry
-from policyguard.moderation.merge import Part, merge
+from policyguard.moderation.merge import PartialVerdict, merge
 from policyguard.request import Answers, Verdict
 
 MAX_CONCURRENT = 8  # calls of one request at a time
 MAX_BODY_BYTES = 1_000_000  # of one answer
 MODELS = frozenset({"omni-moderation-latest", "omni-moderation-2024-09-26"})
 T = TypeVar("T")
-Sender = Callable[[Asked[Any], str, float], Awaitable[Reply | Failure]]  # the model, and the seconds for the call
+Sender = Callable[
+    [Exchange[Any], str, float], Awaitable[CallAnswered | CallFailed]
+]  # the model, and the seconds for the call
 
 
 async def ask_all(step: Moderate, send: Sender, retry_wait_s: float) -> Verdict:
@@ -38,7 +40,7 @@ async def ask_all(step: Moderate, send: Sender, retry_wait_s: float) -> Verdict:
         else:
             limit = anyio.CapacityLimiter(MAX_CONCURRENT)
 
-            async def ask(index: int, question: Question) -> None:
+            async def ask(index: int, question: Scorable) -> None:
                 async with limit:
                     parts[index] = await _ask(question, step.model, send, deadline, retry_wait_s)
 
@@ -57,7 +59,7 @@ async def answer_all(inquiry: Inquiry, send: Sender, retry_wait_s: float) -> Ans
     return replace(found, latency_ms=round((monotonic() - started) * 1000))
 
 
-async def _ask(question: Asked[T], model: str, send: Sender, deadline: float, retry_wait_s: float) -> T:
+async def _ask(question: Exchange[T], model: str, send: Sender, deadline: float, retry_wait_s: float) -> T:
     steps = exchange(question, deadline, retry_wait_s)
     try:
         asked = next(steps)
@@ -70,6 +72,6 @@ async def _ask(question: Asked[T], model: str, send: Sender, deadline: float, re
         return found
 
 
-def timed_out(question: Question) -> Part:
+def timed_out(question: Scorable) -> PartialVerdict:
     problem = question.problem
     return question.failed(problem or "timeout", calls=0 if problem else 1)

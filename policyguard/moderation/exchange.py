@@ -17,7 +17,7 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)  # what is known in the end
 
 
-class Asked(Protocol[T_co]):
+class Exchange(Protocol[T_co]):
     """One call: what to say where it fails, and how to read what comes back."""
 
     @property
@@ -37,7 +37,7 @@ class Asked(Protocol[T_co]):
 
 
 @dataclass(frozen=True, slots=True)
-class Send:
+class SendPart:
     """Wait, then send the part, with at most `timeout_s` for the whole call."""
 
     timeout_s: float
@@ -45,7 +45,7 @@ class Send:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class CallAnswered:
     """A 200."""
 
     body: bytes = field(repr=False)
@@ -53,7 +53,7 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class CallFailed:
     """No usable reply. `retry_after_s` is what the server asks for; `final`: asking again cannot help."""
 
     word: str
@@ -62,7 +62,9 @@ class Failure:
     final: bool = False
 
 
-def exchange(question: Asked[T], deadline: float, retry_wait_s: float) -> Generator[Send, Reply | Failure, T]:
+def exchange(
+    question: Exchange[T], deadline: float, retry_wait_s: float
+) -> Generator[SendPart, CallAnswered | CallFailed, T]:
     """Ask one question: at most twice, and never beyond `deadline` (of the monotonic clock)."""
     if question.problem:
         return question.failed(question.problem, calls=0)
@@ -72,8 +74,8 @@ def exchange(question: Asked[T], deadline: float, retry_wait_s: float) -> Genera
         timeout = deadline - monotonic() - wait
         if timeout <= 0:
             break
-        reply = yield Send(timeout, wait)
-        if isinstance(reply, Reply):
+        reply = yield SendPart(timeout, wait)
+        if isinstance(reply, CallAnswered):
             return question.read(reply.body, calls=attempt, request_id=reply.request_id)
         part = question.failed(reply.word, calls=attempt, request_id=reply.request_id)
         if reply.final:
@@ -82,11 +84,11 @@ def exchange(question: Asked[T], deadline: float, retry_wait_s: float) -> Genera
     return part
 
 
-def refusal(status: int, headers: Mapping[str, str], kind: str | None) -> Failure:
+def refusal(status: int, headers: Mapping[str, str], kind: str | None) -> CallFailed:
     """An answer that is no 200, as one word. `kind` is the type that its error names."""
     word = "rate_limited" if status == 429 else "refused" if status in _REFUSED else f"status_{status}"
     once = headers.get("x-should-retry") == "false" or kind == "insufficient_quota"
-    return Failure(
+    return CallFailed(
         word,
         request_id=headers.get("x-request-id"),
         retry_after_s=_seconds(headers.get("retry-after")),

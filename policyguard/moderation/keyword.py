@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 
 from policyguard.flow.steps import Moderate
-from policyguard.moderation.merge import Part, merge
+from policyguard.moderation.merge import PartialVerdict, merge
 from policyguard.policy.moderators import Assesses
 from policyguard.request import CATEGORIES, IMAGE_CATEGORIES, Verdict
 
@@ -52,9 +52,11 @@ class KeywordModerator:
         if step.prompt:
             texts = [text.casefold() for text in step.texts]
             scores = {c: float(any(pattern.search(text) for text in texts)) for c, pattern in _PATTERNS.items()}
-            parts.append(Part(expected=frozenset(CATEGORIES), scores=scores, calls=0))
+            parts.append(PartialVerdict(expected=frozenset(CATEGORIES), scores=scores, calls=0))
         if step.images and any(step.request.input_images):
-            parts.append(Part(expected=frozenset(IMAGE_CATEGORIES), scores={}, error="images_not_assessed", calls=0))
+            parts.append(
+                PartialVerdict(expected=frozenset(IMAGE_CATEGORIES), scores={}, error="images_not_assessed", calls=0)
+            )
         return merge(MODEL, parts, 0)
 
     async def amoderate(self, step: Moderate) -> Verdict:

@@ -9,7 +9,7 @@ from policyguard.request import CATEGORIES, Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class PartialVerdict:
     """The answer about the prompt or about one image. `expected` is what it should have assessed."""
 
     expected: frozenset[str]
@@ -20,7 +20,7 @@ class Part:
     request_id: str | None = None
 
 
-def merge(model: str, parts: Iterable[Part], latency_ms: int) -> Verdict:
+def merge(model: str, parts: Iterable[PartialVerdict], latency_ms: int) -> Verdict:
     """Every category that some part should have assessed and did not is incomplete: its score is a lower bound."""
     found = list(parts)
     scores: dict[str, float] = {}

@@ -21,11 +21,11 @@ from anyio.lowlevel import RunVar
 
 from policyguard.errors import ConfigError
 from policyguard.flow.steps import Inquire, Moderate
-from policyguard.moderation.answers import Question, questions
+from policyguard.moderation.answers import Scorable, questions
 from policyguard.moderation.asking import MAX_BODY_BYTES, MAX_CONCURRENT, MODELS, answer_all, ask_all, timed_out
-from policyguard.moderation.exchange import Asked, Failure, Reply, exchange, refusal
+from policyguard.moderation.exchange import CallAnswered, CallFailed, Exchange, exchange, refusal
 from policyguard.moderation.inquiry import MODEL, Inquiry
-from policyguard.moderation.merge import Part, merge
+from policyguard.moderation.merge import PartialVerdict, merge
 from policyguard.policy.moderators import OPENAI_ASSESSES
 from policyguard.request import Answers, Verdict
 from policyguard.settings import openai_key, setting
@@ -101,7 +101,7 @@ class OpenAIModerator:
             pool.shutdown(wait=False, cancel_futures=True)
         return replace(found, latency_ms=_ms(started))
 
-    def _ask(self, client: OpenAI, question: Asked[T], model: str, deadline: float) -> T:
+    def _ask(self, client: OpenAI, question: Exchange[T], model: str, deadline: float) -> T:
         steps = exchange(question, deadline, self._retry_wait_s)
         try:
             send = next(steps)
@@ -169,7 +169,7 @@ class OpenAIModerator:
 # ---- one call ---------------------------------------------------------------------------------------------
 
 
-def _send(client: OpenAI, question: Asked[Any], model: str, timeout_s: float) -> Reply | Failure:
+def _send(client: OpenAI, question: Exchange[Any], model: str, timeout_s: float) -> CallAnswered | CallFailed:
     until = monotonic() + timeout_s
     try:
         create = getattr(client, question.resource).with_streaming_response.create
@@ -178,15 +178,17 @@ def _send(client: OpenAI, question: Asked[Any], model: str, timeout_s: float) ->
             for chunk in response.iter_bytes():
                 body += chunk
                 if len(body) > MAX_BODY_BYTES:
-                    return Failure("malformed", final=True)
+                    return CallFailed("malformed", final=True)
                 if monotonic() > until:  # the SDK's timeout is for each read, not for all of them
-                    return Failure("timeout", final=True)
-            return Reply(bytes(body), response.headers.get("x-request-id"))
+                    return CallFailed("timeout", final=True)
+            return CallAnswered(bytes(body), response.headers.get("x-request-id"))
     except Exception as error:
         return failure(error)
 
 
-async def _asend(client: AsyncOpenAI, question: Asked[Any], model: str, timeout_s: float) -> Reply | Failure:
+async def _asend(
+    client: AsyncOpenAI, question: Exchange[Any], model: str, timeout_s: float
+) -> CallAnswered | CallFailed:
     try:
         create = getattr(client, question.resource).with_streaming_response.create
         async with create(**question.arguments(), model=model, timeout=timeout_s) as response:
@@ -194,8 +196,8 @@ async def _asend(client: AsyncOpenAI, question: Asked[Any], model: str, timeout_
             async for chunk in response.iter_bytes():
                 body += chunk
                 if len(body) > MAX_BODY_BYTES:
-                    return Failure("malformed", final=True)
-            return Reply(bytes(body), response.headers.get("x-request-id"))
+                    return CallFailed("malformed", final=True)
+            return CallAnswered(bytes(body), response.headers.get("x-request-id"))
     except Exception as error:
         return failure(error)
 
@@ -204,7 +206,7 @@ def _ms(started: float) -> int:
     return round((monotonic() - started) * 1000)
 
 
-def _in_time(question: Question, call: Future[Part], deadline: float) -> Part:
+def _in_time(question: Scorable, call: Future[PartialVerdict], deadline: float) -> PartialVerdict:
     try:
         return call.result(timeout=max(0.0, deadline - monotonic()))
     except TimeoutError:
@@ -214,7 +216,7 @@ def _in_time(question: Question, call: Future[Part], deadline: float) -> Part:
 # ---- errors -----------------------------------------------------------------------------------------------
 
 
-def failure(error: Exception) -> Failure:
+def failure(error: Exception) -> CallFailed:
     """An error of the SDK or of its HTTP client as one word. Nothing of its text is kept: it may hold the prompt."""
     import httpx2
     import openai
@@ -222,9 +224,9 @@ def failure(error: Exception) -> Failure:
     if isinstance(error, openai.APIStatusError):
         return refusal(error.status_code, error.response.headers, error.type)
     if isinstance(error, (openai.APITimeoutError, httpx2.TimeoutException)):
-        return Failure("timeout", final=True)
+        return CallFailed("timeout", final=True)
     if isinstance(error, (openai.APIConnectionError, httpx2.TransportError)):
-        return Failure("connection")
+        return CallFailed("connection")
     if isinstance(error, httpx2.DecodingError):
-        return Failure("malformed", final=True)
-    return Failure("failed", final=True)
+        return CallFailed("malformed", final=True)
+    return CallFailed("failed", final=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from policyguard.decision import Effect
-from policyguard.policy.limits import THRESHOLDS, Effective, Leaf
+from policyguard.policy.limits import THRESHOLDS, Effective, WrittenValue
 from policyguard.policy.model import Policy
 from policyguard.policy.moderators import DEFAULT_MODEL, Unusable, assessed, declared
 from policyguard.text.suggest import known_names, listed
@@ -29,18 +29,18 @@ def check_model(found: Effective) -> None:
             found.problem(threshold, "PG206", message, known_names(category, sorted(known)))
 
 
-def _unusable(found: Effective, leaf: Leaf | None, problem: Unusable) -> None:
+def _unusable(found: Effective, leaf: WrittenValue | None, problem: Unusable) -> None:
     if leaf is None:
         found.source.problem(("surface",) if found.source is not found.org else (), *problem)
     elif _is_own(found, leaf):  # else it is reported of org.yaml
         found.problem(leaf, *problem)
 
 
-def _is_own(found: Effective, leaf: Leaf) -> bool:
+def _is_own(found: Effective, leaf: WrittenValue) -> bool:
     return leaf.named or found.source is found.org
 
 
-def _thresholds(found: Effective) -> Iterator[tuple[Leaf, str]]:
+def _thresholds(found: Effective) -> Iterator[tuple[WrittenValue, str]]:
     """Those that this file sets by the name of a category."""
     for path, leaf in found.values.items():
         if path[0] == "moderation" and path[1] in THRESHOLDS and path[2] != "default" and _is_own(found, leaf):

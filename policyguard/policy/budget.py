@@ -18,7 +18,7 @@ from policyguard.zones import zone
 _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class Span(NamedTuple):
+class WindowSpan(NamedTuple):
     """When a window is open, in UTC, and the local time of its start as if that were UTC."""
 
     starts: datetime
@@ -32,7 +32,7 @@ class Window:
 
     budget: Budget
     key: str
-    span: Span
+    span: WindowSpan
 
 
 def windows(budgets: tuple[Budget, ...], dimensions: Mapping[str, str | None], now: datetime) -> list[Window]:
@@ -49,10 +49,10 @@ def charged(budget: Budget, ceiling_micros: int, images: int) -> int:
     return {"usd": ceiling_micros, "images": images, "requests": 1}[budget.unit]
 
 
-def window(period: Period, time_zone: str, now: datetime) -> Span:
+def window(period: Period, time_zone: str, now: datetime) -> WindowSpan:
     """The calendar window around `now`; a `total` has no end."""
     if period == "total":
-        return Span(_BEGINNING, None, _BEGINNING)
+        return WindowSpan(_BEGINNING, None, _BEGINNING)
     if period in ("minute", "hour"):
         return _short(period, now)
     ordinal = now.astimezone(zone(time_zone)).toordinal()
@@ -65,17 +65,17 @@ def window(period: Period, time_zone: str, now: datetime) -> Span:
     return span
 
 
-def _short(period: Period, now: datetime) -> Span:
+def _short(period: Period, now: datetime) -> WindowSpan:
     """Minutes and hours do not depend on a calendar; half-hour zones count in UTC, too."""
     if period == "minute":
         starts = now.astimezone(UTC).replace(second=0, microsecond=0)
-        return Span(starts, starts + timedelta(minutes=1), starts)
+        return WindowSpan(starts, starts + timedelta(minutes=1), starts)
     starts = now.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
-    return Span(starts, starts + timedelta(hours=1), starts)
+    return WindowSpan(starts, starts + timedelta(hours=1), starts)
 
 
 @lru_cache(maxsize=4096)
-def _calendar(period: Period, time_zone: str, ordinal: int) -> Span:
+def _calendar(period: Period, time_zone: str, ordinal: int) -> WindowSpan:
     """From local midnight to local midnight: a day has 23 to 25 hours where clocks change."""
     day = datetime.fromordinal(ordinal)
     if period == "day":
@@ -89,4 +89,4 @@ def _calendar(period: Period, time_zone: str, ordinal: int) -> Span:
     else:
         first, last = day.replace(month=1, day=1), day.replace(year=day.year + 1, month=1, day=1)
     starts, ends = (edge.replace(tzinfo=zone(time_zone)).astimezone(UTC) for edge in (first, last))
-    return Span(starts, ends, first.replace(tzinfo=UTC))
+    return WindowSpan(starts, ends, first.replace(tzinfo=UTC))

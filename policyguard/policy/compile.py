@@ -18,7 +18,7 @@ from policyguard.policy import units
 from policyguard.policy.broken import COMMENT_HINT
 from policyguard.policy.document import MAX_ITEMS
 from policyguard.policy.expr import Compiled, Environment, ExpressionErrors, compile_expression
-from policyguard.policy.limits import Effective, Leaf, Leaves, thresholds
+from policyguard.policy.limits import Effective, WrittenValue, WrittenValues, thresholds
 from policyguard.policy.meaning import digest
 from policyguard.policy.model import (
     AuditRules,
@@ -35,7 +35,7 @@ from policyguard.policy.model import (
 from policyguard.policy.moderators import DEFAULT_MODEL
 from policyguard.policy.parameters import request_rules
 from policyguard.policy.questions import Questions, questions
-from policyguard.policy.source import Path, Source, TooManyProblems, dotted
+from policyguard.policy.source import Source, TooManyProblems, YAMLPath, dotted
 from policyguard.policy.world import environment_of
 from policyguard.pricing import PriceBook
 from policyguard.text.identity import identity, likeness
@@ -50,7 +50,7 @@ MAX_CHARACTERS = 60_000
 class Bounds:
     """The organisation's limits for one kind of stakes: as they are written, and as the engine reads them."""
 
-    leaves: Leaves
+    leaves: WrittenValues
     request: RequestRules
     moderation: ModerationRules
     digest: str  # over all that the organisation decides for these surfaces, and over who callers can be
@@ -72,7 +72,7 @@ class Shared:
     budgets: tuple[Budget, ...]
     rule_ids: Mapping[str, str]
     budget_ids: Mapping[str, str]
-    defaults: Leaves
+    defaults: WrittenValues
     prices: PriceBook
     bounds: Mapping[str, Bounds]  # by stakes
 
@@ -124,7 +124,7 @@ def unique_ids(source: Source, section: str, taken: Mapping[str, str]) -> dict[s
 def _callers(source: Source) -> Iterator[CallerField]:
     declared = source.data.get("caller") or {}
     for name, spec in declared.items():
-        path: Path = ("caller", name)
+        path: YAMLPath = ("caller", name)
         header = spec.get("from")
         if header and not source.data.get("trusted_proxies"):
             hint = "without a trusted proxy anybody could say who they are"
@@ -186,9 +186,9 @@ def limit_moderation(bounds: Bounds, effective: ModerationRules) -> ModerationRu
     return replace(bounds.moderation, model=effective.model, timeout_s=effective.timeout_s)
 
 
-def _limit_moderation(org: Source, limit: Leaves) -> ModerationRules:
+def _limit_moderation(org: Source, limit: WrittenValues) -> ModerationRules:
     return _moderation(
-        {("moderation", "check"): Leaf([], Place(org.file, 1)), **limit},
+        {("moderation", "check"): WrittenValue([], Place(org.file, 1)), **limit},
         Place(org.file, 1),
         _thresholds(thresholds({}, limit, "deny_at")),
         _thresholds(thresholds({}, limit, "review_at")),
@@ -196,7 +196,7 @@ def _limit_moderation(org: Source, limit: Leaves) -> ModerationRules:
 
 
 def _moderation(
-    values: Leaves, otherwise: Place, deny_at: tuple[Threshold, ...], review_at: tuple[Threshold, ...]
+    values: WrittenValues, otherwise: Place, deny_at: tuple[Threshold, ...], review_at: tuple[Threshold, ...]
 ) -> ModerationRules:
     def get(name: str, otherwise: Any) -> Any:
         leaf = values.get(("moderation", name))
@@ -241,12 +241,16 @@ def review_rules(found: Effective, groups: Mapping[str, tuple[str, ...]]) -> Rev
     )
 
 
-def _step(escalate: Leaf, index: int) -> Path:
+def _step(escalate: WrittenValue, index: int) -> YAMLPath:
     return (*escalate.path, index, "after")
 
 
 def _people(
-    found: Effective, leaf: Leaf | None, names: Sequence[str], groups: Mapping[str, tuple[str, ...]], *below: str | int
+    found: Effective,
+    leaf: WrittenValue | None,
+    names: Sequence[str],
+    groups: Mapping[str, tuple[str, ...]],
+    *below: str | int,
 ) -> tuple[str, ...]:
     """People by name, groups resolved; each once, however they are spelt: two spellings are not two approvals."""
     people: dict[str, str] = {}
@@ -262,7 +266,7 @@ def _people(
     return tuple(people.values())
 
 
-def audit_rules(values: Leaves) -> AuditRules:
+def audit_rules(values: WrittenValues) -> AuditRules:
     def days(name: str) -> int | None:
         leaf = values.get(("audit", "retain", name))
         return units.days(leaf.value) if leaf else None
@@ -282,7 +286,7 @@ def audit_rules(values: Leaves) -> AuditRules:
 def rules(source: Source, environment: Environment, *, organisation: bool) -> tuple[Rule, ...]:
     found = []
     for index, row in enumerate(source.data.get("rules") or []):
-        path: Path = ("rules", index)
+        path: YAMLPath = ("rules", index)
         when = condition(source, (*path, "when"), row["when"], environment)
         if when is None:
             continue
@@ -300,7 +304,7 @@ def rules(source: Source, environment: Environment, *, organisation: bool) -> tu
     return tuple(found)
 
 
-def condition(source: Source, path: Path, text: str, environment: Environment) -> Compiled | None:
+def condition(source: Source, path: YAMLPath, text: str, environment: Environment) -> Compiled | None:
     """The compiled condition; None where it has problems, which then stand in `source`."""
     try:
         return compile_expression(text, environment)
@@ -332,7 +336,7 @@ def conditions(source: Source, environment: Environment) -> None:
                 condition(source, path, text, environment)
 
 
-def _written_conditions(data: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
+def _written_conditions(data: Mapping[str, Any]) -> Iterator[tuple[YAMLPath, str]]:
     for section in ("rules", "exempt"):
         rows = data.get(section)
         for index, row in enumerate(rows[:MAX_ITEMS] if isinstance(rows, list) else ()):
@@ -345,7 +349,7 @@ def exemptions(source: Source, environment: Environment) -> tuple[Exemption, ...
     own = [row["id"] for row in source.data.get("rules") or []]
     found = []
     for index, row in enumerate(source.data.get("exempt") or []):
-        path: Path = ("exempt", index)
+        path: YAMLPath = ("exempt", index)
         for i, id_ in enumerate(row["rules"]):
             if id_ not in own:
                 hint = known_names(id_, own) or "only rules of this file can be exempted"
@@ -370,7 +374,7 @@ def budgets(source: Source, callers: tuple[CallerField, ...], owner: str) -> tup
     names = [f.name for f in callers]
     found = []
     for index, row in enumerate(source.data.get("budgets") or []):
-        path: Path = ("budgets", index)
+        path: YAMLPath = ("budgets", index)
         unit, amount, period = units.budget_limit(row["limit"])
         per = row["per"].removeprefix("caller.") if row.get("per") else None
         zone = row.get("time_zone", "UTC")

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from policyguard.errors import Diagnostic
 from policyguard.policy.document import Organisation, Surface
 from policyguard.policy.expr import CODES as EXPRESSION_CODES
-from policyguard.policy.source import MAX_PROBLEMS, Path, Source
+from policyguard.policy.source import MAX_PROBLEMS, Source, YAMLPath
 from policyguard.text.suggest import did_you_mean, known_names, shown
 from policyguard.text.visible import visible
 
@@ -120,9 +120,9 @@ def report(
     source: Source,
     model: type[BaseModel],
     error: ValidationError,
-    empty: Container[Path] = (),
+    empty: Container[YAMLPath] = (),
     *,
-    at: Path = (),
+    at: YAMLPath = (),
     data: Any = None,
 ) -> None:
     """Add every problem that pydantic found to `source`, in our words; `empty` keys are reported already.
@@ -140,7 +140,7 @@ def report(
             _report(source, (*at, *path), hint, names_at(model, path[:-1]), problem, is_key="[key]" in forms)
 
 
-def _placed(problem: Any, data: Any) -> tuple[Path, tuple[str, ...]]:
+def _placed(problem: Any, data: Any) -> tuple[YAMLPath, tuple[str, ...]]:
     """The path in the file; pydantic puts names of forms and of its own steps between, which are no keys of it."""
     path, forms, value, place = [], [], data, problem["loc"]
     for index, part in enumerate(place):
@@ -155,7 +155,7 @@ def _placed(problem: Any, data: Any) -> tuple[Path, tuple[str, ...]]:
     return tuple(path), tuple(forms)
 
 
-def _is_meant(missing: Path, unknown: Path) -> bool:
+def _is_meant(missing: YAMLPath, unknown: YAMLPath) -> bool:
     """Whether a key that is missing is there, misspelt: that is one problem, not two."""
     return missing[:-1] == unknown[:-1] and did_you_mean(str(unknown[-1]), [str(missing[-1])]) != ""
 
@@ -167,7 +167,7 @@ def _is_other_form(forms: tuple[str, ...], problem: Any) -> bool:
     return isinstance(problem["input"], dict) and any("function-before" in form for form in forms)
 
 
-def _elsewhere(model: type[BaseModel], path: Path) -> str:
+def _elsewhere(model: type[BaseModel], path: YAMLPath) -> str:
     """Where a key stands that is one of the other kind of file: that is copied more often than it is misspelt."""
     key = str(path[0])
     if len(path) > 1 or model not in (Organisation, Surface):
@@ -180,7 +180,7 @@ def _elsewhere(model: type[BaseModel], path: Path) -> str:
     return f"`{key}` stands in the files of surfaces" if key in names_at(Surface, ()) else ""
 
 
-def _report(source: Source, path: Path, hint: str, names: list[str], problem: Any, *, is_key: bool) -> None:
+def _report(source: Source, path: YAMLPath, hint: str, names: list[str], problem: Any, *, is_key: bool) -> None:
     kind, context, given = problem["type"], problem.get("ctx", {}), problem["input"]
     name = next((part for part in reversed(path) if isinstance(part, str)), "")  # of a list's item, that of the list
     if kind == "extra_forbidden":
@@ -207,7 +207,7 @@ def _report(source: Source, path: Path, hint: str, names: list[str], problem: An
         source.problem(path, "PG204", _LENGTHS.get(kind, "this is not possible here"), most, key=is_key)
 
 
-def _name(path: Path) -> str:
+def _name(path: YAMLPath) -> str:
     sign = "_" if path[0] in ("caller", "questions") else "-"
     return f"a name is written in lower case, with `{sign}` between its words"
 
@@ -243,7 +243,7 @@ def _number(text: str, *, whole: bool) -> str:
     return f"write `{int(value)}`" if whole else f"write `{value.normalize():f}`"
 
 
-def _not_possible(source: Source, path: Path, given: Any, allowed: list[str], is_key: bool) -> None:
+def _not_possible(source: Source, path: YAMLPath, given: Any, allowed: list[str], is_key: bool) -> None:
     if not isinstance(given, str | int | float):
         source.problem(path, "PG203", f"this needs one of {', '.join(f'`{name}`' for name in allowed)}")
         return
@@ -257,7 +257,7 @@ def unknown_hint(name: str, names: list[str]) -> str:
     return f"{near} there is {listed}".strip() if listed else ""
 
 
-def names_at(model: type[BaseModel], path: Path) -> list[str]:
+def names_at(model: type[BaseModel], path: YAMLPath) -> list[str]:
     """The keys that are possible at `path` of a document."""
     kind: Any = model
     for part in path:

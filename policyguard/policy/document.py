@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 from policyguard.policy import units
 from policyguard.request import CATEGORIES, MAX_INPUT_PIXELS, MAX_OUTPUT_TOKENS
 
-Text = Annotated[str, Field(min_length=1, max_length=500)]
+ShortText = Annotated[str, Field(min_length=1, max_length=500)]
 Id = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
 Count = Annotated[int, Field(ge=1)]
 MAX_ITEMS = 500  # of one list: people read these files, and every rule is evaluated for every request
@@ -81,7 +81,9 @@ BudgetLimit = Annotated[
     ),
 ]
 PerCent = Annotated[str, checked(units.per_cent), written(units.per_cent, "(?:100|[1-9][0-9]?)%", "50%", "80%", "100%")]
-Header = Annotated[str, Field(pattern=r'^http\.headers\["[a-z0-9-]{1,64}"\]$', examples=['http.headers["x-user-id"]'])]
+HeaderSource = Annotated[
+    str, Field(pattern=r'^http\.headers\["[a-z0-9-]{1,64}"\]$', examples=['http.headers["x-user-id"]'])
+]
 RouteText = Annotated[
     str, checked(units.route), written(units.route, f"(?:POST|PUT|PATCH) {_PATH}", "POST /v1/images/generations")
 ]
@@ -109,7 +111,7 @@ ModelName = Annotated[str, Field(min_length=1, max_length=500, json_schema_extra
 Parameter = Annotated[str, Field(min_length=1, max_length=500, json_schema_extra={"names": "parameters"})]
 Constant = Annotated[str, Field(min_length=1, max_length=500, json_schema_extra={"names": "constants"})]
 Moderating = Annotated[str, Field(min_length=1, max_length=500, json_schema_extra={"names": "moderators"})]
-Network = Annotated[
+NetworkText = Annotated[
     str, Field(min_length=1, max_length=500, json_schema_extra={"pattern": "^[0-9A-Fa-f.:]+(?:/[0-9]{1,3})?$"})
 ]
 Condition = Annotated[str, Field(min_length=1, max_length=10_000)]
@@ -196,7 +198,7 @@ class InputImages(Document):
 
 
 class Responses(Document):
-    models: list[Text] | None = Field(default=None, min_length=1, max_length=MAX_ITEMS)
+    models: list[ShortText] | None = Field(default=None, min_length=1, max_length=MAX_ITEMS)
     """Main models that may ask for images by the tool of the Responses API. Each has a row in prices.yaml."""
     max_output_tokens: Annotated[int, Field(ge=1, le=MAX_OUTPUT_TOKENS)] | None = None
     """Tokens that the main model may write, at most; a request that says nothing gets it."""
@@ -241,7 +243,7 @@ class Request(RequestLimits):
 
 # ---- moderation, review, audit ----------------------------------------------------------------------------
 
-Checked = Literal["prompt", "input_images", "output_images"]
+Check = Literal["prompt", "input_images", "output_images"]
 Category = Literal["default", *CATEGORIES]  # type: ignore[valid-type]
 
 
@@ -249,7 +251,7 @@ class Moderation(Document):
     model: Moderating | None = None
     """Who scores: a model of an installed moderator. `keyword` is a plain word list for trials without a key, no safety
     control."""
-    check: list[Checked] | None = Field(default=None, max_length=MAX_ITEMS)
+    check: list[Check] | None = Field(default=None, max_length=MAX_ITEMS)
     """What is scored. An answer whose `output_images` are scored is released whole, withheld or held."""
     deny_at: dict[Category, Score] | None = None
     """From which score on a request is denied, by category; `default` covers all that are not named."""
@@ -262,7 +264,7 @@ class Moderation(Document):
 
 
 class ModerationLimits(Document):
-    check: list[Checked] | None = Field(default=None, max_length=MAX_ITEMS)
+    check: list[Check] | None = Field(default=None, max_length=MAX_ITEMS)
     """What has to be scored."""
     deny_at: dict[Category, Score] | None = None
     """The highest score from which on a request is denied, by category."""
@@ -272,10 +274,10 @@ class ModerationLimits(Document):
     """The least that happens while moderation is down; `deny` is more than `review`."""
 
 
-class Step(Document):
+class EscalationStep(Document):
     after: Duration
     """How long after the request was held."""
-    to: list[Text] = Field(min_length=1, max_length=MAX_ITEMS)
+    to: list[ShortText] = Field(min_length=1, max_length=MAX_ITEMS)
     """Who may decide from then on, too: people, or groups as `group:NAME`."""
 
 
@@ -285,11 +287,11 @@ class Review(Document):
     hold: Literal["request", "output"] | None = None
     """`output`: every answer is held, too, before its images are released. `request`: requests only, before money is
     spent."""
-    reviewers: list[Text] | None = Field(default=None, max_length=MAX_ITEMS)
+    reviewers: list[ShortText] | None = Field(default=None, max_length=MAX_ITEMS)
     """Who decides: people, or groups as `group:NAME`."""
     approvals: Annotated[int, Field(ge=1, le=10)] | None = None
     """How many must approve. One rejection is final."""
-    escalate: list[Step] | None = Field(default=None, max_length=MAX_ITEMS)
+    escalate: list[EscalationStep] | None = Field(default=None, max_length=MAX_ITEMS)
     """Who may decide, too, when nobody has."""
     expires: Duration | None = None
     """When a held request runs out. It is rejected then; nothing approves by itself."""
@@ -356,7 +358,7 @@ class Budget(Document):
     """Like `$2000 / month`, `20 images / day` or `100 requests / minute`."""
     per: Annotated[str, Field(pattern=r"^caller\.[a-z][a-z0-9_]*$")] | None = None
     """One budget for each value, like `caller.user`."""
-    time_zone: Text = "UTC"
+    time_zone: ShortText = "UTC"
     """Where its days and months begin."""
     mode: Literal["enforce", "shadow"] = "enforce"
     """`shadow`: counted, never refuses."""
@@ -371,9 +373,9 @@ class Exemption(Document):
     """A CEL condition: for which requests."""
     until: Day
     """The last day, in UTC."""
-    by: Text
+    by: ShortText
     """Who answers for it."""
-    why: Text
+    why: ShortText
     """The reason, for those who read it later."""
 
 
@@ -382,7 +384,7 @@ class OwnRoute(Document):
     """Method and path as the app has them."""
     fields: dict[Parameter, BodyPath] = Field(max_length=MAX_ITEMS)
     """Where the app's JSON body has each parameter; adjusted values are written back there."""
-    constants: dict[Constant, Text | int] = Field(default_factory=dict, max_length=MAX_ITEMS)
+    constants: dict[Constant, ShortText | int] = Field(default_factory=dict, max_length=MAX_ITEMS)
     """What the app always uses; recorded as declared."""
     usage: ResponsePath | None = None
     """Where the JSON answer has OpenAI's token counts. Without it every call is presumed at its ceiling."""
@@ -395,9 +397,9 @@ class Surface(Document):
     """The version of the policy language: `1`."""
     surface: Id
     """Its name in code, refusals, reports and tests."""
-    title: Text
+    title: ShortText
     """What it is, in a few words, for reviewers and reports."""
-    owner: Text
+    owner: ShortText
     """Who answers for it; shown to reviewers and in reports."""
     stakes: Literal["low", "high"]
     """`high`: employment, medical, identity, legal, financial."""
@@ -429,13 +431,13 @@ class Surface(Document):
 
 
 class CallerField(Document):
-    from_: Header | None = Field(default=None, alias="from")
+    from_: HeaderSource | None = Field(default=None, alias="from")
     """`http.headers["x-user-id"]`; it counts only from a trusted proxy. Without it the value is given in code."""
     required: bool = False
     """Without the value a request is denied."""
-    default: Text | None = None
+    default: ShortText | None = None
     """The value of a request that brings none."""
-    values: list[Text] | None = Field(default=None, min_length=1, max_length=MAX_ITEMS)
+    values: list[ShortText] | None = Field(default=None, min_length=1, max_length=MAX_ITEMS)
     """The only values that there are."""
 
 
@@ -462,15 +464,15 @@ class Limits(Document):
 class Organisation(Document):
     version: Version
     """The version of the policy language: `1`."""
-    organisation: Text
+    organisation: ShortText
     """Its name, for reports."""
-    trusted_proxies: list[Network] = Field(default_factory=list, max_length=MAX_ITEMS)
+    trusted_proxies: list[NetworkText] = Field(default_factory=list, max_length=MAX_ITEMS)
     """Networks from which header values count, like `10.0.0.0/8`."""
     caller: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")], CallerField] = Field(
         default_factory=dict, max_length=MAX_ITEMS
     )
     """Who asks: the one place that says where these values come from."""
-    groups: dict[Id, Annotated[list[Text], Field(max_length=MAX_ITEMS)]] = Field(
+    groups: dict[Id, Annotated[list[ShortText], Field(max_length=MAX_ITEMS)]] = Field(
         default_factory=dict, max_length=MAX_ITEMS
     )
     """People by group, for reviews."""

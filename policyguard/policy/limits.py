@@ -12,27 +12,27 @@ from typing import Any, NamedTuple
 
 from policyguard.decision import Place
 from policyguard.policy import units
-from policyguard.policy.source import Path, Source, Spot
+from policyguard.policy.source import Source, Spot, YAMLPath
 from policyguard.request import CATEGORIES, parse_size
 
 SECTIONS = ("request", "moderation", "review", "audit")
 THRESHOLDS = ("deny_at", "review_at")
 
 
-class Leaf(NamedTuple):
+class WrittenValue(NamedTuple):
     """One value, its place, and the path at which `file` says it. `named`: the surface's own file does."""
 
     value: Any
     place: Place
-    path: Path = ()
+    path: YAMLPath = ()
     named: bool = False
 
 
-Leaves = dict[Path, Leaf]
+WrittenValues = dict[YAMLPath, WrittenValue]
 
 # What holds where neither a surface nor org.yaml says anything. A limit is never a grant: without these, an
 # organisation that only limits n to 4 would give 4 to everybody.
-BUILT_IN: Mapping[Path, Any] = {
+BUILT_IN: Mapping[YAMLPath, Any] = {
     ("request", "n", "max"): 1,
     ("request", "partial_images", "max"): 0,
     ("request", "input_images", "max_pixels"): 50_000_000,  # a telephone's picture
@@ -45,29 +45,31 @@ BUILT_IN: Mapping[Path, Any] = {
 }
 
 
-def leaves(source: Source, base: Path = (), *, named: bool = False) -> Leaves:
+def leaves(source: Source, base: YAMLPath = (), *, named: bool = False) -> WrittenValues:
     """The leaves of the sections below `base` of a file."""
     data, spot = source.data, source.spot
     for part in base:
         data = data.get(part) or {}
         spot = spot.below.get(part) if spot else None
-    found: Leaves = {}
+    found: WrittenValues = {}
     for section in SECTIONS:
         if section in data and spot is not None:
             for path, value, start in _flat(data[section], spot.below[section], (section,)):
-                found[path] = Leaf(value, Place(source.file, start.line + 1, start.column + 1), (*base, *path), named)
+                found[path] = WrittenValue(
+                    value, Place(source.file, start.line + 1, start.column + 1), (*base, *path), named
+                )
     return found
 
 
-def defaults(org: Source) -> Leaves:
+def defaults(org: Source) -> WrittenValues:
     """The organisation's defaults, and what is built in where it has none."""
-    built_in = {path: Leaf(value, Place(org.file, 1)) for path, value in BUILT_IN.items()}
+    built_in = {path: WrittenValue(value, Place(org.file, 1)) for path, value in BUILT_IN.items()}
     return {**built_in, **leaves(org, ("defaults",))}
 
 
-def limits(org: Source, *parts: str) -> Leaves:
+def limits(org: Source, *parts: str) -> WrittenValues:
     """Several sets of limits of org.yaml as one: the strictest of each."""
-    result: Leaves = {}
+    result: WrittenValues = {}
     for part in parts:
         for path, leaf in _covering(leaves(org, (part,))).items():
             result[path] = _stricter(path, result[path], leaf) if path in result else leaf
@@ -75,7 +77,7 @@ def limits(org: Source, *parts: str) -> Leaves:
     return result
 
 
-def _limit_hosts(found: Leaves) -> None:
+def _limit_hosts(found: WrittenValues) -> None:
     """An image that nobody here sees is within no bound, so where there is one it needs a limit that names its host."""
     bounds = [leaf for key in _SEEN if (leaf := found.get(("request", "input_images", key)))]
     if bounds:
@@ -86,7 +88,7 @@ def _limit_hosts(found: Leaves) -> None:
 _SEEN = ("max_bytes", "types", "max_pixels", "max_edge")  # what only the bytes of an image show
 
 
-def _flat(value: Any, spot: Spot, path: Path) -> Iterator[tuple[Path, Any, Any]]:
+def _flat(value: Any, spot: Spot, path: YAMLPath) -> Iterator[tuple[YAMLPath, Any, Any]]:
     """Every value that is no mapping, with its path and where it starts."""
     if not isinstance(value, dict):
         yield path, value, spot.event.start_mark
@@ -95,7 +97,7 @@ def _flat(value: Any, spot: Spot, path: Path) -> Iterator[tuple[Path, Any, Any]]
         yield from _flat(item, spot.below[key], (*path, key))
 
 
-def _covering(found: Leaves) -> Leaves:
+def _covering(found: WrittenValues) -> WrittenValues:
     """A threshold for each category where there is a `default`: only so do several sets of limits meet."""
     for at in THRESHOLDS:
         default = found.get(("moderation", at, "default"))
@@ -130,7 +132,7 @@ def _by(read: Callable[[Any], Any]) -> Meeting:
 _LISTED = Meeting(_intersect, lambda value, limit: any(item not in limit for item in value))
 _SMALLER = _by(lambda value: value)
 _UNION = Meeting(_unite, lambda value, limit: False)
-MEETINGS: Mapping[Path, Meeting] = {
+MEETINGS: Mapping[YAMLPath, Meeting] = {
     ("request", "models", "allow"): _LISTED,
     ("request", "sizes", "allow"): _LISTED,
     ("request", "sizes", "max_pixels"): _SMALLER,
@@ -159,9 +161,9 @@ MEETINGS: Mapping[Path, Meeting] = {
 }
 
 
-def _stricter(path: Path, a: Leaf, b: Leaf) -> Leaf:
+def _stricter(path: YAMLPath, a: WrittenValue, b: WrittenValue) -> WrittenValue:
     value = MEETINGS[path].strict(a.value, b.value)
-    return Leaf(value, b.place if value == b.value else a.place, b.path if value == b.value else a.path)
+    return WrittenValue(value, b.place if value == b.value else a.place, b.path if value == b.value else a.path)
 
 
 # ---- the effective values ---------------------------------------------------------------------------------
@@ -173,17 +175,17 @@ class Effective:
 
     source: Source
     org: Source
-    values: Leaves
-    limit: Leaves
+    values: WrittenValues
+    limit: WrittenValues
 
-    def problem(self, leaf: Leaf, code: str, message: str, hint: str = "", *, item: str | None = None) -> None:
+    def problem(self, leaf: WrittenValue, code: str, message: str, hint: str = "", *, item: str | None = None) -> None:
         """A problem of a value, or of one item of a list, in the file that says it."""
         file = self.source if leaf.named else self.org
         listed = file.at(leaf.path)
         path = (*leaf.path, listed.index(item)) if isinstance(listed, list) and item in listed else leaf.path
         file.problem(path, code, message, hint)
 
-    def get(self, *path: str) -> Leaf | None:
+    def get(self, *path: str) -> WrittenValue | None:
         return self.values.get(path)
 
     def value(self, *path: str) -> Any:
@@ -191,7 +193,7 @@ class Effective:
         return None if leaf is None else leaf.value
 
 
-def effective(source: Source, org: Source, defaults: Leaves, limit: Leaves) -> Effective:
+def effective(source: Source, org: Source, defaults: WrittenValues, limit: WrittenValues) -> Effective:
     """A surface's values, else the defaults, within the limits."""
     found = Effective(source, org, {**defaults, **leaves(source, named=True)}, limit)
     for path, bound in limit.items():
@@ -209,7 +211,7 @@ def effective(source: Source, org: Source, defaults: Leaves, limit: Leaves) -> E
     return found
 
 
-def _met(found: Effective, path: Path, leaf: Leaf, bound: Leaf) -> Leaf:
+def _met(found: Effective, path: YAMLPath, leaf: WrittenValue, bound: WrittenValue) -> WrittenValue:
     value = MEETINGS[path].strict(leaf.value, bound.value)
     if value == leaf.value:
         return leaf
@@ -221,11 +223,11 @@ def _met(found: Effective, path: Path, leaf: Leaf, bound: Leaf) -> Leaf:
 _NO_HOSTS = "what bounds input images there cannot see those of a host; `hosts` beside it would name the ones to trust"
 
 
-def _nothing_left(found: Effective, leaf: Leaf, bound: Leaf) -> None:
+def _nothing_left(found: Effective, leaf: WrittenValue, bound: WrittenValue) -> None:
     found.problem(leaf, "PG302", f"nothing of this list is within the limit of {bound.place}")
 
 
-def _beyond(found: Effective, leaf: Leaf, bound: Leaf) -> None:
+def _beyond(found: Effective, leaf: WrittenValue, bound: WrittenValue) -> None:
     if isinstance(bound.value, list):
         for item in leaf.value:
             if item not in bound.value:
@@ -261,7 +263,7 @@ def _is_beyond(text: str, key: str, bound: int) -> bool:
     return (size.pixels if key == "max_pixels" else size.edge) > bound
 
 
-def _sizes_beyond(found: Effective, listed: Leaf, bound: Leaf, beyond: list[str], key: str) -> None:
+def _sizes_beyond(found: Effective, listed: WrittenValue, bound: WrittenValue, beyond: list[str], key: str) -> None:
     code = "PG208" if bound.named else "PG301"
     for text in beyond:
         hint = "with `auto` upstream may choose any size" if text == "auto" else ""
@@ -269,7 +271,7 @@ def _sizes_beyond(found: Effective, listed: Leaf, bound: Leaf, beyond: list[str]
         found.problem(listed, code, message, hint, item=text)
 
 
-def _threshold(own: Leaf | None, default: Leaf | None) -> Leaf | None:
+def _threshold(own: WrittenValue | None, default: WrittenValue | None) -> WrittenValue | None:
     """What is said of the category itself, else the default. A surface's default meets what the organisation says of
     the category: the stricter holds, so that neither is loosened by accident."""
     if own is None or default is None:
@@ -279,7 +281,7 @@ def _threshold(own: Leaf | None, default: Leaf | None) -> Leaf | None:
     return own
 
 
-def thresholds(values: Leaves, limit: Leaves, at: str) -> dict[str, tuple[float, Place]]:
+def thresholds(values: WrittenValues, limit: WrittenValues, at: str) -> dict[str, tuple[float, Place]]:
     """The threshold of each category that has one, within the limits. `default` covers what is not named."""
     found: dict[str, tuple[float, Place]] = {}
     default = values.get(("moderation", at, "default"))

@@ -37,7 +37,7 @@ from policyguard.policy.prices import FILE, Prices, book_of, matters
 from policyguard.policy.questions import names_in, questions, read_by, with_questions
 from policyguard.policy.routes import Claims, claim, routes
 from policyguard.policy.source import MAX_BYTES, Source, TooManyProblems, read
-from policyguard.policy.source import Path as KeyPath
+from policyguard.policy.source import YAMLPath as KeyPath
 from policyguard.pricing import PriceBook
 
 ORG, PRICES, TESTS = "org.yaml", FILE, "tests"
@@ -104,7 +104,7 @@ def prices_of(folder: str | Path) -> PriceBook:
     return book
 
 
-def look(folder: Path) -> Stamps:
+def stamps_of(folder: Path) -> Stamps:
     """What tells one version of each policy file from another, by name; nothing is opened. Raises OSError.
 
     What only looks like a policy is there, too: a broken link or a pipe is a problem, never a surface less. So are the
@@ -119,7 +119,7 @@ def look(folder: Path) -> Stamps:
                 found[entry.name] = _stamp(entry)
             elif entry.name != TESTS and entry.is_dir(follow_symlinks=False):
                 with suppress(OSError):
-                    found |= {f"{entry.name}/{name}": stamp for name, stamp in look(folder / entry.name).items()}
+                    found |= {f"{entry.name}/{name}": stamp for name, stamp in stamps_of(folder / entry.name).items()}
     return found
 
 
@@ -163,7 +163,7 @@ def _load(
     warn: Callable[[PolicySet, Source, list[Source]], None] | None = None,
 ) -> Loaded:
     try:
-        stamps = look(folder) if stamps is None else stamps
+        stamps = stamps_of(folder) if stamps is None else stamps
     except OSError as error:
         hint = "`policyguard init` writes a folder to start from"
         return Loaded(None, [_file(folder, "PG101", f"the folder cannot be read: {_why(error)}", hint)])

@@ -58,7 +58,7 @@ class Declaration(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Later:
+class LazyModels:
     """A declaration whose code is imported when the moderator is made, because that takes long."""
 
     assesses: Assesses
@@ -70,8 +70,8 @@ class Later:
 
 
 OPENAI_ASSESSES = Assesses(images=frozenset(IMAGE_CATEGORIES))
-OPENAI = Later(OPENAI_ASSESSES, "policyguard.moderation.openai:OpenAIModerator")
-KEYWORD = Later(Assesses(), "policyguard.moderation.keyword:KeywordModerator")
+OPENAI = LazyModels(OPENAI_ASSESSES, "policyguard.moderation.openai:OpenAIModerator")
+KEYWORD = LazyModels(Assesses(), "policyguard.moderation.keyword:KeywordModerator")
 # Ours are entry points like all others, but written here: a source tree without metadata has them, too.
 _OURS = tuple(
     EntryPoint(name=model, value=f"{__name__}:{made_by}", group=GROUP)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from policyguard.policy.limits import Effective
 from policyguard.policy.model import Expression, Policy
 from policyguard.policy.moderators import assessed
-from policyguard.policy.source import Path
+from policyguard.policy.source import YAMLPath
 from policyguard.text.suggest import listed
 
 _CHECK = "write `moderation: {check: [prompt, input_images, output_images]}`"
@@ -48,7 +48,7 @@ def _check_rules(found: Effective, policy: Policy) -> None:
     own = {row["id"]: ("rules", index, "when") for index, row in enumerate(found.source.data.get("rules") or [])}
     for rule in policy.rules:
         if _reads_output(rule.when):
-            where: Path = own.get(rule.id, ("surface",))
+            where: YAMLPath = own.get(rule.id, ("surface",))
             who = "this" if rule.id in own else f"the organisation's rule `{rule.id}` ({rule.place})"
             message = f"{who} reads `output`, and output images are not checked here"
             found.source.problem(where, "PG209", message, _CHECK)

@@ -8,7 +8,7 @@ from typing import Any
 from policyguard import pricing
 from policyguard.decision import Place
 from policyguard.policy import units
-from policyguard.policy.limits import Effective, Leaf, Leaves
+from policyguard.policy.limits import Effective, WrittenValue, WrittenValues
 from policyguard.policy.model import RequestRules
 from policyguard.pricing import PriceBook
 from policyguard.request import AUTO, parse_size
@@ -29,7 +29,7 @@ _PLACES: Mapping[str | int, str] = {
 }
 
 
-def request_rules(values: Leaves, prices: PriceBook, *, limits: bool = False) -> RequestRules:
+def request_rules(values: WrittenValues, prices: PriceBook, *, limits: bool = False) -> RequestRules:
     """The table of what may be asked for. For limits alone, what is not said is not restricted."""
 
     def get(*path: str) -> Any:
@@ -70,7 +70,7 @@ def request_rules(values: Leaves, prices: PriceBook, *, limits: bool = False) ->
     )
 
 
-def _places(values: Leaves) -> dict[str, Place]:
+def _places(values: WrittenValues) -> dict[str, Place]:
     """The first place of each; what is built in stands nowhere, and counts where nothing else is said."""
     found: dict[str, tuple[bool, Place]] = {}
     for path, leaf in values.items():
@@ -99,7 +99,7 @@ def check_request(found: Effective, prices: PriceBook) -> None:
         _check_default(found, key, prices)
 
 
-def _said(found: Effective, key: str) -> Iterator[tuple[Leaf, str]]:
+def _said(found: Effective, key: str) -> Iterator[tuple[WrittenValue, str]]:
     """The items of a list, and the default where it is in no list."""
     listed, default = found.get("request", key, "allow"), found.get("request", key, "default")
     if listed is not None:

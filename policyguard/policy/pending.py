@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from policyguard.policy.source import Path, Source
+from policyguard.policy.source import Source, YAMLPath
 from policyguard.text.suggest import shown
 
 
@@ -22,22 +22,22 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _key(source: Source, data: Any, path: Path, key: str) -> None:
+def _key(source: Source, data: Any, path: YAMLPath, key: str) -> None:
     if isinstance(data, dict) and key in data:
         source.problem((*path, key), "PG210", f"`{key}` is not enforced yet", key=True)
         del data[key]
 
 
-def report_empty(source: Source) -> frozenset[Path]:
+def report_empty(source: Source) -> frozenset[YAMLPath]:
     """Report and remove every key without a value: a limit that was left half-written must not mean no limit."""
     if not source.has_empty:
         return frozenset()
-    found: list[Path] = []
+    found: list[YAMLPath] = []
     source.data = _filled(source, source.data, (), found)
     return frozenset(found)
 
 
-def _filled(source: Source, value: Any, path: Path, found: list[Path]) -> Any:
+def _filled(source: Source, value: Any, path: YAMLPath, found: list[YAMLPath]) -> Any:
     if isinstance(value, list):
         return [_filled(source, item, (*path, index), found) for index, item in enumerate(value)]
     if not isinstance(value, dict):

@@ -13,9 +13,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from policyguard.policy import units
-from policyguard.policy.document import MAX_ITEMS, Day, Document, Text, Version, checked, written
+from policyguard.policy.document import MAX_ITEMS, Day, Document, ShortText, Version, checked, written
 from policyguard.policy.model import RequestRules
-from policyguard.policy.source import Path, Source
+from policyguard.policy.source import Source, YAMLPath
 from policyguard.pricing import ModelPrice, OwnPrice, PriceBook, price_book, with_prices
 from policyguard.pricing.book import KINDS, TEXT, meaning
 from policyguard.request import AUTO, is_name, parse_size
@@ -33,7 +33,7 @@ Family = Literal["gpt-image-2", "gpt-image-2.5", "gpt-image-2.6", "legacy", "fix
 PlainQuality = Literal["low", "medium", "high", "xhigh", "max"]
 
 
-class Row(Document):
+class PriceRow(Document):
     family: Family
     """How its output tokens are counted: like a known family, or `fixed` for a table of your own. `text`: a main model
     of the Responses API, which draws nothing."""
@@ -55,18 +55,18 @@ class Row(Document):
     """The day from which it answers no more."""
     date: Day
     """Since when, or as of when, this is its price."""
-    source: Text
+    source: ShortText
     """Where the price is from, for those who check it."""
     confidence: Literal["official", "contract", "observed", "third_party"]
     """How sure it is: published by the provider, agreed with them, measured, or said by somebody else."""
-    note: Text | None = None
+    note: ShortText | None = None
     """Anything else."""
 
 
 class Prices(Document):
     version: Version
     """The version of the policy language: `1`."""
-    prices: dict[Text, Row] = Field(min_length=1, max_length=MAX_ITEMS)
+    prices: dict[ShortText, PriceRow] = Field(min_length=1, max_length=MAX_ITEMS)
     """Prices by the model's name."""
 
 
@@ -81,7 +81,7 @@ def book_of(source: Source | None) -> PriceBook:
 
 def _own(source: Source, name: str, row: Mapping[str, Any]) -> OwnPrice | None:
     """A row; None for one with problems, which then stand in `source`."""
-    path: Path = ("prices", name)
+    path: YAMLPath = ("prices", name)
     before = len(source.problems)
     if not is_name(name):
         source.problem(path, "PG205", "a model's name has letters, digits, `.`, `_`, `:` and `-` only", key=True)
@@ -111,7 +111,7 @@ def _table(tokens: Mapping[str, Mapping[str, int]]) -> Mapping[str, Mapping[str,
     return MappingProxyType({size: MappingProxyType(dict(row)) for size, row in tokens.items()})
 
 
-def _check(source: Source, path: Path, row: Mapping[str, Any]) -> None:
+def _check(source: Source, path: YAMLPath, row: Mapping[str, Any]) -> None:
     tokens = row.get("tokens")
     if row["family"] == FIXED and tokens is None:
         source.problem(
@@ -138,7 +138,7 @@ def _check(source: Source, path: Path, row: Mapping[str, Any]) -> None:
             source.problem(where, "PG208", "every size has the same qualities", key=True)
 
 
-def _check_text(source: Source, path: Path, row: Mapping[str, Any]) -> None:
+def _check_text(source: Source, path: YAMLPath, row: Mapping[str, Any]) -> None:
     """A main model reads pictures as text tokens and draws none."""
     for key in ("image_out", "image_in", "tokens"):
         if key in row:

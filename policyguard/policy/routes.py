@@ -11,7 +11,7 @@ from policyguard.errors import InvalidRequest
 from policyguard.policy import units
 from policyguard.policy.model import RequestRules, Route
 from policyguard.policy.parameters import model_problem, usable_models
-from policyguard.policy.source import Path, Source
+from policyguard.policy.source import Source, YAMLPath
 from policyguard.request import AUTO, ImageRequest, Size, parse_size
 from policyguard.text.suggest import known_names
 
@@ -24,14 +24,14 @@ def routes(source: Source, rules: RequestRules) -> tuple[Route, ...]:
     """The routes of one surface; problems go to its file."""
     found = []
     for index, row in enumerate(source.data.get("routes") or []):
-        path: Path = ("routes", index)
+        path: YAMLPath = ("routes", index)
         route = _shaped(source, path, row, rules) if isinstance(row, str) else _own(source, path, row, rules)
         if route is not None:
             found.append(route)
     return tuple(found)
 
 
-def _shaped(source: Source, path: Path, text: str, rules: RequestRules) -> Route | None:
+def _shaped(source: Source, path: YAMLPath, text: str, rules: RequestRules) -> Route | None:
     method, where = units.route(text)
     shape = _shape(where)
     if shape is None:
@@ -52,7 +52,7 @@ def _shape(path: str) -> Any:
     return next((shape for end, shape in _SHAPES.items() if path.endswith(end)), None)
 
 
-def _own(source: Source, path: Path, row: Mapping[str, Any], rules: RequestRules) -> Route | None:
+def _own(source: Source, path: YAMLPath, row: Mapping[str, Any], rules: RequestRules) -> Route | None:
     method, where = units.route(row["route"])
     if _shape(where) is not None:
         source.problem((*path, "route"), "PG208", "a path that ends like OpenAI's is OpenAI-shaped", "write it alone")
@@ -76,7 +76,7 @@ def _own(source: Source, path: Path, row: Mapping[str, Any], rules: RequestRules
     )
 
 
-def _check_names(source: Source, path: Path, fields: Mapping[str, str], constants: Mapping[str, Any]) -> None:
+def _check_names(source: Source, path: YAMLPath, fields: Mapping[str, str], constants: Mapping[str, Any]) -> None:
     for part, names in (("fields", fields), ("constants", constants)):
         for name in names:
             if name not in PARAMETERS:
@@ -93,7 +93,7 @@ def _check_names(source: Source, path: Path, fields: Mapping[str, str], constant
             source.problem(path, "PG209", f"it is not known which {name} this route uses", hint)
 
 
-def _check_constants(source: Source, path: Path, constants: Mapping[str, Any], rules: RequestRules) -> None:
+def _check_constants(source: Source, path: YAMLPath, constants: Mapping[str, Any], rules: RequestRules) -> None:
     for name, value in constants.items():
         where = (*path, "constants", name)
         if name == "moderation" and value != AUTO:
@@ -102,7 +102,7 @@ def _check_constants(source: Source, path: Path, constants: Mapping[str, Any], r
             source.problem(where, "PG204", problem, _meant(name, value, rules))
 
 
-def _check_paths(source: Source, path: Path, fields: Mapping[str, str]) -> None:
+def _check_paths(source: Source, path: YAMLPath, fields: Mapping[str, str]) -> None:
     """Two parameters at one place, or one inside the other, would be written over each other."""
     taken: dict[tuple[str, ...], str] = {}
     for name, text in fields.items():

@@ -21,8 +21,8 @@ from policyguard.pricing import price_book
 from policyguard.request import AUTO, MAX_IMAGES
 
 _KINDS: dict[str, type[BaseModel]] = {"surface": Surface, "org": Organisation, "prices": Prices}
-Form = Mapping[str, Any]
-Names = Mapping[str, Form]  # a name, and what else is known of the value that it has as a key
+SchemaNode = Mapping[str, Any]
+SchemaNames = Mapping[str, SchemaNode]  # a name, and what else is known of the value that it has as a key
 
 
 def schema(kind: Literal["surface", "org", "prices"]) -> dict[str, Any]:
@@ -37,11 +37,11 @@ def schema_of(model: type[BaseModel]) -> dict[str, Any]:
     return {"$schema": "http://json-schema.org/draft-07/schema#", **found}
 
 
-def _names() -> dict[str, Names]:
+def _names() -> dict[str, SchemaNames]:
     """Names that come from elsewhere: the price book, and the parameters of the API."""
-    models: Names = {name: {} for name in usable_models(price_book())}
-    parameters: Names = {name: {} for name in PARAMETERS}
-    constants: Names = {
+    models: SchemaNames = {name: {} for name in usable_models(price_book())}
+    parameters: SchemaNames = {name: {} for name in PARAMETERS}
+    constants: SchemaNames = {
         "model": {"enum": list(models)},
         "size": {"type": "string", "pattern": SIZE},
         "quality": {"enum": list(get_args(Quality))},
@@ -49,7 +49,7 @@ def _names() -> dict[str, Names]:
         "output_compression": {"type": "integer", "minimum": 0, "maximum": 100},
         "moderation": {"const": AUTO},
     }
-    moderators: Names = {name: {} for name in installed()}
+    moderators: SchemaNames = {name: {} for name in installed()}
     return {
         "models": models,
         "moderators": moderators,
@@ -58,17 +58,17 @@ def _names() -> dict[str, Names]:
     }
 
 
-def as_text(document: Form) -> str:
+def as_text(document: SchemaNode) -> str:
     return orjson.dumps(document, option=orjson.OPT_INDENT_2).decode() + "\n"
 
 
 class _Schema:
     """Rewrites what pydantic makes: references resolved, no generated titles, no nulls, names of the price book."""
 
-    def __init__(self, parts: Mapping[str, Form], names: Mapping[str, Names]) -> None:
+    def __init__(self, parts: Mapping[str, SchemaNode], names: Mapping[str, SchemaNames]) -> None:
         self._parts, self._names = parts, names
 
-    def of(self, part: Form) -> dict[str, Any]:
+    def of(self, part: SchemaNode) -> dict[str, Any]:
         part = {**self._referred(part), **part}
         forms = [form for form in part.pop("anyOf", ()) if form.get("type") != "null"]  # a key has a value, always
         if len(forms) == 1:
@@ -86,13 +86,15 @@ class _Schema:
                 found[key] = {name: self.of(inner) for name, inner in found[key].items()}
         return _told(self._named(found, part.get("propertyNames")))
 
-    def _referred(self, part: Form) -> Form:
+    def _referred(self, part: SchemaNode) -> SchemaNode:
         return self._parts[part["$ref"].rpartition("/")[2]] if "$ref" in part else {}
 
-    def _named(self, found: dict[str, Any], names: Form | None) -> dict[str, Any]:
+    def _named(self, found: dict[str, Any], names: SchemaNode | None) -> dict[str, Any]:
         """Keys that are listed become properties, so that editors complete them; no other key is known."""
         if names is not None and names.keys() & {"names", "enum"}:
-            listed: Names = self._names[names["names"]] if "names" in names else {name: {} for name in names["enum"]}
+            listed: SchemaNames = (
+                self._names[names["names"]] if "names" in names else {name: {} for name in names["enum"]}
+            )
             value = {**_description(found), **found["additionalProperties"]}
             found["properties"] = {name: _told({**value, **form}) for name, form in listed.items()}
             found["additionalProperties"] = False
@@ -101,7 +103,7 @@ class _Schema:
         return found
 
 
-def _description(part: Form) -> Form:
+def _description(part: SchemaNode) -> SchemaNode:
     """What is said of the whole is said of its forms and names, where these say nothing themselves."""
     return {"description": part["description"]} if "description" in part else {}
 

@@ -28,7 +28,7 @@ MAX_DEPTH = 50
 MAX_NODES = 20_000
 MAX_DIGITS = 18
 MAX_PROBLEMS = 100  # of one file
-Path = tuple[str | int, ...]
+YAMLPath = tuple[str | int, ...]
 
 _INT = re.compile(r"[-+]?(0|[1-9][0-9]*)", re.ASCII)
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?", re.ASCII)
@@ -101,12 +101,12 @@ class Source:
     problems: list[Diagnostic] = field(default_factory=list)
     formless: Any = None  # what was read where its form is wrong, and `data` therefore None
 
-    def place(self, path: Path) -> Place:
+    def place(self, path: YAMLPath) -> Place:
         """Where the value at `path` stands, for what is compiled from it."""
         mark = self.mark(path)
         return Place(self.file, mark.line, mark.column)
 
-    def mark(self, path: Path, *, key: bool = False) -> Mark:
+    def mark(self, path: YAMLPath, *, key: bool = False) -> Mark:
         """The nearest place that there is for `path`: its key or value, else what it is part of."""
         spot = self.spot
         if spot is None:
@@ -117,14 +117,14 @@ class Source:
             spot = spot.below[part]
         return _mark(spot.key if key and spot.key is not None else spot.event)
 
-    def problem(self, path: Path, code: str, message: str, hint: str = "", *, key: bool = False) -> None:
+    def problem(self, path: YAMLPath, code: str, message: str, hint: str = "", *, key: bool = False) -> None:
         mark = self.mark(path, key=key)
         self.problem_at(mark.line, mark.column, path, code, message, hint)
 
-    def problem_at(self, line: int, column: int, path: Path, code: str, message: str, hint: str = "") -> None:
+    def problem_at(self, line: int, column: int, path: YAMLPath, code: str, message: str, hint: str = "") -> None:
         self._add(Diagnostic(self.file, line, column, code, message, path=dotted(path), hint=hint))
 
-    def warning(self, path: Path, code: str, message: str, hint: str = "", *, key: bool = False) -> None:
+    def warning(self, path: YAMLPath, code: str, message: str, hint: str = "", *, key: bool = False) -> None:
         """A problem with which the policy loads. That of a text block stands at its first letter."""
         mark = self.mark(path, key=key)
         block = mark.style in ("|", ">") and not key
@@ -142,7 +142,7 @@ class Source:
             raise TooManyProblems
         self.problems.append(found)
 
-    def inside(self, path: Path, line: int, column: int) -> tuple[int, int]:
+    def inside(self, path: YAMLPath, line: int, column: int) -> tuple[int, int]:
         """Where line and column of the text at `path` stand in the file, in whatever style it is written."""
         mark, value = self.mark(path), self.at(path)
         if not isinstance(value, str):
@@ -151,7 +151,7 @@ class Source:
         index = min(len(value), sum(len(text) + 1 for text in before) + column - 1)
         return _line_column(self.text, offset_of(self.text, mark.offset, mark.style, value, index))
 
-    def is_cut(self, path: Path) -> bool:
+    def is_cut(self, path: YAMLPath) -> bool:
         """Whether a comment ends the plain text at `path`: a ` #` in it was meant to belong to it."""
         spot = self.spot
         for part in path:
@@ -162,7 +162,7 @@ class Source:
         end: Any = event.end_mark
         return self.text[end.index :].lstrip(" \t").startswith("#")
 
-    def at(self, path: Path) -> Any:
+    def at(self, path: YAMLPath) -> Any:
         """The value at `path`."""
         value = self.formless if self.data is None else self.data
         for part in path:
@@ -170,7 +170,7 @@ class Source:
         return value
 
 
-def dotted(path: Path) -> str:
+def dotted(path: YAMLPath) -> str:
     """`("rules", 0, "when")` as `rules[0].when`."""
     text = ""
     for part in path:
@@ -183,7 +183,7 @@ def read(file: str, raw: bytes) -> Source:
     source = Source(file, "")
     try:
         source.text = _text(raw)
-        source.data = _Reader(source).read()
+        source.data = _ValueBuilder(source).read()
     except SourceProblem as p:
         noted = {(problem.line, problem.column, problem.code) for problem in source.problems}
         with suppress(TooManyProblems):
@@ -240,7 +240,7 @@ def _mark(event: Any) -> Mark:
     return Mark(start.line + 1, start.column + 1, getattr(event, "style", None) or "", start.index)
 
 
-class _Reader:
+class _ValueBuilder:
     """Builds values from parse events in one pass. `path` is where it is, for the problems of what it reads."""
 
     def __init__(self, source: Source) -> None:

@@ -22,7 +22,7 @@ from typing import NamedTuple, Self
 
 from policyguard.errors import ConfigError, Diagnostic, PolicyError
 from policyguard.logs import say
-from policyguard.policy.load import Stamp, Stamps, load, look, stamp
+from policyguard.policy.load import Stamp, Stamps, load, stamp, stamps_of
 from policyguard.policy.model import PolicySet
 from policyguard.settings import SETTINGS, setting
 
@@ -57,7 +57,7 @@ def fingerprint(folder: Path) -> Fingerprint:
     """Nothing is opened for it."""
     links = {link.name: _target(link) for link in (folder, folder / "..data")}
     try:
-        files = look(folder)
+        files = stamps_of(folder)
     except OSError:
         files = None
     return Fingerprint({name: target for name, target in links.items() if target is not None}, files)
@@ -147,7 +147,7 @@ class ReloadState:
 
 
 @dataclass(slots=True)
-class _Process:
+class _WatchState:
     """What one process has of a watch: threads and locks do not survive a fork."""
 
     starting: threading.Lock = field(default_factory=threading.Lock)
@@ -188,7 +188,7 @@ class Watch:
         self.fits: Callable[[PolicySet], None] = lambda policies: None
         self._clock = clock
         self._looks = Looks(Path(policies.folder))
-        self._processes: dict[int, _Process] = {}
+        self._processes: dict[int, _WatchState] = {}
         self._closed = False
 
     @classmethod
@@ -233,10 +233,10 @@ class Watch:
             process.stop.set()
             process.thread.join(_STOP_S)
 
-    def _process(self) -> _Process:
-        return self._processes.setdefault(os.getpid(), _Process())
+    def _process(self) -> _WatchState:
+        return self._processes.setdefault(os.getpid(), _WatchState())
 
-    def _run(self, process: _Process) -> None:
+    def _run(self, process: _WatchState) -> None:
         while not process.stop.is_set():
             try:
                 self._look(process)
@@ -246,7 +246,7 @@ class Watch:
             process.ready.set()
             process.stop.wait(max(self.every_s or 0.0, self._looks.cost_s * _SHARE))
 
-    def _look(self, process: _Process) -> None:
+    def _look(self, process: _WatchState) -> None:
         names = self._looks.look()
         while names is None and not process.stop.wait(REST_S):
             names = self._looks.look()

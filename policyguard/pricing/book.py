@@ -89,7 +89,7 @@ class PriceBook:
         return {name: row for name, row in {**self.models, **self.main_models}.items() if row.origin}
 
 
-Table = Mapping[str, Mapping[str, int]]  # output tokens of one image, by size and quality
+RateTable = Mapping[str, Mapping[str, int]]  # output tokens of one image, by size and quality
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class OwnPrice:
     """A row of an organisation: of a known family, or with a `table` of its own, whose worst case counts."""
 
     row: ModelPrice
-    table: Table | None = None
+    table: RateTable | None = None
 
 
 def with_prices(book: PriceBook, own: Iterable[OwnPrice]) -> PriceBook:
@@ -131,7 +131,7 @@ def with_prices(book: PriceBook, own: Iterable[OwnPrice]) -> PriceBook:
     )
 
 
-def meaning(row: ModelPrice, table: Table | None) -> list[Any]:
+def meaning(row: ModelPrice, table: RateTable | None) -> list[Any]:
     """What of a row changes a decision."""
     return [
         row.id,

@@ -14,11 +14,11 @@ import anyio
 
 from policyguard.adapters.body import Message, Receive, Send, raw
 from policyguard.proxy.addresses import BASE
-from policyguard.proxy.upstream import Answer, Header, Upstream, to_upstream
+from policyguard.proxy.upstream import RawHeader, Upstream, UpstreamAnswer, to_upstream
 from policyguard.wire.errors import render_error
 
 
-class Forward:
+class Forwarder:
     """Sends to `upstream`. `identity` says which headers say who somebody is; they stay here."""
 
     def __init__(self, upstream: Upstream, identity: Callable[[], frozenset[bytes]]) -> None:
@@ -38,7 +38,7 @@ class Forward:
                 watching.cancel()
 
 
-async def _pass(answer: Answer, send: Send) -> None:
+async def _pass(answer: UpstreamAnswer, send: Send) -> None:
     await send({"type": "http.response.start", "status": answer.status, "headers": _streamed(answer)})
     declared = answer.names.get("content-length", "")
     left = int(declared) if declared.isdecimal() else None
@@ -51,7 +51,7 @@ async def _pass(answer: Answer, send: Send) -> None:
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-def _streamed(answer: Answer) -> list[Header]:
+def _streamed(answer: UpstreamAnswer) -> list[RawHeader]:
     """Of a stream, that nobody between here and the client gathers or keeps it."""
     if not answer.names.get("content-type", "").lower().startswith("text/event-stream"):
         return answer.headers

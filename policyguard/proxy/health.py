@@ -37,7 +37,7 @@ def pages(
     An upstream that is down is no reason to be not ready: requests are answered, and told when to come again.
     """
 
-    store = _Store(guard)
+    store = _StoreHealth(guard)
 
     async def health(request: Request) -> JSONResponse:
         return JSONResponse({"status": "alive"})
@@ -74,7 +74,7 @@ def _warnings(guard: Guard) -> list[str]:
     return [f"the clock of this host is {clock.skew_s:+.0f} s off; the database's is used"] if clock.is_off else []
 
 
-class _Store:
+class _StoreHealth:
     """Asks the store what requests need: to write, on their way. One question at a time, for all who ask."""
 
     def __init__(self, guard: Guard) -> None:

@@ -16,10 +16,10 @@ import orjson
 
 from policyguard.flow.steps import Inquire, Moderate
 from policyguard.moderation.asking import MAX_BODY_BYTES, MODELS, answer_all, ask_all
-from policyguard.moderation.exchange import Asked, Failure, Reply, refusal
+from policyguard.moderation.exchange import CallAnswered, CallFailed, Exchange, refusal
 from policyguard.moderation.inquiry import MODEL, Inquiry
 from policyguard.policy.moderators import OPENAI_ASSESSES
-from policyguard.proxy.upstream import Answer, Upstream, UpstreamFailed
+from policyguard.proxy.upstream import Upstream, UpstreamAnswer, UpstreamFailed
 from policyguard.request import Answers, Verdict
 from policyguard.request import Failure as Why
 from policyguard.settings import setting
@@ -77,24 +77,24 @@ class UpstreamModerator:
         finally:
             await self._upstream.aclose()
 
-    async def _send(self, question: Asked[Any], model: str, timeout_s: float) -> Reply | Failure:
+    async def _send(self, question: Exchange[Any], model: str, timeout_s: float) -> CallAnswered | CallFailed:
         try:
             body = orjson.dumps({**question.arguments(), "model": model})
             async with self._upstream.post(f"/{question.resource}", _HEADERS, body, within_s=timeout_s) as answer:
                 return await _read(answer)
         except UpstreamFailed as error:
-            return Failure("timeout", final=True) if error.failure is Why.TIMEOUT else Failure("connection")
+            return CallFailed("timeout", final=True) if error.failure is Why.TIMEOUT else CallFailed("connection")
         except Exception:  # whatever it is, it is no score; nothing of its text is kept, it may hold the prompt
-            return Failure("failed", final=True)
+            return CallFailed("failed", final=True)
 
 
-async def _read(answer: Answer) -> Reply | Failure:
+async def _read(answer: UpstreamAnswer) -> CallAnswered | CallFailed:
     body = await answer.body(MAX_BODY_BYTES)
     if answer.status != 200:
         return refusal(answer.status, answer.names, _kind(body))
     if body is None or answer.names.get("content-encoding", "identity") != "identity":
-        return Failure("malformed", final=True)
-    return Reply(body, answer.names.get("x-request-id"))
+        return CallFailed("malformed", final=True)
+    return CallAnswered(body, answer.names.get("x-request-id"))
 
 
 def _kind(body: bytes | None) -> str | None:

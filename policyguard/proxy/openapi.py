@@ -17,7 +17,7 @@ from policyguard.adapters.fastapi import responses
 from policyguard.proxy.health import HEALTH, READY
 from policyguard.proxy.proxy import MODELS, ROUTES, SURFACE, USER
 from policyguard.request import AUTO, MAX_IMAGES, MAX_INPUT_IMAGES, MAX_PROMPT_CHARS
-from policyguard.wire.forms import Shape
+from policyguard.wire.forms import WireForm
 from policyguard.wire.parameters import BOOLEANS, KNOWN, WHOLE_NUMBERS
 
 OPENAPI = "/openapi.json"
@@ -27,7 +27,7 @@ REVIEW = "x-policyguard-review"
 _TEXT: Json = {"type": "string"}
 _SECURITY: list[dict[str, list[str]]] = [{"key": []}]
 _MODEL: Json = {"name": "model", "in": "path", "required": True, "schema": _TEXT}
-_SUMMARIES: Mapping[Shape, str] = {
+_SUMMARIES: Mapping[WireForm, str] = {
     "generations": "Make images from a prompt",
     "edits": "Make images from images and a prompt",
     "responses": "Make images by the tool `image_generation` of the Responses API",
@@ -83,7 +83,7 @@ async def page(request: Request) -> JSONResponse:
     return JSONResponse(document())
 
 
-def _operation(shape: Shape) -> Json:
+def _operation(shape: WireForm) -> Json:
     return {
         "summary": _SUMMARIES[shape],
         "operationId": shape,
@@ -111,7 +111,7 @@ def _header(name: str, words: str) -> Json:
 # ---- requests ----------------------------------------------------------------------------------------------
 
 
-def _bodies(shape: Shape) -> Json:
+def _bodies(shape: WireForm) -> Json:
     if shape == "generations":
         return _json(_parameters(KNOWN, "prompt"))
     if shape == "responses":

@@ -18,7 +18,7 @@ import orjson
 
 from policyguard.logs import say
 from policyguard.proxy.listen import is_loopback
-from policyguard.proxy.upstream import Answer, Upstream, UpstreamFailed
+from policyguard.proxy.upstream import Upstream, UpstreamAnswer, UpstreamFailed
 
 PROBE: Final = "x-policyguard-probe"  # whose look it is: whoever finds its own name in it looks at itself
 REALM: Final = 'Bearer realm="policyguard"'  # of a proxy's 401
@@ -28,7 +28,7 @@ GOOD_S, BAD_S = 300.0, 15.0  # until the next one
 _MAX_BYTES = 4 * 1024 * 1024
 
 
-class Found(NamedTuple):
+class ProbeFinding(NamedTuple):
     """`stops`: no request can succeed until somebody acts."""
 
     says: str
@@ -40,7 +40,7 @@ class Probe:
 
     def __init__(self, upstream: Upstream, instance: str, clock: Callable[[], float] = time.monotonic) -> None:
         self.instance = instance
-        self.found: tuple[Found, ...] = ()
+        self.found: tuple[ProbeFinding, ...] = ()
         self._upstream, self._clock = upstream, clock
         self._next: float | None = None
         self._looking = asyncio.Lock()
@@ -49,7 +49,7 @@ class Probe:
     def stops(self) -> bool:
         return any(found.stops for found in self.found)
 
-    async def look(self) -> tuple[Found, ...]:
+    async def look(self) -> tuple[ProbeFinding, ...]:
         """What is wrong, as it was found at most minutes ago, or seconds where something was.
 
         After the first look nobody waits for one that is under way: a mute upstream takes its time, `/readyz` has none.
@@ -58,7 +58,7 @@ class Probe:
             return self.found
         async with self._looking:  # one look for all who ask meanwhile
             if self._next is None or self._clock() >= self._next:
-                found = await look_at(self._upstream, self.instance)
+                found = await probe_upstream(self._upstream, self.instance)
                 _tell(self.found, found)
                 self.found = found
                 self._next = self._clock() + self.pause_s
@@ -75,7 +75,7 @@ class Probe:
             await asyncio.sleep(self.pause_s)
 
 
-def _tell(before: tuple[Found, ...], found: tuple[Found, ...]) -> None:
+def _tell(before: tuple[ProbeFinding, ...], found: tuple[ProbeFinding, ...]) -> None:
     for one in found:
         if one not in before:
             level = logging.ERROR if one.stops else logging.WARNING
@@ -84,41 +84,45 @@ def _tell(before: tuple[Found, ...], found: tuple[Found, ...]) -> None:
         say(logging.INFO, "upstream.found", "the upstream: nothing is wrong any more", stops=False)
 
 
-async def look_at(upstream: Upstream, instance: str = "") -> tuple[Found, ...]:
+async def probe_upstream(upstream: Upstream, instance: str = "") -> tuple[ProbeFinding, ...]:
     """Ask for the list of models, which costs nothing."""
     found = _plain(upstream)
     try:
         async with asyncio.timeout(WITHIN_S):
             found += await _answered(upstream, instance)
     except UpstreamFailed as error:
-        found.append(Found(error.cause) if error.cause else _NOT_REACHED)
+        found.append(ProbeFinding(error.cause) if error.cause else _NOT_REACHED)
     except TimeoutError:
         found.append(_NOT_REACHED)
     return tuple(found)
 
 
-_NOT_REACHED = Found("it cannot be reached now", stops=False)
+_NOT_REACHED = ProbeFinding("it cannot be reached now", stops=False)
 
 
-def _plain(upstream: Upstream) -> list[Found]:
+def _plain(upstream: Upstream) -> list[ProbeFinding]:
     parts = urlsplit(upstream.base_url)
     if parts.scheme == "https" or is_loopback(parts.hostname or ""):
         return []
-    return [Found("plain http carries the key and every prompt in the clear; name it with https://", stops=False)]
+    return [
+        ProbeFinding("plain http carries the key and every prompt in the clear; name it with https://", stops=False)
+    ]
 
 
-async def _answered(upstream: Upstream, instance: str) -> list[Found]:
+async def _answered(upstream: Upstream, instance: str) -> list[ProbeFinding]:
     async with _models(upstream, instance) as answer:
         status, challenge = answer.status, answer.names.get("www-authenticate", "")
         if status == 200:
-            return [] if _is_object(await answer.body(_MAX_BYTES)) else [Found("what answers is not OpenAI's API")]
+            return (
+                [] if _is_object(await answer.body(_MAX_BYTES)) else [ProbeFinding("what answers is not OpenAI's API")]
+            )
     if status == 404:
         return [await _not_there(upstream, instance)]
     if status == 401 and challenge == REALM:
-        return [Found("it is a policyguard proxy, this one perhaps, and OPENAI_API_KEY is no key of it")]
+        return [ProbeFinding("it is a policyguard proxy, this one perhaps, and OPENAI_API_KEY is no key of it")]
     if 300 <= status < 400:
-        return [Found("it redirects to another address, and redirects are not followed; name that address")]
-    return [Found(_LASTING[status])] if status in _LASTING else []
+        return [ProbeFinding("it redirects to another address, and redirects are not followed; name that address")]
+    return [ProbeFinding(_LASTING[status])] if status in _LASTING else []
 
 
 # Others pass by themselves. A 403 is no news: a key that may only make images may not list models.
@@ -129,7 +133,9 @@ _LASTING: Mapping[int, str] = {
 }
 
 
-def _models(upstream: Upstream, instance: str, base_url: str | None = None) -> AbstractAsyncContextManager[Answer]:
+def _models(
+    upstream: Upstream, instance: str, base_url: str | None = None
+) -> AbstractAsyncContextManager[UpstreamAnswer]:
     headers = {"accept": "application/json", "user-agent": "policyguard", PROBE: instance}
     return upstream.get("/models", headers, within_s=WITHIN_S, base_url=base_url)
 
@@ -141,15 +147,15 @@ def _is_object(body: bytes | None) -> bool:
         return False
 
 
-async def _not_there(upstream: Upstream, instance: str) -> Found:
+async def _not_there(upstream: Upstream, instance: str) -> ProbeFinding:
     """Whether the address is only written wrongly, as far as asking at the right one tells."""
     right = _corrected(upstream.base_url)
     if right is not None:
         async with _models(upstream, instance, right) as answer:
             if answer.status in (200, 401, 403, LOOP):
                 ending = "without `/v1`" if right == f"{upstream.base_url}/v1" else "with more behind `/v1`"
-                return Found(f"its address is written {ending}; OPENAI_BASE_URL ends with `/v1`")
-    return Found("it has no list of models there, so whether it speaks OpenAI's API is not known", stops=False)
+                return ProbeFinding(f"its address is written {ending}; OPENAI_BASE_URL ends with `/v1`")
+    return ProbeFinding("it has no list of models there, so whether it speaks OpenAI's API is not known", stops=False)
 
 
 def _corrected(base_url: str) -> str | None:

@@ -10,12 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from policyguard.adapters.asgi import Door, Guarded, say
-from policyguard.adapters.body import AppFailed, Receive, Send, respond
+from policyguard.adapters.asgi import ASGIDoor, Guarded, say
+from policyguard.adapters.body import AppFailed, ASGIApp, Receive, Scope, Send, respond
 from policyguard.adapters.deciding import Claimed
 from policyguard.adapters.identity import header, name_in
 from policyguard.adapters.room import BODIES_BYTES, REQUESTS, Full, Room, too_many
@@ -28,7 +27,7 @@ from policyguard.guard.guard import Guard
 from policyguard.logs import say as log_line
 from policyguard.policy.model import PolicySet, Route
 from policyguard.proxy.addresses import BASE, advice, canonical
-from policyguard.proxy.forward import NO_RETRY, Forward, ToClient
+from policyguard.proxy.forward import NO_RETRY, Forwarder, ToClient
 from policyguard.proxy.key_ring import KeyRing
 from policyguard.proxy.models import model_answer
 from policyguard.proxy.probe import LOOP, PROBE, REALM, Probe
@@ -37,18 +36,15 @@ from policyguard.request import Caller, Failure
 from policyguard.store import ProxyKey
 from policyguard.store.db.patience import patience
 from policyguard.wire.errors import render_error
-from policyguard.wire.forms import MAX_BODY_BYTES, MAX_JSON_BYTES, Shape
+from policyguard.wire.forms import MAX_BODY_BYTES, MAX_JSON_BYTES, WireForm
 from policyguard.wire.refusals import Rendered
-
-Scope = MutableMapping[str, Any]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 SURFACE = "x-policyguard-surface"
 USER = "x-policyguard-user"
 _HERE = Place("proxy", 1)
 
 
-def _route(path: str, shape: Shape) -> Route:
+def _route(path: str, shape: WireForm) -> Route:
     return Route(method="POST", path=path, shape=shape, place=_HERE)
 
 
@@ -69,7 +65,7 @@ _IMAGES = re.compile(r"/(images|responses|batches)(?:/|$)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class ProxyLimits:
     """What one process takes: requests in flight, and bytes of all their bodies together, of which one key gets half;
     bytes of headers and of one body; seconds for a body to arrive."""
 
@@ -89,19 +85,19 @@ class Proxy:
         guard: Guard,
         upstream: Upstream,
         *,
-        pages: App,
+        pages: ASGIApp,
         open_paths: frozenset[str],
-        limits: Limits | None = None,
+        limits: ProxyLimits | None = None,
         probe: Probe | None = None,
     ) -> None:
         self.guard = guard
-        self.limits = limits or Limits()
+        self.limits = limits or ProxyLimits()
         self._pages, self._open_paths = pages, open_paths
         self._probe = probe
         self._keys = KeyRing(guard.store)
         self._identity: tuple[PolicySet | None, frozenset[bytes]] = (None, frozenset())
-        self._door = Door(
-            app=Forward(upstream, self._identity_headers),
+        self._door = ASGIDoor(
+            app=Forwarder(upstream, self._identity_headers),
             guard=guard,
             name="proxy",
             upstream=upstream.host,

@@ -44,7 +44,7 @@ from policyguard.proxy.http_limits import ConnectionLimits, LimitedProtocol
 from policyguard.proxy.moderator import UpstreamModerator
 from policyguard.proxy.openapi import OPENAPI, page
 from policyguard.proxy.probe import Probe
-from policyguard.proxy.proxy import Limits, Proxy
+from policyguard.proxy.proxy import Proxy, ProxyLimits
 from policyguard.proxy.upstream import Upstream
 from policyguard.settings import openai_key, setting
 
@@ -73,7 +73,7 @@ class Options:
     cors_origins: tuple[str, ...] = ()  # from which browsers may ask
     log_format: LogFormat = "text"
     log_level: str = "INFO"
-    limits: Limits = field(default_factory=Limits)
+    limits: ProxyLimits = field(default_factory=ProxyLimits)
     connections: ConnectionLimits = field(default_factory=ConnectionLimits)
     instance: str = field(default_factory=partial(secrets.token_hex, 16))
 
@@ -260,7 +260,7 @@ def serve(
     signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn stops in good order at either, and then raises it again
     with listening, suppress(KeyboardInterrupt):
         if options.workers == 1:
-            _Server(config, started).run(sockets=[listening])
+            _AnnouncingServer(config, started).run(sockets=[listening])
         else:
             listening.listen(config.backlog)
             started()
@@ -268,7 +268,7 @@ def serve(
                 Multiprocess(config, sockets=[listening]).run()
 
 
-class _Server(uvicorn.Server):
+class _AnnouncingServer(uvicorn.Server):
     """Says when it listens."""
 
     def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:

@@ -32,7 +32,7 @@ OPENAI = "https://api.openai.com/v1"
 CONNECT_S = 10.0
 KEEP_ALIVE_S = 15.0
 CHUNK_BYTES = 64 * 1024
-Header = tuple[bytes, bytes]
+RawHeader = tuple[bytes, bytes]
 
 
 def _names(text: str) -> frozenset[bytes]:
@@ -66,11 +66,11 @@ class UpstreamFailed(AppFailed):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class UpstreamAnswer:
     """What came back: the status, the headers that concern the client, and the body as it comes."""
 
     status: int
-    headers: list[Header]
+    headers: list[RawHeader]
     _response: aiohttp.ClientResponse = field(repr=False)
 
     async def chunks(self) -> AsyncIterator[bytes]:
@@ -130,8 +130,8 @@ class Upstream:
 
     @asynccontextmanager
     async def post(
-        self, path: str, headers: Mapping[str, str] | Iterable[Header], body: bytes, *, within_s: float | None = None
-    ) -> AsyncGenerator[Answer]:
+        self, path: str, headers: Mapping[str, str] | Iterable[RawHeader], body: bytes, *, within_s: float | None = None
+    ) -> AsyncGenerator[UpstreamAnswer]:
         """One attempt; `within_s` bounds all of it. Raises `UpstreamFailed`."""
         async with self._ask("POST", path, headers, body, within_s) as answer:
             yield answer
@@ -139,7 +139,7 @@ class Upstream:
     @asynccontextmanager
     async def get(
         self, path: str, headers: Mapping[str, str], *, within_s: float, base_url: str | None = None
-    ) -> AsyncGenerator[Answer]:
+    ) -> AsyncGenerator[UpstreamAnswer]:
         """As `post`; at another address of the same host, where one is given."""
         async with self._ask("GET", path, headers, None, within_s, base_url) as answer:
             yield answer
@@ -149,11 +149,11 @@ class Upstream:
         self,
         method: str,
         path: str,
-        headers: Mapping[str, str] | Iterable[Header],
+        headers: Mapping[str, str] | Iterable[RawHeader],
         body: bytes | None,
         within_s: float | None,
         base_url: str | None = None,
-    ) -> AsyncGenerator[Answer]:
+    ) -> AsyncGenerator[UpstreamAnswer]:
         timeout = self._timeout if within_s is None else aiohttp.ClientTimeout(total=within_s)
         try:
             response = await self._open().request(
@@ -169,7 +169,7 @@ class Upstream:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _failed(error) from None
         try:
-            yield Answer(response.status, _to_client(response.raw_headers), response)
+            yield UpstreamAnswer(response.status, _to_client(response.raw_headers), response)
         finally:
             response.close() if not response.content.at_eof() else response.release()
 
@@ -179,7 +179,7 @@ class Upstream:
         if session is not None:
             await session.close()
 
-    def _headers(self, headers: Mapping[str, str] | Iterable[Header]) -> list[tuple[str, str]]:
+    def _headers(self, headers: Mapping[str, str] | Iterable[RawHeader]) -> list[tuple[str, str]]:
         if isinstance(headers, Mapping):
             found = list(headers.items())
         else:
@@ -202,20 +202,20 @@ class Upstream:
         return session
 
 
-def to_upstream(headers: Iterable[Header], identity: frozenset[bytes] = frozenset()) -> list[Header]:
+def to_upstream(headers: Iterable[RawHeader], identity: frozenset[bytes] = frozenset()) -> list[RawHeader]:
     """A client's headers without what is between it and us; `identity` are the names by which it says who it is."""
     found = list(headers)
     dropped = _HOP_BY_HOP | _OURS | identity | _named(found)
     return [(name, value) for name, value in found if name not in dropped and not name.startswith(_OUR_PREFIXES)]
 
 
-def _to_client(headers: Iterable[Header]) -> list[Header]:
+def _to_client(headers: Iterable[RawHeader]) -> list[RawHeader]:
     found = [(name.lower(), value) for name, value in headers]
     dropped = _HOP_BY_HOP | _THEIRS | _named(found)
     return [(name, value) for name, value in found if name not in dropped and not name.startswith(_OUR_PREFIXES)]
 
 
-def _named(headers: Iterable[Header]) -> frozenset[bytes]:
+def _named(headers: Iterable[RawHeader]) -> frozenset[bytes]:
     """The headers that `connection` names as being between neighbours."""
     return frozenset(
         token.strip().lower() for name, value in headers if name == b"connection" for token in value.split(b",")

@@ -22,7 +22,7 @@ from policyguard import pricing
 from policyguard.request import AUTO, Size, parse_size
 from policyguard.sandbox import scores
 from policyguard.sandbox.counters import Counters
-from policyguard.sandbox.edit_body import Edit, read_edit
+from policyguard.sandbox.edit_body import EditForm, read_edit
 from policyguard.sandbox.events import events
 from policyguard.sandbox.faults import FOR_STREAMS, HEADER, Faults, raise_fault, seconds
 from policyguard.sandbox.moderations import decisions, moderations
@@ -94,12 +94,12 @@ class _Sandbox:
     # ---- images -----------------------------------------------------------------------------------------------
 
     async def generations(self, request: Request, fault: str | None) -> Response:
-        return self._images(request, Edit(await json_object(request), (), ()), fault)
+        return self._images(request, EditForm(await json_object(request), (), ()), fault)
 
     async def edits(self, request: Request, fault: str | None) -> Response:
         return self._images(request, await read_edit(request), fault)
 
-    def _images(self, request: Request, asked: Edit, fault: str | None) -> Response:
+    def _images(self, request: Request, asked: EditForm, fault: str | None) -> Response:
         retry, inputs = request.headers.get("x-stainless-retry-count"), asked.sizes
         row = self.counters.asked(request.url.path, asked.values, asked.files, len(inputs), retry)
         request.state.row = row

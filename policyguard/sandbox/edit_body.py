@@ -23,7 +23,7 @@ _DIGITS = 9  # more are no number that the API takes, and a long one is slow to 
 
 
 @dataclass(frozen=True, slots=True)
-class Edit:
+class EditForm:
     """Parameters by name, the size of each input image, and the names of the fields that held images or the mask.
 
     The mask costs nothing and is not counted.
@@ -34,7 +34,7 @@ class Edit:
     files: tuple[str, ...]
 
 
-async def read_edit(request: Request) -> Edit:
+async def read_edit(request: Request) -> EditForm:
     """Raises `ApiError` for a body that is neither, and for too few or too many images."""
     is_json = request.headers.get("content-type", "").startswith("application/json")
     edit = await (_json(request) if is_json else _form(request))
@@ -44,7 +44,7 @@ async def read_edit(request: Request) -> Edit:
     return edit
 
 
-async def _form(request: Request) -> Edit:
+async def _form(request: Request) -> EditForm:
     values: dict[str, Any] = {}
     sizes: list[Size | None] = []
     files: list[str] = []
@@ -59,7 +59,7 @@ async def _form(request: Request) -> Edit:
                     sizes.append(_size(await value.read()))
     except HTTPException:
         raise ApiError(400, "We could not parse the form of your request.") from None
-    return Edit(values, tuple(sizes), tuple(files))
+    return EditForm(values, tuple(sizes), tuple(files))
 
 
 def _typed(name: str, value: str) -> Any:
@@ -68,14 +68,14 @@ def _typed(name: str, value: str) -> Any:
     return value == "true" if name in BOOLEANS and value in ("true", "false") else value
 
 
-async def _json(request: Request) -> Edit:
+async def _json(request: Request) -> EditForm:
     values = await json_object(request)
     files = tuple(name for name in ("images", "mask") if values.get(name) is not None)
     references = values.pop("images", [])
     values.pop("mask", None)
     if not isinstance(references, list):
         raise bad("'images' must be a list.", "images", "invalid_type")
-    return Edit(values, tuple(reference_size(reference) for reference in references), files)
+    return EditForm(values, tuple(reference_size(reference) for reference in references), files)
 
 
 def reference_size(reference: Any) -> Size | None:

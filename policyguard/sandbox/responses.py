@@ -49,7 +49,7 @@ _SHARED = ("background", "output_format", "quality", "size")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ToolCalls:
     """What was asked: `calls` images with `values`, which are those of the images API. No calls: no tool."""
 
     document: Mapping[str, Any] = field(repr=False)
@@ -58,7 +58,7 @@ class Asked:
     calls: int
 
 
-def read_asked(document: dict[str, Any]) -> Asked:
+def read_asked(document: dict[str, Any]) -> ToolCalls:
     """Raises `ApiError` for what the API refuses."""
     if not isinstance(document.get("model"), str):
         raise bad("Missing required parameter: 'model'.", "model", "missing_required_parameter")
@@ -68,7 +68,7 @@ def read_asked(document: dict[str, Any]) -> Asked:
     found = [tool for tool in tools if isinstance(tool, dict) and tool.get("type") == "image_generation"]
     calls = document.get("max_tool_calls") or UNBOUNDED
     if not found or document.get("tool_choice") == "none":
-        return Asked(document, {}, (), 0)
+        return ToolCalls(document, {}, (), 0)
     if type(calls) is not int or calls < 1:
         raise bad("'max_tool_calls' must be a whole number above 0.", "max_tool_calls")
     values = {name: value for name, value in found[0].items() if name not in _NOT_OF_IMAGES and value is not None}
@@ -78,7 +78,7 @@ def read_asked(document: dict[str, Any]) -> Asked:
         "stream": bool(document.get("stream")),
     }
     check_images(values)
-    return Asked(document, values, tuple(_sizes(document["input"])), calls)
+    return ToolCalls(document, values, tuple(_sizes(document["input"])), calls)
 
 
 def _sizes(value: Any) -> Iterator[Size | None]:
@@ -95,7 +95,7 @@ def _sizes(value: Any) -> Iterator[Size | None]:
             yield from _sizes(list(value.values()))
 
 
-def response_body(asked: Asked, images: Mapping[str, Any] | None, created: int) -> dict[str, Any]:
+def response_body(asked: ToolCalls, images: Mapping[str, Any] | None, created: int) -> dict[str, Any]:
     """The whole answer. `images` is that of the images API for all calls together; None: they were blocked."""
     document, calls = asked.document, asked.calls
     number = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:24]
@@ -153,7 +153,7 @@ def _drawn(images: Mapping[str, Any] | None, calls: int) -> dict[str, Any]:
     }
 
 
-def _main_usage(asked: Asked) -> dict[str, Any]:
+def _main_usage(asked: ToolCalls) -> dict[str, Any]:
     """It reads everything before each call and once more at the end, and the tool's description with it."""
     once = 400 + len(json.dumps(_texts(asked.document), ensure_ascii=False).encode()) // 4 + 765 * len(asked.sizes)
     read = once * (asked.calls + 1)

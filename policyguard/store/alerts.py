@@ -13,11 +13,11 @@ from typing import NamedTuple
 from policyguard.flow.events import Event, event_id
 from policyguard.flow.steps import Alert, Charge
 from policyguard.policy.model import Unit
-from policyguard.store.db.sql import Query, Sql, Steps, ask, moment, us
+from policyguard.store.db.sql import Query, Sql, SQLSteps, ask, moment, us
 from policyguard.store.record import event_queries
 
 
-class Window(NamedTuple):
+class WindowRow(NamedTuple):
     """A row of `budget_windows` as it is after a change: what a statement with `RETURNING` of `COLUMNS` gives."""
 
     key: str
@@ -36,12 +36,12 @@ class Window(NamedTuple):
     def used(self) -> int:
         return self.spent + self.reserved
 
-    def at(self, spent: int, reserved: int) -> Window:
+    def at(self, spent: int, reserved: int) -> WindowRow:
         """This window with other balances."""
-        return Window(*self[:6], spent, reserved, *self[8:])
+        return WindowRow(*self[:6], spent, reserved, *self[8:])
 
 
-COLUMNS = ", ".join(Window._fields)
+COLUMNS = ", ".join(WindowRow._fields)
 # In a group others have changed the window as well; whoever raises the highest threshold first tells it.
 _TELL = Sql(
     """
@@ -58,24 +58,24 @@ def per_cents(charge: Charge) -> str | None:
     return ",".join(map(str, charge.alert_at)) if charge.alert_at else None
 
 
-def reached(windows: Iterable[Window], now: datetime, keep_days: int | None) -> Steps[tuple[Alert, ...]]:
+def reached(windows: Iterable[WindowRow], now: datetime, keep_days: int | None) -> SQLSteps[tuple[Alert, ...]]:
     """Tell what the change of these windows has reached."""
     due = [(w, p) for w in windows if w.alert_at is not None for p in _due(w, w.used * 100 // w.limit_amount)]
     return (yield from _tell(due, now, keep_days)) if due else ()
 
 
-def exhausted(charge: Charge, now: datetime, keep_days: int | None) -> Steps[tuple[Alert, ...]]:
+def exhausted(charge: Charge, now: datetime, keep_days: int | None) -> SQLSteps[tuple[Alert, ...]]:
     """A request found no room: the limit is reached, although a little is left. A window is there since its first."""
     rows = yield from ask(_WINDOW, {"key": charge.key, "starts_us": us(charge.local)})
-    due = [(w, p) for w in (Window(*row) for row in rows) if _WHOLE in charge.alert_at for p in _due(w, _WHOLE)]
+    due = [(w, p) for w in (WindowRow(*row) for row in rows) if _WHOLE in charge.alert_at for p in _due(w, _WHOLE)]
     return (yield from _tell(due, now, keep_days)) if due else ()
 
 
-def _due(window: Window, used_up: int) -> list[int]:
+def _due(window: WindowRow, used_up: int) -> list[int]:
     return [p for p in map(int, (window.alert_at or "0").split(",")) if window.alerted < p <= used_up]
 
 
-def _tell(due: list[tuple[Window, int]], now: datetime, keep_days: int | None) -> Steps[tuple[Alert, ...]]:
+def _tell(due: list[tuple[WindowRow, int]], now: datetime, keep_days: int | None) -> SQLSteps[tuple[Alert, ...]]:
     asked = [Query(_TELL, {"per_cent": p, "key": w.key, "starts_us": w.starts_us}) for w, p in due]
     first = yield asked
     told = [one for one, rows in zip(due, first, strict=True) if rows]
@@ -84,7 +84,7 @@ def _tell(due: list[tuple[Window, int]], now: datetime, keep_days: int | None) -
     return tuple(Alert(w.budget_id, p, w.used, w.limit_amount, w.unit) for w, p in told)
 
 
-def _event(window: Window, per_cent: int, now: datetime, keep_days: int | None) -> Event:
+def _event(window: WindowRow, per_cent: int, now: datetime, keep_days: int | None) -> Event:
     body = {
         "budget": window.budget_id,
         "key": window.key,

@@ -6,9 +6,9 @@ from dataclasses import replace
 from datetime import datetime
 
 from policyguard.flow.events import Event, EventType, event_id
-from policyguard.flow.states import REVIEW_MOVES, Leg, Review
+from policyguard.flow.states import REVIEW_MOVES, LegState, ReviewState
 from policyguard.flow.steps import NotResumable, Resume
-from policyguard.store.db.sql import Rollback, Sql, Steps, ask, us
+from policyguard.store.db.sql import Rollback, Sql, SQLSteps, ask, us
 from policyguard.store.record import event_queries
 
 _CONSUME = Sql(
@@ -25,10 +25,10 @@ _FINISH = Sql(
     """
 )
 _STATE = Sql("SELECT state, due_us FROM reviews WHERE review_id = :review_id")
-_OPEN = frozenset(state for state, targets in REVIEW_MOVES.items() if Review.EXPIRED in targets)
+_OPEN = frozenset(state for state, targets in REVIEW_MOVES.items() if ReviewState.EXPIRED in targets)
 
 
-def consume(step: Resume, now: datetime) -> Steps[None]:
+def consume(step: Resume, now: datetime) -> SQLSteps[None]:
     """approved -> resuming, once. Raises `Rollback` with `NotResumable` where the approval is not there (any more)."""
     values = {"review_id": step.review_id, "policy_digest": step.policy_digest, "now": us(now)}
     if (yield from ask(_CONSUME, values)):
@@ -37,11 +37,11 @@ def consume(step: Resume, now: datetime) -> Steps[None]:
     if not rows:
         raise Rollback(NotResumable(None))
     ((found, due_us),) = rows
-    state = Review(found)
-    raise Rollback(NotResumable(Review.EXPIRED if state in _OPEN and due_us <= us(now) else state))
+    state = ReviewState(found)
+    raise Rollback(NotResumable(ReviewState.EXPIRED if state in _OPEN and due_us <= us(now) else state))
 
 
-def finish(review_id: str | None, leg: Leg, event: Event | None) -> Steps[None]:
+def finish(review_id: str | None, leg: LegState, event: Event | None) -> SQLSteps[None]:
     """resuming -> released, or resume_failed where nothing was billed; a later end of the leg changes nothing."""
     if review_id is None:
         return
@@ -50,9 +50,9 @@ def finish(review_id: str | None, leg: Leg, event: Event | None) -> Steps[None]:
         yield event_queries((event,))
 
 
-def ended_event(event: Event, review_id: str, leg: Leg) -> Event:
+def ended_event(event: Event, review_id: str, leg: LegState) -> Event:
     """The review's row for a leg that ran out by itself, beside the leg's own `event`."""
-    type_: EventType = "review.resume_failed" if leg is Leg.RELEASED else "review.released"
+    type_: EventType = "review.resume_failed" if leg is LegState.RELEASED else "review.released"
     return replace(
         event,
         id=event_id(type_, review_id),
@@ -64,5 +64,5 @@ def ended_event(event: Event, review_id: str, leg: Leg) -> Event:
     )
 
 
-def _ended(leg: Leg) -> Review:
-    return Review.RESUME_FAILED if leg is Leg.RELEASED else Review.RELEASED
+def _ended(leg: LegState) -> ReviewState:
+    return ReviewState.RESUME_FAILED if leg is LegState.RELEASED else ReviewState.RELEASED

@@ -11,7 +11,7 @@ from typing import Final
 
 from policyguard.flow.events import Event, EventType, event_id
 from policyguard.flow.steps import UpstreamDown
-from policyguard.store.db.sql import Query, Sql, Steps, ask, moment, us
+from policyguard.store.db.sql import Query, Sql, SQLSteps, ask, moment, us
 from policyguard.store.record import event_queries
 
 FAULTS: Final = 20  # more than so many
@@ -22,11 +22,11 @@ PROBE_FOR: Final = timedelta(minutes=1)  # those without an answer make room for
 ASK_AGAIN: Final = timedelta(seconds=5)  # while probes are under way
 
 
-class Probe:
+class ProbePermit:
     """Answer of `admit`: it may pass, to see whether the upstream is up again."""
 
 
-PROBE: Final = Probe()
+PROBE: Final = ProbePermit()
 
 _STATE = Sql("SELECT open_until_us FROM breakers WHERE upstream = :upstream AND open_until_us IS NOT NULL")
 _PASS = Sql(
@@ -63,7 +63,7 @@ _CLOSE = Sql(
 )
 
 
-def admit(upstream: str, now: datetime) -> Steps[Probe | UpstreamDown | None]:
+def admit(upstream: str, now: datetime) -> SQLSteps[ProbePermit | UpstreamDown | None]:
     """Whether a leg may pass to an upstream whose breaker may not be closed; None where it is."""
     rows = yield from ask(_STATE, {"upstream": upstream})
     if not rows:
@@ -77,7 +77,7 @@ def admit(upstream: str, now: datetime) -> Steps[Probe | UpstreamDown | None]:
     return UpstreamDown(upstream, now + ASK_AGAIN)
 
 
-def note(upstream: str, answered: bool | None, probe: bool, now: datetime) -> Steps[bool]:
+def note(upstream: str, answered: bool | None, probe: bool, now: datetime) -> SQLSteps[bool]:
     """What the end of a leg says of its upstream: did it open the breaker?"""
     if answered is False:
         return (yield from _fault(upstream, probe, now))
@@ -89,7 +89,7 @@ def note(upstream: str, answered: bool | None, probe: bool, now: datetime) -> St
     return False
 
 
-def _fault(upstream: str, probe: bool, now: datetime) -> Steps[bool]:
+def _fault(upstream: str, probe: bool, now: datetime) -> SQLSteps[bool]:
     ((since,),) = yield from ask(_NOTE, {"upstream": upstream})
     counted = yield from ask(_FAULTS, {"upstream": upstream, "since": max(since, us(now - WITHIN))})
     if not probe and counted[0][0] <= FAULTS:

@@ -14,7 +14,7 @@ import orjson
 from sqlalchemy import Connection
 
 from policyguard.flow.events import DIMENSIONS, Event, EventType, event_id
-from policyguard.flow.states import Leg
+from policyguard.flow.states import LegState
 from policyguard.store import approval
 from policyguard.store.db.sql import Sql, drive, run, us
 from policyguard.store.ledger import WHENEVER, Ended, end_leg
@@ -29,9 +29,9 @@ LEGS = """
     """.replace("{dimensions}", ", ".join(f'l."{name}"' for name in DIMENSIONS))
 _DUE_LEGS = Sql(LEGS + "WHERE l.state IN ('held', 'sent') AND l.expires_us <= :now ORDER BY l.expires_us LIMIT :batch")
 _LEG = Sql(LEGS + "WHERE l.leg_id = :leg_id AND l.state IN ('held', 'sent')")
-_RUN_OUT: Mapping[Leg, tuple[Leg, EventType, str]] = {
-    Leg.HELD: (Leg.RELEASED, "leg.released", "never sent"),
-    Leg.SENT: (Leg.PRESUMED, "leg.presumed", "no outcome before its time passed"),
+_RUN_OUT: Mapping[LegState, tuple[LegState, EventType, str]] = {
+    LegState.HELD: (LegState.RELEASED, "leg.released", "never sent"),
+    LegState.SENT: (LegState.PRESUMED, "leg.presumed", "no outcome before its time passed"),
 }
 # What the decision row and every row of the leg say alike.
 _SHARED = (
@@ -56,9 +56,9 @@ def sweep_legs(connection: Connection, now: datetime) -> tuple[int, int, bool]:
     rows = run(connection, _DUE_LEGS, {"now": us(now), "colon": ":", "batch": BATCH}).mappings().all()
     counts = dict.fromkeys(_RUN_OUT, 0)
     for row in rows:
-        source = Leg(row["state"])
+        source = LegState(row["state"])
         counts[source] += _run_out(connection, row, source, now)
-    return counts[Leg.HELD], counts[Leg.SENT], len(rows) == BATCH
+    return counts[LegState.HELD], counts[LegState.SENT], len(rows) == BATCH
 
 
 def give_back(connection: Connection, leg_id: str, now: datetime) -> bool:
@@ -66,22 +66,22 @@ def give_back(connection: Connection, leg_id: str, now: datetime) -> bool:
     row = run(connection, _LEG, {"leg_id": leg_id, "colon": ":"}).mappings().first()
     if row is None:
         return False
-    return _end(connection, row, _RUN_OUT[Leg.HELD], now)
+    return _end(connection, row, _RUN_OUT[LegState.HELD], now)
 
 
-def _run_out(connection: Connection, row: Mapping[Any, Any], source: Leg, now: datetime) -> bool:
+def _run_out(connection: Connection, row: Mapping[Any, Any], source: LegState, now: datetime) -> bool:
     return _end(connection, row, _RUN_OUT[source], now, us(now))
 
 
 def _end(
     connection: Connection,
     row: Mapping[Any, Any],
-    end: tuple[Leg, EventType, str],
+    end: tuple[LegState, EventType, str],
     now: datetime,
     due: int = WHENEVER,
 ) -> bool:
     into, type_, note = end
-    ended = drive(connection, end_leg(row["leg_id"], Leg(row["state"]), into, None, now, due=due))
+    ended = drive(connection, end_leg(row["leg_id"], LegState(row["state"]), into, None, now, due=due))
     if ended is None:
         return False
     event = leg_event(row, type_, ended, now, {"actual_micros": None, "overshoot_micros": 0, "note": note})

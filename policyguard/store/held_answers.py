@@ -12,7 +12,7 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from policyguard.flow.inspect import stored_id
-from policyguard.flow.states import Review
+from policyguard.flow.states import ReviewState
 from policyguard.flow.steps import NotResumable, Release
 from policyguard.store.cipher import Cipher
 from policyguard.store.db.sql import Rollback, Sql, run, us
@@ -35,16 +35,16 @@ def release(connection: Connection, step: Release, now: datetime, cipher: Cipher
     values = {"review_id": step.review_id, "policy_digest": step.policy_digest, "now": us(now)}
     if run(connection, _RELEASE, values).first() is None:
         state = run(connection, _STATE, {"review_id": step.review_id}).scalar()
-        raise Rollback(NotResumable(_ran_out(Review(state)) if state is not None else None))
+        raise Rollback(NotResumable(_ran_out(ReviewState(state)) if state is not None else None))
     found = read_private(connection, stored_id(step.review_id), cipher)
     if found is None:  # erased, or kept for fewer days
-        raise Rollback(NotResumable(Review.EXPIRED))
+        raise Rollback(NotResumable(ReviewState.EXPIRED))
     write_events(connection, step.events)
     return found[1]
 
 
-def _ran_out(state: Review) -> Review:
-    return Review.EXPIRED if state in (Review.APPROVED, Review.RELEASED) else state
+def _ran_out(state: ReviewState) -> ReviewState:
+    return ReviewState.EXPIRED if state in (ReviewState.APPROVED, ReviewState.RELEASED) else state
 
 
 def destroy(connection: Connection, review_ids: Iterable[str]) -> None:

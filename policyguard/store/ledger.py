@@ -16,11 +16,11 @@ import orjson
 
 from policyguard.errors import PolicyguardError
 from policyguard.flow.events import DIMENSIONS, Event
-from policyguard.flow.states import LEG_MOVES, Leg, sources
+from policyguard.flow.states import LEG_MOVES, LegState, sources
 from policyguard.flow.steps import Charge, OverBudget, Reserve, Reserved, Settle, Settled, UpstreamDown
 from policyguard.store import alerts, approval, breaker, review
-from policyguard.store.alerts import Window
-from policyguard.store.db.sql import DAY_US, ByKey, Query, Rollback, Sql, Steps, ask, insert, moment, us
+from policyguard.store.alerts import WindowRow
+from policyguard.store.db.sql import DAY_US, ByKey, Query, Rollback, Sql, SQLSteps, ask, insert, moment, us
 from policyguard.store.record import event_queries, to_json
 from policyguard.store.windows import charge_rows, in_order, move, take
 
@@ -63,10 +63,10 @@ _FIRST_OVER = Sql("SELECT over_budgets FROM legs WHERE leg_id = :leg_id")
 _BALANCE = Sql("SELECT spent, reserved FROM budget_windows WHERE key = :key AND starts_us = :starts_us")
 
 
-Answer = Reserved | OverBudget | UpstreamDown | Due
+ReserveAnswer = Reserved | OverBudget | UpstreamDown | Due
 
 
-def reserve(step: Reserve, now: datetime) -> Steps[Answer]:
+def reserve(step: Reserve, now: datetime) -> SQLSteps[ReserveAnswer]:
     """Take every charge, write leg and event, consume the approval; where any of it cannot be, nothing is changed.
 
     Answers `DUE` where legs have run out whose money is free again.
@@ -74,23 +74,25 @@ def reserve(step: Reserve, now: datetime) -> Steps[Answer]:
     return _reserve(step, now, us(now))
 
 
-def reserve_swept(step: Reserve, now: datetime) -> Steps[Answer]:
+def reserve_swept(step: Reserve, now: datetime) -> SQLSteps[ReserveAnswer]:
     """`reserve` after a sweep: what is due is not looked at again."""
     return _reserve(step, now, _NEVER)
 
 
-def _reserve(step: Reserve, now: datetime, due: int) -> Steps[Answer]:
+def _reserve(step: Reserve, now: datetime, due: int) -> SQLSteps[ReserveAnswer]:
     charges = in_order(step.charges)
     taken = yield from _taken(step, charges, due, step.upstream)
     if not taken:
         not_taken = yield from _not_taken(step, charges, now, due)
-        if not_taken is not None and not isinstance(not_taken, breaker.Probe):
+        if not_taken is not None and not isinstance(not_taken, breaker.ProbePermit):
             return not_taken
         return (yield from _as_probe(step, charges, now, due, probe=not_taken is not None))
     return (yield from _with_taken(step, charges, taken, now, probe=False))
 
 
-def _as_probe(step: Reserve, charges: Sequence[Charge], now: datetime, due: int, *, probe: bool) -> Steps[Answer]:
+def _as_probe(
+    step: Reserve, charges: Sequence[Charge], now: datetime, due: int, *, probe: bool
+) -> SQLSteps[ReserveAnswer]:
     """What the breaker lets through, and a request without budgets."""
     taken = yield from _taken(step, charges, due, None)
     if charges and not taken:
@@ -98,19 +100,19 @@ def _as_probe(step: Reserve, charges: Sequence[Charge], now: datetime, due: int,
     return (yield from _with_taken(step, charges, taken, now, probe=probe))
 
 
-def _taken(step: Reserve, charges: Sequence[Charge], due: int, upstream: str | None) -> Steps[Sequence[Window]]:
+def _taken(step: Reserve, charges: Sequence[Charge], due: int, upstream: str | None) -> SQLSteps[Sequence[WindowRow]]:
     """The windows from which it was taken, in the order of the charges."""
     if not charges:
         return ()
     rows = charge_rows(charges)
     values = {"leg_id": step.leg_id, "charges": rows, "due": due, "upstream": upstream}
     (windows,) = yield [Query(take, values)]
-    return cast(Sequence[Window], windows)
+    return cast(Sequence[WindowRow], windows)
 
 
 def _with_taken(
-    step: Reserve, charges: Sequence[Charge], taken: Sequence[Window], now: datetime, *, probe: bool
-) -> Steps[Answer]:
+    step: Reserve, charges: Sequence[Charge], taken: Sequence[WindowRow], now: datetime, *, probe: bool
+) -> SQLSteps[ReserveAnswer]:
     pairs = list(zip(charges, taken, strict=True))
     over = tuple(c.budget_id for c, w in pairs if c.mode == "shadow" and w.used > c.limit)
     events = event_queries((step.event,), budgets=[_budget_row(c, w) for c, w in pairs])
@@ -124,7 +126,7 @@ def _with_taken(
 
 def _not_taken(
     step: Reserve, charges: Sequence[Charge], now: datetime, due: int
-) -> Steps[Answer | breaker.Probe | None]:
+) -> SQLSteps[ReserveAnswer | breaker.ProbePermit | None]:
     """Why nothing was taken; `PROBE` where it may go on all the same, None for a request without budgets."""
     first, any_due = yield [Query(_FIRST_OVER, {"leg_id": step.leg_id}), Query(_ANY_DUE, {"due": due})]
     if any_due:
@@ -165,11 +167,11 @@ def _leg_row(step: Reserve, over: Sequence[str], now: datetime, *, probe: bool) 
     }
 
 
-def _charge_row(leg_id: str, charge: Charge, window: Window) -> dict[str, Any]:
+def _charge_row(leg_id: str, charge: Charge, window: WindowRow) -> dict[str, Any]:
     return {"leg_id": leg_id, "key": charge.key, "starts_us": window.starts_us, "amount": charge.amount}
 
 
-def _over_budget(charges: Sequence[Charge]) -> Steps[OverBudget]:
+def _over_budget(charges: Sequence[Charge]) -> SQLSteps[OverBudget]:
     """The first charge without room; where they all have some by now, the first."""
     balances = yield [Query(_BALANCE, {"key": c.key, "starts_us": us(c.local)}) for c in charges]
     answers = [OverBudget(c, *(rows[0] if rows else (0, 0))) for c, rows in zip(charges, balances, strict=True)]
@@ -181,7 +183,7 @@ def _is_over(answer: OverBudget) -> bool:
     return charge.mode != "shadow" and answer.spent + answer.reserved + charge.amount > charge.limit
 
 
-def _budget_row(charge: Charge, window: Window) -> dict[str, Any]:
+def _budget_row(charge: Charge, window: WindowRow) -> dict[str, Any]:
     return {
         "id": charge.budget_id,
         "window": moment(window.opens_us).isoformat(),
@@ -206,12 +208,12 @@ _SEND = Sql(
 _RENEW = Sql("UPDATE legs SET expires_us = :expires WHERE leg_id = :leg_id AND state = 'sent' RETURNING leg_id")
 
 
-def mark_sent(leg_id: str, expires_at: datetime, now: datetime) -> Steps[bool]:
+def mark_sent(leg_id: str, expires_at: datetime, now: datetime) -> SQLSteps[bool]:
     """Only an unexpired held leg may be sent, and only once."""
     return bool((yield from ask(ByKey("leg_id", _SEND), {"leg_id": leg_id, "expires": us(expires_at), "now": us(now)})))
 
 
-def renew(leg_id: str, expires_at: datetime) -> Steps[bool]:
+def renew(leg_id: str, expires_at: datetime) -> SQLSteps[bool]:
     """More time for a leg that still lives upstream."""
     return bool((yield from ask(_RENEW, {"leg_id": leg_id, "expires": us(expires_at)})))
 
@@ -237,9 +239,9 @@ _LEG = Sql("SELECT state, charged_micros, ceiling_micros FROM legs WHERE leg_id 
 WHENEVER = 2**62  # a due time that every leg has reached
 
 # From where an end can be reached, the usual way first.
-_SOURCES: Mapping[Leg, list[str]] = {
-    into: sorted(sources(LEG_MOVES, into), key=lambda source: source != Leg.SENT)
-    for into in (Leg.SETTLED, Leg.RELEASED, Leg.PRESUMED)
+_SOURCES: Mapping[LegState, list[str]] = {
+    into: sorted(sources(LEG_MOVES, into), key=lambda source: source != LegState.SENT)
+    for into in (LegState.SETTLED, LegState.RELEASED, LegState.PRESUMED)
 }
 
 
@@ -250,11 +252,11 @@ class Ended:
     ceiling_micros: int
     charged_micros: int
     review_id: str | None
-    windows: Sequence[Window]  # as they are after it
+    windows: Sequence[WindowRow]  # as they are after it
     opened: str | None  # the upstream whose breaker it has opened
 
 
-def settle(step: Settle, now: datetime) -> Steps[Settled]:
+def settle(step: Settle, now: datetime) -> SQLSteps[Settled]:
     """End a leg once; every further call answers the first end. With it goes what was found in the answer."""
     settled = yield from _settle(step, now)
     if step.inspected is not None:
@@ -264,8 +266,8 @@ def settle(step: Settle, now: datetime) -> Steps[Settled]:
     return settled
 
 
-def _settle(step: Settle, now: datetime) -> Steps[Settled]:
-    ended = yield from _end_as(step, Leg.SENT, now)
+def _settle(step: Settle, now: datetime) -> SQLSteps[Settled]:
+    ended = yield from _end_as(step, LegState.SENT, now)
     if ended is None:
         ended = yield from _settle_late(step, now)
     if ended is not None:
@@ -276,42 +278,42 @@ def _settle(step: Settle, now: datetime) -> Steps[Settled]:
     if not rows:
         raise PolicyguardError(f"there is no leg `{step.leg_id}` to settle")
     ((state, charged, ceiling),) = rows
-    return Settled(Leg(state), charged, ceiling, changed=False)
+    return Settled(LegState(state), charged, ceiling, changed=False)
 
 
-def _settle_late(step: Settle, now: datetime) -> Steps[Ended | None]:
+def _settle_late(step: Settle, now: datetime) -> SQLSteps[Ended | None]:
     """A leg that is not upstream: never said to be sent, presumed already, or released without having been sent."""
-    if step.state is not Leg.RELEASED:
+    if step.state is not LegState.RELEASED:
         yield [Query(_SENT_UNSAID, {"leg_id": step.leg_id, "now": us(now)})]
     for source in _SOURCES[step.state]:
-        ended = yield from _end_as(step, Leg(source), now)
+        ended = yield from _end_as(step, LegState(source), now)
         if ended is not None:
             return ended
     return None
 
 
-def _end_as(step: Settle, source: Leg, now: datetime) -> Steps[Ended | None]:
+def _end_as(step: Settle, source: LegState, now: datetime) -> SQLSteps[Ended | None]:
     return end_leg(step.leg_id, source, step.state, step.charge_micros, now, step.event, answered=step.answered)
 
 
 def end_leg(
     leg_id: str,
-    source: Leg,
-    into: Leg,
+    source: LegState,
+    into: LegState,
     charge: int | None,
     now: datetime,
     event: Event | None = None,
     *,
     due: int = WHENEVER,
     answered: bool | None = None,
-) -> Steps[Ended | None]:
+) -> SQLSteps[Ended | None]:
     """Move one leg from `source` to its end, and its money with it; None where it is not there (any more)."""
     values = {
         "leg_id": leg_id,
         "source": source.value,
         "target": into.value,
-        "charge": 0 if into is Leg.RELEASED else charge,
-        "presumes": int(into is Leg.PRESUMED),
+        "charge": 0 if into is LegState.RELEASED else charge,
+        "presumes": int(into is LegState.PRESUMED),
         "now": us(now),
         "due": due,
         "fault": us(now) if answered is False else None,
@@ -323,13 +325,13 @@ def end_leg(
     opened = False
     if upstream is not None:
         opened = yield from breaker.note(upstream, answered, bool(probe), now)
-    late = source is Leg.PRESUMED
-    released = into is Leg.RELEASED
+    late = source is LegState.PRESUMED
+    released = into is LegState.RELEASED
     money = {
         "leg_id": leg_id,
-        "live": int(source not in (Leg.PRESUMED, Leg.RELEASED)),
+        "live": int(source not in (LegState.PRESUMED, LegState.RELEASED)),
         "usd": charged - presumed if late else charged,
         "images": -int(released) if late else int(not released),
     }
     moved, *_ = yield [Query(move, money), *event_queries(() if event is None else (event,))]
-    return Ended(ceiling, charged, review_id, cast(Sequence[Window], moved), upstream if opened else None)
+    return Ended(ceiling, charged, review_id, cast(Sequence[WindowRow], moved), upstream if opened else None)

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from policyguard.errors import PolicyguardError
 from policyguard.flow.events import EventType
-from policyguard.flow.states import Leg
+from policyguard.flow.states import LegState
 from policyguard.flow.steps import Settled
 from policyguard.request import Usage
 from policyguard.store import alerts
@@ -86,14 +86,14 @@ def resolve(
     connection: Connection, leg_id: str, charge_micros: int | None, usage: Usage | None, note: Note, now: datetime
 ) -> Settled:
     """Settle a presumed leg at what it cost, or give it back where `charge_micros` is None."""
-    into: Leg = Leg.RELEASED if charge_micros is None else Leg.SETTLED
+    into: LegState = LegState.RELEASED if charge_micros is None else LegState.SETTLED
     row = run(connection, _ONE, {"colon": ":", "leg_id": leg_id}).mappings().first()
     if row is None:
         raise PolicyguardError(f"there is no leg `{leg_id}`")
-    ended = drive(connection, end_leg(leg_id, Leg.PRESUMED, into, charge_micros, now))
+    ended = drive(connection, end_leg(leg_id, LegState.PRESUMED, into, charge_micros, now))
     if ended is None:
         found = run(connection, _LEG, {"leg_id": leg_id}).one()
-        return Settled(Leg(found.state), found.charged_micros, found.ceiling_micros, changed=False)
+        return Settled(LegState(found.state), found.charged_micros, found.ceiling_micros, changed=False)
     type_: EventType = "leg.released" if charge_micros is None else "leg.settled"
     event = leg_event(row, type_, ended, now, _body(ended, charge_micros, usage, note))
     write_events(connection, (event,))

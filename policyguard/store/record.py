@@ -19,7 +19,7 @@ from policyguard.flow.events import DIMENSIONS, Event
 from policyguard.flow.steps import Private
 from policyguard.store.cipher import Cipher, Sealed
 from policyguard.store.db import tables
-from policyguard.store.db.sql import DAY_US, Query, Steps, delete_after, drive, insert, moment, us
+from policyguard.store.db.sql import DAY_US, Query, SQLSteps, delete_after, drive, insert, moment, us
 from policyguard.store.subjects import Envelope, open_sealed, seal_all
 
 _IDS = ("decision_id", "leg_id", "review_id")
@@ -52,7 +52,7 @@ def event_queries(events: Iterable[Event], **body: Any) -> list[Query]:
     return [Query(_INSERT_EVENT, _row(event, {**event.body, **body} if body else event.body)) for event in events]
 
 
-def _asked(queries: Sequence[Query]) -> Steps[None]:
+def _asked(queries: Sequence[Query]) -> SQLSteps[None]:
     yield queries
 
 
@@ -89,7 +89,7 @@ def write_private(connection: Connection, rows: Sequence[tuple[Envelope, int | N
     drive(connection, private_steps(rows, now))
 
 
-def private_steps(rows: Sequence[tuple[Envelope, int | None]], now: datetime) -> Steps[None]:
+def private_steps(rows: Sequence[tuple[Envelope, int | None]], now: datetime) -> SQLSteps[None]:
     sealed = yield from seal_all([envelope for envelope, _ in rows])
     kept = [_kept(envelope.private, keep_days, now) for envelope, keep_days in rows]
     yield [Query(_INSERT_PRIVATE, _private_row(s, until)) for s, until in zip(sealed, kept, strict=True)]

@@ -6,9 +6,9 @@ from datetime import datetime
 from typing import Any
 
 from policyguard.flow.events import DIMENSIONS, Event
-from policyguard.flow.steps import Alert, Record, Refusal
+from policyguard.flow.steps import Alert, Record, RefusedLeg
 from policyguard.store import alerts
-from policyguard.store.db.sql import Query, Steps, delete_after, insert, us
+from policyguard.store.db.sql import Query, SQLSteps, delete_after, insert, us
 from policyguard.store.record import event_queries
 
 _COLUMNS = (
@@ -25,7 +25,7 @@ _COLUMNS = (
 _INSERT = insert("refusals", _COLUMNS, conflict="decision_id")
 
 
-def record(step: Record, now: datetime) -> Steps[tuple[Alert, ...]]:
+def record_refusal(step: Record, now: datetime) -> SQLSteps[tuple[Alert, ...]]:
     """Events alone, and what they refuse."""
     written = event_queries(step.events)
     if step.refusal is None:
@@ -38,7 +38,7 @@ def record(step: Record, now: datetime) -> Steps[tuple[Alert, ...]]:
     return (yield from alerts.exhausted(step.refusal.over, now, decided.keep_days))
 
 
-def _row(refusal: Refusal, decided: Event) -> dict[str, Any]:
+def _row(refusal: RefusedLeg, decided: Event) -> dict[str, Any]:
     return {
         "decision_id": decided.decision_id,
         "created_us": us(decided.at),

@@ -14,16 +14,16 @@ import orjson
 from sqlalchemy import Connection, Row, or_, select
 
 from policyguard.flow.events import DIMENSIONS, Event, EventType, event_id
-from policyguard.flow.states import REVIEW_MOVES, Review
+from policyguard.flow.states import REVIEW_MOVES, ReviewState
 from policyguard.flow.steps import FindReview, Hold, Reopen, ReviewItem, Vote
 from policyguard.store import held_answers
 from policyguard.store.db import tables
-from policyguard.store.db.sql import Query, Sql, Steps, delete_after, insert, moment, run, us
+from policyguard.store.db.sql import Query, Sql, SQLSteps, delete_after, insert, moment, run, us
 from policyguard.store.notes import Opener
 from policyguard.store.record import event_queries, sealed_of, to_json, write_events
 
 BATCH = 100  # items in one transaction
-_OPEN = [state.value for state, targets in REVIEW_MOVES.items() if Review.EXPIRED in targets]
+_OPEN = [state.value for state, targets in REVIEW_MOVES.items() if ReviewState.EXPIRED in targets]
 
 # ---- hold -------------------------------------------------------------------------------------------------
 
@@ -39,7 +39,7 @@ _REOPEN = Sql(
 )
 
 
-def hold(step: Hold, now: datetime) -> Steps[None]:
+def hold(step: Hold, now: datetime) -> SQLSteps[None]:
     """The item with its events; holding twice under one id is once."""
     yield [Query(_INSERT, _held_row(step)), *event_queries(step.events)]
 
@@ -50,7 +50,7 @@ def _held_row(step: Hold) -> dict[str, Any]:
     return {
         "review_id": step.review_id,
         "decision_id": step.decision_id,
-        "state": Review.HELD.value,
+        "state": ReviewState.HELD.value,
         "kind": step.kind,
         **{name: dimensions.get(name) for name in DIMENSIONS},
         "surface": step.surface,
@@ -130,7 +130,7 @@ def _item(row: Row[Any], votes: tuple[Vote, ...]) -> ReviewItem:
     return ReviewItem(
         review_id=row.review_id,
         decision_id=row.decision_id,
-        state=Review(row.state),
+        state=ReviewState(row.state),
         surface=row.surface,
         tenant=row.tenant,
         user=row.user,

@@ -20,7 +20,7 @@ BY = tuple(name for name in SPEND_BY if name != DAY)
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Contribution:
     """What one value contributed: micro-dollars of the day, and of a mean day of the week before."""
 
     value: str | None
@@ -38,7 +38,7 @@ class Moved:
 
     by: str
     moved_micros: int
-    parts: tuple[Part, ...]
+    parts: tuple[Contribution, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ def _midnight(day: date, zone: tzinfo) -> datetime:
 
 def _moved(name: str, now: Sequence[SpendRow], then: Sequence[SpendRow]) -> Moved:
     day, mean = _by_value(name, now), {v: micros // BEFORE for v, micros in _by_value(name, then).items()}
-    parts = [Part(value, day.get(value, 0), mean.get(value, 0)) for value in {**day, **mean}]
+    parts = [Contribution(value, day.get(value, 0), mean.get(value, 0)) for value in {**day, **mean}]
     grown, before = sum(day.values()), sum(mean.values())
     # before anything was spent there are no shares, and nothing to tell values apart by
     expected = {part.value: part.mean_micros * grown // before if before else part.day_micros for part in parts}

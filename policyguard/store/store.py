@@ -49,7 +49,7 @@ from policyguard.store import (
 from policyguard.store.cipher import Cipher, Sealed
 from policyguard.store.clock import Clock, host_now
 from policyguard.store.db.database import Backend, Database
-from policyguard.store.db.group import Work
+from policyguard.store.db.group import GroupWork
 from policyguard.store.db.patience import off_loop
 from policyguard.store.db.sql import Together
 from policyguard.store.exports import Exports
@@ -66,7 +66,7 @@ from policyguard.store.seals import Seals
 from policyguard.store.spike import Spike
 from policyguard.store.subjects import Envelope, Erased
 from policyguard.store.upkeep import Swept
-from policyguard.store.votes import Verdict
+from policyguard.store.votes import Ballot
 from policyguard.text.identity import identity
 
 ACCESS_KEEP_DAYS = 400  # how long it stays known who read private data
@@ -150,7 +150,7 @@ class Store:
         """More time for a leg that is still upstream. False: it has ended."""
         return self._write(Together(lambda: ledger.renew(leg_id, expires_at)))
 
-    def _work(self, step: Step, now: datetime) -> Work:
+    def _work(self, step: Step, now: datetime) -> GroupWork:
         return operations.work(step, now, self._sealed(step))
 
     def _reserve_swept(self, step: Reserve, now: datetime) -> Any:
@@ -210,7 +210,7 @@ class Store:
         self,
         review_id: str,
         reviewer: str,
-        verdict: Verdict,
+        verdict: Ballot,
         reason: str,
         now: datetime,
         *,

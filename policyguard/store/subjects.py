@@ -19,7 +19,7 @@ from policyguard.flow.events import Event, event_id
 from policyguard.flow.steps import Private
 from policyguard.store.cipher import Cipher, DataKey, Sealed
 from policyguard.store.db import tables
-from policyguard.store.db.sql import Query, Sql, Steps, insert, run
+from policyguard.store.db.sql import Query, Sql, SQLSteps, insert, run
 
 BATCH = 500  # keys that are wrapped anew in one transaction
 
@@ -42,7 +42,7 @@ class Envelope:
     private: Private
 
 
-def seal_all(envelopes: Sequence[Envelope]) -> Steps[list[Sealed]]:
+def seal_all(envelopes: Sequence[Envelope]) -> SQLSteps[list[Sealed]]:
     """Encrypt under each subject's key as it stands now; one is made where there is none."""
     ciphers = {envelope.private.subject: envelope.cipher for envelope in envelopes}
     found = yield [Query(_OF_SUBJECT, {"subject": subject}) for subject in ciphers]

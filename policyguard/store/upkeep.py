@@ -66,7 +66,7 @@ _ANY_WORK = Sql(
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class UpkeepWork:
     """What there is to do."""
 
     legs: bool
@@ -75,10 +75,10 @@ class Work:
     retention: bool
 
 
-def work(connection: Connection, now: datetime) -> Work:
+def work(connection: Connection, now: datetime) -> UpkeepWork:
     """One indexed look, so that a sweep with nothing to do costs nothing."""
     row = run(connection, _ANY_WORK, {"now": us(now)}).one()
-    return Work(bool(row.legs), bool(row.reviews), bool(row.levels), bool(row.retention))
+    return UpkeepWork(bool(row.legs), bool(row.reviews), bool(row.levels), bool(row.retention))
 
 
 def delete_past(connection: Connection, now: datetime) -> tuple[int, bool]:

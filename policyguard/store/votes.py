@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Row
 
 from policyguard.errors import PolicyguardError
 from policyguard.flow.events import EventType
-from policyguard.flow.states import Review
+from policyguard.flow.states import ReviewState
 from policyguard.store import held_answers
 from policyguard.store.cipher import Cipher
 from policyguard.store.db.sql import Sql, run, us
@@ -25,7 +25,7 @@ from policyguard.store.record import read_private, write_events
 from policyguard.store.review import item_event, levels
 from policyguard.text.identity import likeness, person
 
-Verdict = Literal["approve", "reject"]
+Ballot = Literal["approve", "reject"]
 Code = Literal["unknown", "decided", "expired", "not_reviewer", "own_request", "voted", "changed"]
 
 
@@ -64,7 +64,7 @@ def vote(
     connection: Connection,
     review_id: str,
     reviewer: str,
-    verdict: Verdict,
+    verdict: Ballot,
     note: Note,
     policy_digest: str | None,
     now: datetime,
@@ -97,26 +97,26 @@ def vote(
     into = _decided(verdict, count, row.approvals)
     if into is not None:
         run(connection, _DECIDE, {"review_id": review_id, "into": into.value})
-        if into is Review.REJECTED:
+        if into is ReviewState.REJECTED:
             held_answers.destroy(connection, [review_id])
-        type_: EventType = "review.approved" if into is Review.APPROVED else "review.rejected"
+        type_: EventType = "review.approved" if into is ReviewState.APPROVED else "review.rejected"
         decided = {"approvals": count, "needed": row.approvals, "round": row.round, "policy_digest": row.policy_digest}
         events.append(item_event(connection, type_, review_id, str(row.round), now, decided))
     write_events(connection, events)
     return events[0].keep_days
 
 
-def _decided(verdict: Verdict, approvals: int, needed: int) -> Review | None:
+def _decided(verdict: Ballot, approvals: int, needed: int) -> ReviewState | None:
     if verdict == "reject":
-        return Review.REJECTED
-    return Review.APPROVED if approvals >= needed else None
+        return ReviewState.REJECTED
+    return ReviewState.APPROVED if approvals >= needed else None
 
 
 def _not_open(connection: Connection, review_id: str) -> ReviewConflict:
     state = run(connection, _WHY_NOT, {"review_id": review_id}).scalar()
     if state is None:
         return ReviewConflict("unknown", f"there is no review `{review_id}`")
-    if state == Review.HELD:
+    if state == ReviewState.HELD:
         return ReviewConflict("expired", "the time for this review is over")
     return ReviewConflict("decided", f"this review is {state} already")
 

@@ -16,11 +16,11 @@ from typing import Any
 
 from policyguard.flow.steps import Charge
 from policyguard.store import alerts
-from policyguard.store.alerts import Window
+from policyguard.store.alerts import WindowRow
 from policyguard.store.db.group import Rejected
-from policyguard.store.db.sql import Params, Query, Rows, Sql, Steps, as_rows, us
+from policyguard.store.db.sql import Params, Query, Rows, Sql, SQLSteps, as_rows, us
 
-Place = tuple[str, int]  # key and local start of a window, which name it
+WindowKey = tuple[str, int]  # key and local start of a window, which name it
 
 _us = lru_cache(maxsize=1024)(us)  # the same few starts and ends, again and again
 
@@ -80,7 +80,7 @@ def charge_rows(charges: Iterable[Charge]) -> list[dict[str, Any]]:
     ]
 
 
-def take(values: Sequence[Params]) -> Steps[Sequence[Rows]]:
+def take(values: Sequence[Params]) -> SQLSteps[Sequence[Rows]]:
     """Take `charges` for `leg_id`, all or none, making windows as needed; each answers the windows as they are then.
 
     `due` and `upstream` are those that `ledger.reserve` looks at. Empty where nothing was taken.
@@ -109,7 +109,7 @@ def _total(values: Sequence[Params]) -> list[Params] | None:
     """The charges of all, each window once; None where they do not agree on one, or say the same leg twice."""
     if len({one["leg_id"] for one in values}) < len(values):
         return None
-    total: dict[Place, dict[str, Any]] = {}
+    total: dict[WindowKey, dict[str, Any]] = {}
     for one in values:
         for charge in one["charges"]:
             place = charge["key"], charge["starts_us"]
@@ -125,7 +125,7 @@ def _total(values: Sequence[Params]) -> list[Params] | None:
 
 def _in_turn(values: Sequence[Params], total: Sequence[Params], rows: Rows) -> list[Rows]:
     """What each would have seen, had they come one after another."""
-    windows = {(row[0], row[1]): Window(*row) for row in rows}
+    windows = {(row[0], row[1]): WindowRow(*row) for row in rows}
     reserved = {(c["key"], c["starts_us"]): -c["amount"] for c in total}
     if windows.keys() != reserved.keys():  # else it could not be found again when the leg ends
         raise Rejected("the store cannot answer: it did not take what was asked for")
@@ -141,7 +141,7 @@ def _in_turn(values: Sequence[Params], total: Sequence[Params], rows: Rows) -> l
     return answers
 
 
-def _places(one: Params) -> list[Place]:
+def _places(one: Params) -> list[WindowKey]:
     return [(charge["key"], charge["starts_us"]) for charge in one["charges"]]
 
 
@@ -159,7 +159,9 @@ _MOVE = Sql(
         FROM {ended} AS v JOIN leg_charges AS c ON c.leg_id = v.leg_id GROUP BY c.key, c.starts_us) AS m
     WHERE budget_windows.key = m.key AND budget_windows.starts_us = m.starts_us
     RETURNING {columns}
-    """.replace("{ended}", _ENDED).replace("{columns}", ", ".join(f"budget_windows.{name}" for name in Window._fields))
+    """.replace("{ended}", _ENDED).replace(
+        "{columns}", ", ".join(f"budget_windows.{name}" for name in WindowRow._fields)
+    )
 )
 _CHARGED = Sql(
     "SELECT c.leg_id, c.key, c.starts_us, c.amount FROM ROWS(legs: leg_id TEXT) AS v"
@@ -167,17 +169,17 @@ _CHARGED = Sql(
 )
 
 
-def move(values: Sequence[Params]) -> Steps[Sequence[Rows]]:
+def move(values: Sequence[Params]) -> SQLSteps[Sequence[Rows]]:
     """Move the money of ended legs; each answers its windows as they are after it.
 
     `usd` and `images` are what goes into spent, `live` is 1 where the money was still reserved, else 0.
     """
     legs = {"legs": as_rows(values)}
     rows, charged = yield [Query(_MOVE, legs), Query(_CHARGED, legs)]
-    windows = {(row[0], row[1]): Window(*row) for row in rows}
+    windows = {(row[0], row[1]): WindowRow(*row) for row in rows}
     if len(values) == 1:
         return [list(windows.values())]
-    charges: defaultdict[str, list[tuple[Place, int]]] = defaultdict(list)
+    charges: defaultdict[str, list[tuple[WindowKey, int]]] = defaultdict(list)
     for leg_id, key, starts_us, amount in charged:
         charges[leg_id].append(((key, starts_us), amount))
     moves = [
@@ -190,12 +192,12 @@ def move(values: Sequence[Params]) -> Steps[Sequence[Rows]]:
     return [[_moved(windows[place], before[place], *amounts) for place, *amounts in one] for one in moves]
 
 
-def _amounts(one: Params, window: Window, amount: int) -> tuple[int, int]:
+def _amounts(one: Params, window: WindowRow, amount: int) -> tuple[int, int]:
     """What one leg adds to what is spent and to what is reserved."""
     return one["usd"] if window.unit == "usd" else amount * one["images"], -amount * one["live"]
 
 
-def _moved(window: Window, balance: list[int], spent: int, reserved: int) -> Window:
+def _moved(window: WindowRow, balance: list[int], spent: int, reserved: int) -> WindowRow:
     balance[0] += spent
     balance[1] += reserved
     return window.at(*balance)

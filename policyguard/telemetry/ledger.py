@@ -16,7 +16,7 @@ from policyguard.telemetry.names import Metric
 KEPT_S = 5.0  # several readers at once, one look
 
 
-class Reading(NamedTuple):
+class GaugeReading(NamedTuple):
     """The value of one gauge."""
 
     metric: Metric
@@ -24,46 +24,46 @@ class Reading(NamedTuple):
     value: float
 
 
-class Ledger:
+class LedgerGauges:
     """`look` asks the store. What it said is kept for a few seconds; one that is down has no gauges but that it is."""
 
     def __init__(self, look: Callable[[], Gauges], *, kept_s: float = KEPT_S) -> None:
         self._look, self._kept_s = look, kept_s
         self._lock = threading.Lock()
-        self._readings: tuple[Reading, ...] = ()
+        self._readings: tuple[GaugeReading, ...] = ()
         self._until = 0.0
 
-    def readings(self) -> tuple[Reading, ...]:
+    def readings(self) -> tuple[GaugeReading, ...]:
         with self._lock:
             if time.monotonic() >= self._until:
                 self._readings = self._read()
                 self._until = time.monotonic() + self._kept_s
             return self._readings
 
-    def _read(self) -> tuple[Reading, ...]:
+    def _read(self) -> tuple[GaugeReading, ...]:
         try:
             found = self._look()
         except StoreUnavailable:
-            return (Reading(names.STORE, (), 0),)
-        return (Reading(names.STORE, (), 1), *_readings(found))
+            return (GaugeReading(names.STORE, (), 0),)
+        return (GaugeReading(names.STORE, (), 1), *_readings(found))
 
 
-def _readings(found: Gauges) -> Iterator[Reading]:
+def _readings(found: Gauges) -> Iterator[GaugeReading]:
     for budget in found.budgets:
         yield from _budget(budget)
     for surface, (legs, micros) in found.presumed.items():
-        yield Reading(names.PRESUMED_LEGS, (surface,), legs)
-        yield Reading(names.PRESUMED_COST, (surface,), micros)
+        yield GaugeReading(names.PRESUMED_LEGS, (surface,), legs)
+        yield GaugeReading(names.PRESUMED_COST, (surface,), micros)
     for surface, count in found.held.items():
-        yield Reading(names.REVIEWS, (surface,), count)
-    yield Reading(names.BREAKERS, (), found.breakers_open)
-    yield Reading(names.CLOCK, (), found.clock_skew_s)
+        yield GaugeReading(names.REVIEWS, (surface,), count)
+    yield GaugeReading(names.BREAKERS, (), found.breakers_open)
+    yield GaugeReading(names.CLOCK, (), found.clock_skew_s)
 
 
-def _budget(budget: BudgetGauge) -> Iterator[Reading]:
+def _budget(budget: BudgetGauge) -> Iterator[GaugeReading]:
     labels = (budget.owner, budget.budget_id, budget.unit, budget.mode)
-    yield Reading(names.BUDGET_SPENT, labels, budget.spent)
-    yield Reading(names.BUDGET_RESERVED, labels, budget.reserved)
-    yield Reading(names.BUDGET_FULLEST, labels, budget.fullest)
+    yield GaugeReading(names.BUDGET_SPENT, labels, budget.spent)
+    yield GaugeReading(names.BUDGET_RESERVED, labels, budget.reserved)
+    yield GaugeReading(names.BUDGET_FULLEST, labels, budget.fullest)
     if budget.limit is not None:
-        yield Reading(names.BUDGET_LIMIT, labels, budget.limit)
+        yield GaugeReading(names.BUDGET_LIMIT, labels, budget.limit)

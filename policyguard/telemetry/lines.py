@@ -10,7 +10,7 @@ import logging
 from typing import Any
 
 from policyguard.decision import Admission, Admitted, Held, Kind, Reason, Refused, Ticket
-from policyguard.flow.states import Leg
+from policyguard.flow.states import LegState
 from policyguard.flow.steps import Settled
 from policyguard.logs import log, say
 from policyguard.request import Outcome
@@ -59,7 +59,7 @@ def reason_ids(reasons: tuple[Reason, ...]) -> tuple[list[str], list[str]]:
 
 
 def settled(ticket: Ticket, outcome: Outcome, end: Settled) -> None:
-    level = WARNING if end.state is Leg.PRESUMED else INFO
+    level = WARNING if end.state is LegState.PRESUMED else INFO
     if not log.isEnabledFor(level):
         return
     say(

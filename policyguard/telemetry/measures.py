@@ -11,8 +11,8 @@ from collections.abc import Container
 from typing import Any, Protocol
 
 from policyguard.decision import Admission, Admitted, Held, Kind, Refused, Released, Ticket
-from policyguard.flow.states import Leg
-from policyguard.flow.steps import Alert, Look, Moderate, Reserve, Reserved, Settle, Settled
+from policyguard.flow.states import LegState
+from policyguard.flow.steps import Alert, Assess, Moderate, Reserve, Reserved, Settle, Settled
 from policyguard.request import Answers, Outcome, Usage, Verdict
 from policyguard.telemetry import names
 from policyguard.telemetry.names import NONE, OTHER, Metric
@@ -37,7 +37,7 @@ _WHY = frozenset(
 _STATUS = re.compile("status_[1-5][0-9]{2}")
 
 
-class Sink(Protocol):
+class MetricSink(Protocol):
     """Where values go. `labels` are in the order of `metric.labels`; a counter is added to, a histogram observes.
 
     `listens` false: whatever it is told now goes nowhere.
@@ -78,7 +78,7 @@ def kind_of(answer: Admission) -> str:
 class Measures:
     """Hands values to its sinks. What is no answer of a step has no value."""
 
-    def __init__(self, *sinks: Sink) -> None:
+    def __init__(self, *sinks: MetricSink) -> None:
         self.sinks = list(sinks)
 
     @property
@@ -100,7 +100,7 @@ class Measures:
 
     def answered(self, step: object, answer: Any, surface: str) -> None:
         """What the answer to one step of a flow says beyond its time."""
-        if isinstance(step, Moderate | Look):
+        if isinstance(step, Moderate | Assess):
             for one in answer if isinstance(answer, tuple) else (answer,):
                 if isinstance(one, Verdict | Answers) and one.error is not None:
                     self._say(names.UNAVAILABLE, 1, surface, _why(one.error))
@@ -118,7 +118,7 @@ class Measures:
         surface, model, state = ticket.surface, ticket.model, settled.state.value
         failure = outcome.failure.value if outcome.failure else NONE
         self._say(names.LEGS, 1, surface, state, failure)
-        if settled.state is not Leg.RELEASED:
+        if settled.state is not LegState.RELEASED:
             self._say(names.COST, settled.charged_micros, surface, model, state)
             self._say(names.IMAGES, images_of(ticket), surface, model, state)
         call = (names.GENERATE_CONTENT, names.OPENAI, model)

@@ -68,7 +68,7 @@ OTHER: Final = "other"
 
 # ---- metrics -----------------------------------------------------------------------------------------------
 
-Kind = Literal["counter", "histogram", "gauge"]
+MetricKind = Literal["counter", "histogram", "gauge"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class Metric:
     """`labels` are attribute names, in order. `unit` as OpenTelemetry writes it; a word in braces counts things."""
 
     name: str
-    kind: Kind
+    kind: MetricKind
     unit: str
     help: str
     labels: tuple[str, ...] = ()

@@ -13,7 +13,7 @@ from weakref import WeakSet
 from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
 
-from policyguard.telemetry.ledger import Ledger
+from policyguard.telemetry.ledger import LedgerGauges
 from policyguard.telemetry.measures import Labels
 from policyguard.telemetry.names import MEASURED, READ, SCOPE, SCOPE_ATTRIBUTES, Metric
 
@@ -51,11 +51,11 @@ class OtelSink:
     def listens(self) -> bool:
         return self._ear.listens
 
-    def show(self, ledger: Ledger) -> None:
+    def show(self, ledger: LedgerGauges) -> None:
         """Let the gauges of a ledger be seen, as long as there is one."""
         self._ledgers.add(ledger)
 
-    def hide(self, ledger: Ledger) -> None:
+    def hide(self, ledger: LedgerGauges) -> None:
         self._ledgers.discard(ledger)
 
     def measure(self, metric: Metric, value: float, labels: Labels) -> None:
@@ -63,16 +63,16 @@ class OtelSink:
 
 
 @cache
-def _instruments(provider: MeterProvider | None) -> tuple[Mapping[str, Tell], WeakSet[Ledger]]:
+def _instruments(provider: MeterProvider | None) -> tuple[Mapping[str, Tell], WeakSet[LedgerGauges]]:
     meter = metrics.get_meter(SCOPE, meter_provider=provider, attributes=SCOPE_ATTRIBUTES)
-    ledgers: WeakSet[Ledger] = WeakSet()
+    ledgers: WeakSet[LedgerGauges] = WeakSet()
     for metric in READ:
         look = partial(_observed, ledgers, metric)
         meter.create_observable_gauge(metric.name, [look], unit=metric.unit, description=metric.help)
     return {metric.name: _tell(meter, metric) for metric in MEASURED}, ledgers
 
 
-def _observed(ledgers: WeakSet[Ledger], metric: Metric, _: CallbackOptions) -> Iterator[Observation]:
+def _observed(ledgers: WeakSet[LedgerGauges], metric: Metric, _: CallbackOptions) -> Iterator[Observation]:
     for ledger in list(ledgers):
         for reading in ledger.readings():
             if reading.metric is metric:

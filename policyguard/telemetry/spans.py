@@ -19,7 +19,7 @@ from opentelemetry.trace import Span, SpanKind, StatusCode, TracerProvider
 from opentelemetry.util.types import AttributeValue
 
 from policyguard.decision import Admission, Admitted, Held, Ticket
-from policyguard.flow.states import Leg
+from policyguard.flow.states import LegState
 from policyguard.flow.steps import Settled
 from policyguard.request import Outcome
 from policyguard.telemetry import names
@@ -33,7 +33,7 @@ _MOST = 10_000  # legs that are remembered; beyond it the oldest lose their plac
 
 
 @dataclass(slots=True)
-class _Call:
+class _UpstreamCall:
     """One time that a leg was upstream. `ended_ns`: it is over, and waits for what it ended with."""
 
     span: Span
@@ -41,11 +41,11 @@ class _Call:
 
 
 @dataclass(slots=True)
-class _Leg:
+class _TracedLeg:
     """`parent` is where spans of a leg belong that begin where no span is around. `settled`: what comes is too late."""
 
     parent: Context
-    calls: list[_Call] = field(default_factory=list)
+    calls: list[_UpstreamCall] = field(default_factory=list)
     settled: bool = False
 
 
@@ -55,7 +55,7 @@ class Spans:
     def __init__(self, provider: TracerProvider | None = None) -> None:
         self._ear = Ear(trace.get_tracer_provider if provider is None else lambda: provider)
         self._tracer = trace.get_tracer(names.SCOPE, tracer_provider=provider, attributes=names.SCOPE_ATTRIBUTES)
-        self._legs: OrderedDict[str, _Leg] = OrderedDict()
+        self._legs: OrderedDict[str, _TracedLeg] = OrderedDict()
         self._lock = threading.Lock()
 
     @property
@@ -94,7 +94,7 @@ class Spans:
             return
         around = context.get_current()
         alone = not trace.get_current_span(around).get_span_context().is_valid
-        self._remember(ticket.leg_id, _Leg(trace.set_span_in_context(span, around) if alone else around))
+        self._remember(ticket.leg_id, _TracedLeg(trace.set_span_in_context(span, around) if alone else around))
 
     # ---- upstream ---------------------------------------------------------------------------------------------
 
@@ -118,7 +118,7 @@ class Spans:
         if not span.is_recording():
             yield
             return
-        call = _Call(span)
+        call = _UpstreamCall(span)
         self._join(ticket.leg_id, call)
         try:
             yield
@@ -168,14 +168,14 @@ class Spans:
         leg = self._legs.get(leg_id)
         return leg.parent if leg else None
 
-    def _join(self, leg_id: str, call: _Call) -> None:
+    def _join(self, leg_id: str, call: _UpstreamCall) -> None:
         leg = self._legs.get(leg_id)
         if leg is None:
-            leg = _Leg(context.get_current())
+            leg = _TracedLeg(context.get_current())
             self._remember(leg_id, leg)
         leg.calls.append(call)
 
-    def _left(self, leg_id: str, call: _Call) -> None:
+    def _left(self, leg_id: str, call: _UpstreamCall) -> None:
         call.ended_ns = time.time_ns()
         with self._lock:
             leg = self._legs.get(leg_id)
@@ -187,7 +187,7 @@ class Spans:
                     del self._legs[leg_id]
         call.span.end(call.ended_ns)
 
-    def _remember(self, leg_id: str, leg: _Leg) -> None:
+    def _remember(self, leg_id: str, leg: _TracedLeg) -> None:
         with self._lock:
             self._legs[leg_id] = leg
             gone = self._legs.popitem(last=False)[1] if len(self._legs) > _MOST else None
@@ -249,7 +249,7 @@ def ended(span: Span, outcome: Outcome, end: Settled) -> None:
     why = error_type(outcome)
     if why != names.NONE:
         span.set_attribute(names.FAILURE, why)
-        if end.state is not Leg.SETTLED:
+        if end.state is not LegState.SETTLED:
             _failed(span, why)
 
 

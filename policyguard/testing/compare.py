@@ -12,7 +12,7 @@ from typing import Literal
 
 from policyguard.decision import Place, Reason
 from policyguard.policy.model import Policy, Rule
-from policyguard.testing.coverage import Value
+from policyguard.testing.coverage import Observed
 from policyguard.testing.read import Expected
 from policyguard.testing.simulate import Case, Simulated
 
@@ -21,7 +21,7 @@ _WHY_NO_BUDGET = {"deny": "not looked at: denied before money", "review": "not l
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
+class Mismatch:
     """One thing that is not as expected. `sign` is `-` for what is missing, `+` for what is too much, else empty."""
 
     what: Literal["outcome", "reasons", "shadow", "adjusted"]
@@ -32,11 +32,11 @@ class Difference:
 
 
 def differences(
-    policy: Policy, case: Case, expected: Expected, seen: Simulated, observed: Mapping[Place, Value]
-) -> tuple[Difference, ...]:
+    policy: Policy, case: Case, expected: Expected, seen: Simulated, observed: Mapping[Place, Observed]
+) -> tuple[Mismatch, ...]:
     """Nothing where the test passes."""
     found = [*_outcome(expected, seen)]
-    look = _Look(policy, case, seen, observed)
+    look = _Explanation(policy, case, seen, observed)
     if expected.reasons is not None:
         found += look.sets("reasons", expected.reasons, seen.reasons)
     elif found:  # the outcome alone was expected: what spoke says why it is another
@@ -46,12 +46,12 @@ def differences(
     return (*found, *_adjusted(policy, expected, seen))
 
 
-def _outcome(expected: Expected, seen: Simulated) -> Iterator[Difference]:
+def _outcome(expected: Expected, seen: Simulated) -> Iterator[Mismatch]:
     if expected.outcome != seen.outcome:
-        yield Difference(what="outcome", text=f"expected {expected.outcome}, was {seen.outcome}")
+        yield Mismatch(what="outcome", text=f"expected {expected.outcome}, was {seen.outcome}")
 
 
-def _adjusted(policy: Policy, expected: Expected, seen: Simulated) -> Iterator[Difference]:
+def _adjusted(policy: Policy, expected: Expected, seen: Simulated) -> Iterator[Mismatch]:
     if expected.adjusted is None:
         return
     given = {adjustment.param: adjustment.given for adjustment in seen.adjustments}
@@ -59,38 +59,38 @@ def _adjusted(policy: Policy, expected: Expected, seen: Simulated) -> Iterator[D
         wanted, got = expected.adjusted.get(name), given.get(name)
         if wanted != got:
             text = f"{name} expected {wanted or 'as it is'}, was {got or 'not adjusted'}"
-            yield Difference(what="adjusted", text=text, place=policy.request.places.get(name))
+            yield Mismatch(what="adjusted", text=text, place=policy.request.places.get(name))
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
+class _Explanation:
     """Where a reason comes from, and why it did or did not speak."""
 
     policy: Policy
     case: Case
     seen: Simulated
-    observed: Mapping[Place, Value]
+    observed: Mapping[Place, Observed]
 
     def sets(
         self, what: Literal["reasons", "shadow"], wanted: frozenset[str], got: tuple[Reason, ...]
-    ) -> list[Difference]:
+    ) -> list[Mismatch]:
         ids = {reason.id for reason in got}
         missing = [self.missing(what, id_) for id_ in sorted(wanted - ids)]
         return missing + [self.unwanted(what, reason) for reason in got if reason.id not in wanted]
 
-    def unwanted(self, what: Literal["reasons", "shadow"], reason: Reason) -> Difference:
+    def unwanted(self, what: Literal["reasons", "shadow"], reason: Reason) -> Mismatch:
         note = f"{reason.effect.word}: {reason.message}" if reason.message else reason.effect.word
-        return Difference(what=what, sign="+", text=reason.id, note=note, place=reason.place)
+        return Mismatch(what=what, sign="+", text=reason.id, note=note, place=reason.place)
 
-    def missing(self, what: Literal["reasons", "shadow"], id_: str) -> Difference:
+    def missing(self, what: Literal["reasons", "shadow"], id_: str) -> Mismatch:
         rule = next((rule for rule in self.policy.rules if rule.id == id_), None)
         elsewhere = self._elsewhere(what, id_)
         if elsewhere:
-            return Difference(what=what, sign="-", text=id_, note=_recorded(what, elsewhere), place=elsewhere.place)
+            return Mismatch(what=what, sign="-", text=id_, note=_recorded(what, elsewhere), place=elsewhere.place)
         if rule is not None:
-            return Difference(what=what, sign="-", text=id_, note=self._silent(rule), place=rule.place)
+            return Mismatch(what=what, sign="-", text=id_, note=self._silent(rule), place=rule.place)
         note, place = self._built_in(id_)
-        return Difference(what=what, sign="-", text=id_, note=note, place=place)
+        return Mismatch(what=what, sign="-", text=id_, note=note, place=place)
 
     def _elsewhere(self, what: Literal["reasons", "shadow"], id_: str) -> Reason | None:
         others = self.seen.shadow if what == "reasons" else self.seen.reasons

@@ -18,11 +18,11 @@ from policyguard.policy.model import Armed, Expression, Policy, PolicySet
 from policyguard.testing.simulate import Case, Simulated, output_verdict, screened
 
 # How the condition of a rule came out. `early`: the request was denied before it was looked at.
-Value = Literal["true", "false", "unevaluable", "early"]
+Observed = Literal["true", "false", "unevaluable", "early"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Condition:
+class ConditionSeen:
     """One condition of one surface, with what has been seen of it."""
 
     surface: str
@@ -41,7 +41,7 @@ class Condition:
 class Coverage:
     """Every condition, by surface and in the order of the files; each has two branches."""
 
-    conditions: tuple[Condition, ...]
+    conditions: tuple[ConditionSeen, ...]
 
     @property
     def branches(self) -> int:
@@ -60,11 +60,11 @@ class Coverage:
         return Coverage(tuple(c for c in self.conditions if c.surface == surface))
 
 
-def observe(policies: PolicySet, surface: str, case: Case, seen: Simulated) -> dict[Place, Value]:
+def observe(policies: PolicySet, surface: str, case: Case, seen: Simulated) -> dict[Place, Observed]:
     """How each condition came out for a case that was decided so, by its place."""
     prepared = policies.surfaces[surface].prepared
     before, went_on = screened(policies, surface, case)
-    found: dict[Place, Value] = {}
+    found: dict[Place, Observed] = {}
     for one in prepared.early:
         found |= _seen(one, before.facts, case)
     facts = facts_with(before, seen.decision.verdict, seen.decision.answers)
@@ -81,7 +81,7 @@ def _output(policy: Policy, case: Case) -> Mapping[str, float] | None:
     return None if verdict is None else verdict.scores
 
 
-def _seen(armed: Armed, facts: Mapping[str, Any], case: Case) -> dict[Place, Value]:
+def _seen(armed: Armed, facts: Mapping[str, Any], case: Case) -> dict[Place, Observed]:
     """The rule, and where it speaks its exemptions that have not ended."""
     found = {armed.rule.place: _value(armed.rule.when, facts)}
     if found[armed.rule.place] != "false":
@@ -89,19 +89,19 @@ def _seen(armed: Armed, facts: Mapping[str, Any], case: Case) -> dict[Place, Val
     return found
 
 
-def _value(when: Expression, inputs: Mapping[str, Any]) -> Value:
+def _value(when: Expression, inputs: Mapping[str, Any]) -> Observed:
     try:
         return "true" if when(inputs) else "false"
     except (Unavailable, EvaluationError):
         return "unevaluable"
 
 
-def coverage(policies: PolicySet, observed: Iterable[tuple[str, Mapping[Place, Value]]]) -> Coverage:
+def coverage(policies: PolicySet, observed: Iterable[tuple[str, Mapping[Place, Observed]]]) -> Coverage:
     """What pairs of a surface and its observations have seen, over all surfaces."""
     seen = {(surface, place, value) for surface, values in observed for place, value in values.items()}
     return Coverage(
         tuple(
-            Condition(
+            ConditionSeen(
                 surface=surface,
                 kind=kind,
                 name=name,

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, NamedTuple, cast
 from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from policyguard.policy.document import Bytes, Document, Host, Id, Quality, Text, checked, written
+from policyguard.policy.document import Bytes, Document, Host, Id, Quality, ShortText, checked, written
 from policyguard.policy.model import Unit
 from policyguard.request import (
     CATEGORIES,
@@ -24,7 +24,7 @@ from policyguard.request import (
     MAX_OUTPUT_TOKENS,
     MAX_PROMPT_CHARS,
 )
-from policyguard.testing.simulate import Outcome, Scope
+from policyguard.testing.simulate import EffectWord, SumScope
 
 UNAVAILABLE = "unavailable"
 _AMOUNT = r"\$([0-9]{1,9}(?:\.[0-9]{1,6})?)|([0-9]{1,9}) (image|request)s?"
@@ -98,9 +98,9 @@ class Request(Document):
     """The prompt."""
     operation: Literal["generate", "edit"] | None = None
     """`edit` has one input image where it does not say how many; input images make it an edit."""
-    model: Text | None = None
+    model: ShortText | None = None
     """The model, allowed or not."""
-    size: Text | None = None
+    size: ShortText | None = None
     """`auto`, or like `1024x1536`."""
     quality: Quality | None = None
     """The quality."""
@@ -132,11 +132,11 @@ class Request(Document):
     """Where each of them is, if it comes as an https address, like `images.example.com`."""
     mask: bool | None = None
     """Whether a mask comes with them."""
-    main_model: Text | None = None
+    main_model: ShortText | None = None
     """The main model of the Responses API that asks for the images by its tool."""
     max_output_tokens: Annotated[int, Field(ge=1, le=MAX_OUTPUT_TOKENS)] | None = None
     """How much the main model may write."""
-    extra: dict[Text, Any] | None = None
+    extra: dict[ShortText, Any] | None = None
     """Parameters that policyguard does not know."""
 
 
@@ -145,19 +145,19 @@ class Given(Document):
 
     request: Request = Field(default_factory=Request)
     """What is asked for."""
-    caller: dict[Text, Text] = Field(default_factory=dict)
+    caller: dict[ShortText, ShortText] = Field(default_factory=dict)
     """Who asks, by the names of org.yaml."""
     scores: Annotated[dict[Category, Score], Or((UNAVAILABLE,))] = Field(default_factory=dict)
     """What moderation says, by category; 0 where it is not said. `unavailable` for one, or for all of them."""
     output: Annotated[dict[Pictured, Score], Or((UNAVAILABLE,))] = Field(default_factory=dict)
     """What moderation says of the images that come out, in the same way."""
-    answers: Annotated[dict[Text, Score], Or((UNAVAILABLE,))] = Field(default_factory=dict)
+    answers: Annotated[dict[ShortText, Score], Or((UNAVAILABLE,))] = Field(default_factory=dict)
     """What is answered to the questions, by name; 0 where it is not said. `unavailable` for one, or for all of them."""
-    spent: dict[Text, Spent] = Field(default_factory=dict)
+    spent: dict[ShortText, Spent] = Field(default_factory=dict)
     """What has gone from a budget, by its id, like `$12.50` or `20 images`; nothing where it is not said."""
     now: Instant | None = None
     """When it is, like `2026-12-24T12:00:00Z`; `2026-01-15T12:00:00Z` where it is not said."""
-    paused: Scope | None = None
+    paused: SumScope | None = None
     """What the stop button has stopped."""
 
 
@@ -167,7 +167,7 @@ class Given(Document):
 class Adjusted(Document):
     n: Annotated[int, Field(ge=1, le=MAX_IMAGES)] | None = None
     """How many images are left."""
-    size: Text | None = None
+    size: ShortText | None = None
     """The size that it becomes."""
     quality: Quality | None = None
     """The quality that it becomes."""
@@ -178,11 +178,11 @@ class Adjusted(Document):
 
 
 class Expectation(Document):
-    outcome: Outcome
+    outcome: EffectWord
     """What the policy decides."""
-    reasons: list[Text] = Field(default_factory=list)
+    reasons: list[ShortText] = Field(default_factory=list)
     """Exactly the reasons that count: rule ids, or built-in ones like `request.size`, `moderation.sexual`."""
-    shadow: list[Text] | None = None
+    shadow: list[ShortText] | None = None
     """Exactly the reasons that are only recorded. Not looked at where it is left out."""
     adjusted: Adjusted | None = None
     """Exactly the parameters that are brought down, with what they become. Not looked at where it is left out."""
@@ -192,9 +192,9 @@ Expect = Annotated[Expectation, Or(("allow", "flag", "review", "deny"))]
 
 
 class NamedCase(Given):
-    name: Text
+    name: ShortText
     """What the test shows, in a sentence."""
-    without: list[Text] = Field(default_factory=list)
+    without: list[ShortText] = Field(default_factory=list)
     """What is taken away from what `given` says, like `caller.user`."""
     expect: Expect
     """An outcome alone, or `{outcome, reasons, ...}`."""
@@ -203,7 +203,7 @@ class NamedCase(Given):
 class Matrix(Document):
     """A table of cases: every combination of the values has an expectation."""
 
-    axes: dict[Text, Annotated[list[Any], Field(min_length=1)]] = Field(min_length=1)
+    axes: dict[ShortText, Annotated[list[Any], Field(min_length=1)]] = Field(min_length=1)
     """Values by name, like `request.quality: [low, high]`."""
     expect: dict[str, Any]
     """Expectations, nested in the order of the axes: an outcome alone, or `{outcome, reasons, ...}`."""

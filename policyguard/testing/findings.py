@@ -7,13 +7,13 @@ from dataclasses import asdict
 from typing import Any
 
 from policyguard.errors import Diagnostic, Severity
-from policyguard.testing.compare import Difference
-from policyguard.testing.coverage import Condition, Coverage
+from policyguard.testing.compare import Mismatch
+from policyguard.testing.coverage import ConditionSeen, Coverage
 from policyguard.testing.render import sentence
-from policyguard.testing.run import Report, Result
+from policyguard.testing.run import CaseResult, RunReport
 
 
-def findings(found: Report, *, enough: bool) -> list[Diagnostic]:
+def findings(found: RunReport, *, enough: bool) -> list[Diagnostic]:
     """Problems, failed tests, and conditions that no test has seen: warnings where that is `enough`."""
     unseen = (condition for condition in found.coverage.conditions if condition.missing and found.results)
     severity: Severity = "warning" if enough else "error"
@@ -22,13 +22,13 @@ def findings(found: Report, *, enough: bool) -> list[Diagnostic]:
     )
 
 
-def _failed(result: Result) -> Diagnostic:
+def _failed(result: CaseResult) -> Diagnostic:
     test = result.test
     message = f"`{test.name}` fails: {'; '.join(map(sentence, result.differences))}"
     return Diagnostic(file=test.file, line=test.line, column=test.column, code="PG606", message=message)
 
 
-def _unseen(condition: Condition, severity: Severity) -> Diagnostic:
+def _unseen(condition: ConditionSeen, severity: Severity) -> Diagnostic:
     place, never = condition.place, ", ".join(f"never {word}" for word in condition.missing)
     message = f"`{condition.name}` is {never} in the tests of `{condition.surface}`"
     return Diagnostic(
@@ -36,7 +36,7 @@ def _unseen(condition: Condition, severity: Severity) -> Diagnostic:
     )
 
 
-def data(found: Report) -> dict[str, Any]:
+def data(found: RunReport) -> dict[str, Any]:
     """Everything, for JSON."""
     return {
         "folder": found.folder,
@@ -49,7 +49,7 @@ def data(found: Report) -> dict[str, Any]:
     }
 
 
-def _result(result: Result) -> dict[str, Any]:
+def _result(result: CaseResult) -> dict[str, Any]:
     test, seen = result.test, result.seen
     return {
         "file": test.file,
@@ -66,7 +66,7 @@ def _result(result: Result) -> dict[str, Any]:
     }
 
 
-def _difference(found: Difference) -> dict[str, Any]:
+def _difference(found: Mismatch) -> dict[str, Any]:
     kinds = {"-": "missing", "+": "unexpected", " ": "different"}
     place = str(found.place) if found.place else None
     return {"what": found.what, "how": kinds[found.sign], "text": found.text, "note": found.note, "place": place}

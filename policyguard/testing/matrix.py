@@ -13,12 +13,12 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from policyguard.policy.diagnostics import report
-from policyguard.policy.source import Path, Source
+from policyguard.policy.source import Source, YAMLPath
 from policyguard.testing.document import Expect, Expectation, Given
 from policyguard.text.suggest import known_names
 
-_AXES: Path = ("matrix", "axes")
-_EXPECT: Path = ("matrix", "expect")
+_AXES: YAMLPath = ("matrix", "axes")
+_EXPECT: YAMLPath = ("matrix", "expect")
 _WHOLE = ("now", "paused")
 _EXPECTATION: TypeAdapter[Any] = TypeAdapter(Expect)
 
@@ -28,7 +28,7 @@ class Cell:
     """One combination. `values` is what the axes set, as a test would write it; `path` leads to its expectation."""
 
     name: str
-    path: Path
+    path: YAMLPath
     values: dict[str, Any]
 
 
@@ -59,7 +59,7 @@ def _check_value(source: Source, name: str, before: list[Any], value: Any) -> No
         report(source, Given, error, at=path, data=given)
 
 
-def axis_values(source: Source) -> Iterator[tuple[Path, dict[str, Any]]]:
+def axis_values(source: Source) -> Iterator[tuple[YAMLPath, dict[str, Any]]]:
     """What the values of each axis set, with the axis's own place."""
     for name, listed in source.at(_AXES).items():
         for value in listed:
@@ -81,7 +81,7 @@ def _label(value: Any) -> str:
 
 
 def _walk(
-    source: Source, axes: list[tuple[str, list[Any]]], path: Path, named: tuple[str, ...], values: Mapping[str, Any]
+    source: Source, axes: list[tuple[str, list[Any]]], path: YAMLPath, named: tuple[str, ...], values: Mapping[str, Any]
 ) -> Iterator[Cell]:
     if not axes:
         if _sound(source, path):
@@ -105,7 +105,7 @@ def _walk(
             source.problem(path, "PG603", f"`{name}` has no expectation for `{label}`", hint, key=True)
 
 
-def _sound(source: Source, path: Path) -> bool:
+def _sound(source: Source, path: YAMLPath) -> bool:
     try:
         _EXPECTATION.validate_python(source.at(path))
     except ValidationError as error:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from policyguard.policy.model import PolicySet, Unit
-from policyguard.policy.source import Path, Source
+from policyguard.policy.source import Source, YAMLPath
 from policyguard.request import CATEGORIES, IMAGE_CATEGORIES
 from policyguard.text.suggest import known_names
 
@@ -47,17 +47,17 @@ class Names:
     budgets: Mapping[str, Unit]
     reasons: tuple[str, ...]
 
-    def caller(self, source: Source, path: Path, name: str) -> None:
+    def caller(self, source: Source, path: YAMLPath, name: str) -> None:
         if name not in self.callers:
             hint = known_names(name, self.callers)
             source.problem(path, "PG206", f"org.yaml declares no `caller.{name}`", hint, key=True)
 
-    def question(self, source: Source, path: Path, name: str) -> None:
+    def question(self, source: Source, path: YAMLPath, name: str) -> None:
         if name not in self.questions:
             hint = known_names(name, self.questions)
             source.problem(path, "PG206", f"no rule of this surface reads `answers.{name}`", hint, key=True)
 
-    def budget(self, source: Source, path: Path, name: str, unit: str) -> None:
+    def budget(self, source: Source, path: YAMLPath, name: str, unit: str) -> None:
         counted = self.budgets.get(name)
         if counted is None:
             hint = known_names(name, self.budgets)
@@ -66,7 +66,7 @@ class Names:
             hint = "write it like " + ("`$12.50`" if counted == "usd" else "`20 images`")
             source.problem(path, "PG208", f"budget `{name}` counts {_UNITS[counted]}", hint)
 
-    def reason(self, source: Source, path: Path, name: str) -> None:
+    def reason(self, source: Source, path: YAMLPath, name: str) -> None:
         if name not in self.reasons:
             hint = known_names(name, self.reasons)
             source.problem(path, "PG206", f"this surface never gives the reason `{name}`", hint)

@@ -16,13 +16,13 @@ from policyguard.errors import Diagnostic, InvalidRequest
 from policyguard.policy.diagnostics import report
 from policyguard.policy.model import PolicySet
 from policyguard.policy.pending import report_empty
-from policyguard.policy.source import MAX_BYTES, Path, Source, read
+from policyguard.policy.source import MAX_BYTES, Source, YAMLPath, read
 from policyguard.policy.units import size_in_bytes
 from policyguard.request import CATEGORIES, IMAGE_CATEGORIES, Caller, ImageRequest, InputImage, MainModel, parse_size
 from policyguard.testing import matrix
 from policyguard.testing.document import UNAVAILABLE, SuiteDocument, amount, instant
 from policyguard.testing.names import Names, names
-from policyguard.testing.simulate import NOON, Case, Outcome
+from policyguard.testing.simulate import NOON, Case, EffectWord
 from policyguard.text.suggest import known_names
 from policyguard.wire.remote import remote_image
 
@@ -35,7 +35,7 @@ _SECTIONS = ("request", "caller", "scores", "answers", "output", "spent")
 class Expected:
     """What a test wants to see. None is not looked at; anything else must be seen exactly."""
 
-    outcome: Outcome
+    outcome: EffectWord
     reasons: frozenset[str] | None = None
     shadow: frozenset[str] | None = None
     adjusted: Mapping[str, str] | None = None
@@ -144,13 +144,13 @@ def _tests(source: Source, surface: str, policies: PolicySet) -> Iterator[Policy
             )
 
 
-_Row = tuple[str, Path, dict[str, Any], Expected | None]
+_MatrixRow = tuple[str, YAMLPath, dict[str, Any], Expected | None]
 
 
-def _rows(source: Source, given: dict[str, Any], known: Names) -> Iterator[_Row]:
+def _rows(source: Source, given: dict[str, Any], known: Names) -> Iterator[_MatrixRow]:
     lines: dict[str, int] = {}
     for index, row in enumerate(source.data.get("tests") or []):
-        path: Path = ("tests", index)
+        path: YAMLPath = ("tests", index)
         if row["name"] in lines:
             first = lines[row["name"]]
             source.problem((*path, "name"), "PG207", f"`{row['name']}` is the name of a test already, in line {first}")
@@ -161,7 +161,7 @@ def _rows(source: Source, given: dict[str, Any], known: Names) -> Iterator[_Row]
         yield row["name"], path, _laid_over(started, values), _expected(source, (*path, "expect"), known)
 
 
-def _cells(source: Source, given: dict[str, Any], known: Names) -> Iterator[_Row]:
+def _cells(source: Source, given: dict[str, Any], known: Names) -> Iterator[_MatrixRow]:
     if "matrix" not in source.data or not matrix.sound_axes(source):
         return
     for cell in matrix.cells(source):
@@ -183,7 +183,7 @@ def _laid_over(given: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str,
     return {**given, **values, **sections}
 
 
-def _without(source: Source, path: Path, given: Mapping[str, Any], listed: list[str]) -> dict[str, Any]:
+def _without(source: Source, path: YAMLPath, given: Mapping[str, Any], listed: list[str]) -> dict[str, Any]:
     """`given` without what a test takes away."""
     left = {**given, **{name: dict(given.get(name, {})) for name in _SECTIONS}}
     there = [f"{section}.{key}" for section in _SECTIONS for key in left[section]]
@@ -197,7 +197,7 @@ def _without(source: Source, path: Path, given: Mapping[str, Any], listed: list[
     return left
 
 
-def _check_names(source: Source, path: Path, values: Mapping[str, Any], known: Names) -> None:
+def _check_names(source: Source, path: YAMLPath, values: Mapping[str, Any], known: Names) -> None:
     for name in values.get("caller") or {}:
         known.caller(source, (*path, "caller", name), name)
     for name in values.get("answers") or {}:
@@ -206,7 +206,7 @@ def _check_names(source: Source, path: Path, values: Mapping[str, Any], known: N
         known.budget(source, (*path, "spent", name), name, amount(text).unit)
 
 
-def _expected(source: Source, path: Path, known: Names) -> Expected | None:
+def _expected(source: Source, path: YAMLPath, known: Names) -> Expected | None:
     written = source.at(path)
     if isinstance(written, str):
         return Expected(outcome=written)  # type: ignore[arg-type]
@@ -223,7 +223,7 @@ def _expected(source: Source, path: Path, known: Names) -> Expected | None:
     )
 
 
-def _check_reasons(source: Source, path: Path, outcome: str, reasons: list[str] | None) -> None:
+def _check_reasons(source: Source, path: YAMLPath, outcome: str, reasons: list[str] | None) -> None:
     """Nothing counts where a request is allowed, and something does where it is not."""
     if outcome == "allow" and reasons:
         hint = "what is only recorded is listed as `shadow`"
@@ -236,7 +236,7 @@ def _check_reasons(source: Source, path: Path, outcome: str, reasons: list[str] 
 # ---- values -----------------------------------------------------------------------------------------------
 
 
-def _case(source: Source, path: Path, values: Mapping[str, Any]) -> Case | None:
+def _case(source: Source, path: YAMLPath, values: Mapping[str, Any]) -> Case | None:
     """The case, or None where no door would let such a request in; the problem then stands in `source`."""
     try:
         request = _request(values["request"])

@@ -8,22 +8,22 @@ from pathlib import Path
 from policyguard.errors import Diagnostic
 from policyguard.policy.diagnostics import render, text_of
 from policyguard.policy.load import ORG
-from policyguard.testing.compare import Difference
-from policyguard.testing.coverage import Condition, Coverage
-from policyguard.testing.run import Report, Result
+from policyguard.testing.compare import Mismatch
+from policyguard.testing.coverage import ConditionSeen, Coverage
+from policyguard.testing.run import CaseResult, RunReport
 from policyguard.text.visible import visible
 
 _WIDEST = 32  # of a reason's name; longer ones push the rest of their line to the right
 
 
-def failure(result: Result) -> str:
+def failure(result: CaseResult) -> str:
     """What was expected and what was seen, with the places of the test and of each rule."""
     test = result.test
     lines = (f"{test.file}:{test.line}  {test.name}", *_lines(result.differences))
     return "\n".join(map(visible, lines))
 
 
-def _lines(found: tuple[Difference, ...]) -> Iterator[str]:
+def _lines(found: tuple[Mismatch, ...]) -> Iterator[str]:
     """Columns: what differs, the reason, where its rule stands, why."""
     reasons = [d for d in found if d.sign != " "]
     width = min(_WIDEST, max((len(d.text) for d in reasons), default=0))
@@ -36,29 +36,29 @@ def _lines(found: tuple[Difference, ...]) -> Iterator[str]:
         yield f"  {label:<8}  {line}".rstrip()
 
 
-def sentence(d: Difference) -> str:
+def sentence(d: Mismatch) -> str:
     """One difference in one line, for programs that show it alone."""
     signs = {"-": f"expected `{d.text}`, which is missing", "+": f"`{d.text}` was not expected", " ": d.text}
     details = ", ".join(part for part in (_place(d), d.note) if part)
     return f"{d.what}: {signs[d.sign]}" + (f" ({details})" if details else "")
 
 
-def _plain(d: Difference) -> str:
+def _plain(d: Mismatch) -> str:
     return f"{d.text}  {_place(d)}"
 
 
-def _place(d: Difference) -> str:
+def _place(d: Mismatch) -> str:
     return str(d.place) if d.place else ""
 
 
-def missing(condition: Condition) -> str:
+def missing(condition: ConditionSeen) -> str:
     """`policies/avatars.yaml:48 pro-quality: never false`."""
     never = ", ".join(f"never {word}" for word in condition.missing)
     text = f"{condition.place} {condition.name}: {never}"
     return f"{text} (in {condition.surface})" if _shared(condition) else text
 
 
-def _shared(condition: Condition) -> bool:
+def _shared(condition: ConditionSeen) -> bool:
     """A rule of the organisation, which each surface has to test."""
     return Path(condition.place.file).name == ORG
 
@@ -68,7 +68,7 @@ def problem(found: Diagnostic) -> str:
     return render(found, text_of(found.file))
 
 
-def report(found: Report) -> Iterator[str]:
+def report(found: RunReport) -> Iterator[str]:
     """The whole report, in paragraphs."""
     for one in found.problems:
         yield problem(one)
@@ -95,7 +95,7 @@ def _table(found: Coverage) -> Iterator[str]:
         yield f"{name:<{width}}  {part.percent:>3} %  {branches} of {count} condition{'s' if count != 1 else ''}"
 
 
-def summary(found: Report) -> str:
+def summary(found: RunReport) -> str:
     files = len({result.test.file for result in found.results})
     parts = [f"{visible(found.folder)}: {_count(len(found.results), 'test')} in {_count(files, 'file')}"]
     parts.append(f"{len(found.failed)} failed" if found.failed else "all pass" if found.results else "nothing tested")

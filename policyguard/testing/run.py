@@ -10,8 +10,8 @@ from policyguard.decision import Place
 from policyguard.errors import Diagnostic, PolicyError
 from policyguard.policy.load import load
 from policyguard.policy.model import PolicySet
-from policyguard.testing.compare import Difference, differences
-from policyguard.testing.coverage import Coverage, Value, coverage, observe
+from policyguard.testing.compare import Mismatch, differences
+from policyguard.testing.coverage import Coverage, Observed, coverage, observe
 from policyguard.testing.read import FOLDER, PolicyTest, Suite, read_suite, suite_files
 from policyguard.testing.simulate import Simulated, simulate
 
@@ -19,13 +19,13 @@ _NOTHING = Coverage(())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
+class CaseResult:
     """One test, how it was decided, and what is not as expected."""
 
     test: PolicyTest
     seen: Simulated
-    observed: Mapping[Place, Value]
-    differences: tuple[Difference, ...]
+    observed: Mapping[Place, Observed]
+    differences: tuple[Mismatch, ...]
 
     @property
     def passed(self) -> bool:
@@ -33,16 +33,16 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class RunReport:
     """What a folder's tests say. `problems` keep tests from running or are missing tests: each of them is a failure."""
 
     folder: str
-    results: tuple[Result, ...] = ()
+    results: tuple[CaseResult, ...] = ()
     problems: tuple[Diagnostic, ...] = ()
     coverage: Coverage = _NOTHING
 
     @property
-    def failed(self) -> tuple[Result, ...]:
+    def failed(self) -> tuple[CaseResult, ...]:
         return tuple(result for result in self.results if not result.passed)
 
     @property
@@ -50,22 +50,22 @@ class Report:
         return not self.failed and not self.problems
 
 
-def decide(policies: PolicySet, test: PolicyTest) -> Result:
+def decide(policies: PolicySet, test: PolicyTest) -> CaseResult:
     """Run one test."""
     seen = simulate(policies, test.surface, test.case)
     observed = observe(policies, test.surface, test.case, seen)
     policy = policies.surfaces[test.surface]
     found = differences(policy, test.case, test.expected, seen, observed)
-    return Result(test=test, seen=seen, observed=observed, differences=found)
+    return CaseResult(test=test, seen=seen, observed=observed, differences=found)
 
 
-def run(folder: str | Path, *, select: str = "", require_tests: bool = False) -> Report:
+def run(folder: str | Path, *, select: str = "", require_tests: bool = False) -> RunReport:
     """Run the tests of `folder` whose name or file holds `select`. `require_tests`: each surface needs one."""
     path = Path(folder)
     try:
         policies = load(path)
     except PolicyError as error:
-        return Report(folder=str(folder), problems=error.diagnostics)
+        return RunReport(folder=str(folder), problems=error.diagnostics)
     suites = [read_suite(file, policies) for file in suite_files(path)]
     tests = [test for suite in suites for test in suite.tests if _selected(test, select)]
     results = tuple(decide(policies, test) for test in tests)
@@ -73,7 +73,7 @@ def run(folder: str | Path, *, select: str = "", require_tests: bool = False) ->
     problems += _nothing(path, suites, tests, select)
     if require_tests:
         problems += _untested(policies, suites)
-    return Report(
+    return RunReport(
         folder=str(folder),
         results=results,
         problems=tuple(sorted(problems)),

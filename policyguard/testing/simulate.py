@@ -21,10 +21,10 @@ from policyguard.flow.ask import Ask
 from policyguard.flow.drive import drive
 from policyguard.flow.refuse import budget_reason, paused_reason
 from policyguard.flow.steps import (
+    Assess,
     CheckPaused,
     Hold,
     Inquire,
-    Look,
     Moderate,
     OverBudget,
     Pause,
@@ -35,8 +35,8 @@ from policyguard.flow.steps import (
 from policyguard.policy.model import Policy, PolicySet
 from policyguard.request import CATEGORIES, IMAGE_CATEGORIES, Answers, Caller, ImageRequest, Verdict
 
-Outcome = Literal["allow", "flag", "review", "deny"]
-Scope = Literal["all", "surface", "tenant", "user"]
+EffectWord = Literal["allow", "flag", "review", "deny"]
+SumScope = Literal["all", "surface", "tenant", "user"]
 NOON: Final = datetime(2026, 1, 15, 12, 0, tzinfo=UTC)  # a Thursday: when it is where a case does not say
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
@@ -59,7 +59,7 @@ class Case:
     output: Mapping[str, float | None] = field(default_factory=_empty)
     answers: Mapping[str, float | None] = field(default_factory=_empty)
     spent: Mapping[str, int] = field(default_factory=_empty)
-    paused: Scope | None = None
+    paused: SumScope | None = None
     now: datetime = NOON
 
 
@@ -96,7 +96,7 @@ class Simulated:
 
 def simulate(policies: PolicySet, surface: str, case: Case) -> Simulated:
     """Decide `case` as a guard with these policies would. `surface` is one of theirs."""
-    world = _World(policies.surfaces[surface], case)
+    world = _Simulation(policies.surfaces[surface], case)
     ask = Ask(
         request=case.request,
         caller=case.caller,
@@ -106,7 +106,7 @@ def simulate(policies: PolicySet, surface: str, case: Case) -> Simulated:
         leg_id="leg_test",
         new_review_id="rev_test",
     )
-    answer = drive(admit(policies, ask, _Plain()), world.perform)
+    answer = drive(admit(policies, ask, _PlainKeys()), world.perform)
     decision = _inspected(answer, case) if isinstance(answer, Admitted) else answer.decision
     return Simulated(
         decision=decision,
@@ -143,7 +143,7 @@ def screened(policies: PolicySet, surface: str, case: Case) -> tuple[Screened, b
     return found, combine((*reasons, *found.reasons)).word != "deny"
 
 
-class _Plain:
+class _PlainKeys:
     """Keys that hide nothing: what a case says is the author's own, and it goes nowhere."""
 
     def pseudonym(self, kind: str, text: str) -> str:
@@ -154,7 +154,7 @@ class _Plain:
 
 
 @dataclass(slots=True)
-class _World:
+class _Simulation:
     """Answers the steps of one flow."""
 
     policy: Policy
@@ -168,7 +168,7 @@ class _World:
                 return _pause(self.case)
             case Moderate():
                 return _verdict(step.model, self.case.scores)
-            case Look():
+            case Assess():
                 scored = _verdict(step.moderate.model, self.case.scores) if step.moderate else None
                 return scored, _answers(step.inquire, self.case.answers)
             case Reserve():

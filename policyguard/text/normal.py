@@ -12,10 +12,10 @@ from typing import Literal
 
 MAX_MARKS = 30  # on one letter; what is beyond is left out
 
-Form = Literal["NFC", "NFD", "NFKC", "NFKD"]
+NormalForm = Literal["NFC", "NFD", "NFKC", "NFKD"]
 
 
-def normalize(form: Form, text: str) -> str:
+def normalize(form: NormalForm, text: str) -> str:
     """`text` in a normalisation form. Of a run of marks the first `MAX_MARKS` stay. Never raises."""
     return unicodedata.normalize(form, without_heaps(text))
 

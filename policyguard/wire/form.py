@@ -58,7 +58,7 @@ def parse_form(body: bytes, content_type: str) -> tuple[list[FormPart], bytes]:
     if match is None:
         raise InvalidRequest("the content type of a form must be `multipart/form-data; boundary=...` and nothing else")
     boundary = (match[1] or match[2]).encode()
-    reader = _Reader()
+    reader = _FormReader()
     parser = MultipartParser(boundary, reader.callbacks())
     try:
         parser.write(body)
@@ -133,7 +133,7 @@ def _content_type(boundary: str) -> str:
     return f"multipart/form-data; boundary={quote}{boundary}{quote}"
 
 
-class _Reader:
+class _FormReader:
     """Collects what the parser calls back."""
 
     def __init__(self) -> None:

@@ -13,7 +13,7 @@ from policyguard.wire.generations import Generation, is_json, read_generation
 from policyguard.wire.parameters import KNOWN
 from policyguard.wire.responses import NAMES, ToolCall, read_tool_call
 
-Shape = Literal["generations", "edits", "responses"]
+WireForm = Literal["generations", "edits", "responses"]
 Parsed = Generation | Edit | JsonEdit | ToolCall
 MAX_BODY_BYTES = 64 * 1024 * 1024  # a request: sixteen images of four megabytes
 MAX_JSON_BYTES = 1_000_000  # a prompt of 32,000 characters and everything beside it, but for pictures
@@ -22,14 +22,14 @@ _FIELDS = re.compile("[&;]")
 _PATH = re.compile(r"/(?:images/(generations|edits)|(responses))$")
 
 
-def shape_of(path: str) -> Shape | None:
+def shape_of(path: str) -> WireForm | None:
     """The form that a path ends with, as it is spelt by OpenAI; None for every other path."""
     match = _PATH.search(path)
     shape = match and (match[1] or match[2])
     return shape if _is_shape(shape) else None
 
 
-def _is_shape(text: str | None) -> TypeGuard[Shape]:
+def _is_shape(text: str | None) -> TypeGuard[WireForm]:
     return text in ("generations", "edits", "responses")
 
 
@@ -38,7 +38,7 @@ def largest(shape: str, max_body_bytes: int = MAX_BODY_BYTES, max_json_bytes: in
     return max_body_bytes if shape in ("edits", "responses") else max_json_bytes
 
 
-def read(shape: Shape, body: bytes, content_type: str, max_json_bytes: int = MAX_JSON_BYTES) -> Parsed:
+def read(shape: WireForm, body: bytes, content_type: str, max_json_bytes: int = MAX_JSON_BYTES) -> Parsed:
     """Raises `InvalidRequest`."""
     if shape == "generations":
         return read_generation(body, content_type)

@@ -27,7 +27,7 @@ _ALPHA = frozenset({"RGBA", "LA", "PA"})
 MISSING = "pictures cannot be looked at here, so none is let through: `pip install 'policyguard[images]'`"
 
 
-class _Format(NamedTuple):
+class _HeaderFormat(NamedTuple):
     """`reads` is how often its header may be read from: three times for a chunk of a PNG (each of which may be
     unpacked), four times for a segment of a JPEG. `header_bytes` is how much of it; None for the whole file."""
 
@@ -37,17 +37,17 @@ class _Format(NamedTuple):
     header_bytes: int | None = _MAX_HEADER_BYTES
 
 
-_PNG = _Format("image/png", lambda d: d.startswith(b"\x89PNG\r\n\x1a\n"), 120)
-_JPEG = _Format("image/jpeg", lambda d: d.startswith(b"\xff\xd8\xff"), 1_200)
-_WEBP = _Format("image/webp", lambda d: d.startswith(b"RIFF") and d[8:12] == b"WEBP", 20, None)
+_PNG = _HeaderFormat("image/png", lambda d: d.startswith(b"\x89PNG\r\n\x1a\n"), 120)
+_JPEG = _HeaderFormat("image/jpeg", lambda d: d.startswith(b"\xff\xd8\xff"), 1_200)
+_WEBP = _HeaderFormat("image/webp", lambda d: d.startswith(b"RIFF") and d[8:12] == b"WEBP", 20, None)
 FORMATS = (_PNG, _JPEG, _WEBP)
 
 
-class _Unreadable(Exception):
+class _BrokenHeader(Exception):
     """It is no picture of its format, or not the whole of one."""
 
 
-class _TooMuch(_Unreadable):
+class _TooMuch(_BrokenHeader):
     """It has more metadata than any picture needs."""
 
 
@@ -60,7 +60,7 @@ class _Bounded(io.BytesIO):
     def read(self, size: int | None = -1, /) -> bytes:
         self.left -= 1
         if self.left < 0:
-            raise _Unreadable
+            raise _BrokenHeader
         found = super().read(size)
         if self.end is not None and self.tell() > self.end:
             raise _TooMuch
@@ -95,11 +95,11 @@ def media_type(data: bytes) -> str:
     return form.media_type if form else ""
 
 
-def _format(data: bytes) -> _Format | None:
+def _format(data: bytes) -> _HeaderFormat | None:
     return next((form for form in FORMATS if form.starts(data)), None)
 
 
-def _look(data: bytes, param: str) -> tuple[_Format, ImageFile]:
+def _look(data: bytes, param: str) -> tuple[_HeaderFormat, ImageFile]:
     form = _format(data)
     if form is None:
         raise InvalidRequest(f"`{param}` is no readable png, jpeg or webp", param=param)
@@ -156,22 +156,22 @@ def _whole_png(picture: ImageFile, file: io.BytesIO, data: bytes) -> None:
     """Every checksum, to the last chunk; its own checksum is all that may follow."""
     picture.verify()
     if len(data) - file.tell() != 4:
-        raise _Unreadable
+        raise _BrokenHeader
 
 
 def _whole_jpeg(picture: ImageFile, file: io.BytesIO, data: bytes) -> None:
     """The end comes after the frame. That of a thumbnail comes before."""
     if data.find(b"\xff\xd9", file.tell()) < 0:
-        raise _Unreadable
+        raise _BrokenHeader
 
 
 def _whole_webp(picture: ImageFile, file: io.BytesIO, data: bytes) -> None:
     """As long as it says, give or take the byte that makes it even."""
     if not 0 <= len(data) - 8 - int.from_bytes(data[4:8], "little") <= 1:
-        raise _Unreadable
+        raise _BrokenHeader
 
 
-_WHOLE: dict[_Format, Callable[[ImageFile, io.BytesIO, bytes], None]] = {
+_WHOLE: dict[_HeaderFormat, Callable[[ImageFile, io.BytesIO, bytes], None]] = {
     _PNG: _whole_png,
     _JPEG: _whole_jpeg,
     _WEBP: _whole_webp,

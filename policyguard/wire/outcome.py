@@ -71,27 +71,27 @@ class OutcomeReader:
             image_digests=digests(said.images) if self._status < 400 else (),
         )
 
-    def _answered(self, complete: bool) -> _Said:
+    def _answered(self, complete: bool) -> _Stated:
         document = self._body.document() if complete else {}
         if self._main and self._status < 400:
-            return _Said(*tool_said(document))
+            return _Stated(*tool_said(document))
         error = document.get("error") if self._status >= 400 else None
         route = self._route
         usage = _first(document, route.usage) if route else document.get("usage")
         images = at(document, (route.images or ()) if route else ("data", "[]", "b64_json"))
-        return _Said(document, usage_from(usage), error if isinstance(error, dict) else None, images)
+        return _Stated(document, usage_from(usage), error if isinstance(error, dict) else None, images)
 
-    def _streamed(self, events: EventReader) -> _Said:
+    def _streamed(self, events: EventReader) -> _Stated:
         events.end()
         if self._main:
-            said = _Said(*tool_said(events.response))
+            said = _Stated(*tool_said(events.response))
             return said._replace(error=events.error or said.error)
         last = events.completed[-1] if events.completed else {}
         images = [event.get("b64_json") for event in events.completed]
-        return _Said(last, _total(events.completed, self._images), events.error, images)
+        return _Stated(last, _total(events.completed, self._images), events.error, images)
 
 
-class _Said(NamedTuple):
+class _Stated(NamedTuple):
     document: Mapping[str, Any]
     usage: Usage | None
     error: Mapping[str, Any] | None

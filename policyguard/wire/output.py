@@ -27,7 +27,7 @@ _STARTS = ("iVBORw0KGgo", "/9j/", "UklGR", "R0lGOD", "Qk0", "SUkq", "TU0AK", "AA
 _WEB = "data:"
 
 
-class Place(NamedTuple):
+class PicturePlace(NamedTuple):
     """Where an answer has its pictures. `required` false: it may have none, like one of the Responses API."""
 
     body: tuple[str, ...] = BODY_IMAGES
@@ -35,8 +35,10 @@ class Place(NamedTuple):
     required: bool = True
 
 
-IMAGES_API = Place()
-RESPONSES_API = Place(body=(), event=(), required=False)  # where they stand in it varies, and it may answer in words
+IMAGES_API = PicturePlace()
+RESPONSES_API = PicturePlace(
+    body=(), event=(), required=False
+)  # where they stand in it varies, and it may answer in words
 
 
 class Kept:
@@ -62,7 +64,7 @@ def read_output(
     status: int,
     content_type: str,
     body: bytes | None,
-    place: Place = IMAGES_API,
+    place: PicturePlace = IMAGES_API,
     *,
     encoded: bool = False,
     partials: bool = False,
@@ -124,17 +126,17 @@ def _holds_picture(text: str) -> bool:
 
 # ---- bodies and events ------------------------------------------------------------------------------------
 
-_Found = tuple[list[str], bool]  # texts, and whether something could not be read
+_PicturesFound = tuple[list[str], bool]  # texts, and whether something could not be read
 
 
-def _of_body(body: bytes, place: Place) -> _Found:
+def _of_body(body: bytes, place: PicturePlace) -> _PicturesFound:
     document = _json(body)
     if document is None:
         return [], True
     return _of_document(document, place.body)
 
 
-def _of_document(document: Any, path: tuple[str, ...]) -> _Found:
+def _of_document(document: Any, path: tuple[str, ...]) -> _PicturesFound:
     expected = [*_expected(document, path), *_results(document)]
     texts = [value for value in expected if isinstance(value, str)]
     return [*texts, *pictures_in(document)], len(texts) < len(expected)
@@ -155,7 +157,7 @@ def _results(document: Any) -> Iterator[Any]:
             yield value["result"]
 
 
-def _of_events(body: bytes, place: Place) -> _Found:
+def _of_events(body: bytes, place: PicturePlace) -> _PicturesFound:
     """Partial pictures are not released, so they are not looked at either."""
     texts: list[str] = []
     unread = False
@@ -169,7 +171,7 @@ def _of_events(body: bytes, place: Place) -> _Found:
     return texts, unread
 
 
-def _is_completed(event: Event, document: Mapping[str, Any]) -> bool:
+def _is_completed(event: StreamEvent, document: Mapping[str, Any]) -> bool:
     return event.name.endswith(b".completed") or str(document.get("type", "")).endswith(".completed")
 
 
@@ -180,7 +182,7 @@ def _json(body: bytes) -> Any:
         return None
 
 
-class Event(NamedTuple):
+class StreamEvent(NamedTuple):
     """`raw` are its lines with the empty one behind it, as they came."""
 
     name: bytes
@@ -198,7 +200,7 @@ class Events(EventScan):
 
     def __init__(self, body: bytes) -> None:
         super().__init__()
-        self.found: list[Event] = []
+        self.found: list[StreamEvent] = []
         self._lines: list[bytes] = []
         self._data: list[bytes] = []
         self.feed(body)
@@ -217,11 +219,11 @@ class Events(EventScan):
     def on_event(self) -> None:
         if self._lines:
             data = b"".join(self._data).removesuffix(b"\n")
-            self.found.append(Event(self.name, data, b"".join(self._lines)))
+            self.found.append(StreamEvent(self.name, data, b"".join(self._lines)))
         self._lines, self._data = [], []
 
 
-def _is_partial(event: Event) -> bool:
+def _is_partial(event: StreamEvent) -> bool:
     """A part of a picture, or what cannot be read at all: `[DONE]` and comments pass."""
     if event.name.endswith(b".partial_image"):
         return True
@@ -258,4 +260,4 @@ def picture(text: str) -> InputImage | None:
 
 def images_of(answer: Answer) -> tuple[InputImage, ...]:
     """The pictures of an answer that was kept."""
-    return read_output(answer.status, answer.content_type, answer.body, Place(required=False)).images
+    return read_output(answer.status, answer.content_type, answer.body, PicturePlace(required=False)).images

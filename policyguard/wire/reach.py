@@ -52,7 +52,7 @@ def reach(body: bytes, content_type: str, *, encoded: bool, responses: bool) -> 
         return _NONE
     if body.count(b"{") + body.count(b"[") > MAX_BRACKETS or body.count(b",") > MAX_COMMAS:
         raise InvalidRequest("the body has too many parts to be looked at", status=413)
-    look = _Look()
+    look = _KeySearch()
     try:
         document = json.loads(body, object_pairs_hook=look)
     except (ValueError, RecursionError):
@@ -69,7 +69,7 @@ def _of_responses(document: Any, twice: bool) -> Reached:
     return _NONE if why is None else Reached(Reach.UNSEEN, f"{why} can make images, and cannot be looked at")
 
 
-class _Look:
+class _KeySearch:
     """Sees every object of a body, and every one of its keys, also those that are there twice."""
 
     def __init__(self) -> None:

@@ -29,7 +29,7 @@ from policyguard.wire.data_urls import MAX_TEXT_BYTES, DataUrl, Lifted, read_lif
 from policyguard.wire.generations import nulls, same
 from policyguard.wire.image_header import input_image
 from policyguard.wire.remote import image_of
-from policyguard.wire.responses_text import Reading, picture
+from policyguard.wire.responses_text import TurnReading, picture
 from policyguard.wire.responses_turns import SEND_ALL, changed, turns, written
 from policyguard.wire.splice import GONE, Inside
 
@@ -157,8 +157,8 @@ def _is_choice(one: Any) -> bool:
 # ---- what is asked ----------------------------------------------------------------------------------------
 
 
-def _reading(document: Mapping[str, Any], at: int) -> Reading:
-    reading = Reading()
+def _reading(document: Mapping[str, Any], at: int) -> TurnReading:
+    reading = TurnReading()
     reading.anything(document.get("instructions"))
     reading.input(document.get("input"))
     reading.anything([tool for index, tool in enumerate(document["tools"]) if index != at])
@@ -178,7 +178,7 @@ def _mask(reference: Any) -> InputImage | None:
 
 
 def _request(
-    document: Mapping[str, Any], tool: Mapping[str, Any], reading: Reading, mask: InputImage | None
+    document: Mapping[str, Any], tool: Mapping[str, Any], reading: TurnReading, mask: InputImage | None
 ) -> ImageRequest:
     if len(reading.pictures) > MAX_INPUT_IMAGES:
         raise InvalidRequest(f"at most {MAX_INPUT_IMAGES} input images are possible", param="input")
@@ -199,7 +199,7 @@ def _request(
     )
 
 
-def _prompt(reading: Reading) -> str:
+def _prompt(reading: TurnReading) -> str:
     text = "\n".join(text for text in reading.texts if text)
     if not text.strip():
         raise InvalidRequest("`input` holds no text", param="input")

@@ -44,7 +44,7 @@ _WORDS: Mapping[str, frozenset[str]] = {
 
 
 @dataclass(slots=True)
-class Reading:
+class TurnReading:
     """Texts and pictures in the order in which they stand."""
 
     texts: list[str] = field(default_factory=list)

@@ -32,7 +32,7 @@ class Skeleton:
         self.digests = True
         self._small: bytearray | None = bytearray()  # all of it, as long as no text in it can be long
         self._kept = bytearray()
-        self._text: _Text | None = None  # the text that is open
+        self._text: _QuotedText | None = None  # the text that is open
         self._lost = False
 
     def feed(self, piece: bytes) -> None:
@@ -65,10 +65,10 @@ class Skeleton:
         self._keep(piece[at:end])
         if quote < 0:
             return end
-        self._text = _Text(self.digests)
+        self._text = _QuotedText(self.digests)
         return quote + 1
 
-    def _inside(self, text: _Text, piece: bytes, at: int) -> int:
+    def _inside(self, text: _QuotedText, piece: bytes, at: int) -> int:
         end = text.end(piece, at)
         text.feed(piece, at, len(piece) if end < 0 else end)
         if end < 0:
@@ -84,7 +84,7 @@ class Skeleton:
             self._lost = True
 
 
-class _Text:
+class _QuotedText:
     """A text between quotes, as it is escaped: kept while it is short, decoded and hashed once it is long."""
 
     def __init__(self, digests: bool) -> None:

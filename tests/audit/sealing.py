@@ -14,7 +14,7 @@ from store.books import NOW, VAULT, event
 
 from policyguard.audit.private import Vault
 from policyguard.audit.seal import seal
-from policyguard.audit.verify import Report, verify
+from policyguard.audit.verify import VerificationReport, verify
 from policyguard.flow.steps import Record
 from policyguard.store import Store
 from policyguard.store.seals import Checkpoint
@@ -42,7 +42,7 @@ class Sealed:
     def seal(self, now: datetime = NOW, vault: Vault = VAULT, most: int | None = None) -> int:
         return seal(self.store, vault, now, most=most)
 
-    def verify(self, now: datetime = NOW, vault: Vault = VAULT, **options: Any) -> Report:
+    def verify(self, now: datetime = NOW, vault: Vault = VAULT, **options: Any) -> VerificationReport:
         return verify(self.store, vault, now, **options)
 
     def checkpoints(self) -> list[Checkpoint]:

@@ -12,7 +12,7 @@ from store.books import NOW, USER, VAULT
 from policyguard.audit import export as module
 from policyguard.audit.batch import Batch, SinkError
 from policyguard.audit.export import LEASE, PAUSES, export
-from policyguard.audit.sinks import Lines, address, append, open_sink
+from policyguard.audit.sinks import JSONLines, address, append, open_sink
 from policyguard.store.exports import Cursor
 
 
@@ -188,7 +188,7 @@ def test_half_a_line_of_a_killed_writer_is_ended_first(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_written_is_a_failure_of_the_receiver(record: Sealed, tmp_path: Path) -> None:
     written(record, 1, 1)
     with pytest.raises(SinkError, match="cannot be written: Is a directory"):
-        export(record.store, VAULT, begin(record), Lines(tmp_path), NOW, holder="me")
+        export(record.store, VAULT, begin(record), JSONLines(tmp_path), NOW, holder="me")
 
 
 def test_addresses_are_whole() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from policyguard.audit.merkle import (
     EMPTY,
-    Tree,
+    MerkleTree,
     consistency_ranges,
     inclusion_ranges,
     leaf_hash,
@@ -90,10 +90,10 @@ def test_the_root_of_every_size_is_the_references() -> None:
 
 @given(st.integers(0, 70), st.integers(0, 70))
 def test_a_tree_grows_on_from_its_frontier(size: int, more: int) -> None:
-    first = Tree()
+    first = MerkleTree()
     for leaf in LEAVES[: min(size, more)]:
         first.append(leaf)
-    grown = Tree(first.size, first.frontier())
+    grown = MerkleTree(first.size, first.frontier())
     for leaf in LEAVES[min(size, more) : max(size, more)]:
         grown.append(leaf)
     assert (grown.size, grown.root()) == (max(size, more), root(max(size, more)))
@@ -101,7 +101,7 @@ def test_a_tree_grows_on_from_its_frontier(size: int, more: int) -> None:
 
 def test_a_frontier_of_another_size_is_refused() -> None:
     with pytest.raises(ValueError, match="no frontier"):
-        Tree(3, bytes(32))
+        MerkleTree(3, bytes(32))
 
 
 def test_every_leaf_of_every_size_has_the_references_path_and_it_verifies() -> None:

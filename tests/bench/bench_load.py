@@ -17,7 +17,7 @@ from time import perf_counter, thread_time
 import yaml
 
 from policyguard.engine import decide
-from policyguard.policy.load import load, look
+from policyguard.policy.load import load, stamps_of
 from policyguard.policy.model import PolicySet
 from policyguard.request import CATEGORIES, Caller, ImageRequest, Verdict
 
@@ -117,7 +117,7 @@ def reload_seconds(folder: Path, policies: PolicySet) -> float:
     path, best = folder / "s5.yaml", float("inf")
     for turn in range(RELOADS):
         path.write_text(surface(5) + f"# {turn}\n")
-        stamps = look(folder)
+        stamps = stamps_of(folder)
         start = thread_time()
         load(folder, previous=policies, stamps=stamps)
         best = min(best, thread_time() - start)

@@ -26,7 +26,7 @@ from policyguard.adapters.asgi import PolicyGuardMiddleware
 from policyguard.adapters.body import Replay
 from policyguard.audit.private import Vault
 from policyguard.engine import decide
-from policyguard.flow.states import Leg
+from policyguard.flow.states import LegState
 from policyguard.flow.steps import CheckPaused, Record, Reserve, Reserved, Settle, Settled
 from policyguard.guard.guard import Guard
 from policyguard.moderation.scripted import ScriptedModerator
@@ -70,7 +70,7 @@ ANSWERS: dict[type, Any] = {
     CheckPaused: None,
     Record: None,
     Reserve: Reserved(),
-    Settle: Settled(Leg.SETTLED, 5880, 5900, True),
+    Settle: Settled(LegState.SETTLED, 5880, 5900, True),
 }
 
 

@@ -28,7 +28,7 @@ from databases import connect, server
 
 from policyguard.audit.private import Vault
 from policyguard.flow.events import DIMENSIONS, Event, event_id
-from policyguard.flow.states import Leg
+from policyguard.flow.states import LegState
 from policyguard.flow.steps import Charge, Reserve, Reserved, Settle
 from policyguard.store import Store, open_store
 from policyguard.store.db import sql
@@ -102,7 +102,7 @@ def steps(leg: str) -> tuple[Reserve, Settle]:
         body={**BODY, "charged_micros": COST},
         keep_days=400,
     )
-    return begin, Settle(leg_id=leg, state=Leg.SETTLED, charge_micros=COST, event=settled)
+    return begin, Settle(leg_id=leg, state=LegState.SETTLED, charge_micros=COST, event=settled)
 
 
 def pair(store: Store, leg: str) -> None:

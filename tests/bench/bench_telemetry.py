@@ -26,7 +26,7 @@ from policyguard.flow.admit import admit
 from policyguard.flow.ask import Ask
 from policyguard.flow.drive import drive
 from policyguard.flow.settle import settle
-from policyguard.flow.states import Leg
+from policyguard.flow.states import LegState
 from policyguard.flow.steps import CheckPaused, Moderate, Reserve, Reserved, Settle, Settled
 from policyguard.policy.load import load
 from policyguard.policy.model import PolicySet
@@ -41,7 +41,7 @@ ANSWERS: dict[type, Any] = {
     CheckPaused: None,
     Moderate: VERDICT,
     Reserve: Reserved(),
-    Settle: Settled(Leg.SETTLED, 5880, 5900, True),
+    Settle: Settled(LegState.SETTLED, 5880, 5900, True),
 }
 ASK = Ask(
     request=ImageRequest(prompt="a red fox in a scarf", quality="low", n=1),

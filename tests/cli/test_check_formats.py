@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import CLEAN, SURFACE, write_policies
 
-from policyguard.cli.formats import Case, file_cases, github, junit, relative, rows, sarif
+from policyguard.cli.formats import JUnitCase, file_cases, github, junit, relative, rows, sarif
 from policyguard.errors import Diagnostic
 from policyguard.policy.diagnostics import CODES
 from policyguard.text.visible import visible
@@ -167,7 +167,7 @@ def test_warnings_are_notes_unless_they_fail() -> None:
 
 @given(st.lists(st.text(), max_size=3), st.text())
 def test_junit_is_xml_whatever_the_texts_hold(texts: list[str], name: str) -> None:
-    written = junit("check", [Case(name=name, failures=tuple(texts), notes=tuple(texts))])
+    written = junit("check", [JUnitCase(name=name, failures=tuple(texts), notes=tuple(texts))])
     root = xml.fromstring(written.encode(errors="replace"))
     assert len(list(root.iter("failure"))) == bool(texts)
     assert xml.fromstring(junit("check", []).encode()).attrib["tests"] == "0"

@@ -6,7 +6,7 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
-from policyguard.cli.doctor import Finding, _moderators
+from policyguard.cli.doctor import Diagnosis, _moderators
 from policyguard.policy import moderators
 
 
@@ -18,8 +18,8 @@ def test_each_model_is_listed_with_who_declares_it(monkeypatch: pytest.MonkeyPat
     listed = list(_moderators())
     moderators.declared.cache_clear()
     assert listed[:3] == [
-        Finding("ok", "moderation model omni-moderation-latest", "by policyguard, 13 of 13 categories"),
-        Finding("ok", "moderation model omni-moderation-2024-09-26", "by policyguard, 13 of 13 categories"),
-        Finding("ok", "moderation model keyword", "by policyguard, 13 of 13 categories; sees no pictures"),
+        Diagnosis("ok", "moderation model omni-moderation-latest", "by policyguard, 13 of 13 categories"),
+        Diagnosis("ok", "moderation model omni-moderation-2024-09-26", "by policyguard, 13 of 13 categories"),
+        Diagnosis("ok", "moderation model keyword", "by policyguard, 13 of 13 categories; sees no pictures"),
     ]
     assert (listed[3].mark, "cannot be imported" in listed[3].says) == ("note", True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from policyguard.cli.doctor import Finding
+from policyguard.cli.doctor import Diagnosis
 
 doctor: Any = importlib.import_module("policyguard.cli.doctor")  # the package has the verb under this name
 
@@ -22,7 +22,7 @@ def _nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_settings_of_opentelemetry_are_named_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "https://user:word@collector.example.com")
     assert list(doctor._telemetry()) == [
-        Finding("ok", "opentelemetry", "SDK installed; the environment sets OTEL_EXPORTER_OTLP_ENDPOINT")
+        Diagnosis("ok", "opentelemetry", "SDK installed; the environment sets OTEL_EXPORTER_OTLP_ENDPOINT")
     ]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from support import NOW, ORG, SURFACE, policies
 
-from policyguard.diff.diff import Finding, PolicyDiff, SurfaceDiff, diff
+from policyguard.diff.diff import Difference, PolicyDiff, SurfaceDiff, diff
 from policyguard.diff.witness import Side
 
 
@@ -25,7 +25,7 @@ def surface(folder: Path, old: str, new: str, **more: Any) -> SurfaceDiff:
     return compared(folder, SURFACE + old, SURFACE + new, **more).surfaces[0]
 
 
-def shown(finding: Finding) -> tuple[str, str, list[str]]:
+def shown(finding: Difference) -> tuple[str, str, list[str]]:
     """The direction, what became of what, and the reasons of both sides."""
     reasons = [name for name, _ in (*finding.old_reasons, *finding.new_reasons)]
     return finding.direction, f"{finding.old} -> {finding.new}", reasons

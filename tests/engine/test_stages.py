@@ -12,7 +12,7 @@ from support import NOW, ORG, SURFACE, policies
 from policyguard.decision import Reason
 from policyguard.engine import decide
 from policyguard.engine.callers import resolve_caller
-from policyguard.engine.stages import Check, checks, outage
+from policyguard.engine.stages import Control, checks, outage
 from policyguard.policy.model import PolicySet
 from policyguard.policy.world import caller as caller_of
 from policyguard.policy.world import environment_of
@@ -40,7 +40,7 @@ def loaded(folder: Path, condition: str = "scores.violence > 0.2", extra: str = 
     return policies(folder, org=ORG, avatars=SURFACE + REVIEWERS + rule + extra)
 
 
-def found(policies: PolicySet) -> dict[str, Check]:
+def found(policies: PolicySet) -> dict[str, Control]:
     return {check.what: check for check in checks(policies.surfaces["avatars"], environment_of(policies.caller))}
 
 

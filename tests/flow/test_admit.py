@@ -18,7 +18,7 @@ from policyguard.flow.admit import admit as admitting
 from policyguard.flow.admit import malformed_reason, reject
 from policyguard.flow.ask import Ask, Unreadable
 from policyguard.flow.settle import settle as settling
-from policyguard.flow.states import Leg, Review
+from policyguard.flow.states import LegState, ReviewState
 from policyguard.flow.steps import (
     CheckPaused,
     FindReview,
@@ -175,7 +175,7 @@ def item(folder: Path, **changes: Any) -> ReviewItem:
     names = ("review_id", "decision_id", "surface", "tenant", "user", "subject", "request_digest", "policy_digest")
     more = ("reasons", "approvals", "reviewers", "escalate", "created_at", "due_at", "ceiling_micros")
     values = {name: getattr(hold, name) for name in (*names, *more)}
-    return replace(ReviewItem(**values, state=Review.APPROVED, level=0, round=1), **changes)
+    return replace(ReviewItem(**values, state=ReviewState.APPROVED, level=0, round=1), **changes)
 
 
 def resume(folder: Path, found: ReviewItem | None, r: ImageRequest | None = None, **more: Any) -> tuple[Any, list[Any]]:
@@ -213,9 +213,9 @@ def test_an_approved_request_is_admitted_and_consumes_the_approval_with_the_rese
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"state": Review.HELD}, "review.pending"),
-        ({"state": Review.REJECTED}, "review.rejected"),
-        ({"state": Review.RELEASED}, "review.used"),
+        ({"state": ReviewState.HELD}, "review.pending"),
+        ({"state": ReviewState.REJECTED}, "review.rejected"),
+        ({"state": ReviewState.RELEASED}, "review.used"),
         ({"due_at": NOW}, "review.expired"),
         ({"user": "somebody-else"}, "review.unknown"),
         ({"tenant": "somebody-else"}, "review.unknown"),
@@ -274,7 +274,7 @@ def test_an_approval_lets_through_what_it_covers_as_a_whole(
 
 
 def test_the_second_resume_of_one_approval_is_refused(tmp_path: Path) -> None:
-    answer, _ = resume(tmp_path, item(tmp_path), Reserve=NotResumable(Review.RELEASED))
+    answer, _ = resume(tmp_path, item(tmp_path), Reserve=NotResumable(ReviewState.RELEASED))
     assert answer.decision.reasons[-1].id == "review.used"
 
 
@@ -302,7 +302,7 @@ def settle(outcome: Outcome, ticket: Ticket = TICKET) -> Settle:
 
 def test_usage_settles_at_the_actual_cost() -> None:
     step = settle(Outcome(status=200, usage=Usage(input_text_tokens=10, output_image_tokens=196)))
-    assert (step.state, step.charge_micros) == (Leg.SETTLED, 10 * 5 + 196 * 30)
+    assert (step.state, step.charge_micros) == (LegState.SETTLED, 10 * 5 + 196 * 30)
     assert (step.event.id, step.event.body["actual_micros"]) == ("leg.settled:leg_1", 5930)
 
 
@@ -314,7 +314,7 @@ def test_a_cost_over_the_ceiling_is_charged_and_recorded_as_overshoot() -> None:
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 429])
 def test_a_definite_unbilled_answer_releases(status: int) -> None:
     step = settle(Outcome(status=status, definite=True, failure=Failure.ERROR))
-    assert (step.state, step.charge_micros, step.event.body["note"]) == (Leg.RELEASED, 0, "assumed unbilled")
+    assert (step.state, step.charge_micros, step.event.body["note"]) == (LegState.RELEASED, 0, "assumed unbilled")
 
 
 @pytest.mark.parametrize(
@@ -335,13 +335,13 @@ def test_a_definite_unbilled_answer_releases(status: int) -> None:
 )
 def test_anything_unsure_is_presumed_at_the_ceiling_never_zero(outcome: Outcome) -> None:
     step = settle(outcome)
-    assert (step.state, step.charge_micros, step.event.body["charged_micros"]) == (Leg.PRESUMED, None, 10_000)
+    assert (step.state, step.charge_micros, step.event.body["charged_micros"]) == (LegState.PRESUMED, None, 10_000)
 
 
 def test_a_block_before_generation_and_an_overload_with_its_error_body_release() -> None:
     blocked = Outcome(status=400, definite=True, error_code="moderation_blocked", moderation_stage="input")
-    assert settle(blocked).state is Leg.RELEASED
-    assert settle(Outcome(status=503, definite=True, error_code="server_is_overloaded")).state is Leg.RELEASED
+    assert settle(blocked).state is LegState.RELEASED
+    assert settle(Outcome(status=503, definite=True, error_code="server_is_overloaded")).state is LegState.RELEASED
 
 
 def test_a_review_ends_with_its_leg() -> None:

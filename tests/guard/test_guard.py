@@ -17,7 +17,7 @@ from support import NOW, ORG, SURFACE, caller, request, write_policies
 from policyguard.decision import Admitted, Held, Refused
 from policyguard.errors import ConfigError, PolicyError
 from policyguard.flow.admit import HELD_FOR
-from policyguard.flow.states import Leg, Review
+from policyguard.flow.states import LegState, ReviewState
 from policyguard.guard.guard import SENT_FOR, Guard
 from policyguard.moderation.keyword import KeywordModerator
 from policyguard.moderation.scripted import ScriptedModerator
@@ -175,7 +175,7 @@ def test_admit_sent_settle_charges_what_was_used(tmp_path: Path) -> None:
         answer = admit(guard)
         assert guard.sent(answer.ticket) is True
         settled = guard.settle(answer.ticket, USAGE)
-        assert (settled.state, settled.charged_micros) == (Leg.SETTLED, 196 * 30)
+        assert (settled.state, settled.charged_micros) == (LegState.SETTLED, 196 * 30)
         assert guard.settle(answer.ticket, Outcome()).changed is False
         (window,) = guard.store.budget_windows()
         assert (window.spent, window.reserved) == (5880, 0)
@@ -201,7 +201,7 @@ def test_a_sent_ticket_that_never_comes_back_is_presumed_and_a_late_answer_still
         admit(guard)  # the next reserve does the upkeep
         spent = guard.store.spend()[0]
         assert spent.presumed_micros == answer.ticket.ceiling_micros
-        assert guard.settle(answer.ticket, USAGE).state is Leg.SETTLED
+        assert guard.settle(answer.ticket, USAGE).state is LegState.SETTLED
         assert guard.store.spend()[0].actual_micros == 5880
 
 
@@ -240,16 +240,16 @@ def test_two_people_approve_before_a_request_runs_once(tmp_path: Path) -> None:
     with opened(tmp_path, SURFACE + REVIEW) as guard:
         held = admit(guard)
         assert isinstance(held, Held)
-        assert guard.store.vote(held.review_id, "ada@example.com", "approve", "", NOW).state is Review.HELD
+        assert guard.store.vote(held.review_id, "ada@example.com", "approve", "", NOW).state is ReviewState.HELD
         assert resume(guard, held.review_id).decision.reasons[-1].id == "review.pending"
-        assert guard.store.vote(held.review_id, "grace@example.com", "approve", "", NOW).state is Review.APPROVED
+        assert guard.store.vote(held.review_id, "grace@example.com", "approve", "", NOW).state is ReviewState.APPROVED
         answer = resume(guard, held.review_id)
         guard.sent(answer.ticket)
         guard.settle(answer.ticket, USAGE)
         assert resume(guard, held.review_id).decision.reasons[-1].id == "review.used"
         item = guard.store.review(held.review_id)
         assert item is not None
-        assert item.state is Review.RELEASED
+        assert item.state is ReviewState.RELEASED
 
 
 def test_escalation_lets_others_decide_and_nothing_approves_by_itself(tmp_path: Path) -> None:
@@ -263,7 +263,7 @@ def test_escalation_lets_others_decide_and_nothing_approves_by_itself(tmp_path: 
         guard.sweep()
         item = guard.store.review(held.review_id)
         assert item is not None
-        assert (item.level, item.state) == (1, Review.EXPIRED)
+        assert (item.level, item.state) == (1, ReviewState.EXPIRED)
         assert resume(guard, held.review_id).decision.reasons[-1].id == "review.expired"
         types = [row.event.type for row in guard.store.events(limit=100)]
         assert {"review.escalated", "review.expired"} <= set(types)
@@ -295,7 +295,7 @@ def test_a_changed_policy_voids_the_votes(tmp_path: Path) -> None:
         assert resume(guard, held.review_id).review_id == held.review_id
         item = guard.store.review(held.review_id)
         assert item is not None
-        assert (item.state, item.round) == (Review.HELD, 2)
+        assert (item.state, item.round) == (ReviewState.HELD, 2)
 
 
 def test_a_reopened_review_is_for_the_people_of_the_policy_in_force(tmp_path: Path) -> None:
@@ -308,7 +308,7 @@ def test_a_reopened_review_is_for_the_people_of_the_policy_in_force(tmp_path: Pa
         resume(guard, held.review_id)
         with pytest.raises(ReviewConflict, match="not yours to decide"):
             guard.store.vote(held.review_id, "grace@example.com", "approve", "", NOW)
-        assert guard.store.vote(held.review_id, "ada@example.com", "approve", "", NOW).state is Review.APPROVED
+        assert guard.store.vote(held.review_id, "ada@example.com", "approve", "", NOW).state is ReviewState.APPROVED
 
 
 @pytest.mark.parametrize("asking", [{"user": "Ada@Example.com"}, {"user": "u1", "engineer": "ada@example.com"}])

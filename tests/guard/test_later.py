@@ -14,7 +14,7 @@ from support import SURFACE, caller, request
 from policyguard import Guard
 from policyguard.decision import Admitted, Refused
 from policyguard.errors import StoreUnavailable
-from policyguard.flow.states import Leg
+from policyguard.flow.states import LegState
 from policyguard.flow.steps import Reserve, Settle
 from policyguard.guard import later as module
 from policyguard.guard.later import Later
@@ -86,7 +86,7 @@ def test_a_thread_tells_it_without_anybody_asking(tmp_path: Path) -> None:
             guard.settle(answer.ticket, USAGE)
         while guard._later.waiting:
             threading.Event().wait(0.01)
-        assert guard.settle(answer.ticket, USAGE).state is Leg.SETTLED
+        assert guard.settle(answer.ticket, USAGE).state is LegState.SETTLED
 
 
 def test_the_end_of_the_process_tries_once_more(tmp_path: Path) -> None:

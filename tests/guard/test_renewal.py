@@ -15,7 +15,7 @@ from support import NOW, SURFACE, caller, request, write_policies
 
 import policyguard
 from policyguard.errors import StoreUnavailable
-from policyguard.flow.states import Leg
+from policyguard.flow.states import LegState
 from policyguard.guard.guard import SENT_FOR, Guard
 from policyguard.guard.renewal import Renewal
 from policyguard.moderation.scripted import ScriptedModerator
@@ -152,7 +152,7 @@ def test_by_hand_it_lives_as_long_as_the_with(guard: Any) -> None:
     with guard.alive(admitted.ticket):
         last(guard)
     settled = guard.settle(admitted.ticket, Outcome(status=200, usage=USAGE))
-    assert (settled.state, settled.changed) == (Leg.SETTLED, True)
+    assert (settled.state, settled.changed) == (LegState.SETTLED, True)
     assert ends(guard) == ["leg.settled"]
 
 

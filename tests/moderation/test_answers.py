@@ -10,8 +10,8 @@ from moderation.upstream import CANARY, image
 from moderation.upstream import step as question
 
 from policyguard.flow.steps import Moderate
-from policyguard.moderation.answers import Question, questions, read
-from policyguard.moderation.merge import Part
+from policyguard.moderation.answers import Scorable, questions, read
+from policyguard.moderation.merge import PartialVerdict
 from policyguard.request import CATEGORIES, IMAGE_CATEGORIES, ImageRequest
 
 json_values = st.recursive(
@@ -35,18 +35,18 @@ bodies = (
         orjson.dumps
     )
 )
-asked = st.sampled_from([Question(text="a cat"), Question(text="a c4t", revealed="a cat"), Question(image=image())])
+asked = st.sampled_from([Scorable(text="a cat"), Scorable(text="a c4t", revealed="a cat"), Scorable(image=image())])
 
 
 @given(asked, bodies)
-def test_no_answer_whatever_it_is_fails_or_gives_a_score_beyond_0_to_1(asked: Question, body: bytes) -> None:
+def test_no_answer_whatever_it_is_fails_or_gives_a_score_beyond_0_to_1(asked: Scorable, body: bytes) -> None:
     part = read(asked, body, calls=1, request_id=None)
     assert all(0 <= score <= 1 for score in part.scores.values())
     assert (part.error is None) == (asked.expected <= part.scores.keys())
 
 
 @given(asked, st.dictionaries(st.sampled_from(CATEGORIES), st.lists(st.sampled_from(["text", "image"]))))
-def test_a_score_counts_only_where_the_answer_says_that_it_looked(asked: Question, applied: dict[str, Any]) -> None:
+def test_a_score_counts_only_where_the_answer_says_that_it_looked(asked: Scorable, applied: dict[str, Any]) -> None:
     result = {"category_scores": dict.fromkeys(CATEGORIES, 0.5), "category_applied_input_types": applied}
     part = read(asked, orjson.dumps({"results": [result] * asked.results}), calls=1, request_id=None)
     assert set(part.scores) == {category for category, kinds in applied.items() if asked.kind in kinds}
@@ -72,7 +72,7 @@ def test_a_question_does_not_show_what_it_holds() -> None:
 # ---- a prompt that hides its letters ----------------------------------------------------------------------
 
 HIDDEN = ImageRequest(prompt="a d\u200bu\u200be\u200bl")
-TWO = Question(text=HIDDEN.prompt, revealed="a duel")
+TWO = Scorable(text=HIDDEN.prompt, revealed="a duel")
 
 
 def result(score: float | None, **others: float) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def result(score: float | None, **others: float) -> dict[str, Any]:
     return {"category_scores": scores, "category_applied_input_types": {c: ["text"] for c in CATEGORIES}}
 
 
-def answered(*results: Any) -> Part:
+def answered(*results: Any) -> PartialVerdict:
     return read(TWO, orjson.dumps({"model": "m", "results": list(results)}), calls=1, request_id=None)
 
 

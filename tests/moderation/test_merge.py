@@ -1,19 +1,23 @@
 from __future__ import annotations
 
-from policyguard.moderation.merge import Part, merge
+from policyguard.moderation.merge import PartialVerdict, merge
 from policyguard.request import CATEGORIES, IMAGE_CATEGORIES
 
-TEXT = Part(expected=frozenset(CATEGORIES), scores=dict.fromkeys(CATEGORIES, 0.2), model="dated", request_id="req_1")
+TEXT = PartialVerdict(
+    expected=frozenset(CATEGORIES), scores=dict.fromkeys(CATEGORIES, 0.2), model="dated", request_id="req_1"
+)
 
 
 def test_the_highest_score_counts_whatever_the_order() -> None:
-    image = Part(expected=frozenset(IMAGE_CATEGORIES), scores=dict.fromkeys(IMAGE_CATEGORIES, 0.6), request_id="req_2")
+    image = PartialVerdict(
+        expected=frozenset(IMAGE_CATEGORIES), scores=dict.fromkeys(IMAGE_CATEGORIES, 0.6), request_id="req_2"
+    )
     assert merge("m", [TEXT, image], 5).scores == merge("m", [image, TEXT], 5).scores
     assert merge("m", [TEXT, image], 5).score("violence") == 0.6
 
 
 def test_a_part_without_a_score_that_it_should_have_makes_the_category_incomplete() -> None:
-    image = Part(expected=frozenset(IMAGE_CATEGORIES), scores={}, error="timeout", calls=2)
+    image = PartialVerdict(expected=frozenset(IMAGE_CATEGORIES), scores={}, error="timeout", calls=2)
     verdict = merge("m", [TEXT, image], 5)
     assert (verdict.incomplete, verdict.scores["violence"], verdict.score("violence")) == (
         frozenset(IMAGE_CATEGORIES),

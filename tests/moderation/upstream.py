@@ -21,7 +21,7 @@ from openai import AsyncOpenAI, OpenAI
 from policyguard.flow.steps import Moderate
 from policyguard.moderation.openai import OpenAIModerator
 from policyguard.proxy.moderator import UpstreamModerator
-from policyguard.proxy.upstream import Answer, UpstreamFailed
+from policyguard.proxy.upstream import UpstreamAnswer, UpstreamFailed
 from policyguard.request import CATEGORIES, IMAGE_CATEGORIES, Failure, ImageRequest, InputImage, Verdict
 
 Side = Literal["sync", "async"]
@@ -134,14 +134,14 @@ class Scripted:
     @asynccontextmanager
     async def post(
         self, path: str, headers: Mapping[str, str], body: bytes, *, within_s: float
-    ) -> AsyncGenerator[Answer]:
+    ) -> AsyncGenerator[UpstreamAnswer]:
         request = httpx2.Request("POST", BASE_URL + path, headers=headers, content=body)
         try:
             with anyio.fail_after(within_s):
                 response = await self._answer(request)
                 content = SimpleNamespace(iter_any=lambda: _chunks(response))
                 found: Any = SimpleNamespace(headers=response.headers, content=content)
-                yield Answer(response.status_code, [], found)
+                yield UpstreamAnswer(response.status_code, [], found)
         except (httpx2.TimeoutException, TimeoutError):
             raise UpstreamFailed(Failure.TIMEOUT) from None
         except httpx2.TransportError:

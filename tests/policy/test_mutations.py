@@ -25,8 +25,8 @@ from policyguard.policy.expr import operations
 from policyguard.policy.expr.types import NOT_YET_ROOTS, REQUEST, ROOTS
 from policyguard.policy.load import check, load
 from policyguard.policy.routes import PARAMETERS
-from policyguard.policy.source import Path as Keys
 from policyguard.policy.source import Source, Spot, read
+from policyguard.policy.source import YAMLPath as Keys
 from policyguard.policy.written import offset_of
 from policyguard.pricing import price_book
 from policyguard.request import CATEGORIES

@@ -19,7 +19,7 @@ from policyguard.proxy import probe
 from policyguard.proxy.health import pages
 from policyguard.proxy.listen import is_here
 from policyguard.proxy.moderator import UpstreamModerator
-from policyguard.proxy.probe import BAD_S, GOOD_S, PROBE, Probe, look_at
+from policyguard.proxy.probe import BAD_S, GOOD_S, PROBE, Probe, probe_upstream
 from policyguard.proxy.proxy import Proxy
 from policyguard.proxy.upstream import Upstream
 
@@ -60,7 +60,7 @@ def says(found: tuple[Any, ...]) -> list[tuple[bool, str]]:
 async def test_a_good_upstream_is_asked_for_its_models_and_nothing_else(
     server: WireUpstream, upstream: Upstream
 ) -> None:
-    assert await look_at(upstream, "me") == ()
+    assert await probe_upstream(upstream, "me") == ()
     (seen,) = server.seen
     assert (seen.method, seen.path, seen.body, seen.headers[PROBE]) == ("GET", "/v1/models", b"", "me")
 
@@ -78,7 +78,7 @@ async def test_a_good_upstream_is_asked_for_its_models_and_nothing_else(
 )
 async def test_what_lasts_stops(server: WireUpstream, upstream: Upstream, answer: bytes, words: str) -> None:
     server.answers["/v1/models"] = answer
-    ((stops, said),) = says(await look_at(upstream))
+    ((stops, said),) = says(await probe_upstream(upstream))
     assert stops
     assert words in said
     assert "sk-upstream" not in said
@@ -87,7 +87,7 @@ async def test_what_lasts_stops(server: WireUpstream, upstream: Upstream, answer
 @pytest.mark.parametrize("status", [403, 429, 500, 503])
 async def test_what_passes_or_says_nothing_does_not_stop(server: WireUpstream, upstream: Upstream, status: int) -> None:
     server.answers["/v1/models"] = http(status, {"error": {"message": "no"}})
-    assert await look_at(upstream) == ()
+    assert await probe_upstream(upstream) == ()
 
 
 @pytest.mark.parametrize(
@@ -99,18 +99,18 @@ async def test_an_address_that_is_written_wrongly_is_told_by_asking_at_the_right
     wrong = upstream_at(server.url.removesuffix("/v1") + path)
     for answer in (MODELS, REFUSED):
         server.answers["/v1/models"] = answer
-        ((stops, said),) = says(await look_at(wrong))
+        ((stops, said),) = says(await probe_upstream(wrong))
         assert (stops, words in said) == (True, True)
 
 
 async def test_a_server_without_a_list_of_models_is_not_stopped(server: WireUpstream, upstream: Upstream) -> None:
     del server.answers["/v1/models"]
-    ((stops, said),) = says(await look_at(upstream))
+    ((stops, said),) = says(await probe_upstream(upstream))
     assert (stops, "no list of models" in said) == (False, True)
 
 
 async def test_nobody_there_is_an_outage(upstream_at: Callable[[str], Upstream]) -> None:
-    assert says(await look_at(upstream_at("http://127.0.0.1:9/v1"))) == [(False, "it cannot be reached now")]
+    assert says(await probe_upstream(upstream_at("http://127.0.0.1:9/v1"))) == [(False, "it cannot be reached now")]
 
 
 async def test_a_name_that_there_is_not_stops_and_plain_http_is_told(
@@ -120,7 +120,7 @@ async def test_a_name_that_there_is_not_stops_and_plain_http_is_told(
         raise socket.gaierror(socket.EAI_NONAME, "no")
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    plain, unresolved = says(await look_at(upstream_at("http://images.example.com/v1")))
+    plain, unresolved = says(await probe_upstream(upstream_at("http://images.example.com/v1")))
     assert (plain[0], "in the clear" in plain[1]) == (False, True)
     assert unresolved == (True, "its host name cannot be resolved")
 
@@ -252,7 +252,7 @@ async def test_nobody_waits_for_a_look_that_is_under_way(monkeypatch: pytest.Mon
             await mute.wait()
         return ()
 
-    monkeypatch.setattr(probe, "look_at", look_at)
+    monkeypatch.setattr(probe, "probe_upstream", probe_upstream)
     watched = Probe(None, "", lambda: now[0])  # type: ignore[arg-type]
     assert await watched.look() == ()
     now[0] = 2 * GOOD_S

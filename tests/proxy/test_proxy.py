@@ -18,7 +18,7 @@ from support import NOW, ORG, SURFACE
 from policyguard.guard.guard import Guard
 from policyguard.proxy.key_ring import KEPT_S, KeyRing
 from policyguard.proxy.moderator import UpstreamModerator
-from policyguard.proxy.proxy import Limits, Proxy
+from policyguard.proxy.proxy import Proxy, ProxyLimits
 from policyguard.proxy.upstream import Upstream
 
 pytestmark = pytest.mark.anyio
@@ -118,7 +118,11 @@ async def start(upstream: WireUpstream, open_guard: Callable[..., Guard]) -> Asy
     made: list[Upstream] = []
 
     def make(
-        *, avatars: str = SURFACE + BUDGET, org: str = ORG, limits: Limits | None = None, silence_s: float = HANGS_S
+        *,
+        avatars: str = SURFACE + BUDGET,
+        org: str = ORG,
+        limits: ProxyLimits | None = None,
+        silence_s: float = HANGS_S,
     ) -> Client:
         seam = Upstream(key="sk-upstream", base_url=upstream.url, read_timeout_s=silence_s)
         made.append(seam)
@@ -568,7 +572,7 @@ USAGE_OF_ONE = {"input_tokens": 10, "output_tokens": 196}
 
 
 async def test_headers_and_bodies_have_a_size(start: Callable[..., Client]) -> None:
-    client = start(limits=Limits(header_bytes=1_000, json_bytes=1_000))
+    client = start(limits=ProxyLimits(header_bytes=1_000, json_bytes=1_000))
     key = client.key()
     assert (await client.ask(key, x_long="x" * 1_000)).status == 431
     assert (await client.ask(key, {"prompt": "x" * 1_000})).status == 413
@@ -576,7 +580,7 @@ async def test_headers_and_bodies_have_a_size(start: Callable[..., Client]) -> N
 
 
 async def test_more_requests_than_it_takes_are_told_to_come_again(start: Callable[..., Client]) -> None:
-    client = start(limits=Limits(requests=1))
+    client = start(limits=ProxyLimits(requests=1))
     key, over = client.key(), asyncio.Event()
     client.upstream.answers["/v1/moderations"] = [b"", over]
     first = asyncio.create_task(client.ask(key))
@@ -591,7 +595,7 @@ async def test_more_requests_than_it_takes_are_told_to_come_again(start: Callabl
 
 
 async def test_bodies_in_flight_have_a_bound_together(start: Callable[..., Client]) -> None:
-    client = start(limits=Limits(bodies_bytes=4_000))
+    client = start(limits=ProxyLimits(bodies_bytes=4_000))
     key, over, body = client.key(), asyncio.Event(), {"prompt": "x" * 1_500}
     client.upstream.answers["/v1/moderations"] = [b"", over]
     first = asyncio.create_task(client.ask(key, body))
@@ -643,7 +647,7 @@ async def test_an_answer_without_a_body_comes_to_its_end(start: Callable[..., Cl
 
 
 async def test_one_key_takes_half_of_the_room_at_most(start: Callable[..., Client]) -> None:
-    client = start(limits=Limits(requests=4))
+    client = start(limits=ProxyLimits(requests=4))
     greedy, other, over = client.key(), client.key(), asyncio.Event()
     client.upstream.answers["/v1/moderations"] = [b"", over]
     held = [asyncio.create_task(client.ask(greedy)) for _ in range(2)]

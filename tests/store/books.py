@@ -14,8 +14,8 @@ from databases import connect
 from policyguard.audit.private import Vault
 from policyguard.decision import Mode
 from policyguard.flow.events import DIMENSIONS, Event, EventType, event_id
-from policyguard.flow.states import Leg
-from policyguard.flow.steps import Charge, Hold, Private, Record, Refusal, Reserve, Resume, Settle
+from policyguard.flow.states import LegState
+from policyguard.flow.steps import Charge, Hold, Private, Record, RefusedLeg, Reserve, Resume, Settle
 from policyguard.policy.model import Unit
 from policyguard.store import Store, open_store
 from policyguard.store.address import sqlite_path
@@ -102,22 +102,22 @@ def reserve(
 
 def settle(
     leg: str,
-    state: Literal[Leg.SETTLED, Leg.RELEASED, Leg.PRESUMED] = Leg.SETTLED,
+    state: Literal[LegState.SETTLED, LegState.RELEASED, LegState.PRESUMED] = LegState.SETTLED,
     cost: int | None = 4 * CENTS,
     *,
     review: str | None = None,
     answered: bool | None = None,
 ) -> Settle:
-    types: dict[Leg, EventType] = {
-        Leg.SETTLED: "leg.settled",
-        Leg.RELEASED: "leg.released",
-        Leg.PRESUMED: "leg.presumed",
+    types: dict[LegState, EventType] = {
+        LegState.SETTLED: "leg.settled",
+        LegState.RELEASED: "leg.released",
+        LegState.PRESUMED: "leg.presumed",
     }
-    ended: EventType = "review.resume_failed" if state is Leg.RELEASED else "review.released"
+    ended: EventType = "review.resume_failed" if state is LegState.RELEASED else "review.released"
     return Settle(
         leg_id=leg,
         state=state,
-        charge_micros=None if state is Leg.PRESUMED else 0 if state is Leg.RELEASED else cost,
+        charge_micros=None if state is LegState.PRESUMED else 0 if state is LegState.RELEASED else cost,
         event=event(types[state], leg, decision_id=f"dec_{leg}", leg_id=leg, outcome=state.value),
         review_event=event(ended, review, review_id=review) if review else None,
         answered=answered,
@@ -163,7 +163,7 @@ def refused(decision: str, ceiling: int | None = None, model: str | None = None,
     denied = event("request.decided", decision, decision_id=decision, outcome="deny", **changes)
     if ceiling is None:
         return Record((denied,))
-    return Record((denied,), refusal=Refusal({**denied.dimensions, "model": model}, ceiling))
+    return Record((denied,), refusal=RefusedLeg({**denied.dimensions, "model": model}, ceiling))
 
 
 def balance(store: Store, key: str = "day") -> tuple[int, int]:

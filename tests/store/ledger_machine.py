@@ -22,7 +22,7 @@ from hypothesis.stateful import (
 )
 from store.books import DAY, NOW, VAULT, assert_books_balance, charge, reserve, settle
 
-from policyguard.flow.states import LEG_MOVES, Leg
+from policyguard.flow.states import LEG_MOVES, LegState
 from policyguard.flow.steps import OverBudget, Reserved
 from policyguard.policy.model import Unit
 from policyguard.store import open_store
@@ -32,7 +32,7 @@ Key = tuple[str, datetime]
 UNITS: dict[str, Unit] = {"day": "usd", "month": "usd", "calls": "requests", "images": "images"}
 LIMITS = {"day": 60, "month": 50, "calls": 5, "images": 7}  # small, so that each is the first one now and then
 ALERTS = {"day": (50, 100), "calls": (50,)}
-LIVE = (Leg.HELD, Leg.SENT)
+LIVE = (LegState.HELD, LegState.SENT)
 
 
 @dataclass
@@ -42,7 +42,7 @@ class Model:
     charges: dict[Key, int]
     ceiling: int
     expires: datetime
-    state: Leg = Leg.HELD
+    state: LegState = LegState.HELD
     charged: int = 0
     sent: bool = False  # marked as sent, or settled as if it had been
     late: bool = False  # charged after its reservation had been released
@@ -51,7 +51,7 @@ class Model:
         """What of a window is spent for it."""
         if UNITS[key[0]] == "usd":
             return self.charged
-        return self.charges[key] if self.state in (Leg.SETTLED, Leg.PRESUMED) else 0
+        return self.charges[key] if self.state in (LegState.SETTLED, LegState.PRESUMED) else 0
 
 
 class Ledger(RuleBasedStateMachine):
@@ -109,10 +109,10 @@ class Ledger(RuleBasedStateMachine):
     def send(self, leg: str, minutes: int) -> None:
         model = self.model[leg]
         until = self.now + timedelta(minutes=minutes)
-        may = model.state is Leg.HELD and self.now < model.expires
+        may = model.state is LegState.HELD and self.now < model.expires
         assert self.store.mark_sent(leg, until, self.now) is may
         if may:
-            model.state, model.expires, model.sent = Leg.SENT, until, True
+            model.state, model.expires, model.sent = LegState.SENT, until, True
 
     @rule(leg=legs, minutes=st.integers(1, 20), late=st.booleans())
     def send_at_the_last_moment(self, leg: str, minutes: int, late: bool) -> None:
@@ -122,31 +122,31 @@ class Ledger(RuleBasedStateMachine):
     @rule(leg=legs, minutes=st.integers(1, 20))
     def renew(self, leg: str, minutes: int) -> None:
         model, until = self.model[leg], self.now + timedelta(minutes=minutes)
-        may = model.state is Leg.SENT
+        may = model.state is LegState.SENT
         assert self.store.renew(leg, until) is may
         if may:
             model.expires = until
 
     @rule(
         leg=legs,
-        state=st.sampled_from([Leg.SETTLED, Leg.RELEASED, Leg.PRESUMED]),
+        state=st.sampled_from([LegState.SETTLED, LegState.RELEASED, LegState.PRESUMED]),
         cost=st.integers(0, 70),
         times=st.integers(1, 2),
     )
-    def end(self, leg: str, state: Leg, cost: int, times: int) -> None:
+    def end(self, leg: str, state: LegState, cost: int, times: int) -> None:
         for _ in range(times):
             self.end_once(leg, state, cost)
 
-    def end_once(self, leg: str, state: Leg, cost: int) -> None:
+    def end_once(self, leg: str, state: LegState, cost: int) -> None:
         model = self.model[leg]
-        if model.state is Leg.HELD and state is not Leg.RELEASED:
-            model.state, model.sent = Leg.SENT, True  # what was used was sent, said or not
-        may = state in LEG_MOVES[model.state] and not (model.state is Leg.RELEASED and model.sent)
+        if model.state is LegState.HELD and state is not LegState.RELEASED:
+            model.state, model.sent = LegState.SENT, True  # what was used was sent, said or not
+        may = state in LEG_MOVES[model.state] and not (model.state is LegState.RELEASED and model.sent)
         answer = self.store.perform(settle(leg, state, cost), self.now)  # type: ignore[arg-type]
         assert answer.changed is may
         if may:
-            model.late = model.late or model.state is Leg.RELEASED
-            model.sent = model.sent or model.state is Leg.RELEASED
+            model.late = model.late or model.state is LegState.RELEASED
+            model.sent = model.sent or model.state is LegState.RELEASED
             self.finish(model, state, cost)
             assert self.alerts(answer) == self.reached(model.charges)
         assert (answer.state, answer.charged_micros) == (model.state, model.charged)
@@ -155,9 +155,9 @@ class Ledger(RuleBasedStateMachine):
     def reconcile(self, leg: str, cost: int | None) -> None:
         model = self.model[leg]
         answer = self.store.reconcile(leg, cost, by="ada", why="the invoice", now=self.now)
-        assert answer.changed is (model.state is Leg.PRESUMED)
+        assert answer.changed is (model.state is LegState.PRESUMED)
         if answer.changed:
-            self.finish(model, Leg.RELEASED if cost is None else Leg.SETTLED, cost or 0)
+            self.finish(model, LegState.RELEASED if cost is None else LegState.SETTLED, cost or 0)
             assert self.alerts(answer) == self.reached(model.charges)
 
     @rule(leg=legs)
@@ -211,15 +211,15 @@ class Ledger(RuleBasedStateMachine):
             for (name, at), n in charges.items()
         ]
 
-    def finish(self, model: Model, state: Leg, cost: int) -> None:
+    def finish(self, model: Model, state: LegState, cost: int) -> None:
         model.state = state
-        model.charged = {Leg.SETTLED: cost, Leg.RELEASED: 0, Leg.PRESUMED: model.ceiling}[state]
+        model.charged = {LegState.SETTLED: cost, LegState.RELEASED: 0, LegState.PRESUMED: model.ceiling}[state]
 
     def run_out(self) -> None:
         """What the store does by itself before a reserve."""
         for model in self.model.values():
             if model.state in LIVE and model.expires <= self.now:
-                self.finish(model, Leg.RELEASED if model.state is Leg.HELD else Leg.PRESUMED, 0)
+                self.finish(model, LegState.RELEASED if model.state is LegState.HELD else LegState.PRESUMED, 0)
 
     def used(self, key: Key) -> int:
         return self.reserved(key) + self.spent(key)

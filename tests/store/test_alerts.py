@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from store.books import DAY, HOUR, NOW, charge, refused, reserve, settle, types
 
-from policyguard.flow.states import Leg
-from policyguard.flow.steps import Alert, OverBudget, Record, Refusal, Reserved
+from policyguard.flow.states import LegState
+from policyguard.flow.steps import Alert, OverBudget, Record, RefusedLeg, Reserved
 from policyguard.store import Store
 
 AT = (50, 80, 100)
@@ -63,7 +63,7 @@ def test_a_refused_reservation_tells_nothing(store: Store) -> None:
 
 def test_what_was_given_back_is_not_told_when_it_is_taken_again(store: Store) -> None:
     assert taken(store, "leg_1", 60) == (50,)
-    store.perform(settle("leg_1", Leg.RELEASED), NOW)
+    store.perform(settle("leg_1", LegState.RELEASED), NOW)
     assert taken(store, "leg_2", 60) == ()
 
 
@@ -102,19 +102,19 @@ def test_a_refusal_for_lack_of_room_is_the_last_threshold(store: Store) -> None:
     """Requests come in pieces: a budget of which no piece fits any more never gets to 100 % by itself."""
     assert taken(store, "leg_1", 70) == (50,)
     over = charge(40, 100, alert_at=AT)
-    step = Record(refused("dec_2").events, refusal=Refusal({}, 40, over))
+    step = Record(refused("dec_2").events, refusal=RefusedLeg({}, 40, over))
     assert [alert.per_cent for alert in store.perform(step, NOW)] == [80, 100]
     assert store.perform(step, NOW) == ()
 
 
 def test_a_request_larger_than_an_untouched_budget_tells_nothing(store: Store) -> None:
-    step = Record(refused("dec_2").events, refusal=Refusal({}, 400, charge(400, 100, alert_at=AT)))
+    step = Record(refused("dec_2").events, refusal=RefusedLeg({}, 400, charge(400, 100, alert_at=AT)))
     assert store.perform(step, NOW) == ()
 
 
 def test_only_a_budget_with_100_per_cent_tells_that_it_has_no_room(store: Store) -> None:
     assert taken(store, "leg_1", 70, alert_at=(50,)) == (50,)
-    step = Record(refused("dec_2").events, refusal=Refusal({}, 40, charge(40, 100, alert_at=(50,))))
+    step = Record(refused("dec_2").events, refusal=RefusedLeg({}, 40, charge(40, 100, alert_at=(50,))))
     assert store.perform(step, NOW) == ()
 
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import pytest
 from store.books import MINUTE, NOW, open_at, reserve, settle, types
 
-from policyguard.flow.states import Leg
+from policyguard.flow.states import LegState
 from policyguard.flow.steps import Reserved, UpstreamDown
 from policyguard.store import Store
 from policyguard.store.breaker import ASK_AGAIN, FAULTS, OPEN_FOR, PROBES
@@ -21,7 +21,9 @@ def ask(store: Store, leg: str, now: datetime = NOW, upstream: str = UP) -> obje
     return store.perform(reserve(leg, upstream=upstream, expires_at=now + MINUTE, ceiling=1), now)
 
 
-def ends(store: Store, leg: str, answered: bool | None, now: datetime = NOW, state: Leg = Leg.PRESUMED) -> str | None:
+def ends(
+    store: Store, leg: str, answered: bool | None, now: datetime = NOW, state: LegState = LegState.PRESUMED
+) -> str | None:
     store.mark_sent(leg, now + 11 * MINUTE, now)
     opened: str | None = store.perform(settle(leg, state, 1, answered=answered), now).opened  # type: ignore[arg-type]
     return opened
@@ -81,8 +83,8 @@ def test_a_probe_that_fails_opens_it_again(down: Store) -> None:
     assert ask(down, "leg", LATER + SECOND) == UpstreamDown(UP, LATER + OPEN_FOR)
 
 
-@pytest.mark.parametrize("state", [Leg.SETTLED, Leg.RELEASED, Leg.PRESUMED])
-def test_a_probe_that_is_answered_closes_it(down: Store, state: Leg) -> None:
+@pytest.mark.parametrize("state", [LegState.SETTLED, LegState.RELEASED, LegState.PRESUMED])
+def test_a_probe_that_is_answered_closes_it(down: Store, state: LegState) -> None:
     ask(down, "p", LATER)
     assert ends(down, "p", True, LATER, state) is None
     assert types(down, type="upstream.up") == ["upstream.up"]

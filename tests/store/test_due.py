@@ -19,7 +19,7 @@ from store.books import (
     types,
 )
 
-from policyguard.flow.states import Leg, Review
+from policyguard.flow.states import LegState, ReviewState
 from policyguard.flow.steps import OverBudget, Reserved, Settled
 from policyguard.store import Store, Swept
 
@@ -68,7 +68,7 @@ def test_a_late_settle_after_the_sweep_still_settles(store: Store, url: str) -> 
     store.perform(reserve("leg_1"), NOW)
     store.mark_sent("leg_1", NOW + HOUR, NOW)
     store.sweep(NOW + HOUR)
-    assert store.perform(settle("leg_1"), NOW) == Settled(Leg.SETTLED, 4 * CENTS, 10 * CENTS, changed=True)
+    assert store.perform(settle("leg_1"), NOW) == Settled(LegState.SETTLED, 4 * CENTS, 10 * CENTS, changed=True)
     assert balance(store) == (0, 4 * CENTS)
     assert_books_balance(url)
 
@@ -137,7 +137,7 @@ def test_a_review_ends_with_the_leg_that_ran_out(store: Store) -> None:
         store.perform(reserve(leg, review=resume(review)), NOW)
         assert store.mark_sent(leg, NOW + HOUR, NOW) if goes else True
     assert store.sweep(NOW + HOUR) == Swept(released=1, presumed=1)
-    states = {item.review_id: item.state for item in store.reviews(Review)}
-    assert states == {"rev_1": Review.RESUME_FAILED, "rev_2": Review.RELEASED}
+    states = {item.review_id: item.state for item in store.reviews(ReviewState)}
+    assert states == {"rev_1": ReviewState.RESUME_FAILED, "rev_2": ReviewState.RELEASED}
     assert types(store, review_id="rev_1")[-1] == "review.resume_failed"
     assert types(store, review_id="rev_2")[-1] == "review.released"

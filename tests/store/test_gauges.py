@@ -8,7 +8,7 @@ from typing import Any
 
 from store.books import CENTS, DAY, HOUR, NOW, charge, hold, reserve, settle
 
-from policyguard.flow.states import Leg
+from policyguard.flow.states import LegState
 from policyguard.store import Store
 from policyguard.store.breaker import FAULTS
 from policyguard.store.gauges import BudgetGauge, Gauges
@@ -21,7 +21,7 @@ def budget(key: str, **changes: Any) -> Any:
 ORG, TENANT = "org|month|usd|day|UTC|", "avatars|tenant|usd|day|UTC|tenant"
 
 
-def sent(store: Store, name: str, end: Leg | None, *charges: Any, **changes: Any) -> None:
+def sent(store: Store, name: str, end: LegState | None, *charges: Any, **changes: Any) -> None:
     store.perform(reserve(name, *(charges or (budget(ORG),)), expires_at=NOW + HOUR, **changes), NOW)
     store.mark_sent(name, NOW + HOUR, NOW)
     if end is not None:
@@ -33,7 +33,7 @@ def test_an_empty_ledger_has_nothing(store: Store) -> None:
 
 
 def test_a_budget_is_one_sum_however_many_callers_it_counts(store: Store) -> None:
-    for name, tenant, end in (("a", "acme", Leg.SETTLED), ("b", "acme", None), ("c", "other", None)):
+    for name, tenant, end in (("a", "acme", LegState.SETTLED), ("b", "acme", None), ("c", "other", None)):
         sent(store, name, end, budget(ORG), budget(f"{TENANT}|{tenant}", limit=20 * CENTS))
     old = DAY - timedelta(days=1)
     sent(store, "d", None, budget(ORG, starts=old))
@@ -45,8 +45,8 @@ def test_a_budget_is_one_sum_however_many_callers_it_counts(store: Store) -> Non
 
 
 def test_presumed_legs_count_until_they_are_put_right(store: Store) -> None:
-    sent(store, "a", Leg.PRESUMED)
-    sent(store, "b", Leg.PRESUMED, surface="marketing")
+    sent(store, "a", LegState.PRESUMED)
+    sent(store, "b", LegState.PRESUMED, surface="marketing")
     store.reconcile("b", None, by="ada", why="never billed", now=NOW)
     assert store.gauges(NOW).presumed == {"avatars": (1, 10 * CENTS)}
 
@@ -54,7 +54,7 @@ def test_presumed_legs_count_until_they_are_put_right(store: Store) -> None:
 def test_held_reviews_and_open_breakers_are_counted(store: Store) -> None:
     store.perform(hold(), NOW)
     for number in range(FAULTS + 1):
-        sent(store, str(number), Leg.PRESUMED, budget(ORG, limit=10**9), upstream="api.openai.com")
+        sent(store, str(number), LegState.PRESUMED, budget(ORG, limit=10**9), upstream="api.openai.com")
     found = store.gauges(NOW)
     assert (found.held, found.breakers_open) == ({"avatars": 1}, 1)
     assert store.gauges(NOW + HOUR).breakers_open == 0

@@ -14,7 +14,7 @@ from support import ORG, SURFACE, write_policies
 from policyguard.decision import Held, Refused, Released
 from policyguard.errors import StoreUnavailable
 from policyguard.flow.inspect import unpacked
-from policyguard.flow.states import Review
+from policyguard.flow.states import ReviewState
 from policyguard.guard.guard import Guard
 from policyguard.moderation.scripted import ScriptedModerator
 from policyguard.policy.load import load
@@ -61,7 +61,7 @@ class Door:
     def vote(self, review_id: str, verdict: Any = "approve") -> None:
         self.store.vote(review_id, "ada@example.com", verdict, "", self.now)
 
-    def state(self, review_id: str) -> Review:
+    def state(self, review_id: str) -> ReviewState:
         item = self.store.review(review_id)
         assert item is not None
         return item.state
@@ -122,7 +122,7 @@ def test_an_approved_answer_is_handed_out_until_its_review_ends(door: Door, url:
         released = door.resumed(review_id)
         assert isinstance(released, Released)
         assert released.answer == OUTPUT.answer
-    assert door.state(review_id) is Review.RELEASED
+    assert door.state(review_id) is ReviewState.RELEASED
     assert rows(url, "SELECT COUNT(*) FROM legs") == [(1,)]
     assert types(door.store).count("review.released") == 1
     door.now += timedelta(hours=4)
@@ -137,13 +137,13 @@ def test_it_is_the_callers_own_and_for_this_request_alone(door: Door) -> None:
     assert door.resumed(review_id, replace(ASKED, prompt="a dog")).decision.reasons[-1].id == "review.mismatch"
     assert door.resumed(review_id, replace(ASKED, n=2)).decision.reasons[-1].id == "review.mismatch"
     assert door.resumed(review_id, user="u2").decision.reasons[-1].id == "review.unknown"
-    assert door.state(review_id) is Review.APPROVED
+    assert door.state(review_id) is ReviewState.APPROVED
 
 
 def test_a_rejection_destroys_it(door: Door) -> None:
     review_id = door.held()
     door.vote(review_id, "reject")
-    assert (door.state(review_id), door.stored(review_id)) == (Review.REJECTED, None)
+    assert (door.state(review_id), door.stored(review_id)) == (ReviewState.REJECTED, None)
     assert door.resumed(review_id).decision.reasons[-1].id == "review.rejected"
 
 
@@ -154,7 +154,7 @@ def test_what_nobody_decides_or_takes_runs_out_and_is_destroyed(door: Door, appr
         door.vote(review_id)
     door.now += timedelta(hours=4)
     door.guard.sweep()
-    assert (door.state(review_id), door.stored(review_id)) == (Review.EXPIRED, None)
+    assert (door.state(review_id), door.stored(review_id)) == (ReviewState.EXPIRED, None)
     assert door.resumed(review_id).decision.reasons[-1].id == "review.expired"
 
 
@@ -181,7 +181,7 @@ def test_a_changed_policy_has_it_reviewed_anew(tmp_path: Path, store: Store, doo
     door.vote(review_id)
     changed = Door(tmp_path / "changed", store, POLICY.replace("sexual: 0.3", "sexual: 0.2"))
     answer = changed.resumed(review_id)
-    assert (type(answer), answer.review_id, changed.state(review_id)) == (Held, review_id, Review.HELD)
+    assert (type(answer), answer.review_id, changed.state(review_id)) == (Held, review_id, ReviewState.HELD)
     assert isinstance(changed.resumed(review_id), Refused)
     changed.vote(review_id)
     assert isinstance(changed.resumed(review_id), Released)

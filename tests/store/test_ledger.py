@@ -20,7 +20,7 @@ from store.books import (
 )
 
 from policyguard.errors import PolicyguardError
-from policyguard.flow.states import Leg
+from policyguard.flow.states import LegState
 from policyguard.flow.steps import OverBudget, Reserved, Settled
 from policyguard.store import Store, Swept
 
@@ -157,9 +157,9 @@ def test_a_request_that_is_sent_at_once_is_reserved_as_sent(store: Store, url: s
 
 @pytest.mark.parametrize(
     ("state", "cost", "spent"),
-    [(Leg.SETTLED, 4 * CENTS, 4 * CENTS), (Leg.RELEASED, 0, 0), (Leg.PRESUMED, None, 10 * CENTS)],
+    [(LegState.SETTLED, 4 * CENTS, 4 * CENTS), (LegState.RELEASED, 0, 0), (LegState.PRESUMED, None, 10 * CENTS)],
 )
-def test_a_leg_ends_with_what_it_cost(store: Store, url: str, state: Leg, cost: int | None, spent: int) -> None:
+def test_a_leg_ends_with_what_it_cost(store: Store, url: str, state: LegState, cost: int | None, spent: int) -> None:
     sent(store)
     answer = store.perform(settle("leg_1", state, cost), NOW)  # type: ignore[arg-type]
     assert answer == Settled(state, spent, 10 * CENTS, changed=True)
@@ -172,7 +172,7 @@ def test_images_are_charged_in_full_unless_released(store: Store, url: str) -> N
         assert store.perform(reserve(leg, charge(2, 5, unit="images")), NOW) == Reserved()
         assert store.mark_sent(leg, NOW + HOUR, NOW)
     store.perform(settle("leg_1"), NOW)
-    store.perform(settle("leg_2", Leg.RELEASED), NOW)
+    store.perform(settle("leg_2", LegState.RELEASED), NOW)
     assert balance(store) == (0, 2)
     assert_books_balance(url)
 
@@ -180,17 +180,17 @@ def test_images_are_charged_in_full_unless_released(store: Store, url: str) -> N
 def test_a_second_end_is_answered_with_the_first(store: Store) -> None:
     sent(store)
     store.perform(settle("leg_1"), NOW)
-    for again in (settle("leg_1", cost=9), settle("leg_1", Leg.RELEASED), settle("leg_1", Leg.PRESUMED)):
-        assert store.perform(again, NOW) == Settled(Leg.SETTLED, 4 * CENTS, 10 * CENTS, changed=False)
+    for again in (settle("leg_1", cost=9), settle("leg_1", LegState.RELEASED), settle("leg_1", LegState.PRESUMED)):
+        assert store.perform(again, NOW) == Settled(LegState.SETTLED, 4 * CENTS, 10 * CENTS, changed=False)
     assert balance(store) == (0, 4 * CENTS)
     assert types(store) == ["request.decided", "leg.settled"]
 
 
 def test_a_late_settle_corrects_what_was_presumed(store: Store, url: str) -> None:
     sent(store)
-    store.perform(settle("leg_1", Leg.PRESUMED), NOW)
+    store.perform(settle("leg_1", LegState.PRESUMED), NOW)
     answer = store.perform(settle("leg_1"), NOW)
-    assert answer == Settled(Leg.SETTLED, 4 * CENTS, 10 * CENTS, changed=True)
+    assert answer == Settled(LegState.SETTLED, 4 * CENTS, 10 * CENTS, changed=True)
     assert balance(store) == (0, 4 * CENTS)
     assert_books_balance(url)
 
@@ -198,9 +198,9 @@ def test_a_late_settle_corrects_what_was_presumed(store: Store, url: str) -> Non
 def test_a_presumed_leg_can_be_given_back(store: Store, url: str) -> None:
     store.perform(reserve("leg_1", charge(key="usd"), charge(2, 5, key="images", unit="images")), NOW)
     store.mark_sent("leg_1", NOW + HOUR, NOW)
-    store.perform(settle("leg_1", Leg.PRESUMED), NOW)
+    store.perform(settle("leg_1", LegState.PRESUMED), NOW)
     assert (balance(store, "usd"), balance(store, "images")) == ((0, 10 * CENTS), (0, 2))
-    store.perform(settle("leg_1", Leg.RELEASED), NOW)
+    store.perform(settle("leg_1", LegState.RELEASED), NOW)
     assert (balance(store, "usd"), balance(store, "images")) == ((0, 0), (0, 0))
     assert_books_balance(url)
 
@@ -214,7 +214,7 @@ def test_a_cost_above_the_ceiling_is_kept(store: Store, url: str) -> None:
 
 def test_what_was_used_is_charged_even_where_nobody_said_that_it_was_sent(store: Store) -> None:
     store.perform(reserve("leg_1"), NOW)
-    assert store.perform(settle("leg_1"), NOW) == Settled(Leg.SETTLED, 4 * CENTS, 10 * CENTS, changed=True)
+    assert store.perform(settle("leg_1"), NOW) == Settled(LegState.SETTLED, 4 * CENTS, 10 * CENTS, changed=True)
     assert balance(store) == (0, 4 * CENTS)
 
 
@@ -228,15 +228,17 @@ def test_what_was_used_after_an_unsent_reservation_ran_out_is_charged_late(store
 
 def test_a_leg_that_was_never_marked_as_sent_ends_late_once_and_not_to_and_fro(store: Store) -> None:
     store.perform(reserve("leg_1"), NOW)
-    changes = [store.perform(settle("leg_1", state), NOW).changed for state in [Leg.RELEASED, Leg.PRESUMED] * 3]
+    changes = [
+        store.perform(settle("leg_1", state), NOW).changed for state in [LegState.RELEASED, LegState.PRESUMED] * 3
+    ]
     assert changes == [True, True, True, False, False, False]
     assert balance(store) == (0, 0)
 
 
 def test_a_release_after_it_was_sent_is_final(store: Store) -> None:
     sent(store)
-    store.perform(settle("leg_1", Leg.RELEASED), NOW)
-    assert store.perform(settle("leg_1"), NOW) == Settled(Leg.RELEASED, 0, 10 * CENTS, changed=False)
+    store.perform(settle("leg_1", LegState.RELEASED), NOW)
+    assert store.perform(settle("leg_1"), NOW) == Settled(LegState.RELEASED, 0, 10 * CENTS, changed=False)
 
 
 def test_a_settle_charges_the_window_of_its_reservation(store: Store) -> None:

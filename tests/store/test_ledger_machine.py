@@ -11,7 +11,7 @@ from hypothesis import Phase
 from store.ledger_machine import file, run
 
 from policyguard.errors import StoreUnavailable
-from policyguard.flow.states import Leg
+from policyguard.flow.states import LegState
 from policyguard.store import alerts, due, ledger, reconcile, windows
 from policyguard.store.db.sql import Sql
 
@@ -72,15 +72,15 @@ def what_was_presumed_is_not_charged(patch: Patch) -> None:
 
 
 def a_lost_outcome_gives_the_money_back(patch: Patch) -> None:
-    patch.setitem(due._RUN_OUT, Leg.SENT, (Leg.RELEASED, "leg.released", "lost"))  # type: ignore[misc]
+    patch.setitem(due._RUN_OUT, LegState.SENT, (LegState.RELEASED, "leg.released", "lost"))  # type: ignore[misc]
 
 
 def a_release_is_possible_after_it_was_settled(patch: Patch) -> None:
-    patch.setitem(ledger._SOURCES, Leg.RELEASED, ["sent", "held", "presumed", "settled"])  # type: ignore[misc]
+    patch.setitem(ledger._SOURCES, LegState.RELEASED, ["sent", "held", "presumed", "settled"])  # type: ignore[misc]
 
 
 def a_late_settle_is_dropped(patch: Patch) -> None:
-    patch.setitem(ledger._SOURCES, Leg.SETTLED, ["sent"])  # type: ignore[misc]
+    patch.setitem(ledger._SOURCES, LegState.SETTLED, ["sent"])  # type: ignore[misc]
 
 
 def a_late_settle_forgets_what_was_presumed(patch: Patch) -> None:
@@ -115,7 +115,7 @@ def an_alert_is_told_again(patch: Patch) -> None:
 
 def a_leg_in_flight_can_be_reconciled(patch: Patch) -> None:
     end = reconcile.end_leg
-    patch.setattr(reconcile, "end_leg", lambda leg, source, *rest: end(leg, Leg.SENT, *rest))
+    patch.setattr(reconcile, "end_leg", lambda leg, source, *rest: end(leg, LegState.SENT, *rest))
 
 
 BUGS: tuple[Callable[[Patch], None], ...] = (

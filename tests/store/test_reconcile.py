@@ -8,7 +8,7 @@ import pytest
 from store.books import CENTS, DAY, HOUR, NOW, assert_books_balance, balance, charge, reserve, rows, settle, types
 
 from policyguard.errors import ConfigError, PolicyguardError
-from policyguard.flow.states import Leg
+from policyguard.flow.states import LegState
 from policyguard.flow.steps import Settled
 from policyguard.request import Usage
 from policyguard.store import PresumedLeg, Store
@@ -22,7 +22,7 @@ def presumed(store: Store) -> Store:
     for leg in ("lost", "known"):
         store.perform(reserve(leg, charge(key="usd"), charge(2, 9, key="images", unit="images"), n=2), NOW)
         store.mark_sent(leg, NOW + HOUR, NOW)
-    store.perform(settle("known", Leg.PRESUMED), NOW)
+    store.perform(settle("known", LegState.PRESUMED), NOW)
     store.sweep(NOW + HOUR)
     return store
 
@@ -51,7 +51,7 @@ def test_presumed_legs_are_listed_the_oldest_first(presumed: Store) -> None:
 
 def test_it_is_settled_at_what_it_cost(presumed: Store, url: str) -> None:
     usage = Usage(output_image_tokens=7)
-    assert right(presumed, "lost", 3 * CENTS, usage=usage) == Settled(Leg.SETTLED, 3 * CENTS, 10 * CENTS, True)
+    assert right(presumed, "lost", 3 * CENTS, usage=usage) == Settled(LegState.SETTLED, 3 * CENTS, 10 * CENTS, True)
     assert (balance(presumed, "usd"), balance(presumed, "images")) == ((0, 13 * CENTS), (0, 4))
     assert [leg.leg_id for leg in presumed.presumed()] == ["known"]
     (row,) = presumed.events(type="leg.settled")
@@ -73,7 +73,7 @@ def test_it_is_given_back_into_the_window_that_was_charged(presumed: Store, url:
 
 def test_it_is_done_once(presumed: Store) -> None:
     right(presumed, "lost", None)
-    assert right(presumed, "lost", 5) == Settled(Leg.RELEASED, 0, 10 * CENTS, changed=False)
+    assert right(presumed, "lost", 5) == Settled(LegState.RELEASED, 0, 10 * CENTS, changed=False)
     assert types(presumed, leg_id="lost") == ["request.decided", "leg.presumed", "leg.released"]
 
 
@@ -81,13 +81,13 @@ def test_only_a_presumed_leg_is_put_right(store: Store) -> None:
     store.perform(reserve("leg_1"), NOW)
     assert right(store, "leg_1", None).changed is False
     store.mark_sent("leg_1", NOW + HOUR, NOW)
-    assert right(store, "leg_1", 1).state is Leg.SENT
+    assert right(store, "leg_1", 1).state is LegState.SENT
     assert balance(store) == (10 * CENTS, 0)
 
 
 def test_a_late_outcome_does_not_undo_it(presumed: Store) -> None:
     right(presumed, "lost", None)
-    assert presumed.perform(settle("lost"), LATER).state is Leg.RELEASED
+    assert presumed.perform(settle("lost"), LATER).state is LegState.RELEASED
     assert balance(presumed, "usd") == (0, 10 * CENTS)
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from store.books import CENTS, DAY, HOUR, NOW, charge, refused, reserve, settle
 
 from policyguard.errors import ConfigError
-from policyguard.flow.states import Leg
+from policyguard.flow.states import LegState
 from policyguard.store import BudgetWindow, SpendRow, Store
 
 DAYS = timedelta(days=1)
@@ -20,7 +20,13 @@ DAYS = timedelta(days=1)
 @pytest.fixture
 def day(store: Store) -> Store:
     """One leg of each end on `avatars`, one settled on `marketing` a day later, and two refusals."""
-    for name, end in (("a", Leg.SETTLED), ("b", Leg.PRESUMED), ("c", Leg.RELEASED), ("d", None), ("e", None)):
+    for name, end in (
+        ("a", LegState.SETTLED),
+        ("b", LegState.PRESUMED),
+        ("c", LegState.RELEASED),
+        ("d", None),
+        ("e", None),
+    ):
         store.perform(reserve(name, n=2, expires_at=NOW + HOUR), NOW)
         if name != "e":
             store.mark_sent(name, NOW + HOUR, NOW)

@@ -21,17 +21,17 @@ from store.books import (
 )
 
 from policyguard.flow.events import Event
-from policyguard.flow.states import Leg, Review
+from policyguard.flow.states import LegState, ReviewState
 from policyguard.flow.steps import FindReview, NotResumable, OverBudget, Reopen, Reserved, ReviewItem
 from policyguard.store import Store, Swept
 
 
 def approved(store: Store, review_id: str = "rev_1") -> None:
     store.perform(hold(review_id), NOW)
-    assert store.vote(review_id, "ada", "approve", "", NOW).state is Review.APPROVED
+    assert store.vote(review_id, "ada", "approve", "", NOW).state is ReviewState.APPROVED
 
 
-def state(store: Store, review_id: str = "rev_1") -> Review:
+def state(store: Store, review_id: str = "rev_1") -> ReviewState:
     item = store.review(review_id)
     assert item is not None
     return item.state
@@ -46,7 +46,7 @@ def test_a_held_request_is_found_as_it_was_held(store: Store) -> None:
     expected = ReviewItem(
         review_id="rev_1",
         decision_id="dec_rev_1",
-        state=Review.HELD,
+        state=ReviewState.HELD,
         surface="avatars",
         tenant="acme",
         user=USER,
@@ -79,7 +79,7 @@ def test_the_most_urgent_item_comes_first(store: Store) -> None:
     store.perform(hold("rev_2", due_at=NOW + HOUR), NOW)
     assert [item.review_id for item in store.reviews()] == ["rev_2", "rev_1"]
     assert [item.review_id for item in store.reviews(limit=1)] == ["rev_2"]
-    assert store.reviews([Review.APPROVED]) == []
+    assert store.reviews([ReviewState.APPROVED]) == []
 
 
 # ---- resume -----------------------------------------------------------------------------------------------
@@ -88,7 +88,7 @@ def test_the_most_urgent_item_comes_first(store: Store) -> None:
 def test_an_approval_is_consumed_once(store: Store) -> None:
     approved(store)
     assert store.perform(reserve("leg_1", review=resume(by="1")), NOW) == Reserved()
-    assert store.perform(reserve("leg_2", review=resume(by="2")), NOW) == NotResumable(Review.RESUMING)
+    assert store.perform(reserve("leg_2", review=resume(by="2")), NOW) == NotResumable(ReviewState.RESUMING)
     assert balance(store) == (10 * CENTS, 0)
     assert types(store, review_id="rev_1")[-1] == "review.resuming"
 
@@ -96,35 +96,35 @@ def test_an_approval_is_consumed_once(store: Store) -> None:
 def test_without_an_approval_nothing_is_reserved(store: Store) -> None:
     assert store.perform(reserve("leg_1", review=resume()), NOW) == NotResumable(None)
     store.perform(hold(), NOW)
-    assert store.perform(reserve("leg_1", review=resume()), NOW) == NotResumable(Review.HELD)
+    assert store.perform(reserve("leg_1", review=resume()), NOW) == NotResumable(ReviewState.HELD)
     assert store.budget_windows() == []
 
 
 def test_an_approval_that_ran_out_is_worth_nothing(store: Store) -> None:
     approved(store)
     step = reserve("leg_1", review=resume(), expires_at=NOW + 5 * HOUR)
-    assert store.perform(step, NOW + 4 * HOUR) == NotResumable(Review.EXPIRED)
+    assert store.perform(step, NOW + 4 * HOUR) == NotResumable(ReviewState.EXPIRED)
 
 
 def test_an_approval_under_another_policy_is_worth_nothing(store: Store) -> None:
     approved(store)
     step = reserve("leg_1", review=resume(digest="sha256:q"))
-    assert store.perform(step, NOW) == NotResumable(Review.APPROVED)
+    assert store.perform(step, NOW) == NotResumable(ReviewState.APPROVED)
 
 
 def test_a_budget_refusal_keeps_the_approval(store: Store) -> None:
     approved(store)
     over = charge(11, 10)
     assert store.perform(reserve("leg_1", over, review=resume()), NOW) == OverBudget(over, 0, 0)
-    assert state(store) is Review.APPROVED
+    assert state(store) is ReviewState.APPROVED
     assert store.perform(reserve("leg_1", review=resume()), NOW) == Reserved()
 
 
 def test_a_review_ends_with_its_leg(store: Store) -> None:
     for review, leg, end, expected in (
-        ("rev_1", "leg_1", Leg.SETTLED, Review.RELEASED),
-        ("rev_2", "leg_2", Leg.PRESUMED, Review.RELEASED),
-        ("rev_3", "leg_3", Leg.RELEASED, Review.RESUME_FAILED),
+        ("rev_1", "leg_1", LegState.SETTLED, ReviewState.RELEASED),
+        ("rev_2", "leg_2", LegState.PRESUMED, ReviewState.RELEASED),
+        ("rev_3", "leg_3", LegState.RELEASED, ReviewState.RESUME_FAILED),
     ):
         approved(store, review)
         store.perform(reserve(leg, review=resume(review)), NOW)
@@ -138,9 +138,9 @@ def test_a_late_settle_writes_no_second_end_of_the_review(store: Store) -> None:
     approved(store)
     store.perform(reserve("leg_1", review=resume()), NOW)
     store.mark_sent("leg_1", NOW + HOUR, NOW)
-    store.perform(settle("leg_1", Leg.PRESUMED, review="rev_1"), NOW)
-    store.perform(settle("leg_1", Leg.RELEASED, review="rev_1"), NOW)
-    assert state(store) is Review.RELEASED
+    store.perform(settle("leg_1", LegState.PRESUMED, review="rev_1"), NOW)
+    store.perform(settle("leg_1", LegState.RELEASED, review="rev_1"), NOW)
+    assert state(store) is ReviewState.RELEASED
     assert types(store, review_id="rev_1").count("review.released") == 1
     assert "review.resume_failed" not in types(store)
 
@@ -173,9 +173,14 @@ def test_a_changed_policy_voids_the_votes(store: Store) -> None:
     assert reopen(store)
     item = store.review("rev_1")
     assert item is not None
-    assert (item.state, item.round, item.policy_digest, item.reasons) == (Review.HELD, 2, "sha256:q", ("real-people",))
+    assert (item.state, item.round, item.policy_digest, item.reasons) == (
+        ReviewState.HELD,
+        2,
+        "sha256:q",
+        ("real-people",),
+    )
     assert (item.reviewers, item.escalate, item.ceiling_micros, item.level) == (("oncall", "ada"), (), 7, 0)
-    assert store.vote("rev_1", "ada", "approve", "", NOW).state is Review.APPROVED
+    assert store.vote("rev_1", "ada", "approve", "", NOW).state is ReviewState.APPROVED
 
 
 def test_only_an_approved_item_is_reopened(store: Store) -> None:
@@ -219,7 +224,7 @@ def test_after_a_reopening_times_and_people_count_anew(store: Store) -> None:
     assert (found.level, found.round) == (1, 2)
     assert store.sweep(again + HOUR) == Swept(escalated=1)
     assert [e.event.body["level"] for e in store.events(type="review.escalated")] == [1, 1, 2]
-    assert store.vote("rev_1", "chief", "approve", "", again + HOUR).state is Review.APPROVED
+    assert store.vote("rev_1", "chief", "approve", "", again + HOUR).state is ReviewState.APPROVED
 
 
 def test_levels_that_were_missed_all_fire(store: Store) -> None:
@@ -231,7 +236,7 @@ def test_what_nobody_decides_runs_out(store: Store) -> None:
     store.perform(hold("rev_1", escalate=()), NOW)
     approved(store, "rev_2")
     assert store.sweep(NOW + 4 * HOUR) == Swept(expired=2)
-    assert (state(store), state(store, "rev_2")) == (Review.EXPIRED, Review.EXPIRED)
+    assert (state(store), state(store, "rev_2")) == (ReviewState.EXPIRED, ReviewState.EXPIRED)
     assert types(store).count("review.expired") == 2
     assert store.sweep(NOW + 5 * HOUR) == Swept()
 

@@ -9,7 +9,7 @@ import pytest
 from store.books import CENTS, DAY, HOUR, NOW, charge, reserve, settle
 
 from policyguard.store import Store
-from policyguard.store.spike import Part
+from policyguard.store.spike import Contribution
 
 TODAY = date(2026, 11, 24)
 
@@ -40,7 +40,7 @@ def test_the_dimension_that_moved_most_comes_first(week: Store) -> None:
     first, second = spike.dimensions[:2]
     # alike growth would be 24 and 36: by model 33 of 60 cents are elsewhere, by tenant 20
     assert (first.by, first.moved_micros, second.by, second.moved_micros) == ("model", 33 * CENTS, "tenant", 20 * CENTS)
-    assert first.parts == (Part("m", 57 * CENTS, 4 * CENTS), Part("x", 3 * CENTS, 6 * CENTS))
+    assert first.parts == (Contribution("m", 57 * CENTS, 4 * CENTS), Contribution("x", 3 * CENTS, 6 * CENTS))
     assert [part.change_micros for part in first.parts] == [53 * CENTS, -3 * CENTS]
 
 
@@ -56,7 +56,11 @@ def test_where_everything_grew_alike_nothing_moved(week: Store) -> None:
 def test_a_value_that_is_new_or_gone_is_a_part(week: Store) -> None:
     cost(week, "c", NOW, 10, tenant="new", model="m")
     tenants = next(moved for moved in week.explain_spend(TODAY).dimensions if moved.by == "tenant")
-    assert tenants.parts == (Part("new", 10 * CENTS, 0), Part("beta", 0, 6 * CENTS), Part("acme", 0, 4 * CENTS))
+    assert tenants.parts == (
+        Contribution("new", 10 * CENTS, 0),
+        Contribution("beta", 0, 6 * CENTS),
+        Contribution("acme", 0, 4 * CENTS),
+    )
     assert tenants.moved_micros == 10 * CENTS
 
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from store.books import HOUR, NOW, balance, hold, private, refused, reserve, rows, settle
 
-from policyguard.flow.states import Review
+from policyguard.flow.states import ReviewState
 from policyguard.store import Store, Swept
 
 DAYS = timedelta(days=1)
@@ -58,7 +58,7 @@ def test_a_review_goes_with_its_votes_and_never_while_it_is_open(store: Store, u
     store.vote("rev_1", "ada", "reject", "", NOW)
     store.sweep(NOW + 500 * DAYS)
     assert (count(url, "reviews"), count(url, "review_votes")) == (0, 0)
-    assert store.reviews(Review) == []
+    assert store.reviews(ReviewState) == []
 
 
 def test_more_than_one_batch_is_removed(store: Store) -> None:

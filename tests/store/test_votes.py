@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from store.books import HOUR, MINUTE, NOW, VAULT, hold, types
 
-from policyguard.flow.states import Review
+from policyguard.flow.states import ReviewState
 from policyguard.flow.steps import Vote
 from policyguard.store import ReviewConflict, Store
 
@@ -19,28 +19,28 @@ def conflict(vote: Callable[[], Any]) -> str:
     return raised.value.code
 
 
-def approve(store: Store, who: str = "ada", at: datetime = NOW, **more: Any) -> Review:
+def approve(store: Store, who: str = "ada", at: datetime = NOW, **more: Any) -> ReviewState:
     return store.vote("rev_1", who, "approve", "fine", at, **more).state
 
 
 def test_one_approval_is_enough_where_one_is_asked_for(store: Store) -> None:
     store.perform(hold(), NOW)
     item = store.vote("rev_1", "ada", "approve", "looks harmless", NOW)
-    assert (item.state, item.votes) == (Review.APPROVED, (Vote("ada", "approve", 1, NOW, "looks harmless"),))
+    assert (item.state, item.votes) == (ReviewState.APPROVED, (Vote("ada", "approve", 1, NOW, "looks harmless"),))
     assert types(store, review_id="rev_1")[-2:] == ["review.voted", "review.approved"]
 
 
 def test_two_approvals_need_two_people(store: Store) -> None:
     store.perform(hold(approvals=2), NOW)
-    assert approve(store, "ada") is Review.HELD
+    assert approve(store, "ada") is ReviewState.HELD
     assert conflict(lambda: approve(store, "ada")) == "voted"
-    assert approve(store, "grace") is Review.APPROVED
+    assert approve(store, "grace") is ReviewState.APPROVED
 
 
 def test_any_rejection_rejects(store: Store) -> None:
     store.perform(hold(approvals=2), NOW)
     approve(store, "ada")
-    assert store.vote("rev_1", "grace", "reject", "a real person", NOW).state is Review.REJECTED
+    assert store.vote("rev_1", "grace", "reject", "a real person", NOW).state is ReviewState.REJECTED
     assert types(store, review_id="rev_1")[-1] == "review.rejected"
 
 
@@ -58,7 +58,7 @@ def test_a_level_decides_from_its_time_on(store: Store) -> None:
     store.perform(hold(), NOW)
     assert conflict(lambda: approve(store, "oncall", NOW + 29 * MINUTE)) == "not_reviewer"
     assert conflict(lambda: approve(store, "boss", NOW + 30 * MINUTE)) == "not_reviewer"
-    assert approve(store, "oncall", NOW + 30 * MINUTE) is Review.APPROVED
+    assert approve(store, "oncall", NOW + 30 * MINUTE) is ReviewState.APPROVED
 
 
 def test_a_decided_item_stays_decided(store: Store) -> None:
@@ -75,7 +75,7 @@ def test_a_vote_after_the_time_does_not_count(store: Store) -> None:
 def test_a_vote_on_another_policy_does_not_count(store: Store) -> None:
     store.perform(hold(), NOW)
     assert conflict(lambda: approve(store, policy_digest="sha256:old")) == "changed"
-    assert approve(store, policy_digest="sha256:p") is Review.APPROVED
+    assert approve(store, policy_digest="sha256:p") is ReviewState.APPROVED
 
 
 def test_an_unknown_item_is_said(store: Store) -> None:
@@ -87,7 +87,7 @@ def test_a_vote_that_does_not_count_leaves_nothing(store: Store) -> None:
     before = types(store)
     conflict(lambda: approve(store, "mallory"))
     assert types(store) == before
-    assert approve(store) is Review.APPROVED
+    assert approve(store) is ReviewState.APPROVED
 
 
 def test_the_record_knows_reviewers_by_pseudonym_only(store: Store) -> None:

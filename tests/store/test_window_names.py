@@ -16,7 +16,7 @@ from store.test_windows import in_one
 from zone_tables import vancouver_at
 
 from policyguard.flow.steps import Charge, OverBudget, Reserve, Reserved
-from policyguard.policy.budget import Span, window
+from policyguard.policy.budget import WindowSpan, window
 from policyguard.policy.model import Period
 from policyguard.store import Store, migrate
 
@@ -30,7 +30,7 @@ def reserve(leg: str, asked: Charge) -> Reserve:
     return reserve_until(leg, asked, expires_at=NOON + timedelta(days=2))
 
 
-def span(hours: int, now: datetime, period: Period = "day") -> Span:
+def span(hours: int, now: datetime, period: Period = "day") -> WindowSpan:
     with vancouver_at(hours):
         return window(period, ZONE, now)
 

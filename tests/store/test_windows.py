@@ -17,15 +17,15 @@ from store.ledger_machine import Databases, file
 from policyguard.errors import StoreUnavailable
 from policyguard.flow.steps import Charge, OverBudget, Reserved
 from policyguard.store import Store, ledger, operations, windows
-from policyguard.store.db.group import Call, Work
+from policyguard.store.db.group import GroupCall, GroupWork
 from policyguard.store.db.sql import Bulk, ByKey, Query, Rows, ask, drive, drive_all, us
 
 LEGS = [f"leg_{i}" for i in range(8)]
 
 
-def in_one(store: Store, works: Sequence[Work]) -> list[Any]:
+def in_one(store: Store, works: Sequence[GroupWork]) -> list[Any]:
     """As the writing thread performs calls that waited together."""
-    calls = [Call(work) for work in works]
+    calls = [GroupCall(work) for work in works]
     store._database._process().writer._perform(calls)
     assert not [call.error for call in calls if call.error]
     return [call.answer for call in calls]

@@ -22,7 +22,7 @@ from policyguard.adapters.asgi import PolicyGuardMiddleware
 from policyguard.adapters.transport import guarded
 from policyguard.errors import StoreUnavailable
 from policyguard.flow.drive import drive
-from policyguard.flow.states import Leg
+from policyguard.flow.states import LegState
 from policyguard.flow.steps import Moderate, Settled
 from policyguard.guard.guard import Guard
 from policyguard.moderation.scripted import ScriptedModerator
@@ -391,7 +391,7 @@ def test_an_answer_that_is_looked_at_is_a_stage_that_settles(open_guard: Opener,
     said = {"release": None, "withhold": ask(guard, n=9), "hold": ask(guard, n=2)}[outcome]
     ticket = ask(guard).ticket
     heard.exporter.clear()
-    answers = {"settle": Settled(Leg.SETTLED, 5930, 6000, True)}
+    answers = {"settle": Settled(LegState.SETTLED, 5930, 6000, True)}
     with guard.alive(ticket):
         pass
     drive(

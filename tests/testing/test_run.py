@@ -18,7 +18,7 @@ from policyguard.testing.names import names
 from policyguard.testing.read import Expected, PolicyTest, read_suite, suite_files
 from policyguard.testing.render import summary
 from policyguard.testing.run import decide, run
-from policyguard.testing.simulate import Outcome
+from policyguard.testing.simulate import EffectWord
 
 ROOT = Path(__file__).parents[2]
 ONE = "tests: [{name: One cat, expect: allow}]\n"
@@ -43,7 +43,7 @@ def shipped() -> tuple[PolicySet, list[PolicyTest]]:
 def test_every_shipped_test_fails_with_any_other_outcome(shipped: tuple[PolicySet, list[PolicyTest]]) -> None:
     policies, tests = shipped
     for test in tests:
-        for outcome in set(get_args(Outcome)) - {test.expected.outcome}:
+        for outcome in set(get_args(EffectWord)) - {test.expected.outcome}:
             flipped = replace(test, expected=replace(test.expected, outcome=outcome))
             assert not decide(policies, flipped).passed
 

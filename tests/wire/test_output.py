@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from policyguard.wire.output import IMAGES_API, RESPONSES_API, Kept, Place, images_of, pictures_in, read_output
+from policyguard.wire.output import IMAGES_API, RESPONSES_API, Kept, PicturePlace, images_of, pictures_in, read_output
 
 JSON, EVENTS = "application/json", "text/event-stream"
 
@@ -100,7 +100,7 @@ def test_more_pictures_than_can_be_scored_are_a_problem() -> None:
 
 
 def test_an_own_route_has_its_pictures_at_its_own_place() -> None:
-    place, data = Place(body=("made", "[]", "content")), picture()
+    place, data = PicturePlace(body=("made", "[]", "content")), picture()
     assert read_output(200, JSON, body({"made": [{"content": text(data)}]}), place).problem is None
     assert read_output(200, JSON, body({"made": [{"content": "no"}]}), place).problem == "unreadable"
 

@@ -9,7 +9,7 @@ from support import request
 
 from policyguard.errors import InvalidRequest
 from policyguard.flow.rows import request_digest
-from policyguard.moderation.answers import Question
+from policyguard.moderation.answers import Scorable
 from policyguard.wire.edits_json import read_json_edit
 from policyguard.wire.remote import remote_image
 
@@ -98,7 +98,7 @@ def test_an_address_goes_upstream_and_to_moderation_as_it_came() -> None:
     url = "https://images.example.com/a.png?v=1"
     parsed = read_json_edit(edit(url).replace(b"/", b"\\/"), "application/json")
     (image,) = parsed.request.images
-    assert Question(image=image).wire() == [{"type": "image_url", "image_url": {"url": url}}]
+    assert Scorable(image=image).wire() == [{"type": "image_url", "image_url": {"url": url}}]
     assert json.loads(parsed.write(request(), "sid")[0])["images"] == [{"image_url": url}]
 
 

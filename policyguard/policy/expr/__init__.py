@@ -15,7 +15,7 @@ from typing import Any
 from policyguard.policy.expr import emit, share
 from policyguard.policy.expr.check import check
 from policyguard.policy.expr.checked import Plan
-from policyguard.policy.expr.emit import Run
+from policyguard.policy.expr.emit import Evaluate
 from policyguard.policy.expr.evaluate import evaluate
 from policyguard.policy.expr.fields import field_of
 from policyguard.policy.expr.parse import parse
@@ -46,7 +46,7 @@ class Compiled:
 
     source: str
     reads: frozenset[str]
-    run: Run = field(repr=False, compare=False)
+    run: Evaluate = field(repr=False, compare=False)
 
     def __call__(self, inputs: Mapping[str, Any]) -> bool:
         """True or False. Raises `Unavailable` or `EvaluationError`, nothing else."""

@@ -22,32 +22,32 @@ from policyguard.policy.expr.checked import (
     Junction,
     ListOf,
     Loop,
+    Operand,
     RequestField,
     Root,
     Truth,
-    Value,
 )
 from policyguard.policy.expr.evaluate import evaluate
-from policyguard.policy.expr.operations import CATEGORY_KNOWN, CATEGORY_SCORE, NOT, Operation
+from policyguard.policy.expr.operations import CATEGORY_KNOWN, CATEGORY_SCORE, NOT, Operator
 from policyguard.policy.expr.parse import parse
 from policyguard.policy.expr.runtime import EvaluationError, Unavailable
 from policyguard.policy.expr.types import BOOL, LOOPED, REQUEST, STRING, TIMESTAMP, Environment
 from policyguard.zones import zone
 
-Result = Literal["true", "false", "unavailable", "error"]
+TruthValue = Literal["true", "false", "unavailable", "error"]
 _SIGNS = ("==", "!=", "<", "<=", ">", ">=")
 _SAME = tuple(operations.comparison(sign, STRING) for sign in ("==", "!="))
 _COMPARE = tuple(operations.comparison(sign, STRING) for sign in _SIGNS)
 _MEMBER = (operations.MEMBER, operations.MEMBER_OF_DOUBLES)
 _UTC = zone("UTC")
 _SIZES = operations.FUNCTIONS["size"]
-_PARTS: Mapping[Operation, str] = {
+_PARTS: Mapping[Operator, str] = {
     form: name for name, forms in operations.FUNCTIONS.items() if name.startswith(".get") for form in forms
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Tree:
+class ConditionTree:
     """A checked condition with its parameters."""
 
     root: Checked
@@ -61,7 +61,7 @@ class Atom:
     `parts` are the parts of `now` that it looks at, with their zones; `length`: it looks at the length of a text.
     """
 
-    tree: Tree
+    tree: ConditionTree
     reads: frozenset[str]
     literals: tuple[Any, ...]
     direct: bool
@@ -69,18 +69,18 @@ class Atom:
     length: bool
     key: str = field(compare=False)
 
-    def __call__(self, inputs: Mapping[str, Any]) -> Result:
+    def __call__(self, inputs: Mapping[str, Any]) -> TruthValue:
         return result(self.tree, inputs)
 
 
-def tree(source: str, environment: Environment) -> Tree:
+def tree(source: str, environment: Environment) -> ConditionTree:
     """The checked tree of a condition that loads. Raises `ExpressionErrors` for any other."""
     parsed = parse(source)
     plan = check(parsed, environment)
-    return Tree(plan.root, plan.bind([slot.value for slot in parsed.slots]))
+    return ConditionTree(plan.root, plan.bind([slot.value for slot in parsed.slots]))
 
 
-def result(condition: Tree, inputs: Mapping[str, Any]) -> Result:
+def result(condition: ConditionTree, inputs: Mapping[str, Any]) -> TruthValue:
     """What a condition gives for these inputs, by the exact form."""
     try:
         return "true" if evaluate(condition.root, condition.values, inputs) else "false"
@@ -90,11 +90,11 @@ def result(condition: Tree, inputs: Mapping[str, Any]) -> Result:
         return "error"
 
 
-def atoms(condition: Tree) -> tuple[Atom, ...]:
+def atoms(condition: ConditionTree) -> tuple[Atom, ...]:
     """Every atom of a condition, each once."""
     found: dict[str, Atom] = {}
     for node in _split(condition.root):
-        atom = _atom(Tree(node, condition.values))
+        atom = _atom(ConditionTree(node, condition.values))
         found.setdefault(atom.key, atom)
     return tuple(found.values())
 
@@ -134,8 +134,8 @@ def _is_boolean(node: Checked) -> bool:
             return False
 
 
-def _atom(condition: Tree) -> Atom:
-    seen = _Seen(condition.values)
+def _atom(condition: ConditionTree) -> Atom:
+    seen = _WalkSeen(condition.values)
     seen.walk(condition.root)
     return Atom(
         condition,
@@ -151,7 +151,7 @@ def _atom(condition: Tree) -> Atom:
 _OVER = {loop: root for root, loop in LOOPED.items()}
 
 
-class _Seen:
+class _WalkSeen:
     """What a walk through an atom came by."""
 
     def __init__(self, values: tuple[Any, ...]) -> None:
@@ -163,19 +163,19 @@ class _Seen:
 
     def walk(self, node: Checked) -> None:
         match node:
-            case Value(index):
+            case Operand(index):
                 value = self.values[index]
                 self.literals += value if isinstance(value, tuple) else [value]
             case RequestField(name):
                 self.reads.add(f"request.{name}")
             case CallerValue(name) | CallerHas(name):
                 self.reads.add(f"caller.{self.values[name.index]}")
-            case Apply(operation, (Root(name), Value(index))) if operation in (CATEGORY_SCORE, CATEGORY_KNOWN):
+            case Apply(operation, (Root(name), Operand(index))) if operation in (CATEGORY_SCORE, CATEGORY_KNOWN):
                 self.reads.add(f"{name}.{self.values[index]}")
             case Root(name):
                 self.reads.add(_OVER.get(name, name))
             case Apply(operation, arguments) if operation in _PARTS:
-                zones = [self.values[part.index] for part in arguments[1:] if isinstance(part, Value)]
+                zones = [self.values[part.index] for part in arguments[1:] if isinstance(part, Operand)]
                 self.parts.add((_PARTS[operation], zones[0] if zones else _UTC))
                 self.walk(arguments[0])
             case _:
@@ -200,7 +200,7 @@ def _is_direct(node: Checked) -> bool:
     match node:
         case RequestField() | CallerHas():
             return True
-        case Apply(operation, (_, Value())) if operation == CATEGORY_KNOWN:
+        case Apply(operation, (_, Operand())) if operation == CATEGORY_KNOWN:
             return True
         case Apply(operation, (left, right)) if _is_literal(right) and operation in (*_COMPARE, *_MEMBER):
             return _is_term(left, operation)
@@ -213,13 +213,13 @@ def _is_direct(node: Checked) -> bool:
 def _is_literal(node: Checked) -> bool:
     """A value that is written out, a time or duration included."""
     match node:
-        case Apply(operation, (Value(),)):
+        case Apply(operation, (Operand(),)):
             return operation.prepare is not None
         case _:
-            return isinstance(node, Value)
+            return isinstance(node, Operand)
 
 
-def _is_term(node: Checked, operation: Operation) -> bool:
+def _is_term(node: Checked, operation: Operator) -> bool:
     """What is read as it is. Texts in order are no points: between any two of them lie others."""
     equal = operation in _SAME or operation in _MEMBER
     match node:
@@ -231,7 +231,7 @@ def _is_term(node: Checked, operation: Operation) -> bool:
             return True
         case Apply(applied, (RequestField() | CallerValue(), *_)):
             return applied == _SIZES[0]
-        case Apply(applied, (Root(), Value())) if applied == CATEGORY_SCORE:
+        case Apply(applied, (Root(), Operand())) if applied == CATEGORY_SCORE:
             return True
         case Apply(applied, (Root("now"), *_)):
             return applied in _PARTS and applied.takes[0] == TIMESTAMP
@@ -242,7 +242,7 @@ def _is_term(node: Checked, operation: Operation) -> bool:
 def _key(node: Checked, values: tuple[Any, ...]) -> str:
     """A text that is the same for the same atom, whatever condition it stands in."""
     match node:
-        case Value(index):
+        case Operand(index):
             value = values[index]
             return repr(getattr(value, "pattern", value))
         case CallerValue(name) | CallerHas(name):

@@ -7,16 +7,16 @@ from typing import Any
 
 from policyguard.policy.expr import operations, syntax
 from policyguard.policy.expr.checked import CallerHas, Loop, Root, Truth
-from policyguard.policy.expr.checker import NOTHING, Checker, Known, Part, named, wrong
+from policyguard.policy.expr.checker import NOTHING, CheckedPart, Checker, PresentNames, named, wrong
 from policyguard.policy.expr.names import caller
-from policyguard.policy.expr.operations import Operation
+from policyguard.policy.expr.operations import Operator
 from policyguard.policy.expr.types import ANYTHING, BOOL, LOOPED, ROOTS, SCORED, Type, is_single
 from policyguard.text.suggest import did_you_mean, shown
 
 MAX_LOOPS = 2  # a loop, and one inside it or over what it gives: each can make a list longer than the one before
 
 
-def call(checker: Checker, node: syntax.Call, known: Known) -> Part:
+def call(checker: Checker, node: syntax.FunctionCall, known: PresentNames) -> CheckedPart:
     if node.target is None and node.name == "has":
         return _has(checker, node)
     if node.target is not None and node.name in operations.LOOPS:
@@ -38,7 +38,7 @@ def call(checker: Checker, node: syntax.Call, known: Known) -> Part:
     return checker.applied(node.at, operation, *parts)
 
 
-def _no_function(checker: Checker, node: syntax.Call) -> Part:
+def _no_function(checker: Checker, node: syntax.FunctionCall) -> CheckedPart:
     names = [name for name in operations.FUNCTIONS if name.startswith(".") == (node.target is not None)]
     names += operations.LOOPS if node.target else ("has",)
     hint = did_you_mean(node.name, dict.fromkeys(name.lstrip(".") for name in names))
@@ -49,13 +49,17 @@ def _no_function(checker: Checker, node: syntax.Call) -> Part:
     return checker.problem(node.name_at, "PG404", f"there is no function {shown(node.name)}", hint)
 
 
-def _no_form(checker: Checker, node: syntax.Call, forms: tuple[Operation, ...], parts: list[Part]) -> Part:
+def _no_form(
+    checker: Checker, node: syntax.FunctionCall, forms: tuple[Operator, ...], parts: list[CheckedPart]
+) -> CheckedPart:
     got = ", ".join(str(part.type) for part in parts) or "nothing"
     takes = " or ".join(f"({', '.join(t.name for t in form.takes)})" for form in forms)
     return checker.problem(node.at, "PG404", f"no form of `{node.name}` takes {got}", f"it takes {takes}")
 
 
-def _prepared(checker: Checker, node: syntax.Call, operation: Operation, parts: list[Part]) -> Part:
+def _prepared(
+    checker: Checker, node: syntax.FunctionCall, operation: Operator, parts: list[CheckedPart]
+) -> CheckedPart:
     literal = parts[-1].literal
     prepare: Callable[[str], Any] | None = operation.prepare
     if prepare is None or literal is None or literal.slot is None or not isinstance(literal.value, str):
@@ -72,7 +76,7 @@ def _prepared(checker: Checker, node: syntax.Call, operation: Operation, parts: 
 # ---- has and loops --------------------------------------------------------------------------------------------
 
 
-def _has(checker: Checker, node: syntax.Call) -> Part:
+def _has(checker: Checker, node: syntax.FunctionCall) -> CheckedPart:
     """A guard for one caller value; on anything that is always there, or can be down, it would only mislead."""
     field = node.arguments[0] if len(node.arguments) == 1 else None
     if not isinstance(field, syntax.Field):
@@ -88,10 +92,10 @@ def _has(checker: Checker, node: syntax.Call) -> Part:
         return wrong(node.at)
     if not checker.environment.caller[field.name].optional:
         return checker.problem(node.at, "PG411", f"`caller.{field.name}` is always there and needs no guard")
-    return Part(BOOL, CallerHas(checker.parameter(field.name)), node.at, when_true=frozenset({field.name}))
+    return CheckedPart(BOOL, CallerHas(checker.parameter(field.name)), node.at, when_true=frozenset({field.name}))
 
 
-def _loop(checker: Checker, node: syntax.Call, target: syntax.Node, known: Known) -> Part:
+def _loop(checker: Checker, node: syntax.FunctionCall, target: syntax.Node, known: PresentNames) -> CheckedPart:
     """A loop inside another and a loop over what another gives count alike: what they cost is multiplied."""
     around, most = checker.around, checker.most
     checker.most = around
@@ -102,7 +106,9 @@ def _loop(checker: Checker, node: syntax.Call, target: syntax.Node, known: Known
     return part
 
 
-def _loop_over(checker: Checker, node: syntax.Call, target: syntax.Node, over: Part, known: Known) -> Part:
+def _loop_over(
+    checker: Checker, node: syntax.FunctionCall, target: syntax.Node, over: CheckedPart, known: PresentNames
+) -> CheckedPart:
     variable = node.arguments[0] if len(node.arguments) in (2, 3 if node.name == "map" else 2) else None
     if not isinstance(variable, syntax.Name):
         what = "an expression" if node.name == "map" else "a condition"
@@ -125,7 +131,9 @@ def _loop_over(checker: Checker, node: syntax.Call, target: syntax.Node, over: P
     return _body(checker, node, over, variable.name, item, known)
 
 
-def _body(checker: Checker, node: syntax.Call, over: Part, variable: str, item: Type, known: Known) -> Part:
+def _body(
+    checker: Checker, node: syntax.FunctionCall, over: CheckedPart, variable: str, item: Type, known: PresentNames
+) -> CheckedPart:
     depth = len(checker.variables)
     checker.variables[variable] = item
     tests, gives = node.arguments[1:], None
@@ -140,4 +148,4 @@ def _body(checker: Checker, node: syntax.Call, over: Part, variable: str, item: 
         return wrong(node.at)
     type_ = BOOL if node.name in ("exists", "all", "exists_one") else Type("list", item=gives.type if gives else item)
     items = Root(LOOPED[over.type.name]) if over.type.name in LOOPED else over.node
-    return Part(type_, Loop(node.name, items, depth, body, gives.node if gives else None), node.at)
+    return CheckedPart(type_, Loop(node.name, items, depth, body, gives.node if gives else None), node.at)

@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from policyguard.policy.expr import calls, compare, emit, names, operations, syntax
-from policyguard.policy.expr.checked import Apply, Checked, If, Junction, ListOf, Plan, Truth, Value
-from policyguard.policy.expr.checker import NOTHING, Checker, Known, Part, named, wrong
-from policyguard.policy.expr.parse import Parsed
+from policyguard.policy.expr.checked import Apply, Checked, If, Junction, ListOf, Operand, Plan, Truth
+from policyguard.policy.expr.checker import NOTHING, CheckedPart, Checker, PresentNames, named, wrong
+from policyguard.policy.expr.parse import ParsedCondition
 from policyguard.policy.expr.syntax import Literal
 from policyguard.policy.expr.types import (
     ANYTHING,
@@ -28,7 +28,7 @@ from policyguard.policy.expr.types import (
 )
 
 
-def check(parsed: Parsed, environment: Environment) -> Plan:
+def check(parsed: ParsedCondition, environment: Environment) -> Plan:
     """Raises `ExpressionErrors` with every problem."""
     checker = Checker(environment, len(parsed.slots), list(parsed.problems), _CHECKS)
     part = checker.part(parsed.root, NOTHING)
@@ -41,9 +41,9 @@ def check(parsed: Parsed, environment: Environment) -> Plan:
     return Plan(part.node, frozenset(checker.reads), tuple(checker.demands), extras, code)
 
 
-def _logic(checker: Checker, node: syntax.Logic, known: Known) -> Part:
+def _logic(checker: Checker, node: syntax.Logic, known: PresentNames) -> CheckedPart:
     decides = node.sign == "||"
-    parts: list[Part] = []
+    parts: list[CheckedPart] = []
     for operand in node.operands:
         part = checker.boolean(operand, known, node.sign)
         known |= part.when_false if decides else part.when_true
@@ -54,10 +54,10 @@ def _logic(checker: Checker, node: syntax.Logic, known: Known) -> Part:
     some, every = frozenset.intersection(*any_of), frozenset.union(*all_of)
     true, false = (some, every) if decides else (every, some)
     junction = Junction(decides, tuple(part.node for part in parts))
-    return Part(BOOL, junction, node.at, when_true=true, when_false=false)
+    return CheckedPart(BOOL, junction, node.at, when_true=true, when_false=false)
 
 
-def _choice(checker: Checker, node: syntax.Choice, known: Known) -> Part:
+def _choice(checker: Checker, node: syntax.Choice, known: PresentNames) -> CheckedPart:
     condition = checker.boolean(node.condition, known, "?")
     yes = checker.part(node.yes, known | condition.when_true)
     no = checker.part(node.no, known | condition.when_false)
@@ -67,14 +67,14 @@ def _choice(checker: Checker, node: syntax.Choice, known: Known) -> Part:
     if type_ is None:
         got = f"{named(yes.type)} and {named(no.type)}"
         return checker.problem(node.at, "PG405", f"the two sides of `:` are {got}")
-    return Part(type_, If(condition.node, yes.node, no.node), node.at)
+    return CheckedPart(type_, If(condition.node, yes.node, no.node), node.at)
 
 
-def _unary(checker: Checker, node: syntax.Unary, known: Known) -> Part:
+def _unary(checker: Checker, node: syntax.Unary, known: PresentNames) -> CheckedPart:
     if node.sign == "!":
         part = checker.boolean(node.operand, known, "!")
         negated = Apply(operations.NOT, (part.node,))
-        return Part(BOOL, negated, node.at, when_true=part.when_false, when_false=part.when_true)
+        return CheckedPart(BOOL, negated, node.at, when_true=part.when_false, when_false=part.when_true)
     part = checker.part(node.operand, known)
     operation = operations.form(operations.NEGATIONS, [part.type])
     if operation is None and part.type is not ANYTHING:
@@ -82,14 +82,14 @@ def _unary(checker: Checker, node: syntax.Unary, known: Known) -> Part:
     return checker.applied(node.at, operation, part)
 
 
-def _literal(checker: Checker, node: Literal, known: Known) -> Part:
+def _literal(checker: Checker, node: Literal, known: PresentNames) -> CheckedPart:
     if node.slot is None:
-        return Part(BOOL, Truth(bool(node.value)), node.at)
+        return CheckedPart(BOOL, Truth(bool(node.value)), node.at)
     type_ = STRING if isinstance(node.value, str) else INT if isinstance(node.value, int) else DOUBLE
-    return Part(type_, Value(node.slot), node.at, literal=node)
+    return CheckedPart(type_, Operand(node.slot), node.at, literal=node)
 
 
-def _items(checker: Checker, node: syntax.Items, known: Known) -> Part:
+def _items(checker: Checker, node: syntax.Items, known: PresentNames) -> CheckedPart:
     parts = tuple(checker.part(item, known) for item in node.items)
     item: Type | None = ANYTHING
     for part in parts:
@@ -101,20 +101,20 @@ def _items(checker: Checker, node: syntax.Items, known: Known) -> Part:
     slots = [part.literal.slot for part in parts if part.literal and part.literal.slot is not None]
     literal = len(slots) == len(parts)
     made: Checked = checker.parameter(tuple(slots)) if literal else ListOf(tuple(part.node for part in parts))
-    return Part(Type("list", item=item), made, node.at, items=parts)
+    return CheckedPart(Type("list", item=item), made, node.at, items=parts)
 
 
-def _wrong(checker: Checker, node: syntax.Wrong, known: Known) -> Part:
+def _wrong(checker: Checker, node: syntax.Wrong, known: PresentNames) -> CheckedPart:
     return wrong(node.at)
 
 
-_CHECKS: Mapping[type, Callable[[Checker, Any, Known], Part]] = {
+_CHECKS: Mapping[type, Callable[[Checker, Any, PresentNames], CheckedPart]] = {
     Literal: _literal,
     syntax.Name: names.name,
     syntax.Field: names.field,
     syntax.Index: names.index,
     syntax.Items: _items,
-    syntax.Call: calls.call,
+    syntax.FunctionCall: calls.call,
     syntax.Unary: _unary,
     syntax.Logic: _logic,
     syntax.Relation: compare.relation,

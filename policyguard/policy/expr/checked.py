@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from types import CodeType
 from typing import Any
 
-from policyguard.policy.expr.operations import Operation
+from policyguard.policy.expr.operations import Operator
 
 
 @dataclass(frozen=True, slots=True)
-class Value:
+class Operand:
     """A parameter: a literal, a name that is looked up, or a list of literals."""
 
     index: int
@@ -35,12 +35,12 @@ class RequestField:
 class CallerValue:
     """`name` is the number of the parameter that holds the name."""
 
-    name: Value
+    name: Operand
 
 
 @dataclass(frozen=True, slots=True)
 class CallerHas:
-    name: Value
+    name: Operand
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class Variable:
 
 @dataclass(frozen=True, slots=True)
 class Apply:
-    operation: Operation
+    operation: Operator
     arguments: tuple[Checked, ...]
 
 
@@ -95,7 +95,7 @@ class Loop:
 
 
 Checked = (
-    Value | Truth | RequestField | CallerValue | CallerHas | Root | Variable | Apply | ListOf | Junction | If | Loop
+    Operand | Truth | RequestField | CallerValue | CallerHas | Root | Variable | Apply | ListOf | Junction | If | Loop
 )
 
 

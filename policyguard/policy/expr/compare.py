@@ -6,7 +6,7 @@ from functools import partial
 
 from policyguard.policy.expr import names, operations, syntax
 from policyguard.policy.expr.checked import Apply, Root
-from policyguard.policy.expr.checker import Checker, Known, Part, named, wrong
+from policyguard.policy.expr.checker import CheckedPart, Checker, PresentNames, named, wrong
 from policyguard.policy.expr.syntax import Literal
 from policyguard.policy.expr.types import (
     ANYTHING,
@@ -27,7 +27,7 @@ _ORDERED = ("int", "double", "string", "timestamp", "duration")
 _FLIPPED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "==", "!=": "!="}
 
 
-def relation(checker: Checker, node: syntax.Relation, known: Known) -> Part:
+def relation(checker: Checker, node: syntax.Relation, known: PresentNames) -> CheckedPart:
     left, right = checker.part(node.left, known), checker.part(node.right, known)
     if ANYTHING in (left.type, right.type):
         return wrong(node.at)
@@ -43,7 +43,7 @@ def relation(checker: Checker, node: syntax.Relation, known: Known) -> Part:
     return checker.applied(node.at, operations.comparison(node.sign, left.type), left, right)
 
 
-def _literals(checker: Checker, left: Part, right: Part, sign: str) -> None:
+def _literals(checker: Checker, left: CheckedPart, right: CheckedPart, sign: str) -> None:
     """A literal beside a field must be one that the field can have, or the condition is a mistake."""
     for part, other, seen in ((left, right, sign), (right, left, _FLIPPED[sign])):
         if other.literal is not None:
@@ -74,7 +74,7 @@ def _score_range(checker: Checker, literal: Literal, sign: str) -> None:
     checker.demands[literal.slot].allowed.append(partial(varies, sign))
 
 
-def _in(checker: Checker, node: syntax.Relation, left: Part, right: Part) -> Part:
+def _in(checker: Checker, node: syntax.Relation, left: CheckedPart, right: CheckedPart) -> CheckedPart:
     if right.type.name in SCORED:
         return _category_known(checker, node, left, right.type.name)
     if right.type.item is None:
@@ -90,16 +90,16 @@ def _in(checker: Checker, node: syntax.Relation, left: Part, right: Part) -> Par
     return checker.applied(node.at, operations.MEMBER_OF_DOUBLES if exact else operations.MEMBER, left, right)
 
 
-def _category_known(checker: Checker, node: syntax.Relation, left: Part, root: str) -> Part:
+def _category_known(checker: Checker, node: syntax.Relation, left: CheckedPart, root: str) -> CheckedPart:
     category = names.category(checker, left, root)
     if category is None:
         return checker.problem(node.left.at, "PG405", "a score is looked up by the name of its category")
-    if isinstance(category, Part):
+    if isinstance(category, CheckedPart):
         return category
-    return Part(BOOL, Apply(operations.CATEGORY_KNOWN, (Root(root), category)), node.at)
+    return CheckedPart(BOOL, Apply(operations.CATEGORY_KNOWN, (Root(root), category)), node.at)
 
 
-def _incomparable(left: Part, right: Part, sign: str) -> tuple[str, str] | None:
+def _incomparable(left: CheckedPart, right: CheckedPart, sign: str) -> tuple[str, str] | None:
     """Why two parts cannot be compared, and what to do."""
     ordering = sign not in ("==", "!=")
     if not is_single(left.type) and left.type == right.type:
@@ -117,7 +117,7 @@ def _incomparable(left: Part, right: Part, sign: str) -> tuple[str, str] | None:
     return None
 
 
-def _one_kind(left: Part, right: Part) -> str:
+def _one_kind(left: CheckedPart, right: CheckedPart) -> str:
     """How to make a whole number and a double comparable."""
     if {left.type.name, right.type.name} != {"int", "double"}:
         return ""
@@ -136,7 +136,7 @@ def _impossible(type_: Type, text: str) -> tuple[str, str]:
     return f"{shown(text)} is no size", meant
 
 
-def arithmetic(checker: Checker, node: syntax.Arithmetic, known: Known) -> Part:
+def arithmetic(checker: Checker, node: syntax.Arithmetic, known: PresentNames) -> CheckedPart:
     left = checker.part(node.first, known)
     for sign, operand in node.rest:
         right = checker.part(operand, known)
@@ -144,7 +144,9 @@ def arithmetic(checker: Checker, node: syntax.Arithmetic, known: Known) -> Part:
     return left
 
 
-def _computed(checker: Checker, node: syntax.Arithmetic, sign: str, left: Part, right: Part) -> Part:
+def _computed(
+    checker: Checker, node: syntax.Arithmetic, sign: str, left: CheckedPart, right: CheckedPart
+) -> CheckedPart:
     if ANYTHING in (left.type, right.type):
         return wrong(node.at)
     operation = operations.form(operations.ARITHMETIC[sign], [left.type, right.type])
@@ -153,4 +155,4 @@ def _computed(checker: Checker, node: syntax.Arithmetic, sign: str, left: Part, 
         hint = _one_kind(left, right)
         return checker.problem(node.at, "PG405", f"cannot compute {left.type} {sign} {right.type}", hint)
     part = checker.applied(node.at, operation, left, right)
-    return Part(lists, part.node, node.at) if lists else part
+    return CheckedPart(lists, part.node, node.at) if lists else part

@@ -21,16 +21,16 @@ from policyguard.policy.expr.checked import (
     Junction,
     ListOf,
     Loop,
+    Operand,
     RequestField,
     Root,
     Truth,
-    Value,
     Variable,
 )
 from policyguard.policy.expr.fields import FIELDS
 from policyguard.policy.expr.operations import HELPERS
 
-Run = Callable[[Mapping[str, Any]], bool]
+Evaluate = Callable[[Mapping[str, Any]], bool]
 
 _GLOBALS: dict[str, Any] = {"__builtins__": {}, **HELPERS, "Exception": Exception}
 _FUNCTION = """\
@@ -69,7 +69,7 @@ def code_of(root: Checked, parameters: int) -> CodeType | None:
         return None
 
 
-def function(code: CodeType, values: tuple[Any, ...], exactly: Run) -> Run:
+def function(code: CodeType, values: tuple[Any, ...], exactly: Evaluate) -> Evaluate:
     """A function of the inputs, with its parameters filled in."""
     return FunctionType(code, _GLOBALS, "condition", (*values, exactly))
 
@@ -98,7 +98,7 @@ def _expression(node: Checked, used: set[str]) -> str:
         return _expression(part, used)
 
     match node:
-        case Value(index):
+        case Operand(index):
             return f"p{index}"
         case Truth(value):
             return str(value)

@@ -19,10 +19,10 @@ from policyguard.policy.expr.checked import (
     Junction,
     ListOf,
     Loop,
+    Operand,
     RequestField,
     Root,
     Truth,
-    Value,
     Variable,
 )
 from policyguard.policy.expr.fields import field_of
@@ -48,7 +48,7 @@ class _Evaluation:
 
     def value(self, node: Checked) -> Any:
         match node:
-            case Value(index):
+            case Operand(index):
                 return self.values[index]
             case Truth(value):
                 return value

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import NamedTuple
 
-from policyguard.policy.expr.syntax import Span
+from policyguard.policy.expr.syntax import TextSpan
 
 # Directions, zero widths, soft hyphens and tags. Joiners belong to some scripts and to emoji, but not to plain letters.
 _UNSEEN = re.compile(
@@ -45,7 +45,7 @@ class Odd(NamedTuple):
     hint: str
 
 
-def odd(source: str, texts: Iterable[Span]) -> Iterator[Odd]:
+def odd(source: str, texts: Iterable[TextSpan]) -> Iterator[Odd]:
     """The first of the signs that cannot be seen, and in each text the first letter that passes for a Latin one."""
     if source.isascii():
         return

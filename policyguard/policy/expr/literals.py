@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from math import isfinite
 
-from policyguard.policy.expr.syntax import Kind
+from policyguard.policy.expr.syntax import LiteralKind
 
 LOWEST, HIGHEST = -(2**63), 2**63 - 1
 _DOUBLE = re.compile(r"-?(?:\d*\.\d+(?:[eE][-+]?\d+)?|\d+[eE][-+]?\d+)", re.ASCII)
@@ -21,7 +21,7 @@ _ESCAPE = re.compile(
 _LETTERS = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 
 
-def value_of(kind: Kind, text: str) -> str | int | float:
+def value_of(kind: LiteralKind, text: str) -> str | int | float:
     """The value of a literal as it is written, with its sign."""
     if kind == "text":
         return text_value(text)

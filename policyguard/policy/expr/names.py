@@ -6,7 +6,7 @@ import re
 
 from policyguard.policy.expr import operations, syntax
 from policyguard.policy.expr.checked import Apply, CallerValue, Checked, RequestField, Root, Variable
-from policyguard.policy.expr.checker import Checker, Known, Part, named, wrong
+from policyguard.policy.expr.checker import CheckedPart, Checker, PresentNames, named, wrong
 from policyguard.policy.expr.syntax import At
 from policyguard.policy.expr.types import (
     ANYTHING,
@@ -24,10 +24,10 @@ from policyguard.text.suggest import did_you_mean, known_names, shown
 _PARTS = re.compile("[/-]")  # in the name of a category
 
 
-def name(checker: Checker, node: syntax.Name, known: Known) -> Part:
+def name(checker: Checker, node: syntax.Name, known: PresentNames) -> CheckedPart:
     name = node.name
     if name in checker.variables:
-        return Part(checker.variables[name], Variable(list(checker.variables).index(name)), node.at)
+        return CheckedPart(checker.variables[name], Variable(list(checker.variables).index(name)), node.at)
     if name in NOT_YET_ROOTS:
         return checker.problem(node.at, "PG410", f"`{name}` is not enforced yet")
     if name == "google":
@@ -36,7 +36,7 @@ def name(checker: Checker, node: syntax.Name, known: Known) -> Part:
         return checker.problem(node.at, "PG402", f"there is no {shown(name)} here", _meant(checker, name))
     if name in ("surface", "now", *SCORED):
         checker.reads.add(name)
-    return Part(ROOTS[name], Root(name), node.at)
+    return CheckedPart(ROOTS[name], Root(name), node.at)
 
 
 def _meant(checker: Checker, name: str) -> str:
@@ -51,7 +51,7 @@ def _meant(checker: Checker, name: str) -> str:
     return did_you_mean(name, (*listed, "true", "false")) or known_names("", listed)
 
 
-def field(checker: Checker, node: syntax.Field, known: Known) -> Part:
+def field(checker: Checker, node: syntax.Field, known: PresentNames) -> CheckedPart:
     root = node.operand.name if isinstance(node.operand, syntax.Name) else None
     if root == "request":
         return _request(checker, node)
@@ -67,15 +67,15 @@ def field(checker: Checker, node: syntax.Field, known: Known) -> Part:
     return checker.problem(node.name_at, "PG403", f"{named(part.type)} has no fields")
 
 
-def _request(checker: Checker, node: syntax.Field) -> Part:
+def _request(checker: Checker, node: syntax.Field) -> CheckedPart:
     if node.name not in REQUEST:
         hint = known_names(node.name, REQUEST)
         return checker.problem(node.name_at, "PG403", f"`request` has no field {shown(node.name)}", hint)
     checker.reads.add(f"request.{node.name}")
-    return Part(REQUEST[node.name], RequestField(node.name), node.at)
+    return CheckedPart(REQUEST[node.name], RequestField(node.name), node.at)
 
 
-def caller(checker: Checker, node: syntax.Field, known: Known) -> Part:
+def caller(checker: Checker, node: syntax.Field, known: PresentNames) -> CheckedPart:
     declared = checker.environment.caller.get(node.name)
     if declared is None:
         hint = known_names(node.name, checker.environment.caller)
@@ -84,10 +84,10 @@ def caller(checker: Checker, node: syntax.Field, known: Known) -> Part:
     if declared.optional and node.name not in known:
         hint = f"guard it: `has(caller.{node.name}) && ...`"
         checker.problem(node.name_at, "PG407", f"`caller.{node.name}` may be absent", hint)
-    return Part(Type("string", values=declared.values), CallerValue(checker.parameter(node.name)), node.at)
+    return CheckedPart(Type("string", values=declared.values), CallerValue(checker.parameter(node.name)), node.at)
 
 
-def _score(checker: Checker, at: At, name_at: At, category: str, root: str) -> Part:
+def _score(checker: Checker, at: At, name_at: At, category: str, root: str) -> CheckedPart:
     if category not in CATEGORIES:
         hint = did_you_mean(category, SCORED[root])
         return checker.problem(name_at, "PG406", f"{shown(category)} is no moderation category", hint)
@@ -95,20 +95,22 @@ def _score(checker: Checker, at: At, name_at: At, category: str, root: str) -> P
         hint = f"there are {', '.join(SCORED[root])}"
         return checker.problem(name_at, "PG406", f"{shown(category)} is not looked for in pictures", hint)
     checker.reads.add(f"{root}.{category}")
-    return Part(SCORE, Apply(operations.CATEGORY_SCORE, (Root(root), checker.parameter(category))), at)
+    return CheckedPart(SCORE, Apply(operations.CATEGORY_SCORE, (Root(root), checker.parameter(category))), at)
 
 
-def _answer(checker: Checker, node: syntax.Field) -> Part:
+def _answer(checker: Checker, node: syntax.Field) -> CheckedPart:
     """A probability, like a score: a question that has no answer is an input that is down."""
     asked = checker.environment.answers
     if node.name not in asked:
         hint = known_names(node.name, sorted(asked)) or "write it under `questions`"
         return checker.problem(node.name_at, "PG403", f"there is no question {shown(node.name)}", hint)
     checker.reads.add(f"answers.{node.name}")
-    return Part(SCORE, Apply(operations.CATEGORY_SCORE, (Root("answers"), checker.parameter(node.name))), node.at)
+    return CheckedPart(
+        SCORE, Apply(operations.CATEGORY_SCORE, (Root("answers"), checker.parameter(node.name))), node.at
+    )
 
 
-def index(checker: Checker, node: syntax.Index, known: Known) -> Part:
+def index(checker: Checker, node: syntax.Index, known: PresentNames) -> CheckedPart:
     index = checker.part(node.index, known)
     root = node.operand.name if isinstance(node.operand, syntax.Name) else ""
     if root not in SCORED:
@@ -121,13 +123,13 @@ def index(checker: Checker, node: syntax.Index, known: Known) -> Part:
     named_category = category(checker, index, root)
     if named_category is None:
         return checker.problem(index.at, "PG405", "a score is looked up by the name of its category")
-    if isinstance(named_category, Part):
+    if isinstance(named_category, CheckedPart):
         return named_category
-    return Part(SCORE, Apply(operations.CATEGORY_SCORE, (Root(root), named_category)), node.at)
+    return CheckedPart(SCORE, Apply(operations.CATEGORY_SCORE, (Root(root), named_category)), node.at)
 
 
-def category(checker: Checker, part: Part, root: str) -> Checked | Part | None:
-    """What names a category, with its reading noted; a `Part` where it is a problem, None where it is no name."""
+def category(checker: Checker, part: CheckedPart, root: str) -> Checked | CheckedPart | None:
+    """What names a category, its reading noted; a `CheckedPart` where it is a problem, None where it is no name."""
     literal = part.literal
     if literal is not None and literal.slot is not None and isinstance(literal.value, str):
         checker.demands[literal.slot].fixed = True

@@ -28,7 +28,7 @@ HELPERS: Mapping[str, Any] = {name: getattr(runtime, name) for name in _RUNTIME}
 
 
 @dataclass(frozen=True, slots=True)
-class Operation:
+class Operator:
     """`prepare` reads the last argument, a text that must be written out, once; it raises ValueError with the reason.
 
     With one argument, what `prepare` gives is the value.
@@ -45,53 +45,53 @@ def _itself(value: Any) -> Any:
     return value
 
 
-def _part(read: Callable[[datetime], int], python: str) -> tuple[Operation, ...]:
+def _part(read: Callable[[datetime], int], python: str) -> tuple[Operator, ...]:
     """CEL's time parts: in UTC, or in a zone that is written out. Times are in UTC already."""
     zoned = python.replace("{0}", "{0}.astimezone({1})")
     return (
-        Operation((TIMESTAMP,), INT, read, python),
-        Operation((TIMESTAMP, STRING), INT, lambda t, zone: read(runtime.local(t, zone)), zoned, written.zone),
+        Operator((TIMESTAMP,), INT, read, python),
+        Operator((TIMESTAMP, STRING), INT, lambda t, zone: read(runtime.local(t, zone)), zoned, written.zone),
     )
 
 
-def _length(unit: str) -> Operation:
+def _length(unit: str) -> Operator:
     """A duration in whole units."""
-    return Operation((DURATION,), INT, lambda value: runtime.units(value, _UNITS[unit]), f"units({{0}}, {unit})")
+    return Operator((DURATION,), INT, lambda value: runtime.units(value, _UNITS[unit]), f"units({{0}}, {unit})")
 
 
 def _matches(text: str, pattern: Any) -> bool:
     return pattern.search(text) is not None
 
 
-_SIZES = (Operation((STRING,), INT, len, "len({0})"), Operation((LIST,), INT, len, "len({0})"))
-_MATCHES = (Operation((STRING, STRING), BOOL, _matches, "({1}.search({0}) is not None)", written.pattern),)
+_SIZES = (Operator((STRING,), INT, len, "len({0})"), Operator((LIST,), INT, len, "len({0})"))
+_MATCHES = (Operator((STRING, STRING), BOOL, _matches, "({1}.search({0}) is not None)", written.pattern),)
 
 # Names with a dot are called on a value.
-FUNCTIONS: Mapping[str, tuple[Operation, ...]] = {
+FUNCTIONS: Mapping[str, tuple[Operator, ...]] = {
     "size": _SIZES,
     ".size": _SIZES,
-    ".contains": (Operation((STRING, STRING), BOOL, lambda text, part: part in text, "({1} in {0})"),),
-    ".startsWith": (Operation((STRING, STRING), BOOL, str.startswith, "{0}.startswith({1})"),),
-    ".endsWith": (Operation((STRING, STRING), BOOL, str.endswith, "{0}.endswith({1})"),),
+    ".contains": (Operator((STRING, STRING), BOOL, lambda text, part: part in text, "({1} in {0})"),),
+    ".startsWith": (Operator((STRING, STRING), BOOL, str.startswith, "{0}.startswith({1})"),),
+    ".endsWith": (Operator((STRING, STRING), BOOL, str.endswith, "{0}.endswith({1})"),),
     "matches": _MATCHES,
     ".matches": _MATCHES,
     "int": (
-        Operation((INT,), INT, _itself, "{0}"),
-        Operation((DOUBLE,), INT, runtime.int_of_double, "int_of_double({0})"),
-        Operation((STRING,), INT, runtime.int_of_text, "int_of_text({0})"),
+        Operator((INT,), INT, _itself, "{0}"),
+        Operator((DOUBLE,), INT, runtime.int_of_double, "int_of_double({0})"),
+        Operator((STRING,), INT, runtime.int_of_text, "int_of_text({0})"),
     ),
     "double": (
-        Operation((DOUBLE,), DOUBLE, _itself, "{0}"),
-        Operation((INT,), DOUBLE, float, "float({0})"),
-        Operation((STRING,), DOUBLE, runtime.double_of_text, "double_of_text({0})"),
+        Operator((DOUBLE,), DOUBLE, _itself, "{0}"),
+        Operator((INT,), DOUBLE, float, "float({0})"),
+        Operator((STRING,), DOUBLE, runtime.double_of_text, "double_of_text({0})"),
     ),
     "string": (
-        Operation((STRING,), STRING, _itself, "{0}"),
-        Operation((INT,), STRING, str, "str({0})"),
-        Operation((BOOL,), STRING, lambda value: "true" if value else "false", "('true' if {0} else 'false')"),
+        Operator((STRING,), STRING, _itself, "{0}"),
+        Operator((INT,), STRING, str, "str({0})"),
+        Operator((BOOL,), STRING, lambda value: "true" if value else "false", "('true' if {0} else 'false')"),
     ),
-    "timestamp": (Operation((STRING,), TIMESTAMP, _itself, "{0}", written.timestamp),),
-    "duration": (Operation((STRING,), DURATION, _itself, "{0}", written.duration),),
+    "timestamp": (Operator((STRING,), TIMESTAMP, _itself, "{0}", written.timestamp),),
+    "duration": (Operator((STRING,), DURATION, _itself, "{0}", written.duration),),
     ".getFullYear": _part(lambda t: t.year, "{0}.year"),
     ".getMonth": _part(lambda t: t.month - 1, "({0}.month - 1)"),
     ".getDate": _part(lambda t: t.day, "{0}.day"),
@@ -104,17 +104,17 @@ FUNCTIONS: Mapping[str, tuple[Operation, ...]] = {
     ".getMilliseconds": _part(lambda t: t.microsecond // 1000, "({0}.microsecond // 1000)"),
 }
 
-NOT = Operation((BOOL,), BOOL, operator.not_, "(not {0})")
+NOT = Operator((BOOL,), BOOL, operator.not_, "(not {0})")
 NEGATIONS = (
-    Operation((INT,), INT, lambda value: runtime.whole(-value), "whole(-{0})"),
-    Operation((DOUBLE,), DOUBLE, operator.neg, "(-{0})"),
+    Operator((INT,), INT, lambda value: runtime.whole(-value), "whole(-{0})"),
+    Operator((DOUBLE,), DOUBLE, operator.neg, "(-{0})"),
 )
-CATEGORY_SCORE = Operation((STRING,), DOUBLE, runtime.score_of, "{0}[{1}]")
-CATEGORY_KNOWN = Operation(
+CATEGORY_SCORE = Operator((STRING,), DOUBLE, runtime.score_of, "{0}[{1}]")
+CATEGORY_KNOWN = Operator(
     (STRING,), BOOL, lambda scores, name: runtime.score_of(scores, name) is not None, "(score_of({0}, {1}) is not None)"
 )
-MEMBER = Operation((LIST,), BOOL, lambda value, items: value in items, "({0} in {1})")
-MEMBER_OF_DOUBLES = Operation((LIST,), BOOL, runtime.among, "among({0}, {1})")
+MEMBER = Operator((LIST,), BOOL, lambda value, items: value in items, "({0} in {1})")
+MEMBER_OF_DOUBLES = Operator((LIST,), BOOL, runtime.among, "among({0}, {1})")
 
 _PYTHON = {
     "==": operator.eq,
@@ -124,14 +124,14 @@ _PYTHON = {
     ">": operator.gt,
     ">=": operator.ge,
 }
-_COMPARE = {sign: Operation((), BOOL, compute, f"({{0}} {sign} {{1}})") for sign, compute in _PYTHON.items()}
+_COMPARE = {sign: Operator((), BOOL, compute, f"({{0}} {sign} {{1}})") for sign, compute in _PYTHON.items()}
 _COMPARE_LISTS = {
-    "==": Operation((), BOOL, runtime.same, "same({0}, {1})"),
-    "!=": Operation((), BOOL, lambda left, right: not runtime.same(left, right), "(not same({0}, {1}))"),
+    "==": Operator((), BOOL, runtime.same, "same({0}, {1})"),
+    "!=": Operator((), BOOL, lambda left, right: not runtime.same(left, right), "(not same({0}, {1}))"),
 }
 
 
-def comparison(sign: str, type_: Type) -> Operation:
+def comparison(sign: str, type_: Type) -> Operator:
     return _COMPARE_LISTS[sign] if type_.item else _COMPARE[sign]
 
 
@@ -143,36 +143,36 @@ def _concatenated(left: Any, right: Any) -> list[Any]:
     return [*left, *right]
 
 
-ARITHMETIC: Mapping[str, tuple[Operation, ...]] = {
+ARITHMETIC: Mapping[str, tuple[Operator, ...]] = {
     "+": (
-        Operation((INT, INT), INT, _whole(operator.add), "whole({0} + {1})"),
-        Operation((DOUBLE, DOUBLE), DOUBLE, operator.add, "({0} + {1})"),
-        Operation((STRING, STRING), STRING, operator.add, "({0} + {1})"),
-        Operation((LIST, LIST), LIST, _concatenated, "[*{0}, *{1}]"),
-        Operation((TIMESTAMP, DURATION), TIMESTAMP, runtime.later, "later({0}, {1})"),
-        Operation((DURATION, TIMESTAMP), TIMESTAMP, runtime.later, "later({0}, {1})"),
-        Operation((DURATION, DURATION), DURATION, runtime.later, "later({0}, {1})"),
+        Operator((INT, INT), INT, _whole(operator.add), "whole({0} + {1})"),
+        Operator((DOUBLE, DOUBLE), DOUBLE, operator.add, "({0} + {1})"),
+        Operator((STRING, STRING), STRING, operator.add, "({0} + {1})"),
+        Operator((LIST, LIST), LIST, _concatenated, "[*{0}, *{1}]"),
+        Operator((TIMESTAMP, DURATION), TIMESTAMP, runtime.later, "later({0}, {1})"),
+        Operator((DURATION, TIMESTAMP), TIMESTAMP, runtime.later, "later({0}, {1})"),
+        Operator((DURATION, DURATION), DURATION, runtime.later, "later({0}, {1})"),
     ),
     "-": (
-        Operation((INT, INT), INT, _whole(operator.sub), "whole({0} - {1})"),
-        Operation((DOUBLE, DOUBLE), DOUBLE, operator.sub, "({0} - {1})"),
-        Operation((TIMESTAMP, TIMESTAMP), DURATION, runtime.earlier, "earlier({0}, {1})"),
-        Operation((TIMESTAMP, DURATION), TIMESTAMP, runtime.earlier, "earlier({0}, {1})"),
-        Operation((DURATION, DURATION), DURATION, runtime.earlier, "earlier({0}, {1})"),
+        Operator((INT, INT), INT, _whole(operator.sub), "whole({0} - {1})"),
+        Operator((DOUBLE, DOUBLE), DOUBLE, operator.sub, "({0} - {1})"),
+        Operator((TIMESTAMP, TIMESTAMP), DURATION, runtime.earlier, "earlier({0}, {1})"),
+        Operator((TIMESTAMP, DURATION), TIMESTAMP, runtime.earlier, "earlier({0}, {1})"),
+        Operator((DURATION, DURATION), DURATION, runtime.earlier, "earlier({0}, {1})"),
     ),
     "*": (
-        Operation((INT, INT), INT, _whole(operator.mul), "whole({0} * {1})"),
-        Operation((DOUBLE, DOUBLE), DOUBLE, operator.mul, "({0} * {1})"),
+        Operator((INT, INT), INT, _whole(operator.mul), "whole({0} * {1})"),
+        Operator((DOUBLE, DOUBLE), DOUBLE, operator.mul, "({0} * {1})"),
     ),
     "/": (
-        Operation((INT, INT), INT, runtime.divide, "divide({0}, {1})"),
-        Operation((DOUBLE, DOUBLE), DOUBLE, runtime.ratio, "({0} / {1})"),
+        Operator((INT, INT), INT, runtime.divide, "divide({0}, {1})"),
+        Operator((DOUBLE, DOUBLE), DOUBLE, runtime.ratio, "({0} / {1})"),
     ),
-    "%": (Operation((INT, INT), INT, runtime.modulo, "modulo({0}, {1})"),),
+    "%": (Operator((INT, INT), INT, runtime.modulo, "modulo({0}, {1})"),),
 }
 
 
-def form(operations: tuple[Operation, ...], types: list[Type]) -> Operation | None:
+def form(operations: tuple[Operator, ...], types: list[Type]) -> Operator | None:
     """The form that takes these types."""
     names = [type_.name for type_ in types]
     return next((o for o in operations if [t.name for t in o.takes] == names), None)

@@ -21,19 +21,19 @@ from policyguard.policy.expr.scan import Unfinished, scan
 from policyguard.policy.expr.syntax import (
     Arithmetic,
     At,
-    Call,
     Choice,
     Field,
+    FunctionCall,
     Index,
     Items,
-    Kind,
     Literal,
+    LiteralKind,
     Logic,
     Name,
     Node,
     Relation,
     Slot,
-    Span,
+    TextSpan,
     Unary,
     Wrong,
 )
@@ -68,7 +68,12 @@ _SIGNS = {
     "conditionalor": "||",
     "conditionaland": "&&",
 }
-_KINDS: Mapping[str, Kind] = {"STRING_LIT": "text", "MLSTRING_LIT": "text", "INT_LIT": "int", "FLOAT_LIT": "double"}
+_KINDS: Mapping[str, LiteralKind] = {
+    "STRING_LIT": "text",
+    "MLSTRING_LIT": "text",
+    "INT_LIT": "int",
+    "FLOAT_LIT": "double",
+}
 _UNSUPPORTED = {
     "map_lit": "maps",
     "member_object": "messages",
@@ -91,7 +96,7 @@ _MEANT = {"and": "&&", "or": "||", "not": "!", "=": "==", "&": "&&", "|": "||", 
 
 
 @dataclass(frozen=True, slots=True)
-class Parsed:
+class ParsedCondition:
     """The tree, the literals in it, and what is wrong already."""
 
     root: Node
@@ -99,7 +104,7 @@ class Parsed:
     problems: tuple[Problem, ...]
 
 
-def parse(source: str) -> Parsed:
+def parse(source: str) -> ParsedCondition:
     """Raises `ExpressionErrors` where there is no tree, or one beyond the limits."""
     if len(source) > MAX_CHARS:
         raise _error(At(1, 1), "PG409", f"the expression is longer than {MAX_CHARS:,} characters")
@@ -109,13 +114,13 @@ def parse(source: str) -> Parsed:
         at = _at_offset(source, unfinished.offset)
         hint = "close its quote in the same line; a backslash before a quote keeps the text open"
         raise _error(at, "PG401", "a text that does not end", hint) from None
-    reader = _Reader()
+    reader = _TreeBuilder()
     reader.problems += [
         Problem(*_at_offset(source, odd.offset), "PG415", odd.message, odd.hint)
         for odd in letters.odd(source, scanned.spans)
     ]
     root = reader.node(_tree(source), 1)
-    return Parsed(root, tuple(reader.slots), tuple(reader.problems))
+    return ParsedCondition(root, tuple(reader.slots), tuple(reader.problems))
 
 
 def _error(at: At, code: str, message: str, hint: str = "") -> ExpressionErrors:
@@ -170,7 +175,7 @@ def _at(tree: Any) -> At:
     return At(place.line, place.column)
 
 
-class _Reader:
+class _TreeBuilder:
     """Builds the syntax tree from lark's. Recursion is as deep as the nesting, which is limited."""
 
     def __init__(self) -> None:
@@ -242,7 +247,7 @@ class _Reader:
     def _call(self, tree: Any, rest: list[Any], target: Node | None, depth: int) -> Node:
         name, arguments = rest[0], rest[1].children if len(rest) > 1 else []
         parts = tuple(self.node(argument, depth) for argument in arguments)
-        return Call(_at(tree), str(name), _at(name), target, parts)
+        return FunctionCall(_at(tree), str(name), _at(name), target, parts)
 
     def _name(self, tree: Any, depth: int) -> Node:
         name = str(tree.children[0])
@@ -269,7 +274,7 @@ class _Reader:
             value = value_of(kind, text)
         except ValueError as error:
             return self._wrong(at, "PG401", str(error))
-        self.slots.append(Slot(Span(token.start_pos + negative, token.end_pos, kind), negative, value, at))
+        self.slots.append(Slot(TextSpan(token.start_pos + negative, token.end_pos, kind), negative, value, at))
         return Literal(at, value, len(self.slots) - 1)
 
 
@@ -290,20 +295,20 @@ def _check_chain(tree: Any, count: int) -> None:
         raise _error(_at(tree), "PG409", f"one chain joins {count} parts, {MAX_CHAIN} are possible")
 
 
-_READ: Mapping[str, Callable[[_Reader, Any, int], Node]] = {
-    "expr": _Reader._choice,
-    "conditionalor": _Reader._logic,
-    "conditionaland": _Reader._logic,
-    "relation": _Reader._relation,
-    "addition": _Reader._arithmetic,
-    "multiplication": _Reader._arithmetic,
-    "unary": _Reader._unary,
-    "member_dot": _Reader._field,
-    "member_dot_arg": _Reader._method,
-    "member_index": _Reader._index,
-    "ident_arg": _Reader._function,
-    "ident": _Reader._name,
-    "paren_expr": _Reader._brackets,
-    "list_lit": _Reader._items,
-    "literal": _Reader._literal,
+_READ: Mapping[str, Callable[[_TreeBuilder, Any, int], Node]] = {
+    "expr": _TreeBuilder._choice,
+    "conditionalor": _TreeBuilder._logic,
+    "conditionaland": _TreeBuilder._logic,
+    "relation": _TreeBuilder._relation,
+    "addition": _TreeBuilder._arithmetic,
+    "multiplication": _TreeBuilder._arithmetic,
+    "unary": _TreeBuilder._unary,
+    "member_dot": _TreeBuilder._field,
+    "member_dot_arg": _TreeBuilder._method,
+    "member_index": _TreeBuilder._index,
+    "ident_arg": _TreeBuilder._function,
+    "ident": _TreeBuilder._name,
+    "paren_expr": _TreeBuilder._brackets,
+    "list_lit": _TreeBuilder._items,
+    "literal": _TreeBuilder._literal,
 }

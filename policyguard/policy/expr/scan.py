@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from policyguard.policy.expr.syntax import Kind, Span
+from policyguard.policy.expr.syntax import LiteralKind, TextSpan
 
 # No possessive repeats and no atomic groups: the first releases of Python 3.11 match them wrongly. The alternatives of
 # each repeat exclude each other, so that what does not match fails in linear time all the same. Names are passed over
@@ -48,28 +48,28 @@ class Unfinished(Exception):
 class Scan:
     """The literals from the left. `plain`: nothing else in the text looks like a literal or hides one."""
 
-    spans: tuple[Span, ...]
+    spans: tuple[TextSpan, ...]
     plain: bool
 
 
 def scan(source: str) -> Scan:
     """Raises `Unfinished`."""
-    spans: list[Span] = []
+    spans: list[TextSpan] = []
     plain, position = True, 0
     while found := _START.search(source, position):
         position = found.end()
         if found["quote"]:
             position = _end_of_text(source, found)
-            spans.append(Span(found.start(), position, "text"))
+            spans.append(TextSpan(found.start(), position, "text"))
             plain = plain and not (found["prefix"] or "").lower().startswith("b")
         elif found["number"]:
-            spans.append(Span(*found.span(), _kind(found["number"])))
+            spans.append(TextSpan(*found.span(), _kind(found["number"])))
         elif not found["name"]:
             plain = False
     return Scan(tuple(spans), plain)
 
 
-def _kind(number: str) -> Kind:
+def _kind(number: str) -> LiteralKind:
     return "int" if number.startswith("0x") or number.isdecimal() else "double"
 
 

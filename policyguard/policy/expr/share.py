@@ -13,23 +13,23 @@ from typing import Any
 from policyguard.policy.expr import letters
 from policyguard.policy.expr.checked import Plan
 from policyguard.policy.expr.literals import value_of
-from policyguard.policy.expr.parse import MAX_CHARS, Parsed
+from policyguard.policy.expr.parse import MAX_CHARS, ParsedCondition
 from policyguard.policy.expr.scan import Unfinished, scan
-from policyguard.policy.expr.syntax import Span
+from policyguard.policy.expr.syntax import TextSpan
 from policyguard.policy.expr.types import CallerType, Environment
 
 MAX_SHAPES = 2048
 MAX_PLANS = 256  # of one shape, for the different values of literals that name what is read
-Shape = tuple[tuple[str, ...], tuple[str, ...], frozenset[tuple[str, CallerType]], frozenset[str]]
+ConditionShape = tuple[tuple[str, ...], tuple[str, ...], frozenset[tuple[str, CallerType]], frozenset[str]]
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class ConditionText:
     """One condition as its shape and its literals."""
 
     source: str
-    spans: tuple[Span, ...]
-    shape: Shape
+    spans: tuple[TextSpan, ...]
+    shape: ConditionShape
 
 
 @dataclass(slots=True)
@@ -39,11 +39,11 @@ class _Plans:
     by_fixed: dict[tuple[Any, ...], Plan] = field(default_factory=dict)
 
 
-_SHAPES: dict[Shape, _Plans] = {}
+_SHAPES: dict[ConditionShape, _Plans] = {}
 _LOCK = Lock()
 
 
-def text_of(source: str, environment: Environment) -> Text | None:
+def text_of(source: str, environment: Environment) -> ConditionText | None:
     """None where the text is not so plain that its shape says all."""
     if len(source) > MAX_CHARS:
         return None
@@ -57,10 +57,10 @@ def text_of(source: str, environment: Environment) -> Text | None:
     starts = (*(span.start for span in scanned.spans), len(source))
     between = tuple(source[end:start] for end, start in zip(ends, starts, strict=True))
     kinds = tuple(span.kind for span in scanned.spans)
-    return Text(source, scanned.spans, (between, kinds, environment.key, environment.answers))
+    return ConditionText(source, scanned.spans, (between, kinds, environment.key, environment.answers))
 
 
-def shared(text: Text) -> tuple[Plan, tuple[Any, ...]] | None:
+def shared(text: ConditionText) -> tuple[Plan, tuple[Any, ...]] | None:
     """The plan and the parameters, where a condition of this shape is known."""
     plans = _SHAPES.get(text.shape)
     if plans is None:
@@ -73,12 +73,12 @@ def shared(text: Text) -> tuple[Plan, tuple[Any, ...]] | None:
         return None
 
 
-def _literal(source: str, span: Span, negative: bool) -> Any:
+def _literal(source: str, span: TextSpan, negative: bool) -> Any:
     written = source[span.start : span.end]
     return value_of(span.kind, f"-{written}" if negative else written)
 
 
-def remember(text: Text, parsed: Parsed, plan: Plan) -> None:
+def remember(text: ConditionText, parsed: ParsedCondition, plan: Plan) -> None:
     """Keep a plan for its shape, if the scan saw the very literals that the grammar saw."""
     if tuple(slot.span for slot in parsed.slots) != text.spans:
         return

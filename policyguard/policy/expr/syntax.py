@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal as OneOf
 from typing import NamedTuple
 
-Kind = OneOf["text", "int", "double"]
+LiteralKind = OneOf["text", "int", "double"]
 
 
 class At(NamedTuple):
@@ -57,7 +57,7 @@ class Items:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class FunctionCall:
     """`name(arguments)`, or `target.name(arguments)`."""
 
     at: At
@@ -115,22 +115,22 @@ class Wrong:
     at: At
 
 
-Node = Literal | Name | Field | Index | Items | Call | Unary | Logic | Relation | Arithmetic | Choice | Wrong
+Node = Literal | Name | Field | Index | Items | FunctionCall | Unary | Logic | Relation | Arithmetic | Choice | Wrong
 
 
-class Span(NamedTuple):
+class TextSpan(NamedTuple):
     """Where a literal stands in the text, without its sign."""
 
     start: int
     end: int
-    kind: Kind
+    kind: LiteralKind
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
     """One literal that can differ between conditions of the same shape."""
 
-    span: Span
+    span: TextSpan
     negative: bool
     value: str | int | float
     at: At

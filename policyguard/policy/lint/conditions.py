@@ -14,7 +14,7 @@ from policyguard import pricing
 from policyguard.decision import Place
 from policyguard.policy.critical import cases
 from policyguard.policy.expr import Environment, ExpressionErrors
-from policyguard.policy.expr.analysis import Tree, atoms, result, tree
+from policyguard.policy.expr.analysis import ConditionTree, atoms, result, tree
 from policyguard.policy.meaning import canonical
 from policyguard.policy.model import Policy, RequestRules
 from policyguard.policy.world import NO_IMAGES, Images, inputs, subject_of
@@ -70,7 +70,9 @@ class Trials:
             return frozenset()  # too large together
         return self._walked(alone, within, whole, given)
 
-    def _walked(self, alone: Tree, within: Tree, whole: Tree, given: Mapping[str, Sequence[Any]]) -> frozenset[str]:
+    def _walked(
+        self, alone: ConditionTree, within: ConditionTree, whole: ConditionTree, given: Mapping[str, Sequence[Any]]
+    ) -> frozenset[str]:
         parts = atoms(whole)
         self.left -= max((_WORK.get(path, 1) for part in parts for path in part.reads), default=1)
         found = cases(parts, self.environment, given=given, limit=LIMIT)

@@ -16,7 +16,7 @@ from policyguard.policy.lint.conditions import MAX_WORK, Trials
 from policyguard.policy.lint.money import check_budgets, check_models
 from policyguard.policy.lint.rules import check_exemptions, check_rules, check_same
 from policyguard.policy.model import Policy, PolicySet
-from policyguard.policy.source import Path, Source, TooManyProblems
+from policyguard.policy.source import Source, TooManyProblems, YAMLPath
 from policyguard.policy.world import environment_of
 
 GROUP = "group:"
@@ -88,7 +88,7 @@ def _check_thresholds(one: Written) -> None:
     """Thresholds for a review that the surface names; `default` stands for all that it covers together."""
     deny = {threshold.category: threshold for threshold in one.policy.moderation.deny_at}
     for name, at in _section(one.source, "moderation", "review_at").items():
-        where: Path = ("moderation", "review_at", name)
+        where: YAMLPath = ("moderation", "review_at", name)
         said = one.source.place(where)
         held = [t for t in one.policy.moderation.review_at if t.place == said]
         if at > 0 and held and all(t.at >= deny[t.category].at for t in held):
@@ -119,7 +119,7 @@ def _section(source: Source, *path: str) -> Mapping[str, Any]:
 
 def _check_hosts(one: Written) -> None:
     """Pictures whose host the surface names, where moderation does not look at pictures either."""
-    where: Path = ("request", "input_images", "hosts")
+    where: YAMLPath = ("request", "input_images", "hosts")
     checked = one.policy.moderation.check | one.policy.limit_moderation.check
     if _section(one.source, "request", "input_images").get("hosts") and "input_images" not in checked:
         hint = "add `input_images` to `moderation.check`, or leave the hosts out"
@@ -135,7 +135,7 @@ def _check_stakes(one: Written) -> None:
         one.source.warning(("stakes",), "PG709", "the stakes are high, and nobody reviews the requests", hint)
 
 
-def _check_steps(source: Source, base: Path, first: Sequence[str], groups: Mapping[str, tuple[str, ...]]) -> None:
+def _check_steps(source: Source, base: YAMLPath, first: Sequence[str], groups: Mapping[str, tuple[str, ...]]) -> None:
     """Steps of an escalation after which nobody new may decide."""
     steps = _section(source, *map(str, base), "review").get("escalate") or []
     known = set(first)
@@ -148,10 +148,10 @@ def _check_steps(source: Source, base: Path, first: Sequence[str], groups: Mappi
         known |= people
 
 
-def _check_names(source: Source, base: Path, groups: Container[str]) -> None:
+def _check_names(source: Source, base: YAMLPath, groups: Container[str]) -> None:
     """People with the name of a group: nobody of the group could decide, and what is held would run out."""
     review = _section(source, *map(str, base), "review")
-    lists: dict[Path, Sequence[str]] = {("reviewers",): review.get("reviewers") or []}
+    lists: dict[YAMLPath, Sequence[str]] = {("reviewers",): review.get("reviewers") or []}
     lists |= {("escalate", index, "to"): step["to"] for index, step in enumerate(review.get("escalate") or [])}
     for path, names in lists.items():
         for index, name in enumerate(names):

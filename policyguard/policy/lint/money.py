@@ -9,7 +9,7 @@ from typing import NamedTuple
 from policyguard import pricing
 from policyguard.policy import units
 from policyguard.policy.model import Policy, PolicySet, RequestRules
-from policyguard.policy.source import Path, Source
+from policyguard.policy.source import Source, YAMLPath
 from policyguard.pricing.book import PriceBook, SizeRules
 from policyguard.request import ImageRequest, parse_size
 
@@ -28,7 +28,7 @@ def _check(source: Source, surfaces: Iterable[Policy]) -> None:
         unit, amount, _ = units.budget_limit(row["limit"])
         if unit != "usd" or row.get("mode") == "shadow":
             continue
-        found = [_cheapest(_Admitted.of(policy.request)) for policy in surfaces]
+        found = [_cheapest(_Cheapest.of(policy.request)) for policy in surfaces]
         known = [micros for micros in found if micros is not None]
         if len(known) == len(found) and amount < min(known):
             message = f"this admits no image: the cheapest can cost up to ${min(known) / MICROS:.4f}"
@@ -36,7 +36,7 @@ def _check(source: Source, surfaces: Iterable[Policy]) -> None:
             source.warning(("budgets", index, "limit"), "PG708", message, hint)
 
 
-class _Admitted(NamedTuple):
+class _Cheapest(NamedTuple):
     """What decides the price of the cheapest request."""
 
     models: tuple[str, ...] | None
@@ -47,12 +47,12 @@ class _Admitted(NamedTuple):
     prices: PriceBook
 
     @classmethod
-    def of(cls, rules: RequestRules) -> _Admitted:
+    def of(cls, rules: RequestRules) -> _Cheapest:
         return cls(rules.models, rules.qualities, rules.sizes, rules.max_pixels, rules.max_edge, rules.prices)
 
 
 @lru_cache(maxsize=1024)
-def _cheapest(admitted: _Admitted) -> int | None:
+def _cheapest(admitted: _Cheapest) -> int | None:
     """The lowest ceiling of any request that is admitted, in micro-dollars; None where none is known."""
     prices = admitted.prices
     models = admitted.models or [name for name, row in prices.models.items() if row.usable]
@@ -72,7 +72,7 @@ def _price(request: ImageRequest, prices: PriceBook) -> int | None:
         return None  # a combination that is denied
 
 
-def _sizes(admitted: _Admitted, model: str) -> Iterator[str]:
+def _sizes(admitted: _Cheapest, model: str) -> Iterator[str]:
     """Listed sizes, else for each longer edge the narrowest picture: the cheapest of a model is among them."""
     if admitted.sizes is not None:
         yield from admitted.sizes
@@ -97,7 +97,7 @@ def _narrowest(long: int, bounds: SizeRules) -> str:
 # ---- models -----------------------------------------------------------------------------------------------
 
 
-def check_models(source: Source, base: Path, prices: PriceBook) -> None:
+def check_models(source: Source, base: YAMLPath, prices: PriceBook) -> None:
     """Models of a list that OpenAI has announced the end of."""
     section = source.data
     for part in (*base, "request", "models"):

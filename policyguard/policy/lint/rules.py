@@ -10,7 +10,7 @@ from policyguard.policy import units
 from policyguard.policy.lint.conditions import Bound, Trials, bounds_of
 from policyguard.policy.meaning import canonical
 from policyguard.policy.model import Policy, Rule
-from policyguard.policy.source import Path, Source
+from policyguard.policy.source import Source, YAMLPath
 
 _STRENGTH = {"flag": 0, "review": 1, "deny": 2}
 _DOES = {"deny": "denies", "review": "reviews", "flag": "flags"}
@@ -28,7 +28,7 @@ def check_rules(source: Source, policy: Policy | None, trials: Trials) -> None:
 
 
 def _check_rule(
-    source: Source, path: Path, row: Mapping[str, Any], trials: Trials, bounds: Sequence[Bound], surface: str | None
+    source: Source, path: YAMLPath, row: Mapping[str, Any], trials: Trials, bounds: Sequence[Bound], surface: str | None
 ) -> None:
     when = row["when"]
     results = trials.results(when, bounds, surface)
@@ -40,7 +40,9 @@ def _check_rule(
         _never(source, path, when, trials, bounds, surface)
 
 
-def _never(source: Source, path: Path, when: str, trials: Trials, bounds: Sequence[Bound], surface: str | None) -> None:
+def _never(
+    source: Source, path: YAMLPath, when: str, trials: Trials, bounds: Sequence[Bound], surface: str | None
+) -> None:
     """What of it the surface's tables decide, and what the condition itself."""
     if when.strip() == "false":
         return  # switched off by hand
@@ -88,7 +90,7 @@ def _covers(other: Mapping[str, Any], row: Mapping[str, Any], earlier: bool) -> 
 def check_exemptions(source: Source, policy: Policy, trials: Trials, today: date | None) -> None:
     rows = {row["id"]: row for row in source.data.get("rules") or []}
     for index, exemption in enumerate(source.data.get("exempt") or []):
-        path: Path = ("exempt", index)
+        path: YAMLPath = ("exempt", index)
         until = units.day(exemption["until"])
         if today is not None and until < today:
             hint = "leave the exemption out, or give it a new end"
@@ -102,7 +104,7 @@ def check_exemptions(source: Source, policy: Policy, trials: Trials, today: date
 
 def _check_exempted(
     source: Source,
-    path: Path,
+    path: YAMLPath,
     exemption: Mapping[str, Any],
     rows: Mapping[str, Mapping[str, Any]],
     surface: str,

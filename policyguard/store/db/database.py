@@ -22,7 +22,7 @@ from sqlalchemy.exc import DBAPIError, DisconnectionError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolExhausted
 
 from policyguard.errors import StoreUnavailable
-from policyguard.store.db.group import Call, Rejected, Unanswered, Work, Writer, perform
+from policyguard.store.db.group import GroupCall, GroupWork, Rejected, Unanswered, Writer, perform
 from policyguard.store.db.patience import current
 from policyguard.store.db.sql import Rollback, Together
 from policyguard.store.db.watchdog import Watchdog
@@ -66,19 +66,19 @@ class Database:
         self._backend = backend
         self._opened = opened
         self.on_cut: list[Callable[[], None]] = []  # called, in any thread, when a connection was cut
-        self._processes: dict[int, _Process] = {}
+        self._processes: dict[int, _OpenHandles] = {}
         weakref.finalize(self, _close, self._processes)
 
     def write(self, work: Together[T] | Callable[[Connection], T]) -> T:
         """Run `work` in one transaction; what it answers is committed. `Rollback` undoes it and answers."""
-        answer: T = self._process().writer.submit(Call(work)).wait()
+        answer: T = self._process().writer.submit(GroupCall(work)).wait()
         return answer
 
     def read(self, work: Callable[[Connection], T]) -> T:
         """Run `work` on one snapshot. Readers and the writer never wait for each other."""
         return self._process().read(work)
 
-    def submit(self, work: Work, *, reads: bool = False) -> Call | None:
+    def submit(self, work: GroupWork, *, reads: bool = False) -> GroupCall | None:
         """`write` for a task of asyncio, which awaits the call; with `reads` it is `read`.
 
         None where it takes a thread: for other event loops, and while the database is not open yet.
@@ -87,7 +87,7 @@ class Database:
         if process is None or not process.ready:
             return None
         with suppress(RuntimeError):  # raised where there is no loop of asyncio
-            call = Call(work, asyncio.get_running_loop())
+            call = GroupCall(work, asyncio.get_running_loop())
             return (process.reader if reads else process.writer).submit(call)
         return None
 
@@ -104,16 +104,16 @@ class Database:
         """Close this process's connections. The next use opens them again."""
         _close(self._processes)
 
-    def _process(self) -> _Process:
+    def _process(self) -> _OpenHandles:
         """The connections of this process, one set for each process id: what a fork inherited is left alone."""
         process = self._processes.get(os.getpid())
         if process is None:
-            process = self._processes.setdefault(os.getpid(), _Process(self._backend, self.on_cut))
+            process = self._processes.setdefault(os.getpid(), _OpenHandles(self._backend, self.on_cut))
         if not process.ready:
             self._open(process)
         return process
 
-    def _open(self, process: _Process) -> None:
+    def _open(self, process: _OpenHandles) -> None:
         patience = current()
         deadline = patience.deadline()
         if not process.opening.acquire(timeout=min(max(0.0, patience.left_s), threading.TIMEOUT_MAX)):
@@ -132,7 +132,7 @@ class Database:
             process.opening.release()
 
 
-def _close(processes: dict[int, _Process]) -> None:
+def _close(processes: dict[int, _OpenHandles]) -> None:
     process = processes.pop(os.getpid(), None)
     if process is not None:
         process.writer.close()
@@ -147,7 +147,7 @@ def _call(each: Iterable[Callable[[], None]]) -> None:
         one()
 
 
-class _Process:
+class _OpenHandles:
     """What one process holds open."""
 
     def __init__(self, backend: Backend, on_cut: list[Callable[[], None]]) -> None:
@@ -197,7 +197,7 @@ class _Process:
                     connection.invalidate()
                 raise
 
-    def _look(self, works: Sequence[Work], deadline: float) -> list[Any]:
+    def _look(self, works: Sequence[GroupWork], deadline: float) -> list[Any]:
         return self._read(lambda connection: perform(connection, works), deadline)
 
     def _watched(self, connection: Connection, deadline: float) -> AbstractContextManager[None]:
@@ -209,7 +209,7 @@ class _Process:
 
     # ---- in the writing thread --------------------------------------------------------------------------------
 
-    def _commit(self, works: Sequence[Work], deadline: float) -> list[Any]:
+    def _commit(self, works: Sequence[GroupWork], deadline: float) -> list[Any]:
         """One transaction. A commit is tried once: nobody knows whether one that failed went through."""
         answers, connection = self._perform(works, deadline)
         try:
@@ -220,7 +220,7 @@ class _Process:
             self._say(error, Unanswered)
         return answers
 
-    def _perform(self, works: Sequence[Work], deadline: float) -> tuple[list[Any], Connection]:
+    def _perform(self, works: Sequence[GroupWork], deadline: float) -> tuple[list[Any], Connection]:
         """Begin, and do everything but the commit."""
         for attempt in range(ATTEMPTS):
             connection = self._connection = self._connection or self._connect(self._writers)

@@ -20,7 +20,7 @@ from policyguard.errors import StoreUnavailable
 from policyguard.store.db.patience import current
 from policyguard.store.db.sql import Rollback, Together, drive_all
 
-Work = Together[Any] | Callable[[Connection], Any]
+GroupWork = Together[Any] | Callable[[Connection], Any]
 MOST = 128  # calls in one transaction, so that nobody waits long for the others
 WAITING = 4_096  # calls in the queue; with more a store that stopped would fill the memory
 CLOSE_S = 2.0  # for what is under way at the end, before its connection is cut
@@ -36,12 +36,12 @@ class Unanswered(StoreUnavailable):
     """The answer did not come in time, or not at all: what was asked for may have been done."""
 
 
-class Call:
+class GroupCall:
     """One call and what came of it. A thread waits for it, or an event loop is told, in the time that there is."""
 
     __slots__ = ("_done", "_loop", "_patience", "answer", "deadline", "error", "finished", "left", "taken", "work")
 
-    def __init__(self, work: Work, loop: asyncio.AbstractEventLoop | None = None) -> None:
+    def __init__(self, work: GroupWork, loop: asyncio.AbstractEventLoop | None = None) -> None:
         self.work = work
         self.taken = self.left = self.finished = False
         self._patience = current()
@@ -88,7 +88,7 @@ class Call:
         return self.answer
 
     @staticmethod
-    def finish(calls: Sequence[Call]) -> None:
+    def finish(calls: Sequence[GroupCall]) -> None:
         """Wake whoever waits: threads one by one, an event loop once for all."""
         loops: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
         for call in calls:
@@ -130,19 +130,19 @@ class Writer:
 
     def __init__(
         self,
-        commit: Callable[[Sequence[Work], float], Sequence[Any]],
+        commit: Callable[[Sequence[GroupWork], float], Sequence[Any]],
         close: Callable[[], None],
         cut: Callable[[], None],
     ) -> None:
         self._commit = commit
         self._close = close
         self._cut = cut
-        self._queue: SimpleQueue[Call | None] = SimpleQueue()
+        self._queue: SimpleQueue[GroupCall | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._closed = False
 
-    def submit(self, call: Call) -> Call:
+    def submit(self, call: GroupCall) -> GroupCall:
         with self._lock:
             if self._closed:
                 raise StoreUnavailable("the store was closed")
@@ -175,7 +175,7 @@ class Writer:
         finally:
             self._close()
 
-    def _group(self, first: Call) -> None:
+    def _group(self, first: GroupCall) -> None:
         calls = [first]
         waiting = min(self._queue.qsize(), MOST - 1)
         for more in (self._queue.get() for _ in range(waiting)):
@@ -188,9 +188,9 @@ class Writer:
             if calls:
                 self._perform(calls)
         finally:
-            Call.finish(calls)
+            GroupCall.finish(calls)
 
-    def _perform(self, calls: Sequence[Call]) -> None:
+    def _perform(self, calls: Sequence[GroupCall]) -> None:
         try:
             answers = self._commit([call.work for call in calls], max(call.deadline for call in calls))
         except Exception as error:
@@ -207,7 +207,7 @@ class Writer:
                 call.answer = answer
 
 
-def perform(connection: Connection, works: Sequence[Work]) -> list[Any]:
+def perform(connection: Connection, works: Sequence[GroupWork]) -> list[Any]:
     """Run a group in the transaction of `connection`."""
     together = [i for i, work in enumerate(works) if isinstance(work, Together)]
     answers: list[Any] = [None] * len(works)

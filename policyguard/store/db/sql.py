@@ -82,15 +82,15 @@ class Query(NamedTuple):
 
 Rows = Sequence[tuple[Any, ...]]
 A = TypeVar("A")
-Steps = Generator[Sequence[Query], Sequence[Rows], A]  # yields queries, is sent the rows of each, returns its answer
+SQLSteps = Generator[Sequence[Query], Sequence[Rows], A]  # yields queries, is sent the rows of each, returns its answer
 # What does for many values together just what it would do for each in turn, and answers the rows of each.
-Bulk = Callable[[Sequence[Params]], Steps[Sequence[Rows]]]
+Bulk = Callable[[Sequence[Params]], SQLSteps[Sequence[Rows]]]
 
 
 class Together(NamedTuple, Generic[A]):
     """An operation that can run beside others; it is made anew when it has to be run again."""
 
-    steps: Callable[[], Steps[A]]
+    steps: Callable[[], SQLSteps[A]]
 
 
 class Rollback(Exception):
@@ -107,26 +107,28 @@ def run(connection: Connection, sql: Sql, params: Params | Sequence[Params]) -> 
     return connection.exec_driver_sql(text, params)
 
 
-def ask(sql: Sql | Bulk, params: Params) -> Steps[Rows]:
+def ask(sql: Sql | Bulk, params: Params) -> SQLSteps[Rows]:
     """One query, and its rows."""
     (rows,) = yield [Query(sql, params)]
     return rows
 
 
-def drive(connection: Connection, steps: Steps[A]) -> A:
+def drive(connection: Connection, steps: SQLSteps[A]) -> A:
     """Run one operation."""
     answer: A = drive_all(connection, [steps])[0]
     return answer
 
 
-def drive_all(connection: Connection, operations: Sequence[Steps[Any]]) -> list[Any]:
+def drive_all(connection: Connection, operations: Sequence[SQLSteps[Any]]) -> list[Any]:
     """Run operations side by side in one transaction: their queries of each round go to the database together."""
     run = _sqlite if connection.dialect.name == "sqlite" else _postgres
     driver = connection.connection.driver_connection
     return _side_by_side(lambda queries: _execute(run, driver, queries), operations)
 
 
-def _side_by_side(execute: Callable[[Sequence[Query]], Sequence[Rows]], operations: Sequence[Steps[Any]]) -> list[Any]:
+def _side_by_side(
+    execute: Callable[[Sequence[Query]], Sequence[Rows]], operations: Sequence[SQLSteps[Any]]
+) -> list[Any]:
     answers: list[Any] = [None] * len(operations)
     replies: dict[int, Sequence[Rows] | None] = dict.fromkeys(range(len(operations)))
     while replies:
@@ -141,11 +143,11 @@ def _side_by_side(execute: Callable[[Sequence[Query]], Sequence[Rows]], operatio
     return answers
 
 
-Asked = Mapping[Sql, list[Params]]  # statements, each with all its values, in the order in which they first appear
-Run = Callable[[Any, Asked], Iterator[tuple[Sql, Iterable[Rows]]]]
+Batches = Mapping[Sql, list[Params]]  # statements, each with all its values, in the order in which they first appear
+Runner = Callable[[Any, Batches], Iterator[tuple[Sql, Iterable[Rows]]]]
 
 
-def _execute(run: Run, driver: Any, queries: Sequence[Query]) -> Sequence[Rows]:
+def _execute(run: Runner, driver: Any, queries: Sequence[Query]) -> Sequence[Rows]:
     """The bulk ones of a round side by side with all others, which are one more operation."""
     bulks: dict[Bulk, list[int]] = {}
     plain: list[int] = []
@@ -159,11 +161,11 @@ def _execute(run: Run, driver: Any, queries: Sequence[Query]) -> Sequence[Rows]:
     return _placed(zip([*bulks.values(), plain], answers, strict=True), len(queries))
 
 
-def _asked(queries: Sequence[Query]) -> Steps[Sequence[Rows]]:
+def _asked(queries: Sequence[Query]) -> SQLSteps[Sequence[Rows]]:
     return (yield queries)
 
 
-def _straight(run: Run, driver: Any, queries: Sequence[Query]) -> Sequence[Rows]:
+def _straight(run: Runner, driver: Any, queries: Sequence[Query]) -> Sequence[Rows]:
     """To the driver, each statement once with all its values."""
     places: dict[Sql, list[int]] = {}
     for i, query in enumerate(queries):
@@ -180,7 +182,7 @@ def _placed(answers: Iterable[tuple[Sequence[int], Iterable[Rows]]], count: int)
     return rows
 
 
-def _sqlite(driver: Any, asked: Asked) -> Iterator[tuple[Sql, Iterable[Rows]]]:
+def _sqlite(driver: Any, asked: Batches) -> Iterator[tuple[Sql, Iterable[Rows]]]:
     for sql, values in asked.items():
         bound = map(sql.values, values)
         if sql.returns:
@@ -189,7 +191,7 @@ def _sqlite(driver: Any, asked: Asked) -> Iterator[tuple[Sql, Iterable[Rows]]]:
             driver.executemany(sql.numbered, bound)
 
 
-def _postgres(driver: Any, asked: Asked) -> Iterator[tuple[Sql, Iterable[Rows]]]:
+def _postgres(driver: Any, asked: Batches) -> Iterator[tuple[Sql, Iterable[Rows]]]:
     """One trip for all."""
     cursors = [(sql, driver.cursor()) for sql in asked]
     with driver.pipeline():
@@ -225,7 +227,7 @@ class ByKey:
     key: str
     sql: Sql
 
-    def __call__(self, values: Sequence[Params]) -> Steps[Sequence[Rows]]:
+    def __call__(self, values: Sequence[Params]) -> SQLSteps[Sequence[Rows]]:
         answers: list[Rows] = []
         rest = deque(values)
         while rest:
