@@ -6,6 +6,7 @@ Which package may import which is in the contracts of pyproject.toml; they say n
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -18,6 +19,7 @@ FROZEN = PACKAGE / "store" / "migrations" / "versions"  # what ran in somebody's
 MODULE_LINES = 500
 FUNCTION_LINES = 60  # without the docstring, which of a verb is its help
 
+SENTENCE_END = re.compile(r"[.:?!](?=\s|$)")
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -93,3 +95,14 @@ def lines(function: Function) -> int:
 
 def _span(node: ast.stmt) -> int:
     return (node.end_lineno or node.lineno) - node.lineno + 1
+
+
+def test_a_module_opens_with_what_may_live_in_it() -> None:
+    openings = {
+        file.relative_to(PACKAGE).as_posix(): ast.get_docstring(tree) or ""
+        for file in FILES
+        if FROZEN not in file.parents and (tree := ast.parse(file.read_text())).body
+    }
+    assert len(openings) > 250
+    short = {name for name, text in openings.items() if len(SENTENCE_END.findall(text)) < 2}
+    assert short == {"__main__.py"}

@@ -1,4 +1,7 @@
-"""A request's body within limits, its replay to the app, and how either side says that it has ended."""
+"""A request's body within limits, its replay to the app, and how either side says that it has ended.
+
+Only bytes and ASGI messages here; what they mean is read in `wire`.
+"""
 
 from __future__ import annotations
 

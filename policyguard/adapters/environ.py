@@ -1,4 +1,7 @@
-"""A request as WSGI has it: its body, and what the doors read of it, which is an ASGI scope."""
+"""A request as WSGI has it: its body, and what the doors read of it, which is an ASGI scope.
+
+Only what WSGI says differently stands here. What is decided about it is shared with ASGI, in `deciding`.
+"""
 
 from __future__ import annotations
 

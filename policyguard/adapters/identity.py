@@ -1,4 +1,7 @@
-"""Who asks, from an HTTP request: declared headers from trusted proxies, then code, which is always trusted more."""
+"""Who asks, from an HTTP request: declared headers from trusted proxies, then code, which is always trusted more.
+
+What a value means, and whether it has to be there, is for `engine.callers` to say.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What a page of ours answers to who may not see it, or asks otherwise than by GET: in the one body of errors."""
+"""What a page of ours answers to who may not see it, or asks otherwise than by GET: in the one body of errors.
+
+Pages of an app that has pages of its own must not answer like another product.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Which surface a request belongs to, and what looks like an image route and belongs to none."""
+"""Which surface a request belongs to, and what looks like an image route and belongs to none.
+
+The table is made once for a policy set, since every request of an app passes through it. Bodies are not read here.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The two ends of output for functions that return what the OpenAI SDK returns: `images=images, restore=restore`."""
+"""The two ends of output for functions that return what the OpenAI SDK returns: `images=images, restore=restore`.
+
+They stand here because `guard` does not import `openai`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What a receiver of exports is given, a batch of rows, and what it answers: it took the batch, or why not."""
+"""What a receiver of exports is given, a batch of rows, and what it answers: it took the batch, or why not.
+
+A new kind of receiver implements `Sink` and needs nothing else of this package.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Receivers of exports: lines at the end of a file or on the standard output; a webhook is in `webhook`."""
+"""Receivers of exports: lines at the end of a file or on the standard output; a webhook is in `webhook`.
+
+Which rows are due, and what is tried again, is for `export` to say: a sink takes one batch or fails.
+"""
 
 from __future__ import annotations
 

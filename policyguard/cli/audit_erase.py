@@ -1,4 +1,7 @@
-"""`policyguard audit erase` and `rotate`: private data that goes for good, and the key that protects the rest."""
+"""`policyguard audit erase` and `rotate`: private data that goes for good, and the key that protects the rest.
+
+Nothing here can be undone, so both name who does it and why, in the record.
+"""
 
 from __future__ import annotations
 

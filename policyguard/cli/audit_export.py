@@ -1,4 +1,7 @@
-"""`policyguard audit export`: the sealed rows to a file or a webhook, from a cursor, each at least once."""
+"""`policyguard audit export`: the sealed rows to a file or a webhook, from a cursor, each at least once.
+
+The cursor moves only after the receiver took a batch.
+"""
 
 from __future__ import annotations
 

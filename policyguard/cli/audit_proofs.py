@@ -1,4 +1,7 @@
-"""`policyguard audit verify` and `prove`: what the seal of the record shows, here and to others."""
+"""`policyguard audit verify` and `prove`: what the seal of the record shows, here and to others.
+
+What a person reads of it is here; the arithmetic is in `audit`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`policyguard check`: load a folder, print every problem with its place, a caret and a hint; again on every change."""
+"""`policyguard check`: load a folder, print every problem with its place, a caret and a hint; again on every change.
+
+No rule about policies is here: the verb shows what `policy.load` and `policy.lint` say.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`policyguard db`: the store's schema."""
+"""`policyguard db`: the store's schema.
+
+A schema is changed only when somebody asks for it; a server never migrates by itself.
+"""
 
 from __future__ import annotations
 

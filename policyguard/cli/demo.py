@@ -1,4 +1,7 @@
-"""`policyguard demo`: no key and no server: policies at work over real HTTP, and a record to browse."""
+"""`policyguard demo`: no key and no server: policies at work over real HTTP, and a record to browse.
+
+What is shown is done by `policyguard.demo`; here are the options and the exit code.
+"""
 
 from __future__ import annotations
 

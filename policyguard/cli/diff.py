@@ -1,4 +1,7 @@
-"""`policyguard diff`: what a change of policies loosens and tightens, each with a request that shows it."""
+"""`policyguard diff`: what a change of policies loosens and tightens, each with a request that shows it.
+
+What differs is found by `policyguard.diff`; here are the options, the two sides and the exit code.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The forms of `policyguard diff`: text for people, JSON for programs, annotations for GitHub, Markdown."""
+"""The forms of `policyguard diff`: text for people, JSON for programs, annotations for GitHub, Markdown.
+
+They show the same findings in the same order, and none of them decides what counts.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`policyguard doctor`: what is configured, reachable and missing."""
+"""`policyguard doctor`: what is configured, reachable and missing.
+
+It only looks: nothing is made, migrated or repaired. Every finding says what to do about it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`policyguard explain`: one request against a surface: every rule, threshold, price and budget, with its place."""
+"""`policyguard explain`: one request against a surface: every rule, threshold, price and budget, with its place.
+
+It shows what the engine says and adds no reason of its own.
+"""
 
 from __future__ import annotations
 

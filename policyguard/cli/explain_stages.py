@@ -1,4 +1,7 @@
-"""`policyguard explain SURFACE --stages`: when each check of a surface runs, and what is left without moderation."""
+"""`policyguard explain SURFACE --stages`: when each check of a surface runs, and what is left without moderation.
+
+It reads the order of checks from `engine.stages`.
+"""
 
 from __future__ import annotations
 

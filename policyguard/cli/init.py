@@ -1,4 +1,7 @@
-"""`policyguard init`: a commented starter folder and an app to mount it in."""
+"""`policyguard init`: a commented starter folder and an app to mount it in.
+
+It writes new files only, and never over one that is there.
+"""
 
 from __future__ import annotations
 

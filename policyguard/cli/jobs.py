@@ -1,4 +1,7 @@
-"""`policyguard jobs`: the upkeep that needs nobody to ask for it."""
+"""`policyguard jobs`: the upkeep that needs nobody to ask for it.
+
+The work itself is in `store.upkeep` and `audit.jobs`.
+"""
 
 from __future__ import annotations
 

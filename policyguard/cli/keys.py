@@ -1,4 +1,7 @@
-"""`policyguard keys`: callers' keys of the proxy."""
+"""`policyguard keys`: callers' keys of the proxy.
+
+A secret is shown once, when it is made; the store has only its digest.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`policyguard pause` and `unpause`: the stop button, in force in every process from the next request on."""
+"""`policyguard pause` and `unpause`: the stop button, in force in every process from the next request on.
+
+Both name who does it and why, in the record.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`policyguard price`: the most that a request can cost, part by part, with the date and the source of each price."""
+"""`policyguard price`: the most that a request can cost, part by part, with the date and the source of each price.
+
+The sums are those of `pricing`, the ones that a reservation takes.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The prices as verbs use them: those of the policies folder where there is one, else the packaged ones."""
+"""The prices as verbs use them: those of the policies folder where there is one, else the packaged ones.
+
+Verbs that need no policies use it, so that they work without a folder.
+"""
 
 from __future__ import annotations
 

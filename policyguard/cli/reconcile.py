@@ -1,4 +1,7 @@
-"""`policyguard reconcile`: what was charged without knowing the cost, against what the provider counted."""
+"""`policyguard reconcile`: what was charged without knowing the cost, against what the provider counted.
+
+It charges only what is proved, and shows the rest.
+"""
 
 from __future__ import annotations
 

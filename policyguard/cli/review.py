@@ -1,4 +1,7 @@
-"""`policyguard review`: see held requests and held answers, and decide them, as a named person."""
+"""`policyguard review`: see held requests and held answers, and decide them, as a named person.
+
+Who may decide, and what a vote does, is for the store to say; a refusal of it is printed as it is.
+"""
 
 from __future__ import annotations
 

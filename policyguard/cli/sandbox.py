@@ -1,4 +1,7 @@
-"""`policyguard sandbox`: a local server that speaks OpenAI's wire format."""
+"""`policyguard sandbox`: a local server that speaks OpenAI's wire format.
+
+The server is `policyguard.sandbox`; here are its options.
+"""
 
 from __future__ import annotations
 

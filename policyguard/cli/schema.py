@@ -1,4 +1,7 @@
-"""`policyguard schema`: the JSON Schema of policy files, for editors."""
+"""`policyguard schema`: the JSON Schema of policy files, for editors.
+
+The schema is made from the documents that the loader reads, so the two cannot differ.
+"""
 
 from __future__ import annotations
 

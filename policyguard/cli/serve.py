@@ -1,4 +1,7 @@
-"""`policyguard serve`: the OpenAI-compatible proxy."""
+"""`policyguard serve`: the OpenAI-compatible proxy.
+
+Every option is also a setting of the environment; the server is `policyguard.proxy`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`policyguard spend`: who spent what: estimated, reserved, actual, presumed, and what was refused."""
+"""`policyguard spend`: who spent what: estimated, reserved, actual, presumed, and what was refused.
+
+The sums come from `store.reports`; here they become a table, JSON or CSV.
+"""
 
 from __future__ import annotations
 

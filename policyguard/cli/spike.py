@@ -1,4 +1,7 @@
-"""How `policyguard spend --explain` speaks: plain sentences, the dimension that moved most first."""
+"""How `policyguard spend --explain` speaks: plain sentences, the dimension that moved most first.
+
+Which values moved is found by `store.spike`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The store as verbs open it: an existing one, with its key; nothing is made by looking."""
+"""The store as verbs open it: an existing one, with its key; nothing is made by looking.
+
+A mistyped address must fail, and not become a new, empty record.
+"""
 
 from __future__ import annotations
 

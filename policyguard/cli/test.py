@@ -1,4 +1,7 @@
-"""`policyguard test`: the tests of a policies folder, what differs and where, and what they have not seen."""
+"""`policyguard test`: the tests of a policies folder, what differs and where, and what they have not seen.
+
+The tests are run by `policyguard.testing`; here are the options, the forms and the exit code.
+"""
 
 from __future__ import annotations
 

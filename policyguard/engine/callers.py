@@ -1,4 +1,7 @@
-"""Who asks, as the organisation declares it: values that are missing, unknown or not among the declared ones."""
+"""Who asks, as the organisation declares it: values that are missing, unknown or not among the declared ones.
+
+Every reason that is about who asks is made here.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What a door hands to the flow: one request with what belongs to it, or something that never became a request."""
+"""What a door hands to the flow: one request with what belongs to it, or something that never became a request.
+
+Values only. The flow reads them and never asks a door back.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Images as Python code has them: bytes, paths, open files, and the SDK's tuples of name, content and type."""
+"""Images as Python code has them: bytes, paths, open files, and the SDK's tuples of name, content and type.
+
+What a picture is, and whether it may pass, is not known here.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What a guarded function returns, as output: its pictures, in the form in which an answer is held for a review."""
+"""What a guarded function returns, as output: its pictures, in the form in which an answer is held for a review.
+
+What is no picture is said to be none: it is never taken for one that was looked at.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The check that a door in code names a surface that exists, made where the door is made and not at its first call."""
+"""The check that a door in code names a surface that exists, made where the door is made and not at its first call.
+
+A misspelt surface must stop the program at its start.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Whether a guard has what its policies name and ask: each model has a moderator that is there and serves it."""
+"""Whether a guard has what its policies name and ask: each model has a moderator that is there and serves it.
+
+A guard asks once, when it opens and at each reload, so that no request finds out.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""One verdict out of the answers about the prompt and each image: the maximum by category, and what is missing."""
+"""One verdict out of the answers about the prompt and each image: the maximum by category, and what is missing.
+
+A part without an answer makes its categories incomplete: the maximum of the others may be too low.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What a moderator is, and what one can do beside."""
+"""What a moderator is, and what one can do beside.
+
+`Moderator` has to be there, `Answerer` may. Whoever writes one needs nothing else of this package.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A moderator with a script, for tests of policies and of applications."""
+"""A moderator with a script, for tests of policies and of applications.
+
+It is part of the product: `policyguard test`, the demo and tests of applications use it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Routes of surfaces: OpenAI-shaped by their ending, or an app's own with every parameter as a field or a constant."""
+"""Routes of surfaces: OpenAI-shaped by their ending, or an app's own with every parameter as a field or a constant.
+
+Which of them a request takes is found by the doors.
+"""
 
 from __future__ import annotations
 

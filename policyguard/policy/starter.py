@@ -1,4 +1,7 @@
-"""Where the starter policies stand: in the wheel as package data, in a checkout at the top of the repository."""
+"""Where the starter policies stand: in the wheel as package data, in a checkout at the top of the repository.
+
+Only where they are; what is in them is YAML.
+"""
 
 from __future__ import annotations
 

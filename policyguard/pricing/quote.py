@@ -1,4 +1,7 @@
-"""A ceiling and what it is made of."""
+"""A ceiling and what it is made of.
+
+Whole thousandths of a micro-dollar, so that nothing is rounded before the sum.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A socket to listen on, for the servers of the command line."""
+"""A socket to listen on, for the servers of the command line.
+
+They are opened before the server starts, so that a busy port is an error and not a log line.
+"""
 
 from __future__ import annotations
 

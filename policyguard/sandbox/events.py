@@ -1,4 +1,7 @@
-"""The events of an image stream, as OpenAI sends them, and how one can go wrong in the middle."""
+"""The events of an image stream, as OpenAI sends them, and how one can go wrong in the middle.
+
+It follows the API as it was seen, oddities included; what we would like is not a reason.
+"""
 
 from __future__ import annotations
 

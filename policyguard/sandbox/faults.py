@@ -1,4 +1,7 @@
-"""Faults on demand: by a request header, or switched on for a path, a number of times or until cleared."""
+"""Faults on demand: by a request header, or switched on for a path, a number of times or until cleared.
+
+Each is something that the real API or a network does; none exists for a test alone.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`/v1/moderations` and `/v1/decisions`: scores and answers from the table of words."""
+"""`/v1/moderations` and `/v1/decisions`: scores and answers from the table of words.
+
+Equal texts get equal scores, so that tests and the demo can rely on them.
+"""
 
 from __future__ import annotations
 

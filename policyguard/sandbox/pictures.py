@@ -1,4 +1,7 @@
-"""Real pictures of any size and format, quickly and deterministically: stripes in colours that the prompt picks."""
+"""Real pictures of any size and format, quickly and deterministically: stripes in colours that the prompt picks.
+
+The same request gives the same bytes; no picture is stored in the repository.
+"""
 
 from __future__ import annotations
 

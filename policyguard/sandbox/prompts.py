@@ -1,4 +1,7 @@
-"""Prompts to send: the demo's own, written for this project, and readers for other people's files."""
+"""Prompts to send: the demo's own, written for this project, and readers for other people's files.
+
+Nothing is downloaded, and nothing of other people's files is kept.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""uvicorn in a thread on a free loopback port, for the sandbox, the demo and tests."""
+"""uvicorn in a thread on a free loopback port, for the sandbox, the demo and tests.
+
+A `Server` listens on loopback only; where `run` listens is for its caller to say.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""OpenAI's error bodies and the checks that its API makes of a request for images."""
+"""OpenAI's error bodies and the checks that its API makes of a request for images.
+
+A check belongs here only where the API has it, with the words of the API.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""How durable what the database acknowledges is: what its settings leave open, in words for who runs it."""
+"""How durable what the database acknowledges is: what its settings leave open, in words for who runs it.
+
+It reads settings and changes none.
+"""
 
 from __future__ import annotations
 

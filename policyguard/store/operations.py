@@ -1,4 +1,7 @@
-"""Which operation performs which step of the flow, and the private rows that are written with it."""
+"""Which operation performs which step of the flow, and the private rows that are written with it.
+
+What an operation does is in the module of its subject; here is only the table.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What was refused: its decision row, and the columns by which reports tell the money that was not spent."""
+"""What was refused: its decision row, and the columns by which reports tell the money that was not spent.
+
+Refusals of callers whom nobody knows are bounded, since they cost their senders nothing.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Gauges of the ledger, read from the store when somebody looks: right in every process, however many there are."""
+"""Gauges of the ledger, read from the store when somebody looks: right in every process, however many there are.
+
+Counters of one process are in `measures`: they could not say what the database holds.
+"""
 
 from __future__ import annotations
 

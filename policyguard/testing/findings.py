@@ -1,4 +1,7 @@
-"""A report as data: everything for JSON, and failures as problems for what shows problems at lines."""
+"""A report as data: everything for JSON, and failures as problems for what shows problems at lines.
+
+Forms for people are in `render`.
+"""
 
 from __future__ import annotations
 

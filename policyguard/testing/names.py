@@ -1,4 +1,7 @@
-"""The names that a test may use: what a surface declares, and every reason that it can give."""
+"""The names that a test may use: what a surface declares, and every reason that it can give.
+
+They are read from the policies, so that a misspelt name in a test is an error and not a test that passes.
+"""
 
 from __future__ import annotations
 

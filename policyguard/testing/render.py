@@ -1,4 +1,7 @@
-"""Results for people: what failed, line by line, and which conditions no test has seen."""
+"""Results for people: what failed, line by line, and which conditions no test has seen.
+
+Forms for programs are in `findings`.
+"""
 
 from __future__ import annotations
 

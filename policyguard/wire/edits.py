@@ -1,4 +1,7 @@
-"""`POST /v1/images/edits`: a multipart form with images, a mask or a markup, and parameters as fields."""
+"""`POST /v1/images/edits`: a multipart form with images, a mask or a markup, and parameters as fields.
+
+Reading and writing are together, because what goes upstream is the form that came, changed where it was decided.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""An error of a server of ours that is no decision, in OpenAI's shape, so that clients raise their typed errors."""
+"""An error of a server of ours that is no decision, in OpenAI's shape, so that clients raise their typed errors.
+
+Decisions have the same body, made in `refusals`.
+"""
 
 from __future__ import annotations
 

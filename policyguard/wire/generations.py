@@ -1,4 +1,7 @@
-"""`POST /v1/images/generations`: a JSON body."""
+"""`POST /v1/images/generations`: a JSON body.
+
+Reading and writing are together, because what goes upstream is the body that came, changed where it was decided.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""An answer to an `Outcome`: token counts by kind, digests of the images, what an error says."""
+"""An answer to an `Outcome`: token counts by kind, digests of the images, what an error says.
+
+What cannot be read leaves the outcome unknown, and an unknown outcome is charged at its ceiling.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""An app's own route: parameters at declared places of its JSON body, usage and images in its JSON answer."""
+"""An app's own route: parameters at declared places of its JSON body, usage and images in its JSON answer.
+
+The places come from the policy; nothing outside of them is changed.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The API's parameters that policyguard knows: one table for JSON, forms and an app's own routes."""
+"""The API's parameters that policyguard knows: one table for JSON, forms and an app's own routes.
+
+A parameter that is not in it is unknown, and the policy says what happens to it.
+"""
 
 from __future__ import annotations
 

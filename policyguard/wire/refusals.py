@@ -1,4 +1,7 @@
-"""The one body of every refusal, in OpenAI's own shape, so that existing clients raise their typed errors."""
+"""The one body of every refusal, in OpenAI's own shape, so that existing clients raise their typed errors.
+
+Which status and code belong to a kind of reason is the table in `decision`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What an answer of the Responses API says: the images of its calls, and two usages, of the tool and the main model."""
+"""What an answer of the Responses API says: the images of its calls, and two usages, of the tool and the main model.
+
+What cannot be read leaves the outcome unknown, and an unknown outcome is charged at its ceiling.
+"""
 
 from __future__ import annotations
 

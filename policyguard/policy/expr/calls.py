@@ -1,4 +1,7 @@
-"""The static check of functions and loops: their forms, and texts that must be written out."""
+"""The static check of functions and loops: their forms, and texts that must be written out.
+
+What a function does when it runs is in `runtime` and `operations`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The static check of comparison and arithmetic: types that go together, and literals that a field can have."""
+"""The static check of comparison and arithmetic: types that go together, and literals that a field can have.
+
+A comparison that can never be true is a mistake of the author, and is said so here.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The static check of names: what can be read, with did-you-mean, and which caller values need a guard."""
+"""The static check of names: what can be read, with did-you-mean, and which caller values need a guard.
+
+Which fields there are is the table in `fields`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The types of the language, the environment that conditions are checked against, and the problems they can have."""
+"""The types of the language, the environment that conditions are checked against, and the problems they can have.
+
+Values only; the checks that use them are in the modules beside this one.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Budgets that can never admit one image, and models that will be gone: what the price book knows of a policy."""
+"""Budgets that can never admit one image, and models that will be gone: what the price book knows of a policy.
+
+Warnings only: what must not load is found before, by the loader.
+"""
 
 from __future__ import annotations
 

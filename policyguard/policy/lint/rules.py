@@ -1,4 +1,7 @@
-"""Rules and exemptions that load and never decide anything, or always the same."""
+"""Rules and exemptions that load and never decide anything, or always the same.
+
+Warnings only: what must not load is found before, by the loader.
+"""
 
 from __future__ import annotations
 
