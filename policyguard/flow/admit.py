@@ -34,11 +34,11 @@ from policyguard.flow.inspect import Looking, released
 from policyguard.flow.refuse import budget_reason, held, paused_reason, refuse, upstream_reason
 from policyguard.flow.resume import Way, resumption, state_reason
 from policyguard.flow.steps import (
-    Assess,
     Charge,
     CheckPaused,
     FindReview,
     Inquire,
+    Look,
     Moderate,
     NotResumable,
     OverBudget,
@@ -128,7 +128,7 @@ def _moderate(path: _RequestPath) -> Generator[Step, Any, _RequestPath]:
     asked = decide.open_questions(screened)
     looked_at = scored if scored.prompt or scored.images else None
     if asked:
-        verdict, answers = yield Assess(looked_at, Inquire(screened.request, asked, rules.timeout_s, rules.model))
+        verdict, answers = yield Look(looked_at, Inquire(screened.request, asked, rules.timeout_s, rules.model))
     elif looked_at:
         verdict = yield looked_at
     return replace(path, screened=decide.judge(screened, verdict, answers), verdict=verdict, answers=answers)

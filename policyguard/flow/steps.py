@@ -91,7 +91,7 @@ class Inquire:
 
 
 @dataclass(frozen=True, slots=True)
-class Assess:
+class Look:
     """Moderate and ask at the same time. Answer: `(Verdict | None, Answers)`."""
 
     moderate: Moderate | None
@@ -361,4 +361,4 @@ class Vote:
     reason: str = ""
 
 
-Step = CheckPaused | Moderate | Assess | FindReview | Reserve | Hold | Reopen | Record | Settle | Release
+Step = CheckPaused | Moderate | Look | FindReview | Reserve | Hold | Reopen | Record | Settle | Release

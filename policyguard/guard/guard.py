@@ -34,7 +34,7 @@ from policyguard.flow.inspect import inspect
 from policyguard.flow.refuse import refuse, unavailable_reason
 from policyguard.flow.settle import ended, settle
 from policyguard.flow.states import LegState
-from policyguard.flow.steps import Assess, Moderate, Record, Settled, Step
+from policyguard.flow.steps import Look, Moderate, Record, Settled, Step
 from policyguard.guard import decorator, moderate
 from policyguard.guard.current import current_caller, current_review
 from policyguard.guard.later import Later
@@ -415,7 +415,7 @@ class Guard:
     def _perform(self, step: Step | Sweep) -> Any:
         if isinstance(step, Moderate):
             return moderate.verdict(step, self._moderator)
-        if isinstance(step, Assess):
+        if isinstance(step, Look):
             return moderate.assess(step, self._moderator)
         if isinstance(step, Sweep):
             return self._sweep_when_due()
@@ -425,7 +425,7 @@ class Guard:
     async def _aperform(self, step: Step | Sweep) -> Any:
         if isinstance(step, Moderate):
             return await moderate.averdict(step, self._moderator)
-        if isinstance(step, Assess):
+        if isinstance(step, Look):
             return await moderate.alook(step, self._moderator)
         if isinstance(step, Sweep):
             return await in_thread(self._sweep_when_due)

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import anyio
 
-from policyguard.flow.steps import Assess, Inquire, Moderate
+from policyguard.flow.steps import Inquire, Look, Moderate
 from policyguard.logs import say
 from policyguard.moderation import Answerer, Moderator
 from policyguard.request import CATEGORIES, Answers, Verdict, is_name
@@ -23,7 +23,7 @@ _CATEGORIES = frozenset(CATEGORIES)
 _LATE_S = 0.5  # a moderator keeps the time itself, and then says what it knows; this is for one that does not
 
 
-def assess(step: Assess, moderator: Moderator) -> Assessed:
+def assess(step: Look, moderator: Moderator) -> Assessed:
     """Both from sync code; the questions are asked from a thread where there is something to moderate, too."""
     if step.moderate is None:
         return None, answered(step.inquire, moderator)
@@ -32,7 +32,7 @@ def assess(step: Assess, moderator: Moderator) -> Assessed:
         return verdict(step.moderate, moderator), asked.result()
 
 
-async def alook(step: Assess, moderator: Moderator) -> Assessed:
+async def alook(step: Look, moderator: Moderator) -> Assessed:
     """Both from async code."""
     found: list[Answers] = []
 

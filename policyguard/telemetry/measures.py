@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from policyguard.decision import Admission, Admitted, Held, Kind, Refused, Released, Ticket
 from policyguard.flow.states import LegState
-from policyguard.flow.steps import Alert, Assess, Moderate, Reserve, Reserved, Settle, Settled
+from policyguard.flow.steps import Alert, Look, Moderate, Reserve, Reserved, Settle, Settled
 from policyguard.request import Answers, Outcome, Usage, Verdict
 from policyguard.telemetry import names
 from policyguard.telemetry.names import NONE, OTHER, Metric
@@ -100,7 +100,7 @@ class Measures:
 
     def answered(self, step: object, answer: Any, surface: str) -> None:
         """What the answer to one step of a flow says beyond its time."""
-        if isinstance(step, Moderate | Assess):
+        if isinstance(step, Moderate | Look):
             for one in answer if isinstance(answer, tuple) else (answer,):
                 if isinstance(one, Verdict | Answers) and one.error is not None:
                     self._say(names.UNAVAILABLE, 1, surface, _why(one.error))

@@ -18,7 +18,7 @@ from opentelemetry.trace import Span, TracerProvider
 
 from policyguard.decision import Admission, Admitted, Held, Refused, Ticket
 from policyguard.flow.drive import watched
-from policyguard.flow.steps import Assess, CheckPaused, Moderate, Settled
+from policyguard.flow.steps import CheckPaused, Look, Moderate, Settled
 from policyguard.request import Outcome
 from policyguard.telemetry import lines, names, spans
 from policyguard.telemetry.measures import Measures
@@ -30,7 +30,7 @@ D = TypeVar("D", bound=Admission)
 Said = TypeVar("Said", bound=Refused | Held | None)
 S = TypeVar("S")
 # What the flow does by itself after the answer to a step; elsewhere it does next to nothing.
-_PURE: Mapping[type, str] = {CheckPaused: "screen", Moderate: "judge", Assess: "judge"}
+_PURE: Mapping[type, str] = {CheckPaused: "screen", Moderate: "judge", Look: "judge"}
 _WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 

@@ -21,10 +21,10 @@ from policyguard.flow.ask import Ask
 from policyguard.flow.drive import drive
 from policyguard.flow.refuse import budget_reason, paused_reason
 from policyguard.flow.steps import (
-    Assess,
     CheckPaused,
     Hold,
     Inquire,
+    Look,
     Moderate,
     OverBudget,
     Pause,
@@ -168,7 +168,7 @@ class _Simulation:
                 return _pause(self.case)
             case Moderate():
                 return _verdict(step.model, self.case.scores)
-            case Assess():
+            case Look():
                 scored = _verdict(step.moderate.model, self.case.scores) if step.moderate else None
                 return scored, _answers(step.inquire, self.case.answers)
             case Reserve():

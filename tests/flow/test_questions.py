@@ -13,7 +13,7 @@ from support import NOW, ORG, SURFACE, caller, policies, policy, request, verdic
 from policyguard.decision import Admitted, Effect, Held, Kind, Refused
 from policyguard.engine import decide
 from policyguard.flow.admit import admit as admitting
-from policyguard.flow.steps import Assess, Moderate
+from policyguard.flow.steps import Look, Moderate
 from policyguard.policy.model import Policy, PolicySet
 from policyguard.request import IMAGE_CATEGORIES, Answers, Verdict
 
@@ -161,11 +161,11 @@ def test_an_unanswered_rule_in_shadow_is_only_recorded(tmp_path: Path) -> None:
 
 def admit(loaded: PolicySet, look: Any = None, **changes: Any) -> tuple[Any, list[Any]]:
     steps: Generator[Any, Any, Any] = admitting(loaded, ask(request(**changes)), Keys())
-    return run(steps, Assess=look or (verdict(), answers(real_person=0.1, logo=0.1)))
+    return run(steps, Look=look or (verdict(), answers(real_person=0.1, logo=0.1)))
 
 
 def looks(asked: list[Any]) -> list[Any]:
-    return [step for step in asked if isinstance(step, Assess | Moderate)]
+    return [step for step in asked if isinstance(step, Look | Moderate)]
 
 
 def test_moderation_and_questions_are_one_stage(tmp_path: Path) -> None:

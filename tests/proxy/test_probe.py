@@ -252,7 +252,7 @@ async def test_nobody_waits_for_a_look_that_is_under_way(monkeypatch: pytest.Mon
             await mute.wait()
         return ()
 
-    monkeypatch.setattr(probe, "probe_upstream", probe_upstream)
+    monkeypatch.setattr(probe, "probe_upstream", look_at)
     watched = Probe(None, "", lambda: now[0])  # type: ignore[arg-type]
     assert await watched.look() == ()
     now[0] = 2 * GOOD_S
