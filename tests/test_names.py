@@ -51,7 +51,7 @@ def test_a_type_name_has_one_meaning() -> None:
 
 
 def test_what_the_glossary_names_exists() -> None:
-    defined = {name for name in meanings()}
+    defined = set(meanings())
     named = set(re.findall(r"`([A-Z][A-Za-z]+)(?:\.[a-z_]+)?`", GLOSSARY.read_text()))
     assert len(named) > 50
     assert named - {"Monospace"} <= defined
