@@ -95,7 +95,7 @@ def test_every_key_of_the_shipped_policies_is_in_the_schema(file: Path) -> None:
 
 # ---- patterns ---------------------------------------------------------------------------------------------
 
-UNITS = ["Duration", "Days", "Bytes", "Day", "BudgetLimit", "RouteText", "BodyPath", "ResponsePath", "Header"]
+UNITS = ["Duration", "Days", "Bytes", "Day", "BudgetLimit", "RouteText", "BodyPath", "ResponsePath", "HeaderSource"]
 
 
 @lru_cache
