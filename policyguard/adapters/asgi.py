@@ -35,8 +35,8 @@ from policyguard.adapters.reply import Reply
 from policyguard.adapters.room import BODIES_BYTES, Full, Room, too_many
 from policyguard.adapters.routes import RouteTable
 from policyguard.decision import Admitted, Decision, Held, Reason, Refused, Released
-from policyguard.flow.admit import no_surface_reason
 from policyguard.flow.drive import adrive
+from policyguard.flow.reasons import no_surface_reason
 from policyguard.guard.current import one_request
 from policyguard.guard.guard import Guard
 from policyguard.guard.steps import aperform

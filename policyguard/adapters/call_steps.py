@@ -22,8 +22,8 @@ from policyguard.adapters.passing import failure_of
 from policyguard.decision import Admitted, Held, Reason, Refused, Released
 from policyguard.engine.callers import check_caller
 from policyguard.errors import ConfigError, InvalidRequest
-from policyguard.flow.admit import no_surface_reason
 from policyguard.flow.ask import AskOptions
+from policyguard.flow.reasons import no_surface_reason
 from policyguard.guard.guard import Guard
 from policyguard.guard.leg import LiveLeg, WatchedAnswer
 from policyguard.guard.offer import Offer, admission, caller_within, current_offer, looks

@@ -15,8 +15,8 @@ from policyguard.adapters.body import Scope
 from policyguard.adapters.identity import header, origin
 from policyguard.decision import Admission, Admitted, Decision, Held, Reason, Refused, Released
 from policyguard.errors import InvalidRequest
-from policyguard.flow.admit import no_surface_reason
 from policyguard.flow.ask import AskOptions
+from policyguard.flow.reasons import no_surface_reason
 from policyguard.guard.guard import Guard
 from policyguard.guard.leg import LiveLeg
 from policyguard.guard.offer import Offer

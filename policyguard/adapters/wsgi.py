@@ -33,8 +33,8 @@ from policyguard.adapters.environ import read_body, scope_of, with_body
 from policyguard.adapters.identity import CallerOf, caller_of, origin
 from policyguard.adapters.routes import RouteTable
 from policyguard.decision import Held, Refused, Released
-from policyguard.flow.admit import no_surface_reason
 from policyguard.flow.drive import drive
+from policyguard.flow.reasons import no_surface_reason
 from policyguard.guard.current import one_request
 from policyguard.guard.guard import Guard
 from policyguard.guard.leg import LiveLeg, WatchedAnswer

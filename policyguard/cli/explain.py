@@ -1,13 +1,12 @@
 """`policyguard explain`: one request against a surface: every rule, threshold, price and budget, with its place.
 
-It shows what the engine says and adds no reason of its own.
+The decision is the one that `policyguard test` has of the same case; nothing is decided here.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,8 +22,12 @@ from policyguard.cli.output import (
     print_json,
     print_rows,
 )
-from policyguard.engine.callers import resolve_caller
 from policyguard.settings import setting
+
+if TYPE_CHECKING:
+    from policyguard.policy.model import Policy, PolicySet
+    from policyguard.request import ImageRequest
+    from policyguard.testing.simulate import Case
 
 
 def explain(
@@ -79,7 +82,8 @@ def explain(
       policyguard explain avatars --stages
     """
     from policyguard.policy.load import load
-    from policyguard.request import Caller
+    from policyguard.request import CATEGORIES, IMAGE_CATEGORIES, Caller
+    from policyguard.testing.simulate import Case
 
     loaded = load(setting("policies", policies) or "policies")
     if surface not in loaded.surfaces:
@@ -90,17 +94,22 @@ def explain(
     names = {"model": model, "size": size, "quality": quality, "n": n}
     names |= {"background": background, "output_format": output_format, "partial_images": partial_images}
     names |= {"max_output_tokens": max_output_tokens}
-    request = _request("x" * prompt_chars if prompt_chars else prompt, input_images, mask, main_model, names)
-    given = Caller.of(_callers(loaded, caller or []))
-    scores, answers = _scores(score or [], unavailable), _answers(loaded.surfaces[surface], answer or [])
-    shown = _explain(loaded, surface, request, given, (scores, answers, _output(output_score or [])), moment(now))
+    case = Case(
+        request=_request("x" * prompt_chars if prompt_chars else prompt, input_images, mask, main_model, names),
+        caller=Caller.of(_callers(loaded, caller or [])),
+        scores=dict.fromkeys(CATEGORIES) if unavailable else _numbers(score or [], "--score", CATEGORIES),
+        output=_numbers(output_score or [], "--output-score", IMAGE_CATEGORIES),
+        answers=_answers(loaded.surfaces[surface], answer or []),
+        now=moment(now),
+    )
+    shown = explained(loaded, surface, case)
     if format == "json":
         print_json(shown)
     else:
         _print(shown)
 
 
-def _request(prompt: str, input_images: int, mask: bool, main_model: str | None, names: dict[str, Any]) -> Any:
+def _request(prompt: str, input_images: int, mask: bool, main_model: str | None, names: dict[str, Any]) -> ImageRequest:
     """Images of a few bytes stand for real ones, and the prompt for all that a main model reads."""
     from policyguard.request import ImageRequest, InputImage, MainModel
 
@@ -115,45 +124,35 @@ def _request(prompt: str, input_images: int, mask: bool, main_model: str | None,
     )
 
 
-def _explain(
-    loaded: Any, surface: str, request: Any, given: Any, said: tuple[Any, Any, Any], now: datetime
-) -> dict[str, Any]:
-    from policyguard.decision import combine
+def explained(policies: PolicySet, surface: str, case: Case) -> dict[str, Any]:
+    """How a case is decided, and every line that speaks of it, also those behind a refusal."""
     from policyguard.engine import decide
     from policyguard.engine.explain import explain as lines
     from policyguard.flow import rows
-    from policyguard.request import Verdict
+    from policyguard.testing.simulate import assessed, output_verdict, screened, simulate
 
-    (scores, answers, output), policy = said, loaded.surfaces[surface]
-    caller, reasons = resolve_caller(loaded.caller, given)
-    screened = decide.price(decide.screen(policy, request, caller, now)).after(reasons)
-    verdict = None
-    if screened.check_prompt or screened.check_images:
-        error = "down" if scores is None else None
-        verdict = Verdict(model=policy.moderation.model, scores=scores or {}, error=error)
-    judged = decide.judge(screened, verdict, answers)
-    dimensions = rows.dimensions(surface, caller, lambda kind, text: text)
-    seen = output if policy.checks_output else None
-    reasons = judged.reasons
-    if policy.inspects_output and combine(reasons).word in ("allow", "flag"):
-        reasons += decide.inspect(policy, judged.request, caller, now, verdict, answers, seen)
+    policy, before = policies.surfaces[surface], screened(policies, surface, case)
+    decision = simulate(policies, surface, case).decision
+    verdict, answers = assessed(before, case)
+    judged, output = decide.judge(before, verdict, answers), output_verdict(policy, case)
+    dimensions = rows.dimensions(surface, before.caller, lambda kind, text: text)
     return {
         "surface": surface,
-        "outcome": combine(reasons).word,
+        "outcome": decision.effect.word,
         "digest": policy.digest,
         "mode": policy.mode,
-        "request": rows.parameters(judged.request),
-        "adjusted": [str(a) for a in judged.adjustments],
-        "ceiling_micros": judged.quote.ceiling_micros if judged.quote else None,
-        "reasons": [rows.reason_row(r) for r in reasons],
+        "request": rows.parameters(before.request),
+        "adjusted": [str(a) for a in before.adjustments],
+        "ceiling_micros": before.quote.ceiling_micros if before.quote else None,
+        "reasons": [rows.reason_row(r) for r in decision.reasons],
         "lines": [
             {**asdict(line), "place": str(line.place) if line.place else None}
-            for line in lines(judged, verdict, dimensions, answers, seen)
+            for line in lines(judged, verdict, dimensions, answers, output)
         ],
     }
 
 
-def _callers(loaded: Any, given: list[str]) -> dict[str, str | None]:
+def _callers(loaded: PolicySet, given: list[str]) -> dict[str, str | None]:
     """What is not declared does not count, as in the guard; who typed it should know."""
     from policyguard.text.suggest import known_names
 
@@ -175,44 +174,31 @@ def _pairs(given: list[str], option: str) -> dict[str, str | None]:
     return pairs
 
 
-def _scores(given: list[str], unavailable: bool) -> dict[str, float] | None:
-    from policyguard.request import CATEGORIES
-
-    if unavailable:
-        return None
-    return _numbers(given, "--score", CATEGORIES, "moderation category")
-
-
-def _output(given: list[str]) -> Any:
-    """What moderation says of the images that come out."""
-    from policyguard.request import IMAGE_CATEGORIES, Verdict
-
-    return Verdict(model="", scores=_numbers(given, "--output-score", IMAGE_CATEGORIES, "moderation category"))
-
-
-def _answers(policy: Any, given: list[str]) -> Any:
-    from policyguard.request import Answers
-
+def _answers(policy: Policy, given: list[str]) -> dict[str, float | None]:
     names = tuple(question.name for question in policy.questions)
-    return Answers(model="given", probabilities=_numbers(given, "--answer", names, "question that a rule reads"))
+    return _numbers(given, "--answer", names, "question that a rule reads")
 
 
-def _numbers(given: list[str], option: str, names: tuple[str, ...], what: str) -> dict[str, float]:
-    """A number from 0 to 1 for each name, 0 where none is given; what is `unavailable` is not there."""
-    numbers = dict.fromkeys(names, 0.0)
+def _numbers(
+    given: list[str], option: str, names: tuple[str, ...], what: str = "moderation category"
+) -> dict[str, float | None]:
+    """A number from 0 to 1 for each name, 0 where none is given; None is what is `unavailable`."""
+    numbers: dict[str, float | None] = dict.fromkeys(names, 0.0)
     for name, value in _pairs(given, option).items():
         if name not in names:
             fail(f"`{name}` is no {what}", hint=f"there are {', '.join(names)}" if names else "there are none here")
-        if value == "unavailable":
-            del numbers[name]
-            continue
-        try:
-            numbers[name] = float(value or "")
-        except ValueError:
-            fail(f"`{option} {name}=...` needs a number from 0 to 1")
-        if not 0 <= numbers[name] <= 1:
-            fail(f"`{option} {name}=...` needs a number from 0 to 1")
+        numbers[name] = None if value == "unavailable" else _number(value or "", f"`{option} {name}=...`")
     return numbers
+
+
+def _number(text: str, where: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1
+    if not 0 <= number <= 1:  # what is no number is not, either
+        fail(f"{where} needs a number from 0 to 1")
+    return number
 
 
 def _print(answer: dict[str, Any]) -> None:

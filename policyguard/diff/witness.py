@@ -1,6 +1,6 @@
 """One imagined request before one surface's policy: how it is decided, and how people can see it for themselves.
 
-The decision comes from the engine, by the same calls as in the guard; nothing is decided here.
+The decision comes from the engine, by the same three calls as in the guard; nothing is decided here.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 from policyguard.decision import Adjustment, Effect, Place, Reason, combine
 from policyguard.engine import decide
 from policyguard.engine.callers import resolve_caller
+from policyguard.engine.decide import Screened
 from policyguard.policy import world as worlds
 from policyguard.policy.model import Policy, PolicySet
 from policyguard.policy.world import World
@@ -53,38 +54,36 @@ class Ruling:
 
 def rule(policies: PolicySet, policy: Policy, world: World) -> Ruling:
     """The engine's decision of a world, with moderation as the world has it."""
-    return _judged(_screened(policies, policy, world, worlds.request(world), worlds.caller(world)), world)
+    screened = _screened(policies, policy, world, worlds.request(world), worlds.caller(world))
+    return _ruling(screened) if screened.refused else _judged(screened, world)
 
 
-_BeforeScores = tuple[decide.Screened, tuple[Reason, ...]]
-
-
-def _screened(policies: PolicySet, policy: Policy, world: World, request: ImageRequest, given: Caller) -> _BeforeScores:
+def _screened(policies: PolicySet, policy: Policy, world: World, request: ImageRequest, given: Caller) -> Screened:
     caller, unknown = resolve_caller(policies.caller, given)
-    return decide.screen(policy, request, caller, world["now"]), unknown
+    return decide.screen(policy, request, caller, world["now"], found=unknown)
 
 
-def _judged(known: _BeforeScores, world: World) -> Ruling:
-    screened, unknown = known
+def _judged(screened: Screened, world: World) -> Ruling:
     prompt, images = screened.check_prompt, screened.check_images
     seen = worlds.verdict(world, screened.policy.moderation.model, prompt=prompt, images=images)
     judged = decide.judge(screened, seen, worlds.answered(world))
-    if combine((*unknown, *judged.reasons)) is Effect.DENY:
-        return _ruling(judged, unknown)
-    return _ruling(judged._replace(reasons=(*judged.reasons, *_inspected(judged, seen, world))), unknown)
+    if judged.refused:
+        return _ruling(judged)
+    return _ruling(judged._replace(reasons=(*judged.reasons, *_inspected(judged, seen, world))))
 
 
-def _inspected(judged: decide.Screened, seen: Verdict | None, world: World) -> tuple[Reason, ...]:
+def _inspected(judged: Screened, seen: Verdict | None, world: World) -> tuple[Reason, ...]:
     """What is said of the answer, a held request's included: it has one when it is approved."""
     policy, output = judged.policy, None
+    if not policy.inspects_output:
+        return ()
     if policy.checks_output:
         output = worlds.output_verdict(world, policy.moderation.model)
     return decide.inspect(policy, judged.request, judged.caller, judged.now, seen, worlds.answered(world), output)
 
 
-def _ruling(known: decide.Screened, unknown: tuple[Reason, ...]) -> Ruling:
-    reasons = (*unknown, *known.reasons)
-    return Ruling(combine(reasons), reasons, known.request, known.adjustments, known.quote)
+def _ruling(known: Screened) -> Ruling:
+    return Ruling(combine(known.reasons), known.reasons, known.request, known.adjustments, known.quote)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +101,11 @@ class Pair:
         return (self.old_set, self.old), (self.new_set, self.new)
 
     def rulings(self, world: World, *, whole: bool = False) -> tuple[Ruling, Ruling]:
-        """How both sides decide. What both refuse before moderation is not moderated, unless `whole` is wanted."""
+        """How both sides decide. A side that refuses before moderation says no more, unless `whole` is wanted."""
         request, given = worlds.request(world), worlds.caller(world)
         old, new = (_screened(policies, policy, world, request, given) for policies, policy in self.both)
-        refused = _ruling(*old), _ruling(*new)
-        if not whole and all(ruling.effect is Effect.DENY for ruling in refused):
-            return refused
-        return _judged(old, world), _judged(new, world)
+        first, second = (_ruling(s) if s.refused and not whole else _judged(s, world) for s in (old, new))
+        return first, second
 
 
 # ---- for people -------------------------------------------------------------------------------------------

@@ -1,6 +1,8 @@
 """The decision: `screen` before moderation, `judge` after it, `inspect` when the answer is there.
 
-Pure and fast: no clock, no I/O, no randomness.
+Pure and fast: no clock, no I/O, no randomness. Whoever decides calls these three and adds no reason: the flow of a
+guard, `diff`, and through the flow `explain` and `test`. Only the state of the world is not known here: a full budget,
+a pause, a breaker that is open, a review. Its reasons are made in `flow.reasons`.
 
 Every reason is kept, not only the first, and outcomes combine as deny > review > flag > allow whatever the order of
 rules. What cannot be evaluated is a reason of its own, never a rule that was skipped.
@@ -8,7 +10,7 @@ rules. What cannot be evaluated is a reason of its own, never a rule that was sk
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -36,7 +38,7 @@ _UNCHANGED: tuple[Adjustment, ...] = ()
 class Screened(NamedTuple):
     """What is known before moderation. `request` is what would go upstream.
 
-    `facts` are what conditions can read before moderation; `quote` is there once `price` found one.
+    `facts` are what conditions can read before moderation. Without a `quote` there is no price, and that is denied.
     """
 
     policy: Policy
@@ -59,10 +61,10 @@ class Screened(NamedTuple):
         has_images = next(self.request.input_images, None) is not None
         return has_images and "input_images" in _checks(self.policy)
 
-    def after(self, reasons: tuple[Reason, ...]) -> Screened:
-        """With what was found before the policy was asked; what is said there is not said twice."""
-        said = {reason.id for reason in reasons}
-        return self._replace(reasons=reasons + tuple(r for r in self.reasons if r.id not in said))
+    @property
+    def refused(self) -> bool:
+        """Whether it is denied already: then nothing is moderated, and nothing is judged."""
+        return combine(self.reasons) is Effect.DENY
 
 
 def _checks(policy: Policy) -> frozenset[str]:
@@ -73,11 +75,17 @@ def _checks(policy: Policy) -> frozenset[str]:
 
 
 def screen(
-    policy: Policy, asked: ImageRequest, caller: Caller, now: datetime, fixed: frozenset[str] = frozenset()
+    policy: Policy,
+    asked: ImageRequest,
+    caller: Caller,
+    now: datetime,
+    fixed: frozenset[str] = frozenset(),
+    found: tuple[Reason, ...] = (),
 ) -> Screened:
-    """Everything that can be decided without scores: parameters, caller values, and the rules over them.
+    """Everything that can be decided without scores: parameters, caller values, the rules over them, and the price.
 
     `caller` is resolved (`resolve_caller`); `now` is aware UTC; `fixed` are parameters that the door cannot change.
+    `found` are the reasons from before the policy was asked: those of `resolve_caller`, and a pause.
     """
     prepared, request, adjustments = policy.prepared, asked, _UNCHANGED
     reasons = list(missing_callers(policy, caller)) if prepared.per else []
@@ -97,7 +105,15 @@ def screen(
     fire(prepared.early, facts, policy, reasons)
     if caller.user is None and _holds_every_answer(policy):
         reasons.append(nobodys("a request"))
-    return Screened(policy, asked, request, caller, now, tuple(reasons), adjustments, facts)
+    quote = _priced(policy, request, reasons)
+    said = (*found, *_not_said(reasons, found)) if found else tuple(reasons)
+    return Screened(policy, asked, request, caller, now, said, adjustments, facts, quote)
+
+
+def _not_said(reasons: list[Reason], found: tuple[Reason, ...]) -> Iterator[Reason]:
+    """A caller's value that is missing is missed by the organisation, by a budget and by a review: once is enough."""
+    said = {reason.id for reason in found}
+    return (reason for reason in reasons if reason.id not in said)
 
 
 def _fitted(
@@ -152,14 +168,14 @@ def _would_adjust(fitting: Fitting, adjustment: Adjustment) -> Reason:
     )
 
 
-def price(screened: Screened) -> Screened:
-    """With the most that the request can cost, or with the reason why nobody knows."""
+def _priced(policy: Policy, request: ImageRequest, reasons: list[Reason]) -> Quote | None:
+    """The most that the request can cost; without a price the reason why is added."""
     try:
-        return screened._replace(quote=pricing.ceiling(screened.request, screened.policy.request.prices))
+        return pricing.ceiling(request, policy.request.prices)
     except pricing.UnknownPrice as unknown:
         message = f"no price: {unknown}"
-    reason = Reason(id="request.price", kind=Kind.PARAMETER, effect=Effect.DENY, message=message, param="model")
-    return screened._replace(reasons=(*screened.reasons, reason))
+    reasons.append(Reason(id="request.price", kind=Kind.PARAMETER, effect=Effect.DENY, message=message, param="model"))
+    return None
 
 
 def _holds_every_answer(policy: Policy) -> bool:

@@ -17,7 +17,6 @@ from policyguard.decision import (
     Admitted,
     Decision,
     Effect,
-    Kind,
     Reason,
     Refused,
     Ticket,
@@ -26,13 +25,20 @@ from policyguard.decision import (
 from policyguard.engine import decide
 from policyguard.engine.callers import resolve_caller
 from policyguard.engine.decide import Screened
-from policyguard.errors import InvalidRequest, PolicyguardError
+from policyguard.errors import PolicyguardError
 from policyguard.flow import rows
 from policyguard.flow.ask import Ask, Keys, Unreadable
 from policyguard.flow.events import Event, EventType
 from policyguard.flow.inspect import Looking, released
-from policyguard.flow.refuse import budget_reason, held, paused_reason, refuse, upstream_reason
-from policyguard.flow.resume import Way, resumption, state_reason
+from policyguard.flow.reasons import (
+    budget_reason,
+    paused_reason,
+    state_reason,
+    unknown_surface_reason,
+    upstream_reason,
+)
+from policyguard.flow.refuse import held, refuse
+from policyguard.flow.resume import Way, resumption
 from policyguard.flow.steps import (
     Charge,
     CheckPaused,
@@ -84,11 +90,8 @@ def admit(policies: PolicySet, ask: Ask, keys: Keys) -> Flow:
     """Decide one request: screen, moderate, judge, then reserve, hold or refuse. Each ends in one decision row."""
     policy = policies.surfaces.get(ask.surface)
     if policy is None:
-        reason = Reason(
-            id="surface.unknown", kind=Kind.SURFACE, effect=Effect.DENY, message="no surface claims this request"
-        )
         what = Unreadable(
-            reason=reason,
+            reason=unknown_surface_reason(),
             surface=None,
             caller=ask.caller,
             now=ask.now,
@@ -102,9 +105,9 @@ def admit(policies: PolicySet, ask: Ask, keys: Keys) -> Flow:
     pause: Pause | None = yield CheckPaused(policy.surface, dimensions["tenant"], dimensions["user"])
     if pause is not None:
         reasons = (*reasons, paused_reason(pause))
-    screened = decide.price(decide.screen(policy, ask.request, caller, ask.now, ask.fixed)).after(reasons)
+    screened = decide.screen(policy, ask.request, caller, ask.now, ask.fixed, reasons)
     path = _RequestPath(ask, policy, keys, dimensions, screened)
-    if combine(screened.reasons) is Effect.DENY:
+    if screened.refused:
         return (yield from _refuse(path))
     item = (yield FindReview(ask.review_id)) if ask.review_id is not None else None
     if item is not None and item.kind == "output":
@@ -324,21 +327,6 @@ def _review_event(path: _RequestPath, item: ReviewItem | None, what: Literal["re
 
 
 # ---- what never became a request --------------------------------------------------------------------------
-
-
-def malformed_reason(error: InvalidRequest) -> Reason:
-    return Reason(
-        id="request.malformed",
-        kind=Kind.MALFORMED,
-        effect=Effect.DENY,
-        message=error.message,
-        param=error.param,
-        values={"status": error.status},
-    )
-
-
-def no_surface_reason(message: str = "no surface claims this image route") -> Reason:
-    return Reason(id="surface.none", kind=Kind.SURFACE, effect=Effect.DENY, message=message)
 
 
 def reject(policies: PolicySet, what: Unreadable, keys: Keys) -> Generator[Step, Any, Refused]:

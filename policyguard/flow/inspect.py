@@ -13,12 +13,13 @@ from typing import Any
 
 import orjson
 
-from policyguard.decision import Decision, Effect, Held, Kind, Reason, Refused, Released, combine
+from policyguard.decision import Decision, Effect, Held, Reason, Refused, Released, combine
 from policyguard.engine import decide
 from policyguard.flow import rows
 from policyguard.flow.events import Event, event_id
+from policyguard.flow.reasons import state_reason, too_large_reason
 from policyguard.flow.refuse import held, refuse
-from policyguard.flow.resume import Way, resumption, state_reason
+from policyguard.flow.resume import Way, resumption
 from policyguard.flow.steps import Hold, Moderate, NotResumable, Private, Record, Release, ReviewItem, Settle, Step
 from policyguard.policy.model import Policy
 from policyguard.request import Answer, Caller, ImageRequest, Output, Verdict
@@ -103,8 +104,7 @@ def _not_to_be_held(output: Output) -> tuple[Reason, ...]:
     """Why what should be held has to be withheld: it cannot be kept."""
     if output.answer is not None:
         return ()
-    message = "the answer is too large to be kept for a review"
-    return (Reason(id="output.too_large", kind=Kind.UNAVAILABLE, effect=Effect.DENY, message=message),)
+    return (too_large_reason(),)
 
 
 # ---- the record -------------------------------------------------------------------------------------------

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Literal
 
 from policyguard.decision import REFUSALS, WAITS, Decision, Effect, Held, Kind, Reason, Refused
-from policyguard.flow.steps import Charge, OverBudget, Pause, UpstreamDown
-from policyguard.policy.model import Policy, Unit
+from policyguard.policy.model import Policy
 
 AssessedPart = Literal["input", "output"]
 
@@ -99,62 +98,3 @@ def held(decision: Decision, policy: Policy, review_id: str, expires_at: datetim
         return answer
     how = f"send the same request again with `x-policyguard-review: {review_id}` once it is approved"
     return replace(answer, message=f"{WAITS} ({how})")
-
-
-def paused_reason(pause: Pause) -> Reason:
-    return Reason(
-        id=f"paused.{pause.scope}",
-        kind=Kind.PAUSED,
-        effect=Effect.DENY,
-        message="paused by hand",
-        values={"since": pause.since.isoformat()},
-    )
-
-
-def budget_reason(answer: OverBudget, policy: Policy) -> Reason:
-    charge = answer.charge
-    place = next((b.place for b in policy.budgets if b.id == charge.budget_id), None)
-    return Reason(
-        id=f"budget.{charge.budget_id}",
-        kind=Kind.BUDGET,
-        effect=Effect.DENY,
-        message=f"the budget `{charge.budget_id}` ({_UNITS[charge.unit]}) has no room for this request",
-        hint=_opens(charge),
-        place=place,
-        values={
-            "unit": charge.unit,
-            "limit": charge.limit,
-            "spent": answer.spent,
-            "reserved": answer.reserved,
-            "asked": charge.amount,
-            "opens_at": charge.ends.isoformat() if charge.ends else None,
-        },
-    )
-
-
-_UNITS: dict[Unit, str] = {"usd": "money", "images": "images", "requests": "requests"}
-
-
-def _opens(charge: Charge) -> str:
-    """When to come again. No amounts of money: whoever reads this may be a customer."""
-    if charge.amount > charge.limit:
-        return "it is larger than the whole budget: ask for less"
-    if charge.ends is None:
-        return "it does not open again by itself"
-    return f"it opens again at {charge.ends.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
-
-
-def upstream_reason(answer: UpstreamDown) -> Reason:
-    return Reason(
-        id="upstream.unavailable",
-        kind=Kind.UNAVAILABLE,
-        effect=Effect.DENY,
-        message="what makes the images has failed too often",
-        values={"upstream": answer.upstream, "until": answer.until.isoformat()},
-    )
-
-
-def unavailable_reason(what: str) -> Reason:
-    return Reason(
-        id=f"{what}.unavailable", kind=Kind.UNAVAILABLE, effect=Effect.DENY, message=f"the {what} cannot answer"
-    )

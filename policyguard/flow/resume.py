@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 
-from policyguard.decision import Effect, Kind, Reason
+from policyguard.decision import Reason
+from policyguard.flow.reasons import mismatch_reason, state_reason
 from policyguard.flow.rows import review_reasons
 from policyguard.flow.states import ReviewState
 from policyguard.flow.steps import ReviewItem
@@ -45,9 +46,7 @@ def resumption(
     if item is None or not _same_caller(item, dimensions):
         return Resumption(Way.REFUSE, state_reason(None))
     if item.request_digest != request_digest:
-        message = "the review is about another request"
-        hint = "send exactly the request that was reviewed, with every field and the query unchanged"
-        return Resumption(Way.REFUSE, _reason("review.mismatch", message, hint))
+        return Resumption(Way.REFUSE, mismatch_reason())
     if item.kind == "output" and item.state is ReviewState.RELEASED and now < item.due_at:
         return Resumption(Way.GO)  # again: it is paid for, and a connection can break
     if item.state is ReviewState.APPROVED and now < item.due_at:
@@ -70,26 +69,3 @@ def _approved(item: ReviewItem, policy_digest: str, needed: tuple[str, ...]) -> 
     if not set(needed) <= set(item.reasons):
         return Resumption(Way.ANEW)
     return Resumption(Way.GO)
-
-
-_PENDING = ("review.pending", "the review is not decided yet", "send the same request again once it is approved")
-_ANEW = "send the request without it to ask for a new one"
-_STATES = {
-    ReviewState.HELD: _PENDING,
-    ReviewState.APPROVED: _PENDING,
-    ReviewState.RESUMING: ("review.used", "the approved request was already sent", _ANEW),
-    ReviewState.RELEASED: ("review.used", "the approved request was already sent", _ANEW),
-    ReviewState.RESUME_FAILED: ("review.used", "the approved request was already sent and failed", _ANEW),
-    ReviewState.REJECTED: ("review.rejected", "the review was rejected", ""),
-    ReviewState.EXPIRED: ("review.expired", "the review ran out without an approval", _ANEW),
-    ReviewState.CANCELLED: ("review.cancelled", "the review was cancelled", _ANEW),
-}
-
-
-def state_reason(state: ReviewState | None) -> Reason:
-    """Why an item in this state lets nothing through."""
-    return _reason(*(_STATES[state] if state else ("review.unknown", "no such review for this caller", _ANEW)))
-
-
-def _reason(id_: str, message: str, hint: str) -> Reason:
-    return Reason(id=id_, kind=Kind.REVIEW, effect=Effect.DENY, message=message, hint=hint)

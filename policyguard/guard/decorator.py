@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
-from policyguard.decision import Admitted, Effect, Kind, Reason, Refused, Released, refused_error
+from policyguard.decision import Admitted, Reason, Refused, Released, refused_error
 from policyguard.errors import ConfigError, InvalidRequest
 from policyguard.flow.ask import AskOptions
 from policyguard.flow.drive import adrive, drive
+from policyguard.flow.reasons import unreadable_reason
 from policyguard.guard.arguments import OPAQUE, problems
 from policyguard.guard.files import read_image
 from policyguard.guard.leg import LiveLeg
@@ -362,8 +363,7 @@ class _DecoratedFunction:
             (policy.inspects_output and self.images is None) or (policy.may_hold_output and self.restore is None)
         ):
             return None
-        message = "output is looked at here since the function was guarded, and it does not say how"
-        return Reason(id="output.unreadable", kind=Kind.UNAVAILABLE, effect=Effect.DENY, message=message)
+        return unreadable_reason()
 
     def looks(self, offer: Offer) -> bool:
         return self.images is not None and looks(offer.around, offer.ticket)

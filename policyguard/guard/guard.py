@@ -27,11 +27,12 @@ from policyguard.audit.seal import seal
 from policyguard.decision import Admission, Decision, Effect, Held, Reason, Refused, Ticket
 from policyguard.engine.callers import check_caller
 from policyguard.errors import ConfigError, InvalidRequest, PolicyguardError, StoreUnavailable
-from policyguard.flow.admit import admit, malformed_reason, reject
+from policyguard.flow.admit import admit, reject
 from policyguard.flow.ask import Ask, AskOptions, Unreadable
 from policyguard.flow.drive import adrive, drive
 from policyguard.flow.inspect import inspect
-from policyguard.flow.refuse import refuse, unavailable_reason
+from policyguard.flow.reasons import malformed_reason, unavailable_reason
+from policyguard.flow.refuse import refuse
 from policyguard.flow.settle import ended, settle
 from policyguard.flow.states import LegState
 from policyguard.flow.steps import Look, Moderate, Record, Settled, Step
@@ -435,13 +436,8 @@ class Guard:
     def _store_down(self, surface: str | None, decision_id: str, error: StoreUnavailable) -> Refused:
         """Never allowed and not recorded: without the store nothing passes."""
         lines.store_down(decision_id, surface, error)
-        decision = Decision(
-            id=decision_id,
-            surface=surface,
-            policy_digest=self.policies.digest,
-            effect=Effect.DENY,
-            reasons=(unavailable_reason("store"),),
-        )
+        why, digest = (unavailable_reason("store"),), self.policies.digest
+        decision = Decision(id=decision_id, surface=surface, policy_digest=digest, effect=Effect.DENY, reasons=why)
         return refuse(decision, policy=self.policies.surfaces.get(surface or ""), now=self.clock())
 
     # ---- upkeep -----------------------------------------------------------------------------------------------

@@ -19,9 +19,9 @@ from policyguard.adapters.deciding import Claimed
 from policyguard.adapters.identity import header, name_in
 from policyguard.adapters.room import BODIES_BYTES, REQUESTS, Full, Room, too_many
 from policyguard.adapters.routes import normal
-from policyguard.decision import Effect, Kind, Place, Reason
+from policyguard.decision import Kind, Place, Reason
 from policyguard.errors import InvalidRequest, StoreUnavailable
-from policyguard.flow.admit import no_surface_reason
+from policyguard.flow.reasons import key_reason, no_surface_reason
 from policyguard.flow.refuse import MESSAGES, RETRY_AFTER_S
 from policyguard.guard.guard import Guard
 from policyguard.logs import say as log_line
@@ -184,7 +184,7 @@ class Proxy:
         if route is None or route.method != scope["method"].upper():
             await self._elsewhere(scope, send, key, surface, caller)
         elif surface is None:
-            await self._refuse(_not_this_key(key), None, caller, send)
+            await self._refuse(key_reason(key.id, SURFACE), None, caller, send)
         elif scope["query_string"] and not _VERSION.fullmatch(scope["query_string"]):
             await self._refuse(InvalidRequest("this route takes no query"), surface, caller, send)
         else:
@@ -246,16 +246,6 @@ def _surface(key: ProxyKey, asked: str | None) -> str | None:
     if asked is None:
         return key.surfaces[0] if len(key.surfaces) == 1 else None
     return asked if asked in key.surfaces else None
-
-
-def _not_this_key(key: ProxyKey) -> Reason:
-    return Reason(
-        id="surface.key",
-        kind=Kind.SURFACE,
-        effect=Effect.DENY,
-        message=f"the key does not say which surface, or not this one: name one that it allows in `{SURFACE}`",
-        values={"key": key.id},
-    )
 
 
 # ---- answers that are no decisions -------------------------------------------------------------------------

@@ -63,13 +63,13 @@ class Coverage:
 def observe(policies: PolicySet, surface: str, case: Case, seen: Simulated) -> dict[Place, Observed]:
     """How each condition came out for a case that was decided so, by its place."""
     prepared = policies.surfaces[surface].prepared
-    before, went_on = screened(policies, surface, case)
+    before = screened(policies, surface, case)
     found: dict[Place, Observed] = {}
     for one in prepared.early:
         found |= _seen(one, before.facts, case)
     facts = facts_with(before, seen.decision.verdict, seen.decision.answers)
     for one in prepared.late:
-        found |= _seen(one, facts, case) if went_on else {one.rule.place: "early"}
+        found |= {one.rule.place: "early"} if before.refused else _seen(one, facts, case)
     final = {**facts, "output": _output(policies.surfaces[surface], case)}
     for one in prepared.final:
         found |= _seen(one, final, case) if seen.answered else {one.rule.place: "early"}

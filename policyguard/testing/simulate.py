@@ -6,7 +6,7 @@ nothing is asked, and the clock stands: the same case is decided alike for ever.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -19,11 +19,10 @@ from policyguard.engine.decide import Screened
 from policyguard.flow.admit import admit
 from policyguard.flow.ask import Ask
 from policyguard.flow.drive import drive
-from policyguard.flow.refuse import budget_reason, paused_reason
+from policyguard.flow.reasons import budget_reason, paused_reason
 from policyguard.flow.steps import (
     CheckPaused,
     Hold,
-    Inquire,
     Look,
     Moderate,
     OverBudget,
@@ -32,7 +31,7 @@ from policyguard.flow.steps import (
     Reserved,
     Step,
 )
-from policyguard.policy.model import Policy, PolicySet
+from policyguard.policy.model import Policy, PolicySet, Question
 from policyguard.request import CATEGORIES, IMAGE_CATEGORIES, Answers, Caller, ImageRequest, Verdict
 
 EffectWord = Literal["allow", "flag", "review", "deny"]
@@ -133,14 +132,24 @@ def output_verdict(policy: Policy, case: Case) -> Verdict | None:
     return _verdict(policy.moderation.model, case.output, IMAGE_CATEGORIES) if policy.checks_output else None
 
 
-def screened(policies: PolicySet, surface: str, case: Case) -> tuple[Screened, bool]:
-    """What the engine knows before moderation, and whether the request came that far without a denial."""
+def screened(policies: PolicySet, surface: str, case: Case) -> Screened:
+    """What the engine knows of the case before moderation."""
     caller, reasons = resolve_caller(policies.caller, case.caller)
     pause = _pause(case)
     if pause is not None:
         reasons = (*reasons, paused_reason(pause))
-    found = decide.screen(policies.surfaces[surface], case.request, caller, case.now)
-    return found, combine((*reasons, *found.reasons)).word != "deny"
+    return decide.screen(policies.surfaces[surface], case.request, caller, case.now, found=reasons)
+
+
+def assessed(before: Screened, case: Case) -> tuple[Verdict | None, Answers]:
+    """What moderation and the questions say, also of a request that is refused before it is asked.
+
+    The verdict is None where nothing of such a request is moderated.
+    """
+    policy, verdict = before.policy, None
+    if before.check_prompt or before.check_images:
+        verdict = _verdict(policy.moderation.model, case.scores)
+    return verdict, _answers(policy.questions, case.answers)
 
 
 class _PlainKeys:
@@ -170,7 +179,7 @@ class _Simulation:
                 return _verdict(step.model, self.case.scores)
             case Look():
                 scored = _verdict(step.moderate.model, self.case.scores) if step.moderate else None
-                return scored, _answers(step.inquire, self.case.answers)
+                return scored, _answers(step.inquire.questions, self.case.answers)
             case Reserve():
                 self.ceiling_micros = step.ceiling_micros
                 return self._reserve(step)
@@ -203,7 +212,7 @@ def _verdict(model: str, given: Mapping[str, float | None], assessed: tuple[str,
     return Verdict(model=model, scores=known, error=None if known else "down")
 
 
-def _answers(step: Inquire, given: Mapping[str, float | None]) -> Answers:
-    found = {question.name: given.get(question.name, 0.0) for question in step.questions}
+def _answers(asked: Iterable[Question], given: Mapping[str, float | None]) -> Answers:
+    found = {question.name: given.get(question.name, 0.0) for question in asked}
     known = {name: value for name, value in found.items() if value is not None}
     return Answers(model="a test", probabilities=known, error=None if len(known) == len(found) else "down")

@@ -9,7 +9,7 @@ from support import MODEL, NOW, ORG, SURFACE, caller, policies, policy, request,
 from policyguard import pricing
 from policyguard.decision import Effect, Kind, combine
 from policyguard.engine.callers import resolve_caller
-from policyguard.engine.decide import judge, price, screen
+from policyguard.engine.decide import judge, screen
 from policyguard.errors import PolicyError
 from policyguard.policy.model import Policy
 from policyguard.request import CATEGORIES, Caller, ImageRequest, InputImage, Size, Verdict
@@ -24,7 +24,7 @@ REVIEWED = RULES + "review: {reviewers: [group:trust]}\n"
 
 
 def outcome(p: Policy, r: ImageRequest, v: Verdict | None = None, c: Caller | None = None) -> tuple[str, list[str]]:
-    judged = judge(price(screen(p, r, c or caller(), NOW)), v or verdict())
+    judged = judge(screen(p, r, c or caller(), NOW), v or verdict())
     return combine(judged.reasons).word, sorted(x.id for x in judged.reasons if x.enforced)
 
 
@@ -97,7 +97,7 @@ def test_auto_spelt_out_is_the_policys_default_and_reported(tmp_path: Path) -> N
     screened = screen(policy(tmp_path, base=ADJUST), asked, caller(), NOW)
     assert [str(a) for a in screened.adjustments] == ["quality=auto->low", "size=auto->1024x1024"]
     assert combine(screened.reasons) is Effect.ALLOW
-    dearest, chosen = pricing.ceiling(asked), price(screened).quote
+    dearest, chosen = pricing.ceiling(asked), screened.quote
     assert chosen is not None
     assert chosen.ceiling_micros < dearest.ceiling_micros
 
@@ -321,8 +321,8 @@ def test_without_a_word_no_picture_elsewhere_passes_and_none_is_larger_than_a_te
 
 def test_a_picture_elsewhere_costs_the_most_that_one_can(tmp_path: Path) -> None:
     p = policy(tmp_path, base=SURFACE + "  input_images: {hosts: [images.example.com]}\n")
-    here = price(screen(p, edit(InputImage(b"x", "image/png", size=None)), caller(), NOW))
-    there = price(screen(p, edit(PICTURES["a picture elsewhere"]), caller(), NOW))
+    here = screen(p, edit(InputImage(b"x", "image/png", size=None)), caller(), NOW)
+    there = screen(p, edit(PICTURES["a picture elsewhere"]), caller(), NOW)
     assert here.quote is not None
     assert there.quote == here.quote
 

@@ -15,8 +15,9 @@ from policyguard.decision import Admitted, Effect, Held, Refused, Ticket
 from policyguard.errors import InvalidRequest
 from policyguard.flow import rows
 from policyguard.flow.admit import admit as admitting
-from policyguard.flow.admit import malformed_reason, reject
+from policyguard.flow.admit import reject
 from policyguard.flow.ask import Ask, Unreadable
+from policyguard.flow.reasons import malformed_reason
 from policyguard.flow.settle import settle as settling
 from policyguard.flow.states import LegState, ReviewState
 from policyguard.flow.steps import (

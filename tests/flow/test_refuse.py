@@ -22,7 +22,7 @@ from policyguard.decision import (
     refused_error,
 )
 from policyguard.errors import InvalidRequest
-from policyguard.flow.admit import no_surface_reason
+from policyguard.flow.reasons import no_surface_reason
 from policyguard.flow.refuse import refuse
 from policyguard.guard.guard import Guard
 from policyguard.moderation.scripted import ScriptedModerator

@@ -49,7 +49,7 @@ def folder(tmp_path: Path, text: str, avatars: str = SURFACE) -> Path:
 
 
 def priced(found: Any, **changes: Any) -> int:
-    screened = decide.price(decide.screen(found.surfaces["avatars"], request(**changes), caller(), NOW, frozenset()))
+    screened = decide.screen(found.surfaces["avatars"], request(**changes), caller(), NOW)
     assert screened.quote is not None, screened.reasons
     return int(screened.quote.ceiling_micros)
 

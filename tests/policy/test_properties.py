@@ -230,7 +230,7 @@ def decided(
 ) -> tuple[Screened, tuple[Reason, ...], Verdict | None]:
     """As the flow does it: moderation is only asked where the policy has something looked at."""
     caller, unknown = resolve_caller(policies.caller, who)
-    screened = decide.price(decide.screen(policy, asked, caller, NOW))
+    screened = decide.screen(policy, asked, caller, NOW)
     verdict = said if screened.check_prompt or screened.check_images else None
     judged = decide.judge(screened, verdict)
     return judged, (*unknown, *judged.reasons), verdict
