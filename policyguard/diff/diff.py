@@ -21,7 +21,7 @@ from policyguard.policy.model import Policy
 from policyguard.policy.world import World
 from policyguard.request import CATEGORIES, parse_size
 
-CASES = 20_000  # of one surface: one or two seconds
+CASES = 20_000  # of one surface: two or three seconds
 Status = Literal["added", "removed", "changed", "unchanged"]
 
 
@@ -190,7 +190,7 @@ def directions(old: Ruling, new: Ruling) -> set[Direction]:
 
 
 _UPSTREAM = ("n", "size", "quality")
-_SENT = ("model", *_UPSTREAM)
+_SENT = ("model", *_UPSTREAM, "partial_images")
 
 
 def _more(name: str, old: str | int | None, new: str | int | None) -> int:

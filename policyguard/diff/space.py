@@ -265,7 +265,11 @@ def _settled(pair: Pair, found: Sequence[Axis], base: World) -> World:
 
 
 def _plain(pair: Pair) -> World:
-    """What both tables list, and callers who say no more than they must."""
+    """What both tables list, and callers who say no more than they must.
+
+    Where a review is denied to nobody the base is somebody's: else every review would look like a denial, and changes
+    between the two would not show. Nobody's own requests differ only where somebody's do.
+    """
     old, new = pair.old.request, pair.new.request
     base = plain_world(environment(pair), pair.now)
     base |= {"surface": pair.new.surface, "extra": {}, "image_bytes": SMALL, "scored": "prompt"}
@@ -283,6 +287,7 @@ def _plain(pair: Pair) -> World:
     base["size"] = _common(base["size"], *(_everywhere(t.sizes) for t in (old, new)))
     for policies, policy in pair.both:
         needed = {f.name for f in policies.caller if f.required} | {b.per for b in policy.budgets if b.per}
+        needed |= {"user"} if _denies_nobody(policies, policy) else set()
         for f in policies.caller:
             if f.name in needed and base[f"caller.{f.name}"] is None and f.default is None:
                 base[f"caller.{f.name}"] = f.values[0] if f.values else "somebody"

@@ -19,7 +19,7 @@ from policyguard.policy import world as worlds
 from policyguard.policy.model import Policy, PolicySet
 from policyguard.policy.world import World
 from policyguard.pricing import Quote
-from policyguard.request import CATEGORIES, IMAGE_CATEGORIES, Caller, ImageRequest, Verdict
+from policyguard.request import CATEGORIES, IMAGE_CATEGORIES, ImageRequest, Verdict
 from policyguard.text.visible import visible
 
 
@@ -54,13 +54,14 @@ class Ruling:
 
 def rule(policies: PolicySet, policy: Policy, world: World) -> Ruling:
     """The engine's decision of a world, with moderation as the world has it."""
-    screened = _screened(policies, policy, world, worlds.request(world), worlds.caller(world))
+    screened = _screened(policies, policy, world)
     return _ruling(screened) if screened.refused else _judged(screened, world)
 
 
-def _screened(policies: PolicySet, policy: Policy, world: World, request: ImageRequest, given: Caller) -> Screened:
-    caller, unknown = resolve_caller(policies.caller, given)
-    return decide.screen(policy, request, caller, world["now"], found=unknown)
+def _screened(policies: PolicySet, policy: Policy, world: World) -> Screened:
+    """With a request of its own: how much of a prompt is read is up to a policy, and the request keeps it."""
+    caller, unknown = resolve_caller(policies.caller, worlds.caller(world))
+    return decide.screen(policy, worlds.request(world), caller, world["now"], found=unknown)
 
 
 def _judged(screened: Screened, world: World) -> Ruling:
@@ -102,8 +103,7 @@ class Pair:
 
     def rulings(self, world: World, *, whole: bool = False) -> tuple[Ruling, Ruling]:
         """How both sides decide. A side that refuses before moderation says no more, unless `whole` is wanted."""
-        request, given = worlds.request(world), worlds.caller(world)
-        old, new = (_screened(policies, policy, world, request, given) for policies, policy in self.both)
+        old, new = (_screened(policies, policy, world) for policies, policy in self.both)
         first, second = (_ruling(s) if s.refused and not whole else _judged(s, world) for s in (old, new))
         return first, second
 
