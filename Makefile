@@ -37,10 +37,10 @@ bench: $(READY)
 mutations: $(READY)
 	POLICYGUARD_MUTATIONS=all $(BIN)/python -m pytest -n auto -rP tests/policy/test_mutations.py
 
-# minutes of hostile policies, of diffs, of made-up requests to the proxy and of forms before other parsers, not seconds
+# minutes of hostile policies, of diffs, of ten thousand cases that everybody decides alike, of made-up requests to the proxy and of forms before other parsers, not seconds
 fuzz: $(READY)
 	POLICYGUARD_FUZZ=long $(BIN)/python -m pytest -n auto tests/policy/test_fuzz.py tests/diff/test_property.py \
-	  tests/acceptance/test_openapi.py tests/wire/test_form_parsers.py
+	  tests/diff/test_one_decision.py tests/acceptance/test_openapi.py tests/wire/test_form_parsers.py
 
 # a hundred kills at random points under load, of clients on each engine, of the server, and of two processes that
 # serve on each engine; the suite does some of the first two

@@ -81,7 +81,7 @@ WIDE = st.fixed_dictionaries(
         "required": st.sampled_from(["false", "false", "false", "false", "true"]),
         "user": st.sampled_from(["required: true", "required: false", "required: false"]),
         "hold": st.sampled_from(["request", "request", "request", "output"]),
-        "output": st.sampled_from(["", "", ", output_images"]),
+        "output": st.sampled_from(["", ", output_images", ", output_images"]),
         "of_output": st.lists(
             st.tuples(st.sampled_from(OF_OUTPUT), st.sampled_from(["deny", "review", "flag"]), st.just("enforce")),
             max_size=1,

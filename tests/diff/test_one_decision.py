@@ -6,6 +6,7 @@ POLICYGUARD_FUZZ=long decides ten thousand (`make fuzz`).
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from itertools import islice
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 from support import NOW
 
 from policyguard.cli.explain import explained
+from policyguard.decision import Effect
 from policyguard.diff.diff import SurfaceDiff, diff, directions
 from policyguard.diff.space import space
 from policyguard.diff.witness import Pair, Ruling, Side
@@ -51,7 +53,7 @@ def test_the_guard_explain_test_and_diff_agree(tmp_path: Path) -> None:
     print(f"{cases} cases:", dict(counted))
     assert cases >= PAIRS * WORLDS * 2
     assert {effect for effect in ("allow", "flag", "review", "deny") if counted[effect] < LEAST * cases} == set()
-    assert {what for what in ("held", "of output", "differ", "exact") if not counted[what]} == set()
+    assert {what for what in ("held", "of output", "shadow", "differ", "exact") if not counted[what]} == set()
 
 
 def _compared(real: Oracle, old: Side, new: Side, random: Random) -> Counter[str]:
@@ -69,6 +71,7 @@ def _compared(real: Oracle, old: Side, new: Side, random: Random) -> Counter[str
             counted[one.at_once.word] += 1
             counted["held"] += one.was_held
             counted["of output"] += any('"id":"output.' in row for row in one.said)
+            counted["shadow"] += _strongest(one, "shadow") > one.in_all
         if not any(_over_budget(one) for one in heard):
             counted["differ"] += heard[0].in_all != heard[1].in_all
             counted["exact"] += found.exact
@@ -94,6 +97,7 @@ def _decided(real: Oracle, guard: Guard, ruling: Ruling, world: World) -> Heard:
     simulated = simulate(policies, SURFACE, case).decision
     assert (simulated.effect, said(simulated.reasons)) == (heard.at_once, heard.said_at_once), world
     _is_explained(policies, case, heard)
+    assert _strongest(heard, "enforce") is heard.in_all, world  # whatever shadow would have decided
     if not _over_budget(heard):  # what is spent is nothing that `diff` could know
         assert (ruling.effect, said(ruling.reasons)) == (heard.in_all, heard.said), world
         assert heard.sent in (None, ruling.request), world
@@ -103,6 +107,12 @@ def _decided(real: Oracle, guard: Guard, ruling: Ruling, world: World) -> Heard:
 def _is_explained(policies: PolicySet, case: Case, heard: Heard) -> None:
     shown = explained(policies, SURFACE, case)
     assert (shown["outcome"], told(shown["reasons"])) == (heard.at_once.word, heard.said_at_once), case
+
+
+def _strongest(heard: Heard, mode: str) -> Effect:
+    """Of the reasons of one mode. The oracle tells effects by what the guard did, not by its reasons."""
+    rows = map(json.loads, heard.said)
+    return max((Effect[row["effect"].upper()] for row in rows if row["mode"] == mode), default=Effect.ALLOW)
 
 
 def _over_budget(heard: Heard) -> bool:

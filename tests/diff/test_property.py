@@ -13,7 +13,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from diff.generated import TABLES, both, changes, some_world
+from diff.generated import TABLES, WIDE, both, changes, some_world
 from diff.oracle import SURFACE, Oracle, oracle
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -77,7 +77,7 @@ def test_where_nothing_is_found_and_that_is_exact_random_requests_are_decided_al
 
 
 @GENERATED
-@given(changes())
+@given(changes(WIDE))
 def test_what_loosened_one_way_tightened_the_other_way(pair: Any) -> None:
     mirror = {"loosened": "tightened", "tightened": "loosened", "neutral": "neutral"}
     with both(*pair) as (old, new):
