@@ -2,7 +2,7 @@
 
 The suite sends a few of each kind and looks at what came of them, since a busy machine says nothing of time. `make
 stall` sends two hundred on an idle machine, and there the 99th percentile of `/healthz` and of a plain image stays
-under `SLOW_S` and under `TIMES` its value with nobody else there.
+under `SLOW_S` and under `TIMES` its value with nobody else there, or under what nobody notices (`UNNOTICED_S`).
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ COUNT = int(os.environ.get("POLICYGUARD_STALL", "8"))
 MEASURED = "POLICYGUARD_STALL" in os.environ
 QUIET_S = 10.0 if MEASURED else 0.5
 SLOW_S, TIMES = 0.050, 3.0
+# A quiet `/healthz` takes half a millisecond, less than one reading of a large body: three times that says nothing.
+UNNOTICED_S = {"healthz": 0.005, "guarded": 0.020}
 GROWTH_MB = 60
 POLICY = SURFACE + "budgets: [{id: user, per: caller.user, limit: 1000000 images / day}]\n"
 TESTS = Path(__file__).parents[1]
@@ -130,5 +132,5 @@ def test_a_cheap_request_holds_nobody_up(running: Any, door: Door, kind: str) ->
     assert grown < GROWTH_MB
     if MEASURED:
         assert max(under) < SLOW_S
-        assert under.healthz < TIMES * quiet.healthz
-        assert under.guarded < TIMES * quiet.guarded
+        assert under.healthz < max(TIMES * quiet.healthz, UNNOTICED_S["healthz"])
+        assert under.guarded < max(TIMES * quiet.guarded, UNNOTICED_S["guarded"])
