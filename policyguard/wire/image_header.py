@@ -119,6 +119,8 @@ def _look(data: bytes, param: str) -> tuple[_HeaderFormat, ImageFile]:
         message = f"`{param}` has too much metadata before its pixels; remove it"
         raise InvalidRequest(message, param=param, status=413) from error
     except Exception as error:  # whatever the reader of a format says to bytes that are none of it
+        if type(error).__name__ == "DecompressionBombError":  # Pillow's own bound, which its WebP reader asks first
+            raise _too_many_pixels(param) from error
         raise InvalidRequest(f"`{param}` is no readable png, jpeg or webp", param=param) from error
     if getattr(picture, "n_frames", 1) > 1:
         raise InvalidRequest(f"`{param}` has more than one frame, and only the first would be looked at", param=param)
@@ -127,7 +129,11 @@ def _look(data: bytes, param: str) -> tuple[_HeaderFormat, ImageFile]:
 
 def _check(size: Size, param: str) -> None:
     if size.pixels > MAX_INPUT_PIXELS or size.edge > MAX_EDGE:
-        raise InvalidRequest(f"`{param}` has too many pixels", param=param)
+        raise _too_many_pixels(param)
+
+
+def _too_many_pixels(param: str) -> InvalidRequest:
+    return InvalidRequest(f"`{param}` has too many pixels", param=param)
 
 
 @cache

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from decimal import Decimal
 from importlib.resources import files
 from pathlib import Path
@@ -108,27 +109,30 @@ def test_auto_is_never_cheaper_than_any_choice(model: str, size: str, quality: s
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "message"),
     [
-        {"model": None},
-        {"model": "gpt-image-3"},
-        {"model": "dall-e-3"},
-        {"model": "gpt-image-1"},
-        {"size": "512x512"},
-        {"size": "1920x1080"},
-        {"quality": "xhigh"},
-        {"quality": "hd"},
-        {"output_format": "svg"},
-        {"output_format": "gif"},
-        {
-            "model": "gpt-image-1.5",
-            "operation": "edit",
-            "images": (InputImage(b"x", "image/png", size=Size(1024, 1024)),),
-        },
+        ({"model": None}, "the request names no model"),
+        ({"model": "gpt-image-3"}, "the price book has no row for this model"),
+        ({"model": "dall-e-3"}, "`dall-e-3` is retired"),
+        ({"model": "gpt-image-1"}, "`gpt-image-1` is shut down"),
+        ({"size": "512x512"}, "width times height is from 655,360 to 8,294,400"),
+        ({"size": "1920x1080"}, "width and height must be multiples of 16"),
+        ({"quality": "xhigh"}, "`gpt-image-2` has no quality `xhigh`"),
+        ({"quality": "hd"}, "`gpt-image-2` has no quality `hd`"),
+        ({"output_format": "svg"}, "how `svg` output is counted is not published"),
+        ({"output_format": "gif"}, "how `gif` output is counted is not published"),
+        (
+            {
+                "model": "gpt-image-1.5",
+                "operation": "edit",
+                "images": (InputImage(b"x", "image/png", size=Size(1024, 1024)),),
+            },
+            "how this family counts input images is not published",
+        ),
     ],
 )
-def test_what_cannot_be_priced_says_so(changes: dict[str, Any]) -> None:
-    with pytest.raises(UnknownPrice):
+def test_what_cannot_be_priced_says_so(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UnknownPrice, match=re.escape(message)):
         ceiling(request(**changes))
 
 

@@ -159,13 +159,14 @@ def test_headers_between_neighbours_and_of_the_proxy_stay_behind() -> None:
     assert kept == [b"openai-beta", b"x-stainless-retry-count", b"user-agent"]
 
 
-@pytest.mark.parametrize("address", ["", "http://", "ftp://x", "x/v1", "https://x?y=1"])
+def test_an_empty_address_is_that_of_the_api() -> None:
+    assert Upstream(key="sk-x", base_url="").base_url == "https://api.openai.com/v1"
+
+
+@pytest.mark.parametrize("address", ["http://", "ftp://x", "x/v1", "https://x?y=1"])
 def test_an_address_that_is_none_is_an_error(address: str) -> None:
-    if not address:
-        assert Upstream(key="sk-x", base_url=address).base_url == "https://api.openai.com/v1"
-    else:
-        with pytest.raises(ConfigError):
-            Upstream(key="sk-x", base_url=address)
+    with pytest.raises(ConfigError, match="the upstream's address must be like `https://api"):
+        Upstream(key="sk-x", base_url=address)
 
 
 # ---- the moderator over it --------------------------------------------------------------------------------

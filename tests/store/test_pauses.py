@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 from store.books import MINUTE, NOW, USER, VAULT, open_at
 
@@ -51,9 +53,16 @@ def test_what_is_not_paused_cannot_be_lifted(store: Store) -> None:
     assert store.events() == []
 
 
-@pytest.mark.parametrize(("scope", "value"), [("galaxy", "x"), ("all", "x"), ("surface", "")])
-def test_a_pause_of_nothing_is_an_error(store: Store, scope: str, value: str) -> None:
-    with pytest.raises(ConfigError):
+@pytest.mark.parametrize(
+    ("scope", "value", "message"),
+    [
+        ("galaxy", "x", "`galaxy` cannot be paused; what can is `all`, `surface`, `tenant`, `user`"),
+        ("all", "x", "`all` takes no value"),
+        ("surface", "", "the name of the surface is missing"),
+    ],
+)
+def test_a_pause_of_nothing_is_an_error(store: Store, scope: str, value: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
         store.pause(scope, value, why="", by="ada", now=NOW)
 
 

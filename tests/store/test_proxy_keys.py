@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -83,9 +84,18 @@ def test_erasing_the_user_of_a_key_ends_it(store: Store) -> None:
     assert [key.caller for key in store.proxy_keys.all()] == [None, {"tenant": "acme"}]
 
 
-@pytest.mark.parametrize("changes", [{"surfaces": ()}, {"caller": {"user": "u1"}, "names_user": True}])
-def test_a_key_that_could_mean_nothing_is_an_error(store: Store, changes: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError):
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"surfaces": ()}, "a key without a surface opens nothing"),
+        (
+            {"caller": {"user": "u1"}, "names_user": True},
+            "a key either stands for one user or lets its holder name the user, not both",
+        ),
+    ],
+)
+def test_a_key_that_could_mean_nothing_is_an_error(store: Store, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
         create(store, **changes)
     assert store.proxy_keys.all() == []
 

@@ -97,7 +97,8 @@ def test_a_content_type_is_written_again(said: str, boundary: bytes) -> None:
 
 @pytest.mark.parametrize("said", TYPES[HOSTILE])
 def test_a_content_type_says_the_boundary_and_nothing_else(said: str) -> None:
-    with pytest.raises(InvalidRequest):
+    unread = said == "multipart/form-data; boundary='{b}'"  # plain, and another boundary than that of the form
+    with pytest.raises(InvalidRequest, match="cannot be read" if unread else "the content type of a form must be"):
         parse_form(form(PROMPT), said.replace("{b}", "b0"))
 
 
@@ -124,7 +125,9 @@ def test_a_part_with_a_header_twice_is_refused(headers: bytes) -> None:
 @pytest.mark.parametrize("held", HOLDING)
 def test_a_part_that_holds_the_boundary_is_refused(held: bytes) -> None:
     body = form(PROMPT, FILE.replace(b"--b\r\n", held.replace(b"%s", b"b0")))
-    with pytest.raises(InvalidRequest):
+    # Where it is a boundary of its own kind, what follows it is no part, or nothing that ends the form.
+    told = "holds its boundary where no part|cannot be read|has no `Content-Disposition: form-data`"
+    with pytest.raises(InvalidRequest, match=told):
         parse_form(body, TYPE)
 
 
@@ -163,29 +166,50 @@ def test_names_in_every_plain_spelling_are_read(head: bytes, name: str, filename
 
 
 @pytest.mark.parametrize(
-    "body",
+    ("body", "message"),
     [
-        form(b"Content-Disposition: form-data; name*=utf-8''prompt\r\n\r\nx"),
-        form(b'Content-Disposition: form-data; name="size"; name="prompt"\r\n\r\nx'),
-        form(b'Content-Disposition: form-data; name=prompt name="size"\r\n\r\nx'),
-        form(b'Content-Disposition: form-data; name="pro\\"mpt"\r\n\r\nx'),
-        form(b"Content-Disposition: form-data; name=svg[model]\r\n\r\nx"),
-        form(PROMPT.replace(b"\r\n\r\n", b"\r\nX\x00Own: 7\r\n\r\n")),
-        form(PROMPT.replace(b"\r\n\r\n", b"\r\nX-Own: 7\x00\r\n\r\n")),
-        form(PROMPT.replace(b'"\r\n', b'"\x0b\r\n')),
-        form(PROMPT.replace(b"prompt", b"prompt\x0b")),
-        form(PROMPT.replace(b"prompt", b"prompt[")),
-        form(PROMPT.replace(b"prompt", b"safety[identifier")),
-        form(b"Content-Disposition: form-data; filename*=utf-8''a.png\r\n\r\nx"),
-        form(PROMPT).replace(b"--b0\r\n", b"--b0 \r\n", 1),
-        form(PROMPT) + form(SIZE),
-        form(PROMPT) + b"more",
-        b"preamble\r\n" + form(PROMPT),
-        form(PROMPT)[:-4],
+        (
+            form(b"Content-Disposition: form-data; name*=utf-8''prompt\r\n\r\nx"),
+            'a form part has no plain name: write it as `name="prompt"`',
+        ),
+        (
+            form(b'Content-Disposition: form-data; name="size"; name="prompt"\r\n\r\nx'),
+            'a form part has no plain name: write it as `name="prompt"`',
+        ),
+        (
+            form(b'Content-Disposition: form-data; name=prompt name="size"\r\n\r\nx'),
+            'a form part has no plain name: write it as `name="prompt"`',
+        ),
+        (
+            form(b'Content-Disposition: form-data; name="pro\\"mpt"\r\n\r\nx'),
+            'a form part has no plain name: write it as `name="prompt"`',
+        ),
+        (
+            form(b"Content-Disposition: form-data; name=svg[model]\r\n\r\nx"),
+            'a form part has no plain name: write it as `name="prompt"`',
+        ),
+        (form(PROMPT.replace(b"\r\n\r\n", b"\r\nX\x00Own: 7\r\n\r\n")), "the form cannot be read"),
+        (form(PROMPT.replace(b"\r\n\r\n", b"\r\nX-Own: 7\x00\r\n\r\n")), "a form part has a header that is not plain"),
+        (form(PROMPT.replace(b'"\r\n', b'"\x0b\r\n')), "a form part has a header that is not plain"),
+        (form(PROMPT.replace(b"prompt", b"prompt\x0b")), "a form part has a header that is not plain"),
+        (form(PROMPT.replace(b"prompt", b"prompt[")), 'a form part has no plain name: write it as `name="prompt"`'),
+        (
+            form(PROMPT.replace(b"prompt", b"safety[identifier")),
+            'a form part has no plain name: write it as `name="prompt"`',
+        ),
+        (
+            form(b"Content-Disposition: form-data; filename*=utf-8''a.png\r\n\r\nx"),
+            'a form part has no plain name: write it as `name="prompt"`',
+        ),
+        (form(PROMPT).replace(b"--b0\r\n", b"--b0 \r\n", 1), "the form cannot be read"),
+        (form(PROMPT) + form(SIZE), "the form holds its boundary where no part begins or ends"),
+        (form(PROMPT) + b"more", "the form cannot be read"),
+        (b"preamble\r\n" + form(PROMPT), "the form cannot be read"),
+        (form(PROMPT)[:-4], "the form is cut off"),
     ],
 )
-def test_what_two_readers_could_take_for_two_forms_is_refused(body: bytes) -> None:
-    with pytest.raises(InvalidRequest):
+def test_what_two_readers_could_take_for_two_forms_is_refused(body: bytes, message: str) -> None:
+    with pytest.raises(InvalidRequest, match=re.escape(message)):
         parse_form(body, TYPE)
 
 
@@ -212,7 +236,7 @@ def test_a_field_that_says_it_is_no_utf_8_is_ascii(charset: str) -> None:
     (part,), _ = parse_form(form(head.encode() + b"a cat"), TYPE)
     assert part.text == "a cat"
     (part,), _ = parse_form(form(head.encode() + "é".encode()), TYPE)
-    with pytest.raises(InvalidRequest):
+    with pytest.raises(InvalidRequest, match="a form field is no UTF-8 text"):
         part.text  # noqa: B018
 
 

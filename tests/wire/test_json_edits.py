@@ -6,6 +6,7 @@ import base64
 import contextlib
 import io
 import json
+import re
 import tracemalloc
 from dataclasses import replace
 from typing import Any
@@ -144,16 +145,103 @@ BAD: dict[str, bytes] = {
     "a text beside of two megabytes": body(style="x" * 2_000_000),
 }
 
+NO_DATA = "`image_url` must be a data URL of a png, jpeg or webp in base64"
+NO_ADDRESS = f"{NO_DATA}, or a plain https address of a host that the policy names"
+# What each is told: a case that is refused for another reason proves nothing.
+TOLD: dict[str, str] = {
+    "no images": "`images` must be a list of at least one image",
+    "an empty list": "`images` must be a list of at least one image",
+    "an object": "`images` must be a list of at least one image",
+    "a bare url": "an image has exactly one key, `image_url`",
+    "images twice": "a key is there twice",
+    "seventeen images": "at most 16 input images are possible",
+    "seventeen images and a mask": "at most 16 input images are possible",
+    "http": NO_ADDRESS,
+    "https with a port": NO_ADDRESS,
+    "another scheme": NO_ADDRESS,
+    "a scheme in capitals": NO_ADDRESS,
+    "a space before it": NO_ADDRESS,
+    "a file id": "an image by `file_id` cannot be looked at; send it as a data URL",
+    "both": "an image has exactly one key, `image_url`",
+    "a file id that is null": "an image has exactly one key, `image_url`",
+    "neither": "an image has exactly one key, `image_url`",
+    "another key": "an image has exactly one key, `image_url`",
+    "a list of urls": NO_DATA,
+    "an url in an object": NO_DATA,
+    "null": "an image has exactly one key, `image_url`",
+    "an escaped scheme": NO_ADDRESS,
+    "an escaped type": NO_ADDRESS,
+    "an escape within": "an image is no base64",
+    "a line break within": "an image is no base64",
+    "not base64": "an image must be base64 of png, jpeg or webp",
+    "a charset": "an image must be base64 of png, jpeg or webp",
+    "percent signs": "an image is no base64",
+    "wrong padding": "an image is no base64",
+    "more behind the padding": "an image is no base64",
+    "padding that is too long": "an image is no base64",
+    "padding in the middle": "an image is no base64",
+    "nothing in it": "`images` is no readable png, jpeg or webp",
+    "a gif": "an image must be base64 of png, jpeg or webp",
+    "a gif that says png": "`images` is no readable png, jpeg or webp",
+    "svg": "an image must be base64 of png, jpeg or webp",
+    "a cut picture": "`images` is no readable png, jpeg or webp",
+    "a text": NO_ADDRESS,
+    "a mask by file id": "an image by `file_id` cannot be looked at; send it as a data URL",
+    "a mask on the web": "a mask must be a data URL: elsewhere it could not be compared with its image",
+    "a bare mask": "an image has exactly one key, `image_url`",
+    "two masks": "an image has exactly one key, `image_url`",
+    "a mask twice": "a key is there twice",
+    "a picture as prompt": "an image that is neither in `images` nor the `mask`",
+    "a prompt in parts": "`prompt` must be a text that is not empty",
+    "no prompt": "`prompt` is missing",
+    "a picture as user": "an image that is neither in `images` nor the `mask`",
+    "a picture elsewhere": "an image that is neither in `images` nor the `mask`",
+    "a picture within": "an image that is neither in `images` nor the `mask`",
+    "a picture as key": "the body is no JSON",
+    "not a number": "a number is not finite",
+    "not a number beside": "a number is not finite",
+    "not a number for a picture": "a number is not finite",
+    "not a number and a picture out of place": "the body is no JSON",
+    "infinity": "a number is not finite",
+    "an end that does not come": "the body is no JSON",
+    "two objects": "the body is no JSON",
+    "a list": "the body must be a JSON object",
+    "nothing": "the body is no JSON",
+    "not utf-8": "the body is no UTF-8 text",
+    "a byte order mark": "the body starts with a byte order mark",
+    "half a character": "a text holds half of a surrogate pair",
+    "deep": "the body is nested more than 32 deep",
+    "a number that is too large": "a whole number is too large",
+    "n as text": "`n` must be a whole number from 1 to 10",
+    "n with a fraction": "`n` must be a whole number from 1 to 10",
+    "n too high": "`n` must be a whole number from 1 to 10",
+    "a stream as text": "`stream` must be true or false",
+    "a stream as number": "`stream` must be true or false",
+    "too many partial images": "`partial_images` must be a whole number from 0 to 3",
+    "partial images as text": "`partial_images` must be a whole number from 0 to 3",
+    "a size with a cross": "`size` must be `auto` or like `1024x1536`",
+    "a text beside of two megabytes": "the body without its images is larger than 1,000,000 bytes",
+}
+
 
 @pytest.mark.parametrize("name", BAD)
 def test_what_cannot_be_looked_at_or_is_ambiguous_is_refused(name: str) -> None:
-    with pytest.raises(InvalidRequest):
+    with pytest.raises(InvalidRequest) as caught:
         read(BAD[name])
+    assert caught.value.message == TOLD[name]
 
 
-@pytest.mark.parametrize("kind", ["text/plain", "application/json; charset=latin-1", "application/json-seq", ""])
-def test_only_utf8_json_is_json(kind: str) -> None:
-    with pytest.raises(InvalidRequest):
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("text/plain", "the content type must be application/json"),
+        ("application/json; charset=latin-1", "the body must be UTF-8"),
+        ("application/json-seq", "the content type must be application/json"),
+        ("", "the content type must be application/json"),
+    ],
+)
+def test_only_utf8_json_is_json(kind: str, message: str) -> None:
+    with pytest.raises(InvalidRequest, match=re.escape(message)):
         read_json_edit(body(), kind)
 
 

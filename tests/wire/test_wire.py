@@ -63,32 +63,32 @@ FILE = ('image"; filename="a.png', picture())
 
 
 @pytest.mark.parametrize(
-    "body",
+    ("body", "message"),
     [
-        b"",
-        b"{",
-        b"[]",
-        b'"text"',
-        b'{"a": 1, "a": 2}',
-        b'{"a": {"b": 1, "b": 1}}',
-        b'{"a": NaN}',
-        b'{"a": -Infinity}',
-        b'{"a": 9223372036854775808}',
-        b'{"a": ' + b"9" * 10_000 + b"}",
-        b'{"a": "\xff"}',
-        b'\xef\xbb\xbf{"a": 1}',
-        '{"a": 1}'.encode("utf-16"),
-        b'{"a": ' + b"[" * 40 + b"]" * 40 + b"}",
-        b'{"a": 1} {"b": 2}',
-        b'{"a": 1e400}',
-        b'{"a": 0.' + b"1" * 100 + b"}",
-        b'{"a": "\\ud800"}',
-        b'{"a": ["\\udfff\\ud83d"]}',
-        b'{"\\uDABC": 1}',
+        (b"", "the body is no JSON"),
+        (b"{", "the body is no JSON"),
+        (b"[]", "the body must be a JSON object"),
+        (b'"text"', "the body must be a JSON object"),
+        (b'{"a": 1, "a": 2}', "a key is there twice"),
+        (b'{"a": {"b": 1, "b": 1}}', "a key is there twice"),
+        (b'{"a": NaN}', "a number is not finite"),
+        (b'{"a": -Infinity}', "a number is not finite"),
+        (b'{"a": 9223372036854775808}', "a whole number is too large"),
+        (b'{"a": ' + b"9" * 10_000 + b"}", "a whole number is too large"),
+        (b'{"a": "\xff"}', "the body is no UTF-8 text"),
+        (b'\xef\xbb\xbf{"a": 1}', "the body starts with a byte order mark"),
+        ('{"a": 1}'.encode("utf-16"), "the body is no UTF-8 text"),
+        (b'{"a": ' + b"[" * 40 + b"]" * 40 + b"}", "the body is nested more than 32 deep"),
+        (b'{"a": 1} {"b": 2}', "the body is no JSON"),
+        (b'{"a": 1e400}', "a number is too large or too long"),
+        (b'{"a": 0.' + b"1" * 100 + b"}", "a number is too large or too long"),
+        (b'{"a": "\\ud800"}', "a text holds half of a surrogate pair"),
+        (b'{"a": ["\\udfff\\ud83d"]}', "a text holds half of a surrogate pair"),
+        (b'{"\\uDABC": 1}', "a text holds half of a surrogate pair"),
     ],
 )
-def test_json_that_two_parsers_could_read_differently_is_refused(body: bytes) -> None:
-    with pytest.raises(InvalidRequest):
+def test_json_that_two_parsers_could_read_differently_is_refused(body: bytes, message: str) -> None:
+    with pytest.raises(InvalidRequest, match=re.escape(message)):
         parse_object(body)
 
 
@@ -99,7 +99,7 @@ def test_escaped_pairs_and_escaped_backslashes_are_characters() -> None:
 @pytest.mark.parametrize("end", [b"", b"\\"])
 def test_a_string_that_does_not_end_takes_linear_time(end: bytes) -> None:
     """Every quote in it could be taken for a beginning; at quadratic time this would not come back."""
-    with pytest.raises(InvalidRequest):
+    with pytest.raises(InvalidRequest, match="the body is no JSON"):
         parse_object(b'{"a": "' + b'\\"' * 400_000 + end)
 
 
@@ -158,9 +158,17 @@ def test_a_generation_is_read_and_unknown_parameters_are_kept_apart() -> None:
     )
 
 
-@pytest.mark.parametrize("kind", ["text/plain", "application/json; charset=utf-16", "", "application/jsonx"])
-def test_only_utf8_json_is_json(kind: str) -> None:
-    with pytest.raises(InvalidRequest):
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("text/plain", "the content type must be application/json"),
+        ("application/json; charset=utf-16", "the body must be UTF-8"),
+        ("", "the content type must be application/json"),
+        ("application/jsonx", "the content type must be application/json"),
+    ],
+)
+def test_only_utf8_json_is_json(kind: str, message: str) -> None:
+    with pytest.raises(InvalidRequest, match=re.escape(message)):
         read_generation(b'{"prompt": "a"}', kind)
 
 
@@ -209,7 +217,7 @@ def test_a_markup_is_a_picture_that_is_looked_at() -> None:
 
 @pytest.mark.parametrize("name", ["prompt[]", "prompt[text]", "model[0]", "size[]"])
 def test_a_field_that_some_read_as_another_is_refused(name: str) -> None:
-    with pytest.raises(InvalidRequest):
+    with pytest.raises(InvalidRequest, match="` is one value, written `"):
         read_edit(form(FILE, ("prompt", "a"), (name, "b")), FORM)
 
 
@@ -230,44 +238,105 @@ def test_an_edit_is_read_with_its_images_and_mask() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "kind"),
+    ("body", "kind", "message"),
     [
-        (form(FILE, ("prompt", "a"), ("prompt", "b")), FORM),
-        (form(FILE, ("prompt", "a"), ("n", "2.0")), FORM),
-        (form(FILE, ("prompt", "a"), ("n", " 2")), FORM),
-        (form(FILE, ("prompt", "a"), ("stream", "yes")), FORM),
-        (form(FILE, ("prompt", b"\xff")), FORM),
-        (form(FILE), FORM),
-        (form(("prompt", "a")), FORM),
-        (form(("prompt", "a"), ("image", "not a file")), FORM),
-        (form(FILE, ('prompt"; filename="p.txt', "a")), FORM),
-        (form(FILE, ('mask"; filename="m', picture()), ('mask"; filename="m', picture()), ("prompt", "a")), FORM),
-        (form(*[FILE] * 17, ("prompt", "a")), FORM),
-        (form(FILE, ("prompt", "a"), ("_charset_", "utf-7")), FORM),
+        (form(FILE, ("prompt", "a"), ("prompt", "b")), FORM, "a form field is there twice"),
+        (form(FILE, ("prompt", "a"), ("n", "2.0")), FORM, "`n` must be a whole number"),
+        (form(FILE, ("prompt", "a"), ("n", " 2")), FORM, "`n` must be a whole number"),
+        (form(FILE, ("prompt", "a"), ("stream", "yes")), FORM, "`stream` must be true or false"),
+        (form(FILE, ("prompt", b"\xff")), FORM, "a form field is no UTF-8 text"),
+        (form(FILE), FORM, "`prompt` is missing"),
+        (form(("prompt", "a")), FORM, "an edit needs at least one input image"),
+        (
+            form(("prompt", "a"), ("image", "not a file")),
+            FORM,
+            "`image` is a file, which needs a file name: `filename=`",
+        ),
+        (form(FILE, ('prompt"; filename="p.txt', "a")), FORM, "a file that is neither `image` nor `mask` nor `markup`"),
+        (
+            form(FILE, ('mask"; filename="m', picture()), ('mask"; filename="m', picture()), ("prompt", "a")),
+            FORM,
+            "`mask` is there twice",
+        ),
+        (form(*[FILE] * 17, ("prompt", "a")), FORM, "at most 16 input images are possible"),
+        (
+            form(FILE, ("prompt", "a"), ("_charset_", "utf-7")),
+            FORM,
+            'a form part has no plain name: write it as `name="prompt"`',
+        ),
         (
             form(FILE, ("prompt", "a")).replace(b"\r\n\r\na", b"\r\nContent-Type: text/plain; charset=utf-7\r\n\r\na"),
             FORM,
+            "a form field is no UTF-8 text",
         ),
-        (form(FILE, ("prompt", "a")).replace(b"\r\n\r\na", b"\r\nContent-Type: application/json\r\n\r\na"), FORM),
-        (form(FILE, ("prompt", "a")).replace(b'.png"', b'.png"\r\nContent-Type: multipart/mixed; boundary=y'), FORM),
-        (form(FILE, ('moderation"; name="user', "low"), ("prompt", "a")), FORM),
-        (form(FILE, ("user\"; name*=utf-8''moderation; x=\"", "low"), ("prompt", "a")), FORM),
-        (form(FILE, (" moderation", "low"), ("prompt", "a")), FORM),
-        (form(FILE, ("prompt", "a"), boundary='x"y'), 'multipart/form-data; boundary="x\\"y"'),
-        (form(FILE, ('image[0]"; filename="x.png', picture()), ("prompt", "a")), FORM),
-        (form(FILE, ('IMAGE"; filename="x.png', picture()), ("prompt", "a")), FORM),
-        (form(FILE, ("prompt", "a" * 300_000)), FORM),
-        (form(FILE, ("prompt", "a"))[:-10], FORM),
-        (form(FILE, ("prompt", "a")), "multipart/form-data"),
-        (form(FILE, ("prompt", "a")), "multipart/form-data; boundary=other"),
-        (form(FILE, ("prompt", "a")), JSON),
-        (b"", FORM),
-        (form(FILE, ("prompt", "a")).replace(b'name="prompt"', b"name*=utf-8''prompt; filename*=x"), FORM),
-        (form(FILE, ("prompt", "a")).replace(b"\r\n\r\na", b"\r\nContent-Transfer-Encoding: base64\r\n\r\na"), FORM),
+        (
+            form(FILE, ("prompt", "a")).replace(b"\r\n\r\na", b"\r\nContent-Type: application/json\r\n\r\na"),
+            FORM,
+            "a form part without a file name must be plain text",
+        ),
+        (
+            form(FILE, ("prompt", "a")).replace(b'.png"', b'.png"\r\nContent-Type: multipart/mixed; boundary=y'),
+            FORM,
+            "a form part holds parts of its own",
+        ),
+        (
+            form(FILE, ('moderation"; name="user', "low"), ("prompt", "a")),
+            FORM,
+            'a form part has no plain name: write it as `name="prompt"`',
+        ),
+        (
+            form(FILE, ("user\"; name*=utf-8''moderation; x=\"", "low"), ("prompt", "a")),
+            FORM,
+            'a form part has no plain name: write it as `name="prompt"`',
+        ),
+        (
+            form(FILE, (" moderation", "low"), ("prompt", "a")),
+            FORM,
+            'a form part has no plain name: write it as `name="prompt"`',
+        ),
+        (
+            form(FILE, ("prompt", "a"), boundary='x"y'),
+            'multipart/form-data; boundary="x\\"y"',
+            "the content type of a form must be `multipart/form-data; boundary=...` and nothing else",
+        ),
+        (
+            form(FILE, ('image[0]"; filename="x.png', picture()), ("prompt", "a")),
+            FORM,
+            "a file that is neither `image` nor `mask` nor `markup`",
+        ),
+        (
+            form(FILE, ('IMAGE"; filename="x.png', picture()), ("prompt", "a")),
+            FORM,
+            "a file that is neither `image` nor `mask` nor `markup`",
+        ),
+        (form(FILE, ("prompt", "a" * 300_000)), FORM, "a form field is longer than 200,000 bytes"),
+        (form(FILE, ("prompt", "a"))[:-10], FORM, "the form is cut off"),
+        (
+            form(FILE, ("prompt", "a")),
+            "multipart/form-data",
+            "the content type of a form must be `multipart/form-data; boundary=...` and nothing else",
+        ),
+        (form(FILE, ("prompt", "a")), "multipart/form-data; boundary=other", "the form cannot be read"),
+        (
+            form(FILE, ("prompt", "a")),
+            JSON,
+            "the content type of a form must be `multipart/form-data; boundary=...` and nothing else",
+        ),
+        (b"", FORM, "the form is cut off"),
+        (
+            form(FILE, ("prompt", "a")).replace(b'name="prompt"', b"name*=utf-8''prompt; filename*=x"),
+            FORM,
+            'a form part has no plain name: write it as `name="prompt"`',
+        ),
+        (
+            form(FILE, ("prompt", "a")).replace(b"\r\n\r\na", b"\r\nContent-Transfer-Encoding: base64\r\n\r\na"),
+            FORM,
+            "a form part is encoded",
+        ),
     ],
 )
-def test_a_form_that_is_wrong_or_ambiguous_is_refused(body: bytes, kind: str) -> None:
-    with pytest.raises(InvalidRequest):
+def test_a_form_that_is_wrong_or_ambiguous_is_refused(body: bytes, kind: str, message: str) -> None:
+    with pytest.raises(InvalidRequest, match=re.escape(message)):
         read_edit(body, kind)
 
 
@@ -316,7 +385,7 @@ def test_a_lossless_webp_has_a_size_too() -> None:
     "data", [b"", b"GIF89a", picture()[:30], picture()[:60], picture("JPEG")[:20], picture("WEBP")[:20]]
 )
 def test_a_picture_that_is_broken_or_of_another_kind_is_refused(data: bytes) -> None:
-    with pytest.raises(InvalidRequest):
+    with pytest.raises(InvalidRequest, match="`image` is no readable png, jpeg or webp"):
         input_image(data)
 
 
@@ -355,7 +424,7 @@ def test_an_own_route_is_read_from_its_fields_and_constants_and_written_back() -
 @pytest.mark.parametrize("opts", ["null", '"x"', "[1]"])
 def test_a_place_that_cannot_be_written_back_is_refused_before_anything_is_reserved(opts: str) -> None:
     nested = replace(OWN, fields={"prompt": ("text",), "n": ("opts", "n")})
-    with pytest.raises(InvalidRequest):
+    with pytest.raises(InvalidRequest, match=r"`opts\.n` is no place for a value"):
         read_own(b'{"text": "a", "opts": ' + opts.encode() + b"}", JSON, nested)
 
 
@@ -374,10 +443,16 @@ def test_a_default_is_written_where_the_field_was_missing() -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b'{"text": "a"}', b'{"input": "a"}', b'{"input": {"text": 5}}', b'{"input": {"text": "a"}, "count": "x"}']
+    ("body", "message"),
+    [
+        (b'{"text": "a"}', "`prompt` is missing"),
+        (b'{"input": "a"}', "`input.text` is no place for a value"),
+        (b'{"input": {"text": 5}}', "`prompt` must be a text that is not empty"),
+        (b'{"input": {"text": "a"}, "count": "x"}', "`n` must be a whole number from 1 to 10"),
+    ],
 )
-def test_an_own_route_without_its_fields_is_refused(body: bytes) -> None:
-    with pytest.raises(InvalidRequest):
+def test_an_own_route_without_its_fields_is_refused(body: bytes, message: str) -> None:
+    with pytest.raises(InvalidRequest, match=re.escape(message)):
         read_own(body, JSON, OWN)
 
 
