@@ -90,6 +90,31 @@ def test_a_shorter_deadline_is_blamed_where_a_default_escalates_after_it(tmp_pat
     assert found == [("avatars.yaml", "PG208", "review.expires")]
 
 
+@pytest.mark.parametrize(
+    ("sooner", "later"),
+    # As texts each pair stands in the other order.
+    [("24h", "100h"), ("24h", "7d"), ("100s", "30m"), ("90m", "8h"), ("9h", "10h"), ("3600s", "2h")],
+)
+def test_an_escalation_is_before_the_deadline_by_time_not_as_text(tmp_path: Path, sooner: str, later: str) -> None:
+    def found(after: str, expires: str) -> list[tuple[str, str]]:
+        step = f"escalate: [{{after: {after}, to: [group:oncall]}}]"
+        review = f"review: {{reviewers: [group:trust], expires: {expires}, {step}}}\n"
+        write_policies(tmp_path, avatars=SURFACE + review)
+        return codes(tmp_path)
+
+    assert found(sooner, later) == []
+    assert found(later, sooner) == [("avatars.yaml", "PG208")]
+    assert found(sooner, sooner) == [("avatars.yaml", "PG208")]  # at the deadline it is too late to ask anybody
+
+
+def test_escalations_come_in_the_order_of_time_not_as_text(tmp_path: Path) -> None:
+    steps = "[{after: 10h, to: [b@example.com]}, {after: 9h, to: [a@example.com]}, {after: 30m, to: [c@example.com]}]"
+    review = f"review: {{reviewers: [group:trust], expires: 1d, escalate: {steps}}}\n"
+    write_policies(tmp_path, avatars=SURFACE + review)
+    (policy,) = load(tmp_path).surfaces.values()
+    assert [step.to for step in policy.review.escalate] == [("c@example.com",), ("a@example.com",), ("b@example.com",)]
+
+
 def test_high_stakes_need_reviewers_and_moderation_needs_something_to_look_at(tmp_path: Path) -> None:
     high = SURFACE.replace("stakes: low", "stakes: high")
     write_policies(tmp_path, avatars=high, other=OTHER + "moderation: {check: []}\n")
