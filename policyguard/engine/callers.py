@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from policyguard.decision import Effect, Kind, Place, Reason
 from policyguard.errors import ConfigError
 from policyguard.policy.model import CallerField, Policy
-from policyguard.request import Caller
+from policyguard.request import Caller, IdentityValue
 from policyguard.text.suggest import known_names, one_of, shown
 
 _MAX_CHARS = 256
@@ -30,16 +30,17 @@ def check_caller(fields: tuple[CallerField, ...], given: Caller) -> None:
 
 def resolve_caller(fields: tuple[CallerField, ...], given: Caller) -> tuple[Caller, tuple[Reason, ...]]:
     """The caller as the organisation declares it: its defaults filled in, values that it does not declare dropped."""
-    values: dict[str, str | None] = {}
+    values: dict[str, IdentityValue] = {}
     reasons: list[Reason] = []
     for spec in fields:
         value = given.get(spec.name) or spec.default
         problem = _caller_problem(spec, value)
         if problem:
             reasons.append(caller_reason(spec.name, problem, spec.place, one_of(spec.values)))
-        else:
+        elif value is not None:
             values[spec.name] = value
-    return Caller.of(values), tuple(reasons)
+    # what was given is in its one form already, and mostly all of it is declared
+    return given if values == given.values else Caller.of(values), tuple(reasons)
 
 
 def _caller_problem(spec: CallerField, value: str | None) -> str | None:
