@@ -103,7 +103,10 @@ class Oracle:
         if isinstance(answer, Held):
             self._approve(guard, answer)
             answer = guard.admit(request, caller, surface=SURFACE, review_id=answer.review_id)
-            assert isinstance(answer, Admitted), answer  # what is approved is sent
+            if isinstance(answer, Refused):  # what is approved is sent, unless there is no money for it
+                reasons = answer.decision.reasons
+                assert {r.id for r in reasons if r not in before} == {"budget.few"}, reasons
+                return Heard(Effect.REVIEW, said(before), Effect.DENY, said(reasons), None, True)
         if isinstance(answer, Refused):
             return Heard(Effect.DENY, said(before), Effect.DENY, said(before), None, False)
         assert isinstance(answer, Admitted)
