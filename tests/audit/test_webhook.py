@@ -89,6 +89,8 @@ def test_the_signature_is_the_specifications() -> None:
 def test_an_answer_with_2xx_is_a_yes(receiver: Any, webhook: Webhook, status: int) -> None:
     receiver.answer = (status, {})
     webhook.send(BATCH, NOW)
+    ((_, body),) = receiver.messages  # once: a yes is not asked for again
+    assert b'"request.decided"' in body
 
 
 @pytest.mark.parametrize(

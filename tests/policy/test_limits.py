@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ thresholds = st.dictionaries(
     st.sampled_from([*CATEGORIES, "default"]), st.sampled_from([0.02, 0.3, 0.5, 0.8, 1.0]), max_size=4
 )
 asked = st.fixed_dictionaries({"n": st.integers(1, 10), "size": st.sampled_from(["1024x1024", "1536x1024"])})
+modes = st.sampled_from(["enforce", "shadow"])
+within = st.sampled_from([True, True, False])  # of the limits, so that most policies load
 scores = st.dictionaries(st.sampled_from(CATEGORIES), st.sampled_from([0.01, 0.1, 0.4, 0.6, 0.9]), max_size=3)
 
 
@@ -32,50 +35,74 @@ def _load(org: str, surface: str) -> Policy | None:
             return None
 
 
-@settings(deadline=None, max_examples=150)
-@given(
-    st.integers(1, 10),
-    thresholds,
-    st.integers(1, 10),
-    thresholds,
-    st.sampled_from(["enforce", "shadow"]),
-    asked,
-    scores,
-)
-def test_what_a_surface_allows_the_limits_allow(
-    limit_n: int, limit_at: Any, n: int, at: Any, mode: str, given_: Any, found: Any
-) -> None:
-    org = ORG + f"limits: {{request: {{n: {{max: {limit_n}}}}}, moderation: {{deny_at: {limit_at}}}}}\n"
-    surface = SURFACE.replace("{max: 2}", f"{{max: {n}}}").replace("stakes: low", f"stakes: low\nmode: {mode}")
-    policy = _load(org, surface + f"moderation: {{deny_at: {at}}}\n")
-    if policy is None:  # beyond a limit by name: it does not load, which is stricter still
-        assert n > limit_n or any(
-            value > min([limit_at.get(c, 2), limit_at.get("default", 2)]) for c, value in at.items()
-        )
-        return
-    judged = judge(screen(policy, request(**given_), caller(), NOW), verdict(found))
-    if combine(judged.reasons) is Effect.ALLOW:
-        assert given_["n"] <= limit_n
-        assert all(score < limit_at.get(c, limit_at.get("default", 2)) for c, score in found.items())
+def _bound(limits: Any, category: str) -> float:
+    """The strictest that limits say of a category; above 1 where they say nothing."""
+    return float(limits.get(category, limits.get("default", 2)))
+
+
+def _lowered(at: Any, *limits: Any) -> Any:
+    """Thresholds that are at none of the limits' wrong side."""
+    strictest = {c: min(_bound(one, c) for one in limits) for c in (*CATEGORIES, "default")}
+    strictest["default"] = min(strictest.values())
+    return {c: min(value, strictest[c]) for c, value in at.items()}
+
+
+def test_what_a_surface_allows_the_limits_allow() -> None:
+    counted: Counter[str] = Counter()
+
+    @settings(deadline=None, max_examples=150)
+    @given(st.integers(1, 10), thresholds, st.integers(1, 10), thresholds, modes, asked, scores, within)
+    def property_(
+        limit_n: int, limit_at: Any, n: int, at: Any, mode: str, given_: Any, found: Any, is_within: bool
+    ) -> None:
+        if is_within:
+            n, at = min(n, limit_n), _lowered(at, limit_at)
+        org = ORG + f"limits: {{request: {{n: {{max: {limit_n}}}}}, moderation: {{deny_at: {limit_at}}}}}\n"
+        surface = SURFACE.replace("{max: 2}", f"{{max: {n}}}").replace("stakes: low", f"stakes: low\nmode: {mode}")
+        policy = _load(org, surface + f"moderation: {{deny_at: {at}}}\n")
+        if policy is None:  # beyond a limit by name: it does not load, which is stricter still
+            counted["not loaded"] += 1
+            lowest = {c: min(_bound(limit_at, c), _bound(limit_at, "default")) for c in at}
+            assert n > limit_n or any(value > lowest[c] for c, value in at.items())
+            return
+        judged = judge(screen(policy, request(**given_), caller(), NOW), verdict(found))
+        effect = combine(judged.reasons)
+        counted[effect.word] += 1
+        if effect is Effect.ALLOW:
+            assert given_["n"] <= limit_n
+            assert all(score < _bound(limit_at, c) for c, score in found.items())
+
+    property_()
+    assert counted["not loaded"] <= 100, counted  # of 150: what does not load says nothing of what is allowed
+    assert min(counted["allow"], counted["deny"]) >= 5, counted
 
 
 HIGH = SURFACE.replace("stakes: low", "stakes: high") + "review: {reviewers: [group:trust]}\n"
 
 
-@settings(deadline=None, max_examples=100)
-@given(thresholds, thresholds, thresholds, thresholds)
-def test_several_limits_meet_in_the_strictest_of_each_category(first: Any, second: Any, default: Any, own: Any) -> None:
+def test_several_limits_meet_in_the_strictest_of_each_category() -> None:
     """`default` of one section also holds for what another section names."""
-    org = ORG.replace("{default: 0.50}", f"{ {'default': 0.5, **default} }".replace("'", ""))
-    org += f"limits: {{moderation: {{deny_at: {first}}}}}\nhigh_stakes: {{moderation: {{deny_at: {second}}}}}\n"
-    policy = _load(org, HIGH + f"moderation: {{deny_at: {own}}}\n")
-    bound = {c: min(first.get(c, first.get("default", 1)), second.get(c, second.get("default", 1))) for c in CATEGORIES}
-    if policy is None:
-        every = min(first.get("default", 1), second.get("default", 1))
-        assert any(at > {**bound, "default": every}[c] for c, at in own.items())
-        return
-    assert len(policy.moderation.deny_at) == 13
-    assert all(t.at <= bound[t.category] for t in policy.moderation.deny_at)
+    counted: Counter[str] = Counter()
+
+    @settings(deadline=None, max_examples=100)
+    @given(thresholds, thresholds, thresholds, thresholds, within)
+    def property_(first: Any, second: Any, default: Any, own: Any, is_within: bool) -> None:
+        if is_within:
+            own = _lowered(own, first, second)
+        org = ORG.replace("{default: 0.50}", f"{ {'default': 0.5, **default} }".replace("'", ""))
+        org += f"limits: {{moderation: {{deny_at: {first}}}}}\nhigh_stakes: {{moderation: {{deny_at: {second}}}}}\n"
+        policy = _load(org, HIGH + f"moderation: {{deny_at: {own}}}\n")
+        bound = {c: min(1, _bound(first, c), _bound(second, c)) for c in CATEGORIES}
+        counted["loaded" if policy else "not loaded"] += 1
+        if policy is None:
+            every = min(1, _bound(first, "default"), _bound(second, "default"))
+            assert any(at > {**bound, "default": every}[c] for c, at in own.items())
+            return
+        assert len(policy.moderation.deny_at) == 13
+        assert all(t.at <= bound[t.category] for t in policy.moderation.deny_at)
+
+    property_()
+    assert counted["loaded"] >= 30, counted  # of 100
 
 
 def test_a_default_of_one_section_holds_for_what_another_names() -> None:
