@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
+# one more than there are cores: a third of the time a test waits for processes that it started
+WORKERS ?= $(shell $(PYTHON) -c "import os; print((os.cpu_count() or 1) + 1)")
 NODE   := tests/node/node_modules/.package-lock.json
 
 .PHONY: demo test check format differential mutations fuzz crash faults stall load bench lock clean
@@ -13,7 +15,7 @@ demo: $(READY)
 	$(BIN)/policyguard demo
 
 test: $(READY) $(NODE)
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n $(WORKERS)
 
 check: $(READY)
 	$(BIN)/ruff format --check .
