@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from diff.sides import compared, shown, sides, surface
 from patience import cpu_s
-from support import NOW, ORG, SURFACE, policies
+from support import MODEL, NOW, ORG, SURFACE, policies
 
 from policyguard.diff.diff import diff
-from policyguard.diff.witness import Side, command
+from policyguard.diff.witness import Pair, Side, command
+from policyguard.policy.world import environment_of, plain_world
 
 RULE = "rules:\n  - {{id: a, when: '{}', then: {}}}\nreview: {{reviewers: [group:trust]}}\n"
 EXEMPT = "exempt: [{rules: [a], when: 'true', until: UNTIL, by: a, why: b}]\n"
@@ -201,6 +202,30 @@ def test_who_may_ask_is_found(tmp_path: Path, change: tuple[str, str], direction
     assert [shown(finding)[:2] for finding in found.findings] == [(direction, outcome)]
 
 
+def test_a_change_to_a_review_shows_where_requests_need_no_user(tmp_path: Path) -> None:
+    """Nobody's requests are denied by both: what became of those of others must show all the same."""
+    org = ORG.replace("required: true", "required: false")
+    found = surface(tmp_path, rule("scores.hate > 0.3"), rule("scores.hate > 0.3", "review"), org=org)
+    (finding,) = found.findings
+    assert shown(finding) == ("loosened", "deny -> review", ["a", "a"])
+    assert finding.witness.world["caller.user"] == "somebody"
+    assert found.exact
+
+
+@pytest.mark.parametrize("first", ["old", "new"])
+def test_how_much_of_a_prompt_one_side_reads_changes_nothing_for_the_other(tmp_path: Path, first: str) -> None:
+    short, long = (f"  prompt: {{max_chars: {most}}}\n" + rule("request.obfuscated", "review") for most in (40, 60))
+    before, after = sides(tmp_path, SURFACE + short, SURFACE + long)
+    if first == "new":
+        before, after = after, before
+    old, new = before.policies.surfaces["avatars"], after.policies.surfaces["avatars"]
+    pair = Pair(before.policies, after.policies, old, new, NOW)
+    plain = {"image_bytes": 8, "caller.user": "u1", "model": MODEL}
+    world = {**plain_world(environment_of(before.policies.caller)), **plain, "prompt": "x" * 45 + "\u200b" + "x" * 5}
+    seen = {ruling.effect.word: [r.id for r in ruling.reasons] for ruling in pair.rulings(world)}
+    assert seen == {"deny": ["request.prompt"], "review": ["a"]}
+
+
 # ---- adjusted, and what goes upstream ---------------------------------------------------------------------
 
 
@@ -211,6 +236,13 @@ def test_an_adjustment_that_takes_less_away_is_looser(tmp_path: Path) -> None:
     assert (finding.direction, finding.old, finding.new) == ("loosened", "allow", "allow")
     assert finding.upstream == (("n", "2", "3"),)
     assert (str(finding.old_place), str(finding.new_place)) == ("old/avatars.yaml:12", "new/avatars.yaml:12")
+
+
+def test_fewer_partial_images_are_tighter_and_the_difference_says_so(tmp_path: Path) -> None:
+    old = "  on_excess: adjust\n  partial_images: {max: 1}\n"
+    (finding,) = surface(tmp_path, old, old.replace("max: 1", "max: 0")).findings
+    assert shown(finding) == ("tightened", "allow -> allow", [])
+    assert finding.upstream == (("partial_images", "1", "0"),)
 
 
 def test_a_dearer_default_is_looser(tmp_path: Path) -> None:

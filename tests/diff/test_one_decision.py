@@ -35,7 +35,7 @@ from policyguard.testing.simulate import Case, simulate
 LIMIT = 1_000  # of the cases that `diff` tries for one pair
 WORLDS = 10  # of a pair, each decided by both sides: half of them are among those that `diff` tried
 PAIRS = 500 if os.environ.get("POLICYGUARD_FUZZ") == "long" else 15
-LEAST = 0.03  # the share of all cases that each effect has at least
+LEAST = 0.01  # the share of all cases that each effect has at least: flags came to 3.5 to 7 % of ten thousand
 
 
 def test_the_guard_explain_test_and_diff_agree(tmp_path: Path) -> None:
